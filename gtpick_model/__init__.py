@@ -1,0 +1,1 @@
+"""GTpick: network, assignment, losses, simulator and training (PyTorch)."""

@@ -1,0 +1,25 @@
+"""What a backend is: the one seam between the runtime and an inference engine."""
+
+from pathlib import Path
+from typing import Protocol
+
+from gtpick_rt.spec import ModelSpec
+from gtpick_rt.types import FloatArray
+
+
+class Backend(Protocol):
+    """A loaded model. One thread at a time."""
+
+    name: str
+    """What runs, for the log: "onnxruntime-cpu"."""
+
+    def open(self, model: Path) -> ModelSpec:
+        """Load `model` and return its spec. Raises ModelError or BackendError."""
+        ...
+
+    def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Run `(n, 1, tile_px, tile_px)` tiles, any n >= 1.
+
+        Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller.
+        """
+        ...

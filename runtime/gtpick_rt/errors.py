@@ -1,0 +1,48 @@
+"""Every error that gtpick-rt raises on purpose; each message says what, where and the way out.
+
+GtpickError
+├── UsageError            the call cannot be carried out as given (exit code 1)
+│   ├── ModelError        the model file or its spec cannot be used
+│   └── BackendError      the requested backend is absent or failed
+└── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
+    ├── UnreadableError   missing, no permission, or the disk gave an error
+    ├── FormatError       not an image that we read, or a mode that we do not read
+    ├── IncompleteError   shorter than its own header says: truncated or still being written
+    └── PixelError        read, but its pixels cannot be used (NaN, size beyond the caps)
+"""
+
+
+class GtpickError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class UsageError(GtpickError):
+    """The call cannot be carried out as given."""
+
+
+class ModelError(UsageError):
+    """The model file or its spec cannot be used."""
+
+
+class BackendError(UsageError):
+    """The requested backend is absent or failed."""
+
+
+class MicrographError(GtpickError):
+    """One micrograph cannot be picked; the others are not affected."""
+
+
+class UnreadableError(MicrographError):
+    """The file is missing, forbidden, or the disk gave an error."""
+
+
+class FormatError(MicrographError):
+    """The file is not an image that gtpick-rt reads."""
+
+
+class IncompleteError(MicrographError):
+    """The file is shorter than its own header says."""
+
+
+class PixelError(MicrographError):
+    """The image was read, but its pixels cannot be used."""

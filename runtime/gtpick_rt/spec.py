@@ -1,0 +1,67 @@
+"""ModelSpec: all that the runtime knows about a model, read from the model file itself."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+from gtpick_rt.errors import ModelError
+
+METADATA_KEY = "gtpick_spec"
+"""The key of ONNX `metadata_props` that holds the spec as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The contract between a model file and the runtime. Lengths in px are in working pixels (after resampling)."""
+
+    name: str
+    version: str
+    input_name: str = "tiles"
+    """float32 `(batch, 1, tile_px, tile_px)`, normalised as `highpass_px` and `clip` say."""
+    score_name: str = "scores"
+    """float32 `(batch, queries)` in [0, 1], before calibration."""
+    box_name: str = "boxes"
+    """float32 `(batch, queries, 3)`: centre x, centre y and diameter in px of the tile (0-based pixel centres)."""
+    tile_px: int
+    margin_px: int
+    """Width of the rim of a tile whose detections are left to the neighbouring tile."""
+    queries: int
+    diameter_px: float
+    """The working scale: a micrograph is resampled until the particle's nominal diameter is this."""
+    diameter_range_px: tuple[float, float]
+    """The true particle extents on which the model was trained."""
+    highpass_px: int
+    """Width of the box that, applied twice, gives the background to subtract (odd)."""
+    clip: float
+    """Pixels are clipped to this many robust standard deviations."""
+    merge_distance: float
+    """Of two detections closer than this fraction of their mean diameter, the better one stays."""
+    calibration: tuple[float, float] = (1.0, 0.0)
+    """(a, b): the calibrated score is sigmoid(a * logit(score) + b)."""
+    threshold: float
+    """Calibrated score from which a detection is a pick by default."""
+    floor: float
+    """Calibrated score from which a detection is kept for re-thresholding."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """How the model was trained: data, steps, date, commit."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= 2 * self.margin_px < self.tile_px:
+            raise ModelError(f"{self.name}: margin {self.margin_px} px leaves no core in a tile of {self.tile_px} px")
+        if not 0 <= self.floor <= self.threshold <= 1:
+            raise ModelError(f"{self.name}: need 0 <= floor <= threshold <= 1, got {self.floor}, {self.threshold}")
+
+    def to_json(self) -> str:
+        """The spec as JSON, for ONNX metadata or a sidecar file."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelSpec":
+        """Read what `to_json` wrote. Raises ModelError when fields are missing, unknown or of the wrong kind."""
+        try:
+            fields = json.loads(text)
+            for name in ("diameter_range_px", "calibration"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"the model's spec cannot be read ({error}); was it made by another gtpick-rt version?") from error
