@@ -1,0 +1,54 @@
+# make pick    install what picking needs and pick the sample micrographs
+# make test    install everything and run the whole test suite
+# make check   lint, format, types and import contracts
+# make clean   forget the virtual environment and what was picked
+
+PYTHON   ?= python3
+VENV     ?= .venv
+# any torch >= 2.6 will do
+TORCH    ?= torch==2.13.0
+SAMPLE   ?= sample
+DIAMETER ?= 160
+OUT      ?= picks
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.PHONY: pick test check clean
+.NOTPARALLEL:
+
+pick: $(VENV)/.installed-pick
+	$(BIN)/gtpick-rt pick $(SAMPLE) --out $(OUT) --diameter $(DIAMETER) --overlays
+	@echo
+	@echo "Picks:"
+	@find $(OUT) -name '*_autopick.star' | sort | sed 's/^/  /'
+	@echo "Pictures of them:"
+	@find $(OUT) -name '*.png' | sort | sed 's/^/  /'
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(OUT)
+
+# A set is installed once: its stamp is renewed only when pyproject.toml changes.
+$(VENV)/.installed-pick: pyproject.toml | $(BIN)/python
+	@echo "Installing gtpick-rt into $(VENV)"
+	@$(PIP) --editable '.[cpu]'
+	@touch $@
+
+# torch comes first and pinned: left to the resolver it could be a build of several gigabytes.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing gtpick-rt with all that training and the tests need into $(VENV)"
+	@$(PIP) $(TORCH)
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed-pick
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

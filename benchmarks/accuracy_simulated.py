@@ -1,0 +1,113 @@
+"""F1 on simulated micrographs of held-out structures, by SNR, by diameter and by packing density.
+
+Each point picks one simulated micrograph of every structure that it covers, at the model's default threshold, with the
+particle's true diameter given; matches are one-to-one within a third of the diameter. Writes
+results/accuracy_simulated.json and .png.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gtpick_model.simulator.field import Conditions, simulate
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import libraries
+from gtpick_rt import Micrograph, Picker, Picks
+from gtpick_rt.evaluate import evaluate
+
+RESULTS = Path(__file__).parent / "results"
+SIDE, EXTENT = 768, 48.0
+STANDARD = Conditions(
+    extent_px=(EXTENT, EXTENT), coverage=(0.25, 0.25), snr=(0.05, 0.05), empty=0.0, prefiltered=0.3, bright=0.0
+)
+SNR = (0.003, 0.006, 0.0125, 0.025, 0.05, 0.1, 0.3)
+COVERAGE = (0.03, 0.08, 0.2, 0.4, 0.8)
+DIAMETER_A = ((60, 100), (100, 140), (140, 200), (200, 280), (280, 400))
+
+
+def one_structure(library: ViewLibrary, index: int) -> ViewLibrary:
+    """A library with a single structure."""
+    part = slice(index, index + 1)
+    return ViewLibrary(library.names[part], library.extent_A[part], library.views[part], library.half_views[part])
+
+
+def measure(library: ViewLibrary, indices: list[int], conditions: Conditions, model: str | None) -> dict[str, float]:
+    """Pick one micrograph of each structure and pool the matches."""
+    pairs = []
+    for index in indices:
+        fields = simulate(one_structure(library, index), 1, (SIDE, SIDE), conditions, (7, index))
+        pixel = float(fields.pixel_A[0])
+        picker = Picker.open(EXTENT * pixel, model=model)
+        picks = picker.pick(Micrograph(fields.images[0].numpy(), pixel, Path(f"{library.names[index]}.mrc")))
+        truth = fields.boxes[0].numpy()
+        labels = Picks(truth[:, :2], truth[:, 2], np.ones(len(truth), np.float32))
+        pairs.append((picks[picks.score >= picker.spec.threshold], labels))
+    result = evaluate(pairs, EXTENT / 3)
+    return {"micrographs": len(pairs), "precision": result.precision, "recall": result.recall, "f1": result.f1}
+
+
+def draw(result: dict[str, list[dict[str, float | str]]], path: Path) -> None:
+    """Three panels: F1, precision and recall against each condition."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 3, figsize=(12, 3.6), sharey=True, layout="constrained")
+    titles = {
+        "snr": "SNR at 1/100 diameter per pixel",
+        "diameter": "diameter (Å)",
+        "coverage": "particles × diameter² / area",
+    }
+    for panel, (axis, points) in zip(panels, result.items(), strict=True):
+        labels = [str(point["at"]) for point in points]
+        for name, colour, marker in (("f1", "#000000", "o"), ("precision", "#0072B2", "^"), ("recall", "#D55E00", "v")):
+            panel.plot(labels, [point[name] for point in points], color=colour, marker=marker, label=name)
+        panel.set(xlabel=titles[axis], ylim=(0, 1))
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure every point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=Path, help="folder of maps and models beside the procedural particles")
+    parser.add_argument("--model", help="name or path of a model; default: the one that ships")
+    parser.add_argument("--most", type=int, default=24, help="structures per point")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    _, library = libraries(arguments.structures, 240)
+    every = list(range(len(library.names)))
+    some = every[:: max(1, len(every) // arguments.most)][: arguments.most]
+    points: dict[str, list[dict[str, float | str]]] = {"snr": [], "diameter": [], "coverage": []}
+    cases = [("snr", f"{v}", some, replace(STANDARD, snr=(v, v))) for v in SNR]
+    for low, high in DIAMETER_A:
+        inside = [i for i in every if low <= library.extent_A[i] < high][: arguments.most]
+        cases.append(("diameter", f"{low}-{high}", inside, STANDARD))
+    cases += [("coverage", f"{v}", some, replace(STANDARD, coverage=(v, v))) for v in COVERAGE]
+    for axis, at, indices, conditions in cases:
+        figures = measure(library, indices, conditions, arguments.model)
+        points[axis].append({"at": at, **figures})
+        print(axis, at, {k: round(v, 3) for k, v in figures.items()}, flush=True)
+    picker = Picker.open(100.0, model=arguments.model)
+    result = {
+        "model": picker.spec.name,
+        "version": picker.spec.version,
+        "threshold": picker.spec.threshold,
+        "structures": len(every),
+        "date": time.strftime("%Y-%m-%d"),
+        "points": points,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "accuracy_simulated.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(points, RESULTS / "accuracy_simulated.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""From a trained network to one ONNX file that says itself how it is to be run."""
+
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from gtpick_model.network import GTPick, Inference
+from gtpick_rt.spec import METADATA_KEY, ModelSpec
+
+OPSET = 18
+"""Newer opsets rename GridSample modes and fuse attention into nodes that TensorRT's parsers refuse or misread."""
+MARGIN_PX = 32
+"""Rim of a tile left to its neighbours: more than one nominal diameter."""
+FLOOR = 0.05
+MERGE_DISTANCE = 0.5
+
+
+def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, str]) -> ModelSpec:
+    """The spec of a trained network; its default threshold comes from held-out simulated tiles."""
+    config = network.config
+    return ModelSpec(
+        name=name,
+        version=version,
+        tile_px=config.tile_px,
+        margin_px=MARGIN_PX,
+        queries=config.queries_for(config.tile_px),
+        diameter_px=config.nominal_diameter_px,
+        diameter_range_px=(10.0, 33.0),
+        highpass_px=config.highpass_px,
+        clip=config.clip,
+        merge_distance=MERGE_DISTANCE,
+        threshold=float(provenance["threshold"]),
+        floor=FLOOR,
+        provenance=provenance,
+    )
+
+
+def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
+    """Write the network as one ONNX file with a dynamic batch and the spec in its metadata.
+
+    Raises:
+        ValueError: the graph needs operators outside the standard ONNX domain or another opset.
+    """
+    tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
+    program = torch.onnx.export(
+        Inference(_float32(network)),
+        (tiles,),
+        input_names=[spec.input_name],
+        output_names=[spec.score_name, spec.box_name],
+        dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=1024)}},
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    _check(model)
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    onnx.save(model, temporary)
+    temporary.replace(path)
+
+
+def _float32(network: GTPick) -> GTPick:
+    module: nn.Module = network.float().cpu().eval()
+    assert isinstance(module, GTPick)
+    return module
+
+
+def _check(model: onnx.ModelProto) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    opsets = {entry.domain: entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if used or set(opsets.values()) != {OPSET}:
+        raise ValueError(f"the exported graph must use opset {OPSET} alone, found opsets {opsets} and domains {used}")

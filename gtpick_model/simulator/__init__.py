@@ -1,0 +1,1 @@
+"""Simulated micrographs with exact labels: structures -> views -> packing -> specimen -> optics -> noise -> look."""

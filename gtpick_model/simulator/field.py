@@ -1,0 +1,253 @@
+"""One simulated field after another: the specimen, its image, and the exact labels."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gtpick_model.simulator import detector, junk
+from gtpick_model.simulator.optics import Optics, transfer
+from gtpick_model.simulator.packing import Points, pack
+from gtpick_model.simulator.views import ViewLibrary, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Ranges from which each field draws; a range of equal ends fixes the value."""
+
+    extent_px: tuple[float, float] = (10.0, 33.0)
+    """Particle diameter in px of the field (logarithmic)."""
+    coverage: tuple[float, float] = (0.03, 0.9)
+    """Particles times the square of their diameter, over the area (logarithmic)."""
+    snr: tuple[float, float] = (0.003, 0.3)
+    """Signal over noise variance inside particles at a pixel of 1/100 of the diameter (logarithmic)."""
+    defocus_A: tuple[float, float] = (5e3, 3.2e4)
+    empty: float = 0.06
+    """Share of fields without particles."""
+    junk: float = 1.0
+    """Factor on how often there is junk."""
+    prefiltered: float = 0.4
+    """Share of fields that look denoised or contrast-equalised."""
+    bright: float = 0.25
+    """Share of fields with bright particles on dark."""
+
+
+EMPTY_FIELD_POWER = 0.3
+"""Mean square of a particle after the optics, typical of the structures here; sets the noise of a field without any."""
+
+
+class Fields(NamedTuple):
+    """Simulated fields with labels."""
+
+    images: Tensor
+    """`(b, h, w)`, in arbitrary units."""
+    boxes: list[Tensor]
+    """For each field `(m, 3)`: centre x, y and diameter in px, of the particles to pick."""
+    negatives: list[Tensor]
+    """For each field `(m, 3)`: aggregates and fragments, not to pick."""
+    pixel_A: Tensor
+    """`(b,)`."""
+
+
+class _Specimen(NamedTuple):
+    """What was laid on one field, as arguments of `place`."""
+
+    structure: int
+    extent_px: float
+    particles: Points
+    junk: Points
+    junk_extent_px: Points
+    junk_structure: NDArray[np.intp]
+    views: int
+    snr: float
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+
+
+def simulate(
+    library: ViewLibrary,
+    count: int,
+    shape: tuple[int, int],
+    conditions: Conditions,
+    seed: tuple[int, ...],
+    device: torch.device | None = None,
+) -> Fields:
+    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields on the same device."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
+    pixel_A = torch.tensor([float(library.extent_A[s.structure]) / s.extent_px for s in specimens], device=device)
+    transfers = transfer(_draw_optics(rng, pixel_A, conditions), shape)
+    protein = torch.zeros(count, *shape, device=device)
+    drawn_area = _draw(rng, protein, library, specimens)
+    dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, generator)
+    signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
+    power = torch.where(drawn_area > 0, signal.square().sum((1, 2)).cpu() / drawn_area, EMPTY_FIELD_POWER)
+    signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt.to(protein.device)) * transfers, s=shape)
+    images = torch.stack(
+        [
+            _expose(rng, signal[i], transfers[i], specimens[i], float(power[i]), conditions, generator)
+            for i in range(count)
+        ]
+    )
+    boxes, negatives = [], []
+    for i, s in enumerate(specimens):
+        if rng.random() < 0.05 * conditions.junk:
+            images[i], smeared = detector.smear_border(rng, images[i], s.extent_px)
+            forbidden[i] |= smeared
+        boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
+        negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
+    return Fields(images, boxes, negatives, pixel_A)
+
+
+def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:
+    """Boxes `(m, 3)` of the points that lie on the field and outside its forbidden region."""
+    height, width = forbidden.shape
+    column, row = np.rint(xy).astype(int).reshape(-1, 2).T
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    free = ~forbidden.cpu().numpy()[row.clip(0, height - 1), column.clip(0, width - 1)]
+    boxes = np.column_stack((xy.reshape(-1, 2), extent_px))[inside & free]
+    return torch.as_tensor(boxes, dtype=torch.float32, device=forbidden.device)
+
+
+def _lay_out(
+    rng: np.random.Generator, library: ViewLibrary, shape: tuple[int, int], conditions: Conditions
+) -> _Specimen:
+    """Choose the structure and the places of particles, aggregates and fragments of one field."""
+    structure = int(rng.integers(len(library.names)))
+    extent = _log_uniform(rng, conditions.extent_px)
+    area = shape[0] * shape[1]
+    count = 0
+    if rng.random() >= conditions.empty:
+        count = max(1, round(_log_uniform(rng, conditions.coverage) * area / extent**2))
+    clustering = rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0
+    particles = pack(rng, shape, rng.uniform(0.6, 1.05) * extent, count, clustering)
+    places, sizes = [np.zeros((0, 2))], [np.zeros(0)]
+    if rng.random() < 0.15 * conditions.junk:  # aggregates: particles piled on each other
+        for _ in range(int(rng.integers(1, 4))):
+            reach = rng.uniform(0.6, 2.0) * extent
+            pile = rng.normal(0, reach / 1.5, (int(6 * (reach / extent) ** 2) + 5, 2))
+            places.append(pile + rng.uniform(0, (shape[1], shape[0])))
+            sizes.append(np.full(len(pile), extent) * rng.uniform(0.6, 1.1))
+    if rng.random() < 0.35 * conditions.junk:  # fragments: broken or denatured particles, always much smaller
+        broken = pack(rng, shape, 0.5 * extent, int(rng.uniform(0.02, 0.5) * area / extent**2))
+        places.append(broken)
+        sizes.append(rng.uniform(0.15, 0.45, len(broken)) * extent)
+    clutter, clutter_size = np.concatenate(places), np.concatenate(sizes)
+    if len(clutter):  # an aggregate swallows the particles in it
+        distance = np.linalg.norm(particles[:, None] - clutter[None], axis=-1)
+        particles = particles[(distance > 0.35 * (extent + clutter_size)).all(1)]
+    kinds = np.where(rng.random(len(clutter)) < 0.5, structure, rng.integers(len(library.names), size=len(clutter)))
+    views = int(rng.integers(2, 6)) if rng.random() < 0.2 else library.views.shape[1]  # preferred orientation
+    return _Specimen(
+        structure, extent, particles, clutter, clutter_size, kinds, views, _log_uniform(rng, conditions.snr)
+    )
+
+
+def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, specimens: list[_Specimen]) -> Tensor:
+    """Draw particles and clutter of all fields; returns the area `(b,)` in px that they cover, times weight squared."""
+    columns: list[list[NDArray[Any]]] = [[] for _ in range(7)]
+    for i, s in enumerate(specimens):
+        xy = np.concatenate((s.particles, s.junk))
+        n = len(xy)
+        extent = np.concatenate((np.full(len(s.particles), s.extent_px), s.junk_extent_px))
+        structure = np.concatenate((np.full(len(s.particles), s.structure), s.junk_structure))
+        first_view = rng.integers(library.views.shape[1])
+        view = (first_view + rng.integers(s.views, size=n)) % library.views.shape[1]
+        thickness = rng.normal(1, 0.12, n).clip(0.6, 1.4) * np.minimum(extent / s.extent_px, 1)
+        row = (np.full(n, i), structure, view, xy, extent, rng.uniform(0, 2 * np.pi, n), thickness)
+        for column, values in zip(columns, row, strict=True):
+            column.append(values)
+    tile, structure, view, xy, extent, angle, weight = (np.concatenate(c) for c in columns)
+    order = np.argsort(extent)  # alike sizes are drawn together, in patches no larger than they need
+
+    def ints(x: NDArray[Any]) -> Tensor:
+        return torch.as_tensor(x[order], dtype=torch.long, device=density.device)
+
+    def floats(x: NDArray[Any]) -> Tensor:
+        return torch.as_tensor(x[order], dtype=torch.float32, device=density.device)
+
+    arguments = (ints(tile), ints(structure), ints(view), floats(xy), floats(extent), floats(angle), floats(weight))
+    for parts in zip(*(a.split(512) for a in arguments), strict=True):
+        place(density, library, *parts)
+    area = torch.zeros(len(specimens))
+    return area.index_add_(0, torch.as_tensor(tile), torch.as_tensor(np.pi / 4 * (weight * extent) ** 2).float())
+
+
+def _draw_junk(
+    rng: np.random.Generator,
+    specimens: list[_Specimen],
+    shape: tuple[int, int],
+    conditions: Conditions,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Density of everything that is not protein, and where nothing may be labelled; both `(b, h, w)`."""
+    density = torch.zeros(len(specimens), *shape)
+    forbidden = torch.zeros(len(specimens), *shape, dtype=torch.bool)
+    for i, s in enumerate(specimens):
+        for kind, share in junk.KINDS:
+            if rng.random() < share * conditions.junk:
+                thing = kind(rng, shape, s.extent_px, generator)
+                density[i] += thing.density
+                forbidden[i] |= thing.region
+    return density, forbidden
+
+
+def _expose(
+    rng: np.random.Generator,
+    signal: Tensor,
+    transfers: Tensor,
+    specimen: _Specimen,
+    power: float,
+    conditions: Conditions,
+    generator: torch.Generator,
+) -> Tensor:
+    """Add noise to the noiseless image of one field, and give it a sign and a look.
+
+    Noise has three parts: structural noise of ice and solutes, which passes the optics as particles do; the
+    detector's coloured noise; and shot noise.
+    """
+    shape = (signal.shape[0], signal.shape[1])
+    extent = specimen.extent_px
+    structural, coloured = rng.uniform(0, 0.5), rng.uniform(0, 0.3)
+    clutter = detector.coloured_noise(shape, rng.uniform(0, 3), rng.uniform(0.2, 1.5) * extent, generator)
+    clutter = torch.fft.irfft2(torch.fft.rfft2(clutter) * transfers.cpu(), s=shape)
+    noise = structural**0.5 * clutter / clutter.std()
+    noise += coloured**0.5 * detector.coloured_noise(shape, rng.uniform(0.5, 2.5), extent, generator)
+    noise += (1 - 0.5 * (structural + coloured)) ** 0.5 * torch.randn(shape, generator=generator)
+    sigma = (power / (specimen.snr * (100 / extent) ** 2)) ** 0.5
+    noise = noise * (sigma / noise.std())
+    slope = rng.uniform(0, 1.2) * sigma * detector.illumination(rng, shape, extent, generator)
+    image = signal + (noise + slope).to(signal.device)
+    if rng.random() < conditions.bright:
+        image = -image
+    if rng.random() < conditions.prefiltered:
+        image = detector.prefilter(rng, image, extent)
+    return image
+
+
+def _draw_optics(rng: np.random.Generator, pixel_A: Tensor, conditions: Conditions) -> Optics:
+    n = len(pixel_A)
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.as_tensor(rng.uniform(low, high, n), dtype=torch.float32, device=pixel_A.device)
+
+    low, high = conditions.defocus_A
+    plate = torch.as_tensor(rng.random(n) < 0.08, device=pixel_A.device)
+    voltage = torch.as_tensor(rng.choice([200.0, 300.0], n), dtype=torch.float32, device=pixel_A.device)
+    return Optics(
+        pixel_A=pixel_A,
+        voltage_kV=voltage,
+        defocus_A=draw(low, high),
+        astigmatism=draw(0, 0.1),
+        astigmatism_angle=draw(0, math.pi),
+        amplitude_contrast=draw(0.06, 0.14),
+        phase_shift=torch.where(plate, draw(0.5, 2.0), torch.zeros_like(pixel_A)),
+        b_factor_A2=draw(40, 400),
+    )

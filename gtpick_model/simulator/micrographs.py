@@ -1,0 +1,49 @@
+"""Simulated micrographs on disk: MRC files with RELION STAR labels beside them."""
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+
+from gtpick_model.simulator.field import Conditions, simulate
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_rt.commit import write_atomic
+from gtpick_rt.formats.star import picks_to_star
+from gtpick_rt.types import Picks
+
+
+def write_micrographs(
+    library: ViewLibrary,
+    out: Path,
+    count: int,
+    shape: tuple[int, int],
+    conditions: Conditions,
+    seed: int,
+) -> list[Path]:
+    """Write `count` simulated micrographs `sim_0000.mrc` (float16) with labels `sim_0000.star`.
+
+    Args:
+        library: what to draw particles from; one structure is drawn per micrograph.
+        out: an existing or new folder.
+        count: micrographs to write.
+        shape: (h, w) in px.
+        conditions: with `extent_px` in px of the micrograph; the pixel size follows from the structure's own extent.
+        seed: the same seed gives the same files.
+
+    Returns the MRC files. The particle's diameter is the fourth word of each STAR file's comment.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for i in range(count):
+        fields = simulate(library, 1, shape, conditions, (seed, 2, i))
+        image = fields.images[0].numpy()
+        path = out / f"sim_{i:04d}.mrc"
+        with mrcfile.new(path, overwrite=True) as mrc:
+            mrc.set_data(((image - image.mean()) / image.std()).astype(np.float16))
+            mrc.voxel_size = float(fields.pixel_A[0])
+        boxes = fields.boxes[0].numpy()
+        labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
+        diameter_A = float(boxes[:, 2].mean() * fields.pixel_A[0]) if len(boxes) else 0.0
+        write_atomic(path.with_suffix(".star"), picks_to_star(labels, f"particle diameter {diameter_A:.1f} A").encode())
+        written.append(path)
+    return written

@@ -1,0 +1,64 @@
+"""Training and evaluation tiles: simulated fields, normalised as the runtime does, cropped, with labels."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gtpick_model.config import ModelConfig
+from gtpick_model.normalise import normalise
+from gtpick_model.simulator.field import Conditions, simulate
+from gtpick_model.simulator.procedural import procedural
+from gtpick_model.simulator.structures import held_out, load_folder
+from gtpick_model.simulator.views import ViewLibrary, build_library
+
+RIM_PX = 32
+"""Simulated around a tile and cut off, so that the background is as well known at the rim as in a micrograph."""
+
+
+class Tiles(NamedTuple):
+    """Network input with its answers."""
+
+    images: Tensor
+    """`(b, 1, t, t)` normalised."""
+    boxes: list[Tensor]
+    """For each tile `(m, 3)`: x, y and diameter in px, of particles whose centre is on the tile."""
+
+
+def libraries(
+    folder: Path | None, procedurals: int, views: int = 48, side: int = 48
+) -> tuple[ViewLibrary, ViewLibrary]:
+    """View libraries for training and for evaluation; no structure is in both.
+
+    Args:
+        folder: density maps and atomic models to use beside the procedural structures, or None.
+        procedurals: number of procedural structures.
+        views: directions per structure.
+        side: pixels of a view.
+    """
+    structures = [procedural(i, side) for i in range(procedurals)]
+    structures += list(load_folder(folder, side)) if folder else []
+    train = [s for s in structures if not held_out(s.name)]
+    test = [s for s in structures if held_out(s.name)]
+    return build_library(train, views, seed=1), build_library(test, views, seed=2)
+
+
+def make_tiles(
+    library: ViewLibrary,
+    count: int,
+    tile_px: int,
+    config: ModelConfig,
+    conditions: Conditions,
+    seed: tuple[int, ...],
+    device: torch.device | None = None,
+) -> Tiles:
+    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles."""
+    side = tile_px + 2 * RIM_PX
+    fields = simulate(library, count, (side, side), conditions, seed, device)
+    images = normalise(fields.images, config.highpass_px, config.clip)[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
+    boxes = []
+    for box in fields.boxes:
+        moved = box - box.new_tensor([RIM_PX, RIM_PX, 0])
+        boxes.append(moved[((moved[:, :2] >= -0.5) & (moved[:, :2] < tile_px - 0.5)).all(1)])
+    return Tiles(images.contiguous(), boxes)

@@ -1,0 +1,192 @@
+"""Training: every step simulates fresh tiles; a run can be stopped at any time and resumed where it was."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gtpick_model.config import ModelConfig
+from gtpick_model.criterion import total_loss
+from gtpick_model.metrics import score_tiles
+from gtpick_model.network import GTPick
+from gtpick_model.simulator.field import Conditions
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import Tiles, make_tiles
+from gtpick_model.weights import save_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how hard to train."""
+
+    steps: int
+    batch: int = 32
+    tile_px: int = 128
+    """Smaller than at inference: cheaper, and the network does not depend on the tile's size."""
+    learning_rate: float = 1e-3
+    warm_up: int = 200
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    evaluate_every: int = 500
+    evaluation_tiles: int = 96
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then a half cosine to one hundredth."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Trainer:
+    """One training run in one folder: `state.safetensors`, `curve.json` and, at the end, `weights.safetensors`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        schedule: Schedule,
+        libraries: tuple[ViewLibrary, ViewLibrary],
+        folder: Path,
+        device: torch.device,
+        conditions: Conditions | None = None,
+    ) -> None:
+        self.config, self.schedule, self.folder, self.device = config, schedule, folder, device
+        self.conditions = conditions or Conditions()
+        self.train_library, self.test_library = (library.to(device) for library in libraries)
+        torch.manual_seed(schedule.seed)
+        self.network = GTPick(config).to(device)
+        self.average = copy.deepcopy(self.network)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.step = 0
+        self.curve: list[dict[str, float]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, on_step: Callable[[int, float], None]) -> None:
+        """Train to the end of the schedule, from where the folder's state left off; `on_step(step, loss)` each step."""
+        self._resume()
+        evaluation = self._evaluation_tiles()
+        started, losses = time.monotonic(), []
+        while self.step < self.schedule.steps:
+            loss = self._train_step()
+            losses.append(loss)
+            self.step += 1
+            on_step(self.step, loss)
+            if self.step % self.schedule.evaluate_every == 0 or self.step == self.schedule.steps:
+                scored = score_tiles(self.average, evaluation)
+                f1, threshold = scored.best()
+                self.curve.append(
+                    {
+                        "step": self.step,
+                        "loss": sum(losses) / len(losses),
+                        "f1": f1,
+                        "threshold": threshold,
+                        "ap": scored.average_precision,
+                        "seconds": time.monotonic() - started,
+                    }
+                )
+                losses = []
+                self._save()
+        self._save()
+
+    def describe(self) -> str:
+        """The last evaluation in one line."""
+        last = self.curve[-1]
+        return f"step {last['step']}: held-out F1 {last['f1']:.3f} at {last['threshold']:.2f}, AP {last['ap']:.3f}"
+
+    def _train_step(self) -> float:
+        schedule = self.schedule
+        tiles = make_tiles(
+            self.train_library,
+            schedule.batch,
+            schedule.tile_px,
+            self.config,
+            self.conditions,
+            (schedule.seed, 0, self.step),
+            self.device,
+        )
+        gain = 0.75 + 0.6 * torch.rand(schedule.batch, 1, 1, 1, device=self.device)
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            outputs = self.network((tiles.images * gain).contiguous(memory_format=torch.channels_last))
+        loss = total_loss(outputs, tiles.boxes, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = schedule.rate(self.step)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip_norm)
+        self.optimiser.step()
+        self._follow(min(schedule.ema, (self.step + 1) / (self.step + 10)))
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self, keep: float) -> None:
+        """Move the averaged weights towards the trained ones."""
+        for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:
+                mean.copy_(value)
+
+    def _evaluation_tiles(self) -> list[Tiles]:
+        """Tiles of held-out structures, the same for every run; SNR from where people can see particles."""
+        conditions = Conditions(snr=(0.01, 0.3))
+        count = self.schedule.evaluation_tiles // 16
+        return [
+            make_tiles(self.test_library, 16, self.config.tile_px, self.config, conditions, (1, 1, i), self.device)
+            for i in range(count)
+        ]
+
+    def _save(self) -> None:
+        state: dict[str, Tensor] = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        state |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            state |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+        temporary = self.folder / "state.tmp"
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"step": str(self.step)})
+        temporary.replace(self.folder / "state.safetensors")
+        run = {"config": asdict(self.config), "schedule": asdict(self.schedule), "step": self.step, "curve": self.curve}
+        (self.folder / "curve.json").write_text(json.dumps(run, indent=1))
+        save_weights(self.folder / "weights.safetensors", self.average, self._provenance())
+
+    def _provenance(self) -> dict[str, str]:
+        last = self.curve[-1] if self.curve else {}
+        return {
+            "steps": str(self.step),
+            "tiles": str(self.step * self.schedule.batch),
+            "structures": str(len(self.train_library.names)),
+            "seed": str(self.schedule.seed),
+            "threshold": f"{last.get('threshold', 0.4):.4f}",
+            "held_out_f1": f"{last.get('f1', 0.0):.4f}",
+            "held_out_ap": f"{last.get('ap', 0.0):.4f}",
+        }
+
+    def _resume(self) -> None:
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return
+        run = json.loads((self.folder / "curve.json").read_text())
+        if run["config"] != json.loads(json.dumps(asdict(self.config))):
+            raise ValueError(f"{self.folder} holds a run of another network; train into a new folder or remove it")
+        state = load_file(path, device=str(self.device))
+        for name, module in (("network", self.network), ("average", self.average)):
+            prefix = name + "."
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimiser."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.step, self.curve = run["step"], run["curve"]

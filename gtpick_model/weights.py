@@ -1,0 +1,41 @@
+"""Weights on disk: safetensors with the configuration beside them in the header; nothing is ever unpickled."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from gtpick_model.config import ModelConfig
+from gtpick_model.network import GTPick
+
+
+def save_weights(path: Path, network: GTPick, provenance: dict[str, str]) -> None:
+    """Write a network's weights in half precision, with its configuration and how it was trained."""
+    state = {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
+    header = {"config": json.dumps(dataclasses.asdict(network.config)), "provenance": json.dumps(provenance)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: t.contiguous() for name, t in state.items()}, path, metadata=header)
+
+
+def load_weights(path: Path) -> tuple[GTPick, dict[str, str]]:
+    """Read what `save_weights` wrote: the network in evaluation mode and its provenance.
+
+    Raises:
+        ValueError: the file holds no gtpick-rt network.
+    """
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+    if "config" not in header:
+        raise ValueError(f"{path} holds no gtpick-rt network: its header has no configuration")
+    fields: dict[str, Any] = json.loads(header["config"])
+    network = GTPick(ModelConfig(**{name: _tuple(value) for name, value in fields.items()}))
+    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
+    return network.eval(), json.loads(header["provenance"])
+
+
+def _tuple(value: Any) -> Any:
+    """JSON knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value

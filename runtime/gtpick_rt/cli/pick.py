@@ -1,0 +1,146 @@
+"""`gtpick-rt pick`: find the particles on many micrographs."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.inputs import Job
+    from gtpick_rt.pipeline import Parameters, Record
+    from gtpick_rt.summary import Summary
+
+EXIT_SOME_FAILED = 3
+EXIT_SIGNAL = 128
+"""Plus the number of the signal that ended the run: 130 for Ctrl-C, 143 for SIGTERM."""
+
+
+def pick(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Micrographs: folders, files, globs or STAR files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the picks.")],
+    diameter: Annotated[str, typer.Option(help="Particle diameter in Å.")],
+    pixel_size: Annotated[
+        float | None, typer.Option(min=0.01, help="Å per pixel, instead of what STAR files or image headers say.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")] = None,
+    backend: Annotated[str, typer.Option(help="What runs the model: auto or cpu.")] = "auto",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Score from which a detection is a pick; by default the model's.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")] = False,
+) -> None:
+    """Pick the particles on micrographs and write STAR files that RELION reads."""
+    from gtpick_rt.inputs import find_jobs
+    from gtpick_rt.picker import Picker
+    from gtpick_rt.pipeline import run
+
+    jobs = find_jobs(inputs, recursive)
+    if pixel_size is not None:
+        jobs = [replace(job, pixel_size_A=pixel_size) for job in jobs]
+    picker = Picker.open(_diameter_A(diameter), model=model, backend=backend)
+    parameters: Parameters = {
+        "out": str(out),
+        "diameter_A": picker.diameter_A,
+        "pixel_size_A": pixel_size,
+        "model": picker.spec.name,
+        "backend": backend,
+        "threshold": picker.spec.threshold if threshold is None else threshold,
+        "recursive": recursive,
+        "overlays": overlays,
+    }
+    with _stopping() as (stop, received), _progress(jobs, picker.backend.name) as on_done:
+        summary = run(
+            jobs,
+            picker,
+            out,
+            threshold,
+            overlays=overlays,
+            command=sys.argv,
+            parameters=parameters,
+            stop=stop,
+            on_done=on_done,
+        )
+    typer.echo(_closing(summary, out, overlays, len(jobs)))
+    if received:
+        raise typer.Exit(EXIT_SIGNAL + received[0])
+    if summary.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _diameter_A(text: str) -> float:
+    if text == "auto":
+        raise UsageError("--diameter auto is not available yet; give the particle's diameter in Å")
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--diameter {text}: not a number of Å") from None
+
+
+@contextmanager
+def _stopping() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Turn the first Ctrl-C or SIGTERM into an event, and list it; a second one ends the process at once."""
+    stop, received = threading.Event(), list[int]()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop, received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(jobs: "list[Job]", backend: str) -> "Iterator[Callable[[Record], None]]":
+    """Show a progress bar on stderr, above which failures are named as they happen."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gtpick_rt.summary import Failure
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    started = time.monotonic()
+    with Progress(f"picking on {backend}", *columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=len(jobs), rate="")
+
+        def on_done(record: "Record") -> None:
+            if isinstance(record, Failure):
+                line = f"{record.kind}: {record.message}"
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            done = bar.tasks[task].completed + 1
+            bar.update(task, advance=1, rate=f"{done / (time.monotonic() - started):.2f} micrographs/s")
+
+        yield on_done
+
+
+def _closing(summary: "Summary", out: Path, overlays: bool, asked: int) -> str:
+    """Say what was done and where it is."""
+    done, failed = len(summary.micrographs), len(summary.failed)
+    picks = sum(record.picks for record in summary.micrographs)
+    lines = [f"{picks} picks on {done} of {asked} micrographs in {summary.seconds:.1f} s on {summary.backend}"]
+    if failed:
+        lines.append(f"failed: {failed}, the summary says why")
+    if done + failed < asked:
+        lines.append(f"not begun: {asked - done - failed}")
+    lines.append(f"STAR files: {out}, listed in {out / 'autopick.star'}")
+    if overlays:
+        lines.append(f"overlays: {out / 'overlays'}")
+    lines.append(f"summary: {out / 'summary.json'}")
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""Outputs that are whole or absent: written under a temporary name, synced, renamed.
+
+A micrograph is done when its STAR file is there. The detections that re-thresholding needs are written before it.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.star import autopick_star, picks_to_star
+from gtpick_rt.inputs import Job
+from gtpick_rt.types import Picks
+
+STAR_SUFFIX = "_autopick.star"
+STATE_FOLDER = ".gtpick"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace the file `path` by `data`, or on any error leave it as it was; folders are made as needed.
+
+    After a power cut the file is the old one or the new one, and the new one once this has returned.
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    # O_EXCL: a link that someone put in place is not followed. Mode 0o666 leaves sharing to the umask.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def star_path(out: Path, stem: PurePosixPath) -> Path:
+    """Where the picks of a micrograph go."""
+    return out / f"{stem}{STAR_SUFFIX}"
+
+
+def detections_path(out: Path, stem: PurePosixPath) -> Path:
+    """Where all detections of a micrograph are kept."""
+    return out / STATE_FOLDER / "detections" / f"{stem}.npz"
+
+
+def commit_picks(out: Path, job: Job, detections: Picks, threshold: float) -> Path:
+    """Keep all `detections`, then write those of score >= `threshold` as STAR: the file that marks the job done.
+
+    Returns its path. Raises OSError.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, xy_px=detections.xy_px, diameter_px=detections.diameter_px, score=detections.score)
+    write_atomic(detections_path(out, job.stem), buffer.getvalue())
+    path = star_path(out, job.stem)
+    write_atomic(path, picks_to_star(detections[detections.score >= threshold]).encode())
+    return path
+
+
+def load_detections(out: Path, stem: PurePosixPath) -> Picks:
+    """Read back the detections that `commit_picks` kept. Raises UsageError when they are missing or damaged."""
+    path = detections_path(out, stem)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Picks(arrays["xy_px"], arrays["diameter_px"], arrays["score"])
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no detections are kept for {stem}; pick it again") from None
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{path}: the kept detections are damaged ({error}); pick {stem} again with --force"
+        ) from error
+
+
+def write_autopick(out: Path, jobs: Sequence[Job]) -> Path:
+    """Write OUT/autopick.star, which names the coordinate file of each job that is done; returns its path.
+
+    Paths are relative to the current folder where they lie below it, as RELION wants. Raises OSError.
+    """
+    done = [(job, star_path(out, job.stem)) for job in jobs]
+    rows = [(str(job.path), _project_path(star)) for job, star in done if star.exists()]
+    path = out / "autopick.star"
+    write_atomic(path, autopick_star(rows).encode())
+    return path
+
+
+def _project_path(path: Path) -> str:
+    absolute, project = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last. Some network file systems cannot sync a folder, and say so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""STAR files as RELION 3.1 to 5 write and read them. gemmi parses and quotes; rows are formatted here for speed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gemmi import cif
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.types import Picks
+
+VERSION = "# version 30001"
+"""Understood by RELION 3.1, 4 and 5."""
+
+COORDINATE_COLUMNS = (
+    "_rlnCoordinateX",
+    "_rlnCoordinateY",
+    "_rlnAutopickFigureOfMerit",
+    "_rlnClassNumber",
+    "_rlnAnglePsi",
+)
+"""RELION's own autopicking columns. Class 0 and psi 0 are its dummies, needed to join STAR files."""
+
+BARE_NAME = re.compile(r"(?!data_|save_|loop_|stop_|global_)[a-z0-9/.][\w/.,:=@%~+-]+", re.ASCII | re.IGNORECASE)
+"""Names that need no quotes. gemmi quotes more, and not every reader of STAR files knows quotes."""
+
+
+@dataclass(frozen=True)
+class ListedMicrograph:
+    """One row of a micrographs STAR file."""
+
+    name: str
+    pixel_size_A: float | None
+
+
+def picks_to_star(picks: Picks, comment: str | None = None) -> str:
+    """Write the coordinate file of one micrograph, in its pixels; without picks, a header only.
+
+    Each line of `comment` becomes a comment line above the data.
+    """
+    rows = "".join(
+        f"{x:.2f} {y:.2f} {score:.6f} 0 0.000000\n"
+        for (x, y), score in zip(picks.xy_px.tolist(), picks.score.tolist(), strict=True)
+    )
+    return _table("", COORDINATE_COLUMNS, rows, comment)
+
+
+def autopick_star(rows: Sequence[tuple[str, str]]) -> str:
+    """Write the list that RELION's Extract reads: (micrograph name, coordinate file) pairs."""
+    text = "".join(f"{_quote(micrograph)} {_quote(coordinates)}\n" for micrograph, coordinates in rows)
+    return _table("coordinate_files", ("_rlnMicrographName", "_rlnMicrographCoordinates"), text)
+
+
+def read_star_coordinates(path: Path, diameter_px: float) -> Picks:
+    """Read picks or labels. Raises UsageError; see `formats.read_coordinates`."""
+    for block in read_document(path):
+        x = block.find_loop("_rlnCoordinateX")
+        if x and block.find_loop("_rlnMicrographName"):
+            raise UsageError(
+                f"{path}: lists the particles of many micrographs; give one coordinate file per micrograph"
+            )
+        if x:
+            table = block.find(["_rlnCoordinateX", "_rlnCoordinateY", "?_rlnAutopickFigureOfMerit"])
+            return _picks_of(path, table, diameter_px)
+    raise UsageError(f"{path}: no column _rlnCoordinateX; give a STAR file of coordinates")
+
+
+def read_micrographs(path: Path) -> list[ListedMicrograph]:
+    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups).
+
+    Raises UsageError when it cannot be read or lists no micrographs.
+    """
+    document = read_document(path)
+    optics = document.find_block("optics")
+    group_pixels = {
+        cif.as_string(row[0]): _pixel_size(path, row[1])
+        for row in (optics.find("_rln", ["OpticsGroup", "MicrographPixelSize"]) if optics else ())
+    }
+    columns = ["MicrographName", "?OpticsGroup", "?DetectorPixelSize", "?Magnification"]
+    listed = [
+        ListedMicrograph(cif.as_string(row[0]), _row_pixel_size(path, row, group_pixels))
+        for block in document
+        if block.name != "optics"
+        for row in block.find("_rln", columns)
+    ]
+    if not listed:
+        raise UsageError(f"{path}: no rows with _rlnMicrographName; give a micrographs STAR file")
+    return listed
+
+
+def read_document(path: Path) -> cif.Document:
+    """Parse a STAR file. Raises UsageError."""
+    try:
+        return cif.read(str(path))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{path}: cannot be read as a STAR file ({error})") from error
+
+
+def _table(block: str, columns: Sequence[str], rows: str, comment: str | None = None) -> str:
+    remarks = "".join(f"# {line}\n" for line in (comment or "").splitlines())
+    header = "".join(f"{column} #{number}\n" for number, column in enumerate(columns, start=1))
+    return f"\n{VERSION}\n{remarks}\ndata_{block}\n\nloop_\n{header}{rows}\n"
+
+
+def _quote(text: str) -> str:
+    if BARE_NAME.fullmatch(text):
+        return text
+    quoted: str = cif.quote(text)
+    return "\n" + quoted if quoted.startswith(";") else quoted  # a text field starts a line
+
+
+def _picks_of(path: Path, table: cif.Table, diameter_px: float) -> Picks:
+    """Make picks of rows of x, y and perhaps score."""
+    from gtpick_rt.formats import make_picks
+
+    def number(row: cif.Table.Row, index: int) -> float:
+        value: float = cif.as_number(row[index])
+        return value
+
+    if table.width() < 2:
+        raise UsageError(f"{path}: no column _rlnCoordinateY; give a STAR file of coordinates")
+    xy = [(number(row, 0), number(row, 1)) for row in table]
+    score = [number(row, 2) for row in table] if table.has_column(2) else None
+    return make_picks(path, np.array(xy), None if score is None else np.array(score), diameter_px)
+
+
+def _row_pixel_size(path: Path, row: cif.Table.Row, group_pixels: dict[str, float | None]) -> float | None:
+    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the magnification."""
+    if row.has(1) and cif.as_string(row[1]) in group_pixels:
+        return group_pixels[cif.as_string(row[1])]
+    if row.has(2) and row.has(3):
+        detector_um, magnification = _pixel_size(path, row[2]), _pixel_size(path, row[3])
+        return 1e4 * detector_um / magnification if detector_um and magnification else None
+    return None
+
+
+def _pixel_size(path: Path, text: str) -> float | None:
+    value = cif.as_number(text)
+    return value if 0 < value < float("inf") else None

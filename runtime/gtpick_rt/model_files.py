@@ -1,0 +1,27 @@
+"""Where model files are: those that ship with the package, and the user's own."""
+
+from pathlib import Path
+
+from gtpick_rt.errors import ModelError
+
+DEFAULT_MODEL = "gtpick-nano"
+_FOLDER = Path(__file__).with_name("models")
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name and ONNX file of each model in the package, by name."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx"))}
+
+
+def resolve_model(name_or_path: str | None) -> Path:
+    """Find the model file with this name or at this path; None is the default model.
+
+    Raises ModelError when there is none; the message lists the names that there are.
+    """
+    shipped = shipped_models()
+    name = name_or_path or (DEFAULT_MODEL if DEFAULT_MODEL in shipped else next(iter(shipped), DEFAULT_MODEL))
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        available = ", ".join(shipped) or "none"
+        raise ModelError(f"no model {name!r}: neither a file nor one of the models that ship here ({available})")
+    return path

@@ -1,0 +1,102 @@
+"""The picker: a micrograph in, picks out."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gtpick_rt.backends import open_backend
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.decode import decode
+from gtpick_rt.errors import UsageError
+from gtpick_rt.merge import merge
+from gtpick_rt.model_files import resolve_model
+from gtpick_rt.preprocess import WorkingImage, to_working_scale
+from gtpick_rt.spec import ModelSpec
+from gtpick_rt.tile import Tile, cut, tile_grid
+from gtpick_rt.types import FloatArray, Micrograph, Picks
+
+BATCH_TILES = 4
+"""Tiles in one call of the backend: bounds the memory of the network's activations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawDetections:
+    """What the network said about one image, tile by tile."""
+
+    tiles: list[Tile]
+    scores: FloatArray
+    """`(tiles, queries)`"""
+    boxes: FloatArray
+    """`(tiles, queries, 3)`"""
+
+
+class Picker:
+    """One model, loaded once, for particles of one size.
+
+    `pick` does the whole; its three steps are public so that the pipeline can run them in different threads. Only
+    `infer` touches the backend, which serves one thread at a time.
+    """
+
+    def __init__(self, backend: Backend, spec: ModelSpec, diameter_A: float, model_sha256: str = "") -> None:
+        if not 0 < diameter_A < np.inf:
+            raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
+        self.backend = backend
+        self.spec = spec
+        self.diameter_A = diameter_A
+        self.model_sha256 = model_sha256
+
+    @classmethod
+    def open(cls, diameter_A: float, *, model: str | None = None, backend: str = "auto") -> "Picker":
+        """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
+
+        Raises ModelError or BackendError.
+        """
+        path = resolve_model(model)
+        loaded, spec = open_backend(backend, path)
+        return cls(loaded, spec, diameter_A, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def pick(self, micrograph: Micrograph) -> Picks:
+        """All detections above the model's floor, best first, in pixels of the micrograph.
+
+        Choose a threshold, such as `spec.threshold`, to make them picks. Raises MicrographError.
+        """
+        image = self.prepare(micrograph)
+        return self.assemble(image, self.infer(image))
+
+    def prepare(self, micrograph: Micrograph) -> WorkingImage:
+        """Bring the micrograph to the model's scale. Raises MicrographError."""
+        return to_working_scale(micrograph, self.diameter_A, self.spec)
+
+    def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:
+        """Run the network on every tile of the image, none when it is blank; see `tile_grid` for `grid_offset`."""
+        tiles = [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
+        queries = self.spec.queries
+        scores = np.empty((len(tiles), queries), np.float32)
+        boxes = np.empty((len(tiles), queries, 3), np.float32)
+        for part in _batches(len(tiles)):
+            scores[part], boxes[part] = self.backend.infer(cut(image.data, tiles[part], self.spec))
+        return RawDetections(tiles, scores, boxes)
+
+    def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
+        """Decode each tile, join the tiles, go back to the micrograph's pixels, and keep what lies inside it."""
+        decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
+        merged = merge(_concatenate(decoded), self.spec.merge_distance)
+        return _inside(image.to_micrograph(merged), image.shape)
+
+
+def _batches(n: int) -> Iterator[slice]:
+    for start in range(0, n, BATCH_TILES):
+        yield slice(start, start + BATCH_TILES)
+
+
+def _concatenate(parts: Sequence[Picks]) -> Picks:
+    every = [Picks.empty(), *parts]
+    return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
+
+
+def _inside(picks: Picks, shape: tuple[int, int]) -> Picks:
+    height, width = shape
+    x, y = picks.xy_px.T
+    return picks[(x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)]

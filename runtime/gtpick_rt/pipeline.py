@@ -1,0 +1,241 @@
+"""Pick many micrographs: the one module that owns threads.
+
+    reader thread      calling thread     writer thread
+    read, preprocess → infer, decode    → overlay, commit
+
+Each micrograph is one `_Item` that goes from stage to stage, in the order of the jobs. Only a few are in flight, so
+memory does not grow with their number.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import TypeVar
+
+from gtpick_rt.commit import commit_picks, write_atomic, write_autopick
+from gtpick_rt.errors import MicrographError, UsageError
+from gtpick_rt.inputs import Job
+from gtpick_rt.overlay import draw_overlay
+from gtpick_rt.picker import Picker
+from gtpick_rt.preprocess import WorkingImage
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary
+from gtpick_rt.types import Picks
+
+STAGES = ("read", "preprocess", "infer", "decode", "write")
+_AHEAD = 2
+"""Results that a thread may have waiting."""
+
+Record = MicrographRecord | Failure
+Parameters = dict[str, str | float | bool | None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def run(
+    jobs: Sequence[Job],
+    picker: Picker,
+    out: Path,
+    threshold: float | None = None,
+    *,
+    overlays: bool = False,
+    command: Sequence[str] = (),
+    parameters: Parameters | None = None,
+    stop: threading.Event | None = None,
+    on_done: Callable[[Record], None] = lambda record: None,
+) -> Summary:
+    """Pick every job and write its outputs, `autopick.star` and `summary.json` under `out`.
+
+    An error in one micrograph is recorded and the run goes on. However the run ends, what is done is committed and the
+    two files that list it are written.
+
+    Args:
+        jobs: the micrographs.
+        picker: finds the particles.
+        out: the output folder; made when absent.
+        threshold: score from which a detection is a pick, by default the model's own.
+        overlays: also draw OUT/overlays/<stem>.png.
+        command: the command line, for the summary.
+        parameters: every setting in force, for the summary.
+        stop: once set, the micrograph in inference is finished and no other is begun.
+        on_done: called in the calling thread, in order, with each micrograph's record.
+
+    Raises:
+        UsageError: `out` cannot be made, `threshold` is below the model's floor, or the backend failed for good.
+
+    """
+    started = time.perf_counter()
+    stages = _Stages(picker, out, _checked_threshold(picker, threshold), overlays)
+    _make_folder(out)
+    stop = stop or threading.Event()
+    reader, writer = ThreadPoolExecutor(1, "gtpick-read"), ThreadPoolExecutor(1, "gtpick-write")
+    try:
+        read = _in_thread(reader, stages.read, _unless(stop, jobs))
+        detected = map(stages.detect, _unless(stop, read))
+        for record in _in_thread(writer, stages.write, detected):
+            on_done(record)
+    finally:
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown()
+        summary = stages.summary(list(command), parameters or {}, time.perf_counter() - started)
+        _write_lists(out, jobs, summary)
+    return summary
+
+
+@dataclass(slots=True)
+class _Item:
+    """One micrograph on its way; each stage adds what it made. It never holds the full-size image."""
+
+    job: Job
+    seconds: dict[str, float] = field(default_factory=dict)
+    pixel_size_A: float = 0.0
+    image: WorkingImage | None = None
+    detections: Picks | None = None
+    error: Exception | None = None
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - started
+
+    @contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Note an error, which ends this micrograph's way; an error of the set-up ends the run."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            self.error = error
+
+
+class _Stages:
+    """What each thread does to a micrograph, and the books; only the writer thread writes them."""
+
+    def __init__(self, picker: Picker, out: Path, threshold: float, overlays: bool) -> None:
+        self.picker, self.out, self.threshold, self.overlays = picker, out, threshold, overlays
+        self.micrographs: list[MicrographRecord] = []
+        self.failed: list[Failure] = []
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    def read(self, job: Job) -> _Item:
+        item = _Item(job)
+        with item.keeping_errors():
+            with item.timing("read"):
+                micrograph = read_micrograph(job.path, job.pixel_size_A)
+            item.pixel_size_A = micrograph.pixel_size_A
+            with item.timing("preprocess"):
+                item.image = self.picker.prepare(micrograph)
+        return item
+
+    def detect(self, item: _Item) -> _Item:
+        if item.image is not None:
+            with item.keeping_errors():
+                with item.timing("infer"):
+                    raw = self.picker.infer(item.image)
+                with item.timing("decode"):
+                    item.detections = self.picker.assemble(item.image, raw)
+        return item
+
+    def write(self, item: _Item) -> Record:
+        if item.image is not None and item.detections is not None:
+            with item.keeping_errors(), item.timing("write"):
+                self._commit(item, item.image, item.detections)
+        record = self._record(item)
+        if isinstance(record, Failure):
+            self.failed.append(record)
+        else:
+            self.micrographs.append(record)
+        for stage, seconds in item.seconds.items():
+            self.seconds[stage] += seconds
+        return record
+
+    def _commit(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
+        """Write the STAR file last: it is the mark that the micrograph is done."""
+        if self.overlays:
+            picks = detections[detections.score >= self.threshold]
+            png = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
+            write_atomic(self.out / "overlays" / f"{item.job.stem}.png", png)
+        commit_picks(self.out, item.job, detections, self.threshold)
+
+    def _record(self, item: _Item) -> Record:
+        stem, path = str(item.job.stem), str(item.job.path)
+        if item.error is not None or item.image is None or item.detections is None:
+            # Only our own messages are sure to name the file.
+            message = str(item.error) if isinstance(item.error, MicrographError) else f"{path}: {item.error}"
+            return Failure(stem=stem, path=path, kind=type(item.error).__name__, message=message)
+        height, width = item.image.shape
+        return MicrographRecord(
+            stem=stem,
+            path=path,
+            width=width,
+            height=height,
+            pixel_size_A=item.pixel_size_A,
+            picks=int((item.detections.score >= self.threshold).sum()),
+            detections=len(item.detections),
+            seconds=sum(item.seconds.values()),
+        )
+
+    def summary(self, command: list[str], parameters: Parameters, seconds: float) -> Summary:
+        spec = self.picker.spec
+        return Summary(
+            command=command,
+            parameters=parameters,
+            model=ModelRecord(name=spec.name, version=spec.version, sha256=self.picker.model_sha256),
+            backend=self.picker.backend.name,
+            seconds=seconds,
+            stage_seconds=self.seconds,
+            micrographs=self.micrographs,
+            failed=self.failed,
+        )
+
+
+def _in_thread(pool: ThreadPoolExecutor, stage: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Apply `stage` to `items` in the pool's thread, a few ahead of the consumer; yields in order."""
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(pool.submit(stage, item))
+        while pending and (len(pending) > _AHEAD or pending[0].done()):
+            yield pending.popleft().result()
+    for future in pending:
+        yield future.result()
+
+
+def _unless(stop: threading.Event, items: Iterable[T]) -> Iterator[T]:
+    """`items` until `stop` is set."""
+    return takewhile(lambda _: not stop.is_set(), items)
+
+
+def _checked_threshold(picker: Picker, threshold: float | None) -> float:
+    spec = picker.spec
+    if threshold is None:
+        return spec.threshold
+    if not spec.floor <= threshold <= 1:
+        raise UsageError(
+            f"threshold {threshold:g}: {spec.name} keeps scores from {spec.floor:g} to 1; choose one of them"
+        )
+    return threshold
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+
+
+def _write_lists(out: Path, jobs: Sequence[Job], summary: Summary) -> None:
+    try:
+        write_autopick(out, jobs)
+        write_atomic(out / "summary.json", summary.to_json().encode())
+    except OSError as error:
+        raise UsageError(f"{out}: the lists of what was picked cannot be written ({error.strerror})") from error

@@ -1,0 +1,83 @@
+"""What a header says about an image, and the limits within which it is believed."""
+
+import gzip
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, UnreadableError
+
+MRC_SUFFIXES = (".mrc", ".mrcs", ".mrc.gz", ".mrc.bz2")
+TIFF_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = MRC_SUFFIXES + TIFF_SUFFIXES
+"""Names that end so, in any case, are taken for micrographs."""
+
+MAX_SIDE = 1 << 16
+MAX_PIXELS = 1 << 30
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One image, as its header describes it."""
+
+    path: Path
+    width: int
+    height: int
+    mode: str
+    """Pixel type, for people: "float32", "big-endian int16"."""
+    pixel_size_A: float | None
+    """Å per pixel; None when the header does not say, or gives a value that stands for "unknown"."""
+
+
+def suffix_of(name: str) -> str:
+    """Find the suffix among SUFFIXES that `name` ends with, in lower case, or "" when it ends with none."""
+    return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+
+
+def check_name(path: Path) -> None:
+    """Refuse names that cannot be written to a STAR file or shown on a terminal. Raises FormatError."""
+    name = str(path)
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise FormatError(f"{name!r}: the file name has control characters; rename the file")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{name!r}: the file name is not valid UTF-8; rename the file") from None
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse dimensions that no detector has. Raises FormatError."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise FormatError(
+            f"{path}: the header gives {width} x {height} pixels; at most {MAX_SIDE} a side "
+            f"and {MAX_PIXELS} in all are read. Is it really a micrograph?"
+        )
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system and the decompressors raise into our own errors, naming `path`."""
+    try:
+        yield
+    except MicrographError:
+        raise
+    except EOFError as error:
+        raise IncompleteError(f"{path}: the file ends too early: truncated, or still being written") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise FormatError(f"{path}: the compressed data are damaged ({error}); copy the file again") from error
+    except OSError as error:
+        if error.errno is None:  # how bz2 reports a damaged stream
+            raise FormatError(f"{path}: the data are damaged ({error}); copy the file again") from error
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def regular_size(path: Path) -> int:
+    """Size of a file in bytes. Raises UnreadableError when it is missing, or a folder, pipe or device."""
+    with translated_errors(path):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError(f"{path}: not a regular file; name an image file")
+    return status.st_size

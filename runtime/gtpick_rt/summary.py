@@ -1,0 +1,72 @@
+"""The record of a run: what was asked, what came of each micrograph, where the time went."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The model that picked."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of the model file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrographRecord:
+    """One micrograph that was picked."""
+
+    stem: str
+    """Name of its outputs, relative to the output folder."""
+    path: str
+    width: int
+    height: int
+    pixel_size_A: float
+    picks: int
+    """Detections at or above the threshold."""
+    detections: int
+    """All that were kept for re-thresholding."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One micrograph that could not be picked."""
+
+    stem: str
+    path: str
+    kind: str
+    """Name of the error class: "IncompleteError"."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One run of `pick`."""
+
+    command: list[str]
+    """The command line."""
+    parameters: dict[str, str | float | bool | None]
+    """Every setting in force, defaults included."""
+    model: ModelRecord
+    backend: str
+    seconds: float
+    stage_seconds: dict[str, float]
+    """Busy seconds of each stage; stages overlap, so they may add up to more than `seconds`."""
+    micrographs: list[MicrographRecord] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Write the record as JSON, with the version of gtpick-rt and totals."""
+        from gtpick_rt import __version__
+
+        totals = {
+            "micrographs": len(self.micrographs),
+            "failed": len(self.failed),
+            "picks": sum(record.picks for record in self.micrographs),
+            "detections": sum(record.detections for record in self.micrographs),
+        }
+        return json.dumps({"version": __version__, "totals": totals, **dataclasses.asdict(self)}, indent=1)

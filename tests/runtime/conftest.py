@@ -1,0 +1,134 @@
+"""A small model's spec, micrographs of bright dots, and a backend that finds them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.picker import Picker
+from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.types import FloatArray, Micrograph
+
+DOT_SCORE = 0.9
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return ModelSpec(
+        name="test-model",
+        version="1",
+        tile_px=256,
+        margin_px=32,
+        queries=256,
+        diameter_px=24,
+        diameter_range_px=(10, 36),
+        highpass_px=97,
+        clip=6,
+        merge_distance=0.5,
+        threshold=0.4,
+        floor=0.05,
+    )
+
+
+@pytest.fixture
+def find_dots(spec: ModelSpec) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """A backend's script: the local maxima of each tile that stand well above the noise."""
+
+    def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        scores = np.zeros((len(tiles), spec.queries), np.float32)
+        boxes = np.ones((len(tiles), spec.queries, 3), np.float32)
+        for i, tile in enumerate(tiles[:, 0]):
+            y, x = np.nonzero((tile == maximum_filter(tile, 15)) & (tile > 6))
+            n = len(x)
+            scores[i, :n] = DOT_SCORE
+            boxes[i, :n] = np.stack([x, y, np.full(n, spec.diameter_px)], axis=1)
+        return scores, boxes
+
+    return script
+
+
+@pytest.fixture
+def dot_picker(spec: ModelSpec, find_dots: Callable[[FloatArray], tuple[FloatArray, FloatArray]]) -> Picker:
+    """Finds dots of 48 Å; high clipping keeps their tops sharp."""
+    sharp = replace(spec, clip=1000)
+    return Picker(ScriptedBackend(sharp, find_dots), sharp, diameter_A=48)
+
+
+@pytest.fixture
+def dots() -> Callable[..., Micrograph]:
+    """A function that makes a micrograph, 1 Å per pixel, with a bright dot at each x, y."""
+
+    def make(xy: FloatArray, shape: tuple[int, int], seed: int = 0) -> Micrograph:
+        image = np.zeros(shape)
+        x, y = np.round(xy).astype(int).T
+        image[y, x] = 1
+        image = gaussian_filter(image, 8)
+        image *= 100 / image.max() if image.any() else 1
+        image += np.random.default_rng(seed).normal(1000, 1, shape)
+        return Micrograph(image.astype(np.float32), 1.0, Path("dots.mrc"))
+
+    return make
+
+
+@pytest.fixture
+def save_mrc() -> Callable[[Path, FloatArray], Path]:
+    """A function that writes an image, 0.5 Å per pixel by its header, as MRC, making folders as needed."""
+
+    def save(path: Path, data: FloatArray) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mrcfile.new(path, data) as mrc:
+            mrc.voxel_size = 0.5
+        return path
+
+    return save
+
+
+@pytest.fixture
+def tiny_spec(spec: ModelSpec) -> ModelSpec:
+    """The spec of `tiny_model`: one query for each cell of 8 x 8 pixels."""
+    return replace(spec, tile_px=64, margin_px=8, queries=64)
+
+
+@pytest.fixture
+def tiny_model(tiny_spec: ModelSpec, tmp_path: Path) -> Path:
+    """An ONNX file whose scores are the sigmoid of each cell's mean and whose boxes are the cells' centres."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    cells = np.arange(8) * 8 + 3.5
+    x, y = np.meshgrid(cells, cells)
+    boxes = np.stack([x.ravel(), y.ravel(), np.full(64, 24)], axis=1).astype(np.float32)
+    constants = {
+        "flat": np.array([-1, 64]),
+        "zero": np.zeros(1, np.float32),
+        "last": np.array([2]),
+        "centres": boxes[None],
+    }
+    nodes = [
+        make.make_node("AveragePool", ["tiles"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
+        make.make_node("Reshape", ["means", "flat"], ["logits"]),
+        make.make_node("Sigmoid", ["logits"], ["scores"]),
+        make.make_node("Mul", ["scores", "zero"], ["nothing"]),
+        make.make_node("Unsqueeze", ["nothing", "last"], ["nothings"]),
+        make.make_node("Add", ["nothings", "centres"], ["boxes"]),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "tiny",
+        [make.make_tensor_value_info("tiles", float32, ["batch", 1, 64, 64])],
+        [
+            make.make_tensor_value_info("scores", float32, ["batch", 64]),
+            make.make_tensor_value_info("boxes", float32, ["batch", 64, 3]),
+        ],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9)
+    make.set_model_props(model, {METADATA_KEY: tiny_spec.to_json()})
+    path = tmp_path / "tiny.onnx"
+    onnx.save(model, path)
+    return path

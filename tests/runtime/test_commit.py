@@ -1,0 +1,187 @@
+import errno
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+
+from gtpick_rt.commit import commit_picks, detections_path, load_detections, star_path, write_atomic, write_autopick
+from gtpick_rt.errors import UsageError
+from gtpick_rt.formats import read_coordinates
+from gtpick_rt.formats.star import read_document
+from gtpick_rt.inputs import Job
+from gtpick_rt.types import Picks
+
+JOB = Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"))
+
+
+@pytest.fixture
+def detections() -> Picks:
+    return Picks(
+        np.array([[1, 2], [3, 4], [5, 6]], np.float32),
+        np.array([10, 11, 12], np.float32),
+        np.array([0.5, 0.1, 0.4], np.float32),
+    )
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def listed(path: Path) -> list[tuple[str, str]]:
+    block = read_document(path).find_block("coordinate_files")
+    return [(row.str(0), row.str(1)) for row in block.find(["_rlnMicrographName", "_rlnMicrographCoordinates"])]
+
+
+def test_a_file_is_made_with_its_folders_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x" / "y" / "a"
+    for data in (b"first, and longer", b"second"):
+        write_atomic(path, data)
+        assert path.read_bytes() == data
+    assert files(tmp_path) == ["x/y/a"]
+
+
+def test_a_new_file_is_shared_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "a"
+    write_atomic(path, b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert files(tmp_path) == ["a"]
+
+
+def test_an_interrupt_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "a", b"new")
+    assert files(tmp_path) == []
+
+
+def test_the_file_is_synced_whole_before_it_gets_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    synced = []
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append(("folder" if stat.S_ISDIR(status.st_mode) else status.st_size, path.exists()))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomic(path, b"12345")
+    assert synced == [(5, False), ("folder", True)]
+
+
+def test_a_folder_that_cannot_be_synced_is_tolerated_but_not_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.fsync
+
+    def fsync_failing_with(number: int) -> None:
+        def fsync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            really(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    fsync_failing_with(errno.EINVAL)
+    write_atomic(tmp_path / "a", b"x")
+    fsync_failing_with(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomic(tmp_path / "a", b"y")
+
+
+def test_picks_above_the_threshold_are_committed_and_all_detections_kept(tmp_path: Path, detections: Picks) -> None:
+    path = commit_picks(tmp_path, JOB, detections, 0.4)
+    assert path == star_path(tmp_path, JOB.stem) == tmp_path / "Mics" / "a_autopick.star"
+    np.testing.assert_array_equal(read_coordinates(path).xy_px, [[1, 2], [5, 6]])
+    kept = load_detections(tmp_path, JOB.stem)
+    for name in ("xy_px", "diameter_px", "score"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(detections, name))
+        assert getattr(kept, name).dtype == np.float32
+    assert files(tmp_path) == [".gtpick/detections/Mics/a.npz", "Mics/a_autopick.star"]
+
+
+def test_no_detections_are_committed_too(tmp_path: Path) -> None:
+    assert len(read_coordinates(commit_picks(tmp_path, JOB, Picks.empty(), 0.4))) == 0
+    assert len(load_detections(tmp_path, JOB.stem)) == 0
+
+
+def test_the_star_is_the_last_to_be_written(tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, data: bytes) -> None:
+        if path.suffix == ".star":
+            raise OSError(errno.EIO, "disk")
+        write_atomic(path, data)
+
+    monkeypatch.setattr("gtpick_rt.commit.write_atomic", fail)
+    with pytest.raises(OSError, match="disk"):
+        commit_picks(tmp_path, JOB, detections, 0.4)
+    assert files(tmp_path) == [".gtpick/detections/Mics/a.npz"]
+
+
+def test_missing_or_damaged_detections_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="pick it again"):
+        load_detections(tmp_path, JOB.stem)
+    for data in (b"", b"PK\x03\x04 damaged", b"not a zip"):
+        write_atomic(detections_path(tmp_path, JOB.stem), data)
+        with pytest.raises(UsageError, match="--force"):
+            load_detections(tmp_path, JOB.stem)
+
+
+def test_kept_detections_are_never_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (Path(tmp_path / "exploded"),)  # type: ignore[return-value]
+
+    path = detections_path(tmp_path, JOB.stem)
+    path.parent.mkdir(parents=True)
+    arrays = {name: np.array([Bomb()], dtype=object) for name in ("xy_px", "diameter_px", "score")}
+    np.savez(path, **arrays)
+    with pytest.raises(UsageError, match="damaged"):
+        load_detections(tmp_path, JOB.stem)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_the_list_names_each_finished_micrograph_relative_to_the_project(
+    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unfinished = Job(Path("Mics/b.mrc"), PurePosixPath("Mics/b"))
+    for out in (Path("AutoPick/job003"), tmp_path / "AutoPick" / "job003"):
+        commit_picks(out, JOB, detections, 0.4)
+        path = write_autopick(out, [JOB, unfinished])
+        assert path == out / "autopick.star"
+        assert listed(path) == [("Mics/a.mrc", "AutoPick/job003/Mics/a_autopick.star")]
+
+
+def test_the_list_names_outputs_elsewhere_in_full(
+    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    out = tmp_path / "out"
+    star = commit_picks(out, JOB, detections, 0.4)
+    assert listed(write_autopick(out, [JOB])) == [("Mics/a.mrc", str(star))]

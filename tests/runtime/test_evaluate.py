@@ -1,0 +1,136 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from gtpick_rt.evaluate import average_precision, evaluate, match, precision_recall
+from gtpick_rt.types import Picks
+
+RADIUS = 3.0
+# A coarse grid makes chains of candidates, and several labels within one radius, common.
+points = st.integers(0, 5).flatmap(lambda n: arrays(np.float64, (n, 2), elements=st.integers(0, 12).map(float)))
+
+
+def picks_at(xy: object, score: object = None) -> Picks:
+    centres = np.array(xy, np.float32).reshape(-1, 2)
+    n = len(centres)
+    return Picks(
+        centres, np.ones(n, np.float32), np.ones(n, np.float32) if score is None else np.array(score, np.float32)
+    )
+
+
+def distances(picks: NDArray[np.float64], labels: NDArray[np.float64], pairs: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.linalg.norm(picks[pairs[:, 0]] - labels[pairs[:, 1]], axis=1)
+
+
+def best_by_trying_all(picks: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[int, float]:
+    """Size and total distance of the best matching, found by looking at every one."""
+    best = (0, 0.0)
+    for k in range(1, min(len(picks), len(labels)) + 1):
+        totals = [
+            lengths.sum()
+            for chosen in itertools.combinations(range(len(picks)), k)
+            for partners in itertools.permutations(range(len(labels)), k)
+            if (lengths := distances(picks, labels, np.column_stack([chosen, partners]))).max() <= RADIUS
+        ]
+        if totals:
+            best = (k, min(totals))
+    return best
+
+
+@given(points, points)
+def test_matching_is_one_to_one_within_the_radius_and_the_best_there_is(
+    picks: NDArray[np.float64], labels: NDArray[np.float64]
+) -> None:
+    pairs = match(picks, labels, RADIUS)
+    assert pairs.shape == (len(pairs), 2)
+    assert len(set(pairs[:, 0])) == len(set(pairs[:, 1])) == len(pairs)
+    assert (np.diff(pairs[:, 0]) > 0).all()
+    lengths = distances(picks, labels, pairs)
+    assert (lengths <= RADIUS).all()
+    assert (len(pairs), pytest.approx(lengths.sum())) == best_by_trying_all(picks, labels)
+
+
+@given(points, points)
+def test_exchanging_picks_and_labels_exchanges_precision_and_recall(
+    picks: NDArray[np.float64], labels: NDArray[np.float64]
+) -> None:
+    one = evaluate([(picks_at(picks), picks_at(labels))], RADIUS)
+    other = evaluate([(picks_at(labels), picks_at(picks))], RADIUS)
+    assert (one.precision, one.recall, one.f1) == (other.recall, other.precision, other.f1)
+
+
+def test_the_most_matches_come_before_the_least_distance() -> None:
+    # The nearest pair alone, 1 to 0, would leave pick 0 and label 1 without a partner.
+    pairs = match([[0, 0], [3, 0]], [[2.5, 0], [5.5, 0]], RADIUS)
+    assert pairs.tolist() == [[0, 0], [1, 1]]
+
+
+def test_the_radius_belongs_to_the_match() -> None:
+    assert len(match([[0, 0]], [[3, 0]], 3)) == 1
+    assert len(match([[0, 0]], [[3.001, 0]], 3)) == 0
+
+
+def test_many_picks_are_matched_to_their_own_labels() -> None:
+    random = np.random.default_rng(0)
+    labels = random.uniform(0, 4000, (2000, 2))
+    order = random.permutation(2000)
+    pairs = match(labels[order] + 0.001, labels, 30)
+    np.testing.assert_array_equal(order[pairs[:, 0]], pairs[:, 1])
+    assert len(pairs) == 2000
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((6, 8, 12), (0.75, 0.5, 0.6)), ((0, 0, 5), (1, 0, 0)), ((0, 5, 0), (0, 1, 0)), ((0, 0, 0), (1, 1, 1))],
+)
+def test_precision_recall_and_f1(counts: tuple[int, int, int], expected: tuple[float, float, float]) -> None:
+    assert precision_recall(*counts) == pytest.approx(expected)
+
+
+def test_average_precision_by_hand() -> None:
+    labels = picks_at([[0, 0], [100, 0], [200, 0], [300, 0]])
+    picks = picks_at([[300, 1], [50, 0], [0, 1], [0, 2], [100, 1]], score=[0.9, 0.8, 0.7, 0.6, 0.5])
+    # Hits at ranks 1, 3 and 5 (the second pick on label 0 finds it taken); one label of four is never found.
+    assert average_precision([(picks, labels)], RADIUS) == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 4)
+
+
+def test_average_precision_ranks_all_micrographs_together_but_matches_within_each() -> None:
+    one = (picks_at([[0, 0]], score=[0.4]), picks_at([[0, 0]]))
+    other = (picks_at([[50, 0]], score=[0.8]), picks_at([[9, 9]]))
+    assert average_precision([one, other], RADIUS) == pytest.approx((1 / 2) / 2)
+
+
+def test_average_precision_without_labels_is_1_only_without_picks() -> None:
+    assert average_precision([(Picks.empty(), Picks.empty())], RADIUS) == 1
+    assert average_precision([(picks_at([[0, 0]]), Picks.empty())], RADIUS) == 0
+
+
+@given(points)
+def test_labels_evaluated_against_themselves_are_perfect(labels: NDArray[np.float64]) -> None:
+    figures = evaluate([(picks_at(labels), picks_at(labels))], RADIUS)
+    assert (figures.precision, figures.recall, figures.f1, figures.mean_f1) == (1, 1, 1, 1)
+    assert figures.average_precision == pytest.approx(1)
+    assert figures.centre_error_px == (0 if len(labels) else None)
+
+
+def test_figures_of_several_micrographs() -> None:
+    perfect = (picks_at([[0, 0], [20, 0]]), picks_at([[0, 1], [20, 2]]))
+    missed = (Picks.empty(), picks_at([[5, 5], [50, 50]]))
+    empty = (Picks.empty(), Picks.empty())
+    figures = evaluate([perfect, missed, empty], RADIUS)
+    assert (figures.micrographs, figures.picks, figures.labels, figures.matches) == (3, 2, 4, 2)
+    assert (figures.precision, figures.recall) == (1, 0.5)
+    assert figures.f1 == pytest.approx(2 / 3)
+    assert figures.mean_f1 == pytest.approx((1 + 0 + 1) / 3)
+    assert figures.average_precision == pytest.approx(0.5)
+    assert figures.centre_error_px == pytest.approx(1.5)
+
+
+def test_no_micrographs_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no micrographs"):
+        evaluate([], RADIUS)

@@ -1,0 +1,185 @@
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.inputs import Job, find_jobs
+
+OPTICS_STAR = """
+# version 30001
+
+data_optics
+
+loop_
+_rlnOpticsGroupName #1
+_rlnOpticsGroup #2
+_rlnMicrographPixelSize #3
+opticsGroup1 1 0.885
+opticsGroup2 2 1.5
+
+data_micrographs
+
+loop_
+_rlnCtfMaxResolution #1
+_rlnMicrographName #2
+_rlnOpticsGroup #3
+3.5 MotionCorr/job002/Movies/b.mrc 2
+3.6 "MotionCorr/job002/Movies/a b.mrc" 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def stems(jobs: list[Job]) -> list[str]:
+    return [str(job.stem) for job in jobs]
+
+
+def test_a_folder_gives_its_images_sorted_and_nothing_else() -> None:
+    touch("in/b.mrc", "in/a.tif", "in/c.MRC.gz", "in/d.x.mrcs", "in/sub/e.mrc")
+    touch("in/.f.mrc", "in/g.mrc.tmp", "in/h.mrc.part", "in/i.mrc~", "in/j.txt", "in/k.mrc.downloading")
+    assert find_jobs(["in"]) == [
+        Job(Path("in/a.tif"), PurePosixPath("a")),
+        Job(Path("in/b.mrc"), PurePosixPath("b")),
+        Job(Path("in/c.MRC.gz"), PurePosixPath("c")),
+        Job(Path("in/d.x.mrcs"), PurePosixPath("d.x")),
+    ]
+
+
+def test_recursion_mirrors_subfolders_and_skips_hidden_ones() -> None:
+    touch("in/a.mrc", "in/x/b.mrc", "in/x/y/a.mrc", "in/.gtpick/c.mrc")
+    assert stems(find_jobs(["in"], recursive=True)) == ["a", "x/b", "x/y/a"]
+
+
+def test_links_to_folders_are_not_followed_but_links_to_files_are() -> None:
+    touch("in/a.mrc", "other/b.mrc")
+    Path("in/loop").symlink_to(Path("in").absolute())
+    Path("in/out").symlink_to(Path("other").absolute())
+    Path("in/c.mrc").symlink_to(Path("other/b.mrc").absolute())
+    assert stems(find_jobs(["in"], recursive=True)) == ["a", "c"]
+    assert stems(find_jobs(["in/**/*.mrc"], recursive=True)) == ["a", "c"]
+
+
+def test_a_file_gives_its_bare_name_whatever_it_is() -> None:
+    touch("in/x/a.mrc", "in/b.png")
+    assert stems(find_jobs(["in/x/a.mrc", "in/b.png"])) == ["a", "b"]
+
+
+def test_a_glob_mirrors_the_folders_that_its_wildcards_match() -> None:
+    touch("in/x/a.mrc", "in/y/a.mrc", "in/y/b.tif", "in/y/.c.mrc", "in/y/d.txt")
+    assert stems(find_jobs(["in/*/*"])) == ["x/a", "y/a", "y/b"]
+    assert stems(find_jobs(["in/y/[ab].*"])) == ["a", "b"]
+    assert stems(find_jobs([str(Path("in/x").absolute() / "*.mrc")])) == ["a"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob() -> None:
+    touch("a[1].mrc")
+    assert stems(find_jobs(["a[1].mrc"])) == ["a[1]"]
+
+
+def test_outputs_mirror_only_what_follows_a_relion_job_folder() -> None:
+    touch("MotionCorr/job002/Movies/a.mrc")
+    for text in ("MotionCorr/job002/Movies", "MotionCorr/job002/Movies/a.mrc", "MotionCorr/job*/*/*.mrc"):
+        assert stems(find_jobs([text])) == ["Movies/a"]
+
+
+def test_a_micrographs_star_gives_names_and_the_pixel_sizes_of_their_optics_groups() -> None:
+    Path("mics.star").write_text(OPTICS_STAR)
+    assert find_jobs(["mics.star"]) == [
+        Job(Path("MotionCorr/job002/Movies/b.mrc"), PurePosixPath("Movies/b"), 1.5),
+        Job(Path("MotionCorr/job002/Movies/a b.mrc"), PurePosixPath("Movies/a b"), 0.885),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "pixel"),
+    [
+        ("_rlnMicrographName #1\n", "Mics/a.mrc", None),
+        ("_rlnMicrographName #1\n_rlnMagnification #2\n_rlnDetectorPixelSize #3\n", "Mics/a.mrc 40000 5.0", 1.25),
+        ("_rlnMicrographName #1\n_rlnMagnification #2\n_rlnDetectorPixelSize #3\n", "Mics/a.mrc 0 5.0", None),
+        ("_rlnMicrographName #1\n_rlnOpticsGroup #2\n", "Mics/a.mrc 7", None),
+    ],
+)
+def test_an_old_micrographs_star_has_one_unnamed_block(header: str, values: str, pixel: float | None) -> None:
+    Path("mics.star").write_text(f"\ndata_\n\nloop_\n{header}{values}\n")
+    assert find_jobs(["mics.star"]) == [Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), pixel)]
+
+
+def test_names_in_a_star_are_relative_to_the_project_or_else_to_the_star() -> None:
+    touch("far/Mics/a.mrc", "far/Mics/b.mrc", "Mics/b.mrc")
+    Path("far/mics.star").write_text("data_\nloop_\n_rlnMicrographName\nMics/a.mrc\nMics/b.mrc\n")
+    jobs = find_jobs(["far/mics.star"])
+    assert [job.path for job in jobs] == [Path("far/Mics/a.mrc"), Path("Mics/b.mrc")]
+    assert stems(jobs) == ["Mics/a", "Mics/b"]
+
+
+def test_no_name_in_a_star_leads_out_of_the_output_folder() -> None:
+    names = "../../a.mrc /etc/b.mrc x/../../c.mrc MotionCorr/job001/../../../d.mrc"
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n" + names.replace(" ", "\n"))
+    assert stems(find_jobs(["mics.star"])) == ["a", "etc/b", "x/c", "d"]
+
+
+def test_two_micrographs_with_one_output_are_refused_and_both_named() -> None:
+    touch("x/a.mrc", "y/a.mrc", "z/a.mrc", "z/a.tif")
+    for inputs in (["x", "y"], ["x/a.mrc", "y/a.mrc"], ["z"]):
+        with pytest.raises(UsageError, match=r"/a\.mrc' and '[yz]/a\.(mrc|tif)'") as raised:
+            find_jobs(inputs)
+        assert "rename" in str(raised.value)
+
+
+def test_a_micrograph_named_twice_is_picked_once() -> None:
+    touch("in/a.mrc", "in/b.mrc")
+    absolute = str(Path("in/a.mrc").absolute())
+    assert stems(find_jobs(["in", "in/a.mrc", absolute, "in/*.mrc"])) == ["a", "b"]
+
+
+def test_finding_nothing_says_what_is_looked_for() -> None:
+    touch("in/sub/a.mrc", "in/b.txt")
+    for text in ("in", "in/*.mrc"):
+        with pytest.raises(UsageError, match=r"\.mrc\.gz .*--recursive"):
+            find_jobs([text])
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: None, "cannot be read as a STAR file"),
+        (lambda path: path.write_text("no star"), "cannot be read as a STAR file"),
+        (
+            lambda path: path.write_bytes(b"data_\nloop_\n_rlnMicrographName\n\xff.mrc\n"),
+            "cannot be read as a STAR file",
+        ),
+        (lambda path: path.write_text("data_\nloop_\n_rlnVoltage\n300\n"), "_rlnMicrographName"),
+    ],
+)
+def test_an_unusable_star_is_a_usage_error(write: Callable[[Path], object], says: str) -> None:
+    write(Path("mics.star"))
+    with pytest.raises(UsageError, match=says):
+        find_jobs(["mics.star"])
+
+
+def test_a_missing_input_is_a_usage_error_safe_to_print() -> None:
+    with pytest.raises(UsageError, match="no such file") as raised:
+        find_jobs(["in\x1b"])
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_a_forbidden_subfolder_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    touch("in/a.mrc", "in/x/b.mrc")
+    Path("in/x").chmod(0)
+    assert stems(find_jobs(["in"], recursive=True)) == ["a"]
+    assert "in/x" in caplog.text
+    Path("in/x").chmod(0o700)

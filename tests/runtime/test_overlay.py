@@ -1,0 +1,53 @@
+"""The picture shows the picks where they are."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gtpick_rt.overlay import MAX_SIDE_PX, draw_overlay
+from gtpick_rt.preprocess import WorkingImage
+from gtpick_rt.types import FloatArray, Picks
+
+
+def pixels(png: bytes) -> NDArray[np.int64]:
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def noise(h: int, w: int) -> FloatArray:
+    return np.random.default_rng(3).normal(size=(h, w)).astype(np.float32)
+
+
+def test_a_circle_of_the_nominal_diameter_surrounds_a_pick() -> None:
+    image = WorkingImage(noise(200, 300), (400, 600))
+    pick = Picks(np.array([[420, 160]], np.float32), np.array([10], np.float32), np.array([1.0], np.float32))
+    picture = pixels(draw_overlay(image, pick, diameter_px=80))
+    assert picture.shape == (200, 300, 3)
+    y, x = np.nonzero((picture == [230, 159, 0]).all(axis=2))
+    radius = np.hypot(x - 209.75, y - 79.75)
+    assert len(radius) > 60
+    assert np.abs(radius - 20).max() < 2
+
+
+def test_the_score_sets_the_colour() -> None:
+    image = WorkingImage(noise(100, 300), (100, 300))
+    xy = np.array([[80, 60], [220, 60]], np.float32)
+    picks = Picks(xy, np.full(2, 24, np.float32), np.array([0, 1], np.float32))
+    picture = pixels(draw_overlay(image, picks, diameter_px=24))
+    blue, orange = ((picture == rgb).all(axis=2).nonzero()[1] for rgb in ([86, 180, 233], [230, 159, 0]))
+    assert abs(blue.mean() - 80) < 1
+    assert abs(orange.mean() - 220) < 1
+
+
+def test_the_picture_is_reduced_and_zero_picks_can_be_drawn() -> None:
+    picture = pixels(draw_overlay(WorkingImage(noise(700, 2100), (700, 2100)), Picks.empty(), diameter_px=24))
+    assert picture.shape[1] == MAX_SIDE_PX
+    assert (picture == picture[..., :1]).all()
+
+
+def test_a_blank_image_can_be_drawn() -> None:
+    blank = WorkingImage(np.zeros((100, 100), np.float32), (100, 100), blank=True)
+    assert pixels(draw_overlay(blank, Picks.empty(), diameter_px=24)).shape == (100, 100, 3)

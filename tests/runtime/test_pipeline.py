@@ -1,0 +1,227 @@
+"""A run commits every micrograph that can be picked, and accounts for the others."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import gemmi
+import numpy as np
+import pytest
+from PIL import Image
+
+from gtpick_rt import pipeline
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.commit import load_detections
+from gtpick_rt.errors import BackendError, UsageError
+from gtpick_rt.inputs import Job
+from gtpick_rt.picker import Picker
+from gtpick_rt.pipeline import Record, run
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.summary import Failure
+from gtpick_rt.types import FloatArray, Micrograph
+
+PLACES = np.array([[60, 50], [200, 90], [130, 140]], np.float32)
+Script = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+MakeDots = Callable[..., Micrograph]
+SaveMrc = Callable[[Path, FloatArray], Path]
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> Callable[[str], Job]:
+    """A function that writes a micrograph with three dots."""
+
+    def make(stem: str) -> Job:
+        path = save_mrc(tmp_path / "in" / f"{stem}.mrc", dots(PLACES, (180, 260)).data)
+        return Job(path, PurePosixPath(stem), 1.0)
+
+    return make
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def acting(picker: Picker, act: Callable[[int], None]) -> Picker:
+    """The same picker, which calls `act` with 0, 1, ... before each micrograph (all are smaller than a tile)."""
+    backend = picker.backend
+    assert isinstance(backend, ScriptedBackend)
+    script, count = backend.script, iter(range(1000))
+
+    def scripted(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        act(next(count))
+        return script(tiles)
+
+    return Picker(replace(backend, script=scripted), picker.spec, picker.diameter_A)
+
+
+def coordinates(star: Path) -> FloatArray:
+    block = gemmi.cif.read_file(str(star)).sole_block()
+    columns = (block.find_values(tag) for tag in ("_rlnCoordinateX", "_rlnCoordinateY"))
+    return np.array([[float(v) for v in column] for column in columns], np.float32).T
+
+
+def test_each_micrograph_gets_its_star_file_and_detections(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    jobs = [make_job(stem) for stem in ("b", "sub/a", "c.with.dots")]
+    summary = run(jobs, dot_picker, out)
+    for job in jobs:
+        found = coordinates(out / f"{job.stem}_autopick.star")
+        assert np.abs(found[np.lexsort(found.T)] - PLACES[np.lexsort(PLACES.T)]).max() < 2.1
+        assert len(load_detections(out, job.stem)) == 3
+    assert [record.stem for record in summary.micrographs] == ["b", "sub/a", "c.with.dots"]
+    assert {(record.picks, record.detections) for record in summary.micrographs} == {(3, 3)}
+    assert (summary.micrographs[0].width, summary.micrographs[0].height) == (260, 180)
+    listed = gemmi.cif.read_file(str(out / "autopick.star")).sole_block().find_values("_rlnMicrographName")
+    assert len(listed) == 3
+
+
+def test_the_summary_accounts_for_the_run(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    summary = run([make_job("a")], dot_picker, out, command=["gtpick-rt", "pick"], parameters={"diameter_A": 48.0})
+    assert summary.backend == "scripted"
+    assert summary.model.name == "test-model"
+    assert summary.command == ["gtpick-rt", "pick"]
+    assert set(summary.stage_seconds) == {"read", "preprocess", "infer", "decode", "write"}
+    assert all(seconds > 0 for seconds in summary.stage_seconds.values())
+    written = json.loads((out / "summary.json").read_text())
+    assert written["parameters"] == {"diameter_A": 48.0}
+    assert written["totals"]["picks"] == 3
+
+
+def test_bad_micrographs_are_recorded_and_stop_nothing(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "junk.mrc").write_bytes(b"not an image")
+    junk = Job(tmp_path / "junk.mrc", PurePosixPath("junk"), 1.0)
+    absent = Job(tmp_path / "absent.mrc", PurePosixPath("absent"), 1.0)
+    coarse = replace(make_job("coarse"), pixel_size_A=30.0)
+
+    def fail_on_second(n: int) -> None:
+        if n == 1:
+            raise RuntimeError("out of memory, say")
+
+    jobs = [junk, make_job("a"), absent, make_job("unlucky"), coarse, make_job("z")]
+    told: list[Record] = []
+    summary = run(jobs, acting(dot_picker, fail_on_second), out, on_done=told.append)
+    assert [record.stem for record in summary.micrographs] == ["a", "z"]
+    assert [failure.stem for failure in summary.failed] == ["junk", "absent", "unlucky", "coarse"]
+    assert summary.failed[2].kind == "RuntimeError"
+    assert summary.failed[2].message.endswith("unlucky.mrc: out of memory, say")
+    assert summary.failed[3].kind == "PixelError"
+    assert str(tmp_path / "absent.mrc") in summary.failed[1].message
+    assert [record.stem for record in told] == [str(job.stem) for job in jobs]
+    assert sorted(p.name for p in out.glob("*_autopick.star")) == ["a_autopick.star", "z_autopick.star"]
+
+
+def test_an_output_that_cannot_be_written_is_a_failure_of_its_micrograph(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    (out / "a_autopick.star").mkdir(parents=True)
+    summary = run([make_job("a"), make_job("b")], dot_picker, out)
+    assert [failure.kind for failure in summary.failed] == ["IsADirectoryError"]
+    assert [record.stem for record in summary.micrographs] == ["b"]
+
+
+def test_zero_picks_is_a_result(
+    dot_picker: Picker, save_mrc: SaveMrc, dots: MakeDots, out: Path, tmp_path: Path
+) -> None:
+    empty = save_mrc(tmp_path / "empty.mrc", dots(np.zeros((0, 2), np.float32), (180, 260)).data)
+    flat = save_mrc(tmp_path / "flat.mrc", np.full((180, 260), 3, np.float32))
+    summary = run([Job(p, PurePosixPath(p.stem), 1.0) for p in (empty, flat)], dot_picker, out, overlays=True)
+    assert [record.picks for record in summary.micrographs] == [0, 0]
+    for stem in ("empty", "flat"):
+        assert "_rlnCoordinateX" in (out / f"{stem}_autopick.star").read_text()
+        assert coordinates(out / f"{stem}_autopick.star").size == 0
+
+
+def test_the_threshold_separates_picks_from_kept_detections(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    summary = run([make_job("a")], dot_picker, out, threshold=0.95)
+    assert (summary.micrographs[0].picks, summary.micrographs[0].detections) == (0, 3)
+    assert coordinates(out / "a_autopick.star").size == 0
+    assert len(load_detections(out, PurePosixPath("a"))) == 3
+
+
+@pytest.mark.parametrize("threshold", [0.01, 1.5])
+def test_a_threshold_out_of_range_is_refused(threshold: float, dot_picker: Picker, out: Path) -> None:
+    with pytest.raises(UsageError, match=r"test-model keeps scores from 0.05 to 1"):
+        run([], dot_picker, out, threshold)
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(dot_picker: Picker, out: Path) -> None:
+    out.write_text("in the way")
+    with pytest.raises(UsageError, match=r"output folder cannot be made.*--out"):
+        run([], dot_picker, out)
+
+
+def test_overlays_mirror_the_stems(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    run([make_job("sub/a.b")], dot_picker, out, overlays=True)
+    with Image.open(out / "overlays" / "sub" / "a.b.png") as picture:
+        assert picture.size == (130, 90)
+
+
+def test_stopping_finishes_the_micrograph_in_inference_and_begins_no_other(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    stop = threading.Event()
+
+    def stop_in_second(n: int) -> None:
+        if n == 1:
+            stop.set()
+
+    jobs = [make_job(f"m{n}") for n in range(6)]
+    summary = run(jobs, acting(dot_picker, stop_in_second), out, stop=stop)
+    assert [record.stem for record in summary.micrographs] == ["m0", "m1"]
+    assert json.loads((out / "summary.json").read_text())["totals"]["micrographs"] == 2
+    assert sorted(p.name for p in out.glob("m*")) == ["m0_autopick.star", "m1_autopick.star"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BackendError])
+def test_an_error_that_ends_the_run_leaves_what_is_done_committed_and_listed(
+    error: type[BaseException], dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    def fail_on_third(n: int) -> None:
+        if n == 2:
+            raise error("the end")
+
+    jobs = [make_job(f"m{n}") for n in range(6)]
+    with pytest.raises(error, match="the end"):
+        run(jobs, acting(dot_picker, fail_on_third), out)
+    assert sorted(p.name for p in out.glob("m*")) == ["m0_autopick.star", "m1_autopick.star"]
+    assert json.loads((out / "summary.json").read_text())["totals"]["micrographs"] == 2
+    assert "m1" in (out / "autopick.star").read_text()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gtpick")]
+
+
+def test_only_a_few_micrographs_are_read_ahead(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    most_ahead = 0
+
+    def counting(path: Path, pixel_size_A: float | None) -> Micrograph:
+        reads.append(path)
+        return read_micrograph(path, pixel_size_A)
+
+    def compare(n: int) -> None:
+        nonlocal most_ahead
+        most_ahead = max(most_ahead, len(reads) - n)
+
+    monkeypatch.setattr(pipeline, "read_micrograph", counting)
+    summary = run([make_job(f"m{n}") for n in range(12)], acting(dot_picker, compare), out)
+    assert len(summary.micrographs) == len(reads) == 12
+    assert most_ahead <= 4
+
+
+def test_failures_are_told_apart_from_picked_micrographs(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    gone = make_job("gone")
+    gone.path.unlink()
+    told: list[Record] = []
+    run([make_job("a"), gone], dot_picker, out, on_done=told.append)
+    assert [isinstance(record, Failure) for record in told] == [False, True]

@@ -1,0 +1,96 @@
+"""What the documents promise exists: commands and their options, make targets, links, files and modules."""
+
+import re
+import shlex
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "benchmarks", ROOT / "sample") for path in folder.glob("*.md"))
+SIBLING_COMMANDS = {"simulate", "train", "export"}
+
+document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Fenced code of one language, continued lines joined."""
+    text = path.read_text().replace("\\\n", " ")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def command_lines() -> list[str]:
+    lines = (
+        line.partition(" #")[0].strip()
+        for path in DOCUMENTS
+        for block in blocks(path, "bash")
+        for line in block.splitlines()
+    )
+    return sorted({line for line in lines if line.startswith("gtpick-rt ")})
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_a_documented_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = pytest.importorskip("gtpick_rt.cli", reason="the command line is not written yet").app
+    from typer import Exit
+    from typer.main import get_command
+
+    monkeypatch.chdir(tmp_path)
+    _, name, *arguments = shlex.split(line)
+    commands = get_command(app).commands
+    for argument in arguments:  # some must exist to be accepted
+        if argument.endswith("/"):
+            Path(argument).mkdir()
+        elif argument.endswith(".safetensors"):
+            Path(argument).parent.mkdir(parents=True)
+            Path(argument).touch()
+    if name in SIBLING_COMMANDS:
+        pytest.importorskip("torch", reason=f"`{name}` needs torch (extra train)")
+        if not entry_points(group="gtpick_rt.commands"):
+            pytest.skip(f"`{name}` is an entry point, and gtpick-rt is not installed")
+    assert name in commands
+    if "--help" not in arguments:
+        commands[name].make_context(name, arguments)
+    else:
+        with pytest.raises(Exit):
+            commands[name].make_context(name, arguments)
+
+
+def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = sorted((ROOT / "sample").glob("*.mrc"))
+    if not sample or not list((ROOT / "runtime" / "gtpick_rt").rglob("*.onnx")):
+        pytest.skip("the sample micrographs or the shipped model are absent")
+    monkeypatch.chdir(tmp_path)
+    Path("image.mrc").symlink_to(sample[0])
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@document
+def test_make_targets_in_a_document_exist(path: Path) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^ +|`)make (\w+)", path.read_text(), re.MULTILINE)) <= targets
+
+
+@document
+def test_links_in_a_document_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not missing
+
+
+@document
+def test_files_named_in_a_document_exist(path: Path) -> None:
+    names = re.findall(r"`((?:tests|benchmarks|runtime|export|gtpick_model|sample)/[\w./]*)`", path.read_text())
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+def test_modules_in_the_data_flow_exist() -> None:
+    rows = re.findall(r"^\| \w+ \| .* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    modules = {module for row in rows for module in re.findall(r"`(\w+)`", row)}
+    package = ROOT / "runtime" / "gtpick_rt"
+    if not (package / "pipeline.py").exists():
+        pytest.skip("the pipeline is not written yet")
+    assert "merge" in modules
+    assert not [name for name in modules if not ((package / f"{name}.py").exists() or (package / name).is_dir())]
