@@ -46,6 +46,7 @@ def main() -> None:
             schedule = Schedule(
                 steps=arguments.steps,
                 batch=arguments.batch,
+                tile_sizes_px=(128,),
                 evaluate_every=arguments.steps,
                 evaluation_tiles=384,
                 seed=seed,
@@ -53,7 +54,7 @@ def main() -> None:
             folder = arguments.runs / f"{len(rows):02d}"
             trainer = Trainer(config_128, schedule, views, folder, torch.device("cpu"))
             started = time.monotonic()
-            trainer.run(lambda step, loss: None)
+            trainer.run(lambda step: None)
             last = trainer.curve[-1]
             rows.append(
                 {"row": name, "seed": seed, "f1": last["f1"], "ap": last["ap"], "seconds": time.monotonic() - started}

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from scipy.spatial import KDTree
 
 from gtpick_rt.commit import load_detections, star_path
-from gtpick_rt.evaluate import average_precision, evaluate, match
+from gtpick_rt.evaluate import curve, evaluate, match
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.types import Picks
 
@@ -71,7 +71,7 @@ def load(data: Path, micrograph: Path, out: Path) -> Scored:
 def score(scored: list[Scored]) -> dict[str, Any]:
     """All figures of the benchmark."""
     pooled = asdict(evaluate([(s.picks, s.labels) for s in scored], RADIUS_PX))
-    pooled["average_precision"] = average_precision([(s.detections, s.labels) for s in scored], RADIUS_PX)
+    pooled["average_precision"] = curve([(s.detections, s.labels) for s in scored], RADIUS_PX).average_precision
     return {
         "rule": RULE,
         "pooled": pooled,

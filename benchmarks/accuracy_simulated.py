@@ -30,17 +30,11 @@ COVERAGE = (0.03, 0.08, 0.2, 0.4, 0.8)
 DIAMETER_A = ((60, 100), (100, 140), (140, 200), (200, 280), (280, 400))
 
 
-def one_structure(library: ViewLibrary, index: int) -> ViewLibrary:
-    """A library with a single structure."""
-    part = slice(index, index + 1)
-    return ViewLibrary(library.names[part], library.extent_A[part], library.views[part], library.half_views[part])
-
-
 def measure(library: ViewLibrary, indices: list[int], conditions: Conditions, model: str | None) -> dict[str, float]:
     """Pick one micrograph of each structure and pool the matches."""
     pairs = []
     for index in indices:
-        fields = simulate(one_structure(library, index), 1, (SIDE, SIDE), conditions, (7, index))
+        fields = simulate(library.only(index), 1, (SIDE, SIDE), conditions, (7, index))
         pixel = float(fields.pixel_A[0])
         picker = Picker.open(EXTENT * pixel, model=model)
         picks = picker.pick(Micrograph(fields.images[0].numpy(), pixel, Path(f"{library.names[index]}.mrc")))

@@ -1,5 +1,6 @@
 """`gtpick-rt simulate` and `gtpick-rt train`. PyTorch is imported only when a command runs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,15 +27,20 @@ def simulate(
     procedurals: Procedurals = 24,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
 ) -> None:
-    """Write simulated micrographs (MRC) with exact labels (RELION STAR)."""
+    """Write simulated micrographs (MRC) of one specimen with exact labels (RELION STAR).
+
+    The specimen is drawn from the structures that training holds out.
+    """
     from gtpick_model.simulator.field import Conditions
     from gtpick_model.simulator.micrographs import write_micrographs
     from gtpick_model.tiles import libraries
 
-    library, _ = libraries(structures, procedurals, views=32, side=96)
-    conditions = Conditions(extent_px=(particle, particle), snr=(snr, snr), empty=0.0)
-    for path in write_micrographs(library, out, count, (size, size), conditions, seed):
+    _, library = libraries(structures, procedurals, views=32, side=96)
+    specimen = library.only(seed % len(library.names))
+    conditions = Conditions(extent_px=(particle, particle), coverage=(0.3, 0.3), snr=(snr, snr), empty=0.0)
+    for path in write_micrographs(specimen, out, count, (size, size), conditions, seed):
         typer.echo(f"{path}  labels: {path.with_suffix('.star')}")
+    typer.echo(f"{specimen.names[0]}: particle diameter {float(specimen.extent_A[0]):.0f} Å")
 
 
 def train(
@@ -42,7 +48,6 @@ def train(
     variant: Annotated[str, typer.Option(help="nano, small or base.")] = "nano",
     steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 6000,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per step.")] = 32,
-    tile: Annotated[int, typer.Option(min=64, help="Side of a training tile in px, a multiple of 16.")] = 128,
     structures: Structures = None,
     procedurals: Procedurals = 240,
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
@@ -59,15 +64,16 @@ def train(
 
     if variant not in VARIANTS:
         raise typer.BadParameter(f"no variant {variant!r}; choose one of {', '.join(VARIANTS)}")
-    schedule = Schedule(steps=steps, batch=batch, tile_px=tile, seed=seed)
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))  # the other half simulates the next tiles
+    schedule = Schedule(steps=steps, batch=batch, seed=seed)
     typer.echo("projecting the structures ...")
     trainer = Trainer(VARIANTS[variant], schedule, libraries(structures, procedurals), out, torch.device(device))
     with Progress() as progress:
         bar = progress.add_task("training", total=steps)
 
-        def on_step(step: int, loss: float) -> None:
-            progress.update(bar, completed=step, description=f"loss {loss:.2f}")
-            if step % schedule.evaluate_every == 0 and trainer.curve:
+        def on_step(step: int) -> None:
+            progress.update(bar, completed=step)
+            if step % schedule.evaluate_every == 0:
                 progress.console.print(trainer.describe())
 
         trainer.run(on_step)

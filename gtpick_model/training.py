@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,8 +29,9 @@ class Schedule:
 
     steps: int
     batch: int = 32
-    tile_px: int = 128
-    """Smaller than at inference: cheaper, and the network does not depend on the tile's size."""
+    """Tiles of the smallest size per step; larger ones come in batches of the same area."""
+    tile_sizes_px: tuple[int, ...] = (128, 128, 128, 256)
+    """Sizes taken in turn: mostly smaller tiles than at inference, which are cheaper and as instructive."""
     learning_rate: float = 1e-3
     warm_up: int = 200
     weight_decay: float = 1e-2
@@ -72,50 +74,61 @@ class Trainer:
         self.curve: list[dict[str, float]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, on_step: Callable[[int, float], None]) -> None:
-        """Train to the end of the schedule, from where the folder's state left off; `on_step(step, loss)` each step."""
+    def run(self, on_step: Callable[[int], None]) -> None:
+        """Train to the end of the schedule, from where the folder's state left off; `on_step(step)` after each step."""
         self._resume()
         evaluation = self._evaluation_tiles()
         started, losses = time.monotonic(), []
-        while self.step < self.schedule.steps:
-            loss = self._train_step()
-            losses.append(loss)
-            self.step += 1
-            on_step(self.step, loss)
-            if self.step % self.schedule.evaluate_every == 0 or self.step == self.schedule.steps:
-                scored = score_tiles(self.average, evaluation)
-                f1, threshold = scored.best()
-                self.curve.append(
-                    {
-                        "step": self.step,
-                        "loss": sum(losses) / len(losses),
-                        "f1": f1,
-                        "threshold": threshold,
-                        "ap": scored.average_precision,
-                        "seconds": time.monotonic() - started,
-                    }
-                )
-                losses = []
-                self._save()
-        self._save()
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            pending = ahead.submit(self._tiles, self.step)
+            while self.step < self.schedule.steps:
+                tiles, pending = pending.result(), ahead.submit(self._tiles, self.step + 1)
+                losses.append(self._train_step(tiles))
+                self.step += 1
+                if self.step % self.schedule.evaluate_every == 0 or self.step == self.schedule.steps:
+                    self._evaluate(evaluation, losses, time.monotonic() - started)
+                    losses = []
+                    self._save()
+                on_step(self.step)
+
+    def _tiles(self, step: int) -> Tiles:
+        """The tiles of a step: the next ones are simulated while the network learns from these."""
+        schedule = self.schedule
+        tile_px = schedule.tile_sizes_px[step % len(schedule.tile_sizes_px)]
+        count = max(1, round(schedule.batch * (min(schedule.tile_sizes_px) / tile_px) ** 2))
+        return make_tiles(
+            self.train_library,
+            count,
+            tile_px,
+            self.config,
+            self.conditions,
+            (schedule.seed, 0, step),
+            self.device,
+        )
+
+    def _evaluate(self, tiles: list[Tiles], losses: list[float], seconds: float) -> None:
+        scored = score_tiles(self.average, tiles)
+        f1, threshold = scored.best()
+        self.curve.append(
+            {
+                "step": self.step,
+                "loss": sum(losses) / len(losses),
+                "f1": f1,
+                "threshold": threshold,
+                "ap": scored.average_precision,
+                "seconds": seconds,
+            }
+        )
 
     def describe(self) -> str:
         """The last evaluation in one line."""
         last = self.curve[-1]
         return f"step {last['step']}: held-out F1 {last['f1']:.3f} at {last['threshold']:.2f}, AP {last['ap']:.3f}"
 
-    def _train_step(self) -> float:
+    def _train_step(self, tiles: Tiles) -> float:
         schedule = self.schedule
-        tiles = make_tiles(
-            self.train_library,
-            schedule.batch,
-            schedule.tile_px,
-            self.config,
-            self.conditions,
-            (schedule.seed, 0, self.step),
-            self.device,
-        )
-        gain = 0.75 + 0.6 * torch.rand(schedule.batch, 1, 1, 1, device=self.device)
+        torch.manual_seed(schedule.seed * 1_000_003 + self.step)  # a resumed run goes on exactly as it would have
+        gain = 0.75 + 0.6 * torch.rand(len(tiles.images), 1, 1, 1, device=self.device)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             outputs = self.network((tiles.images * gain).contiguous(memory_format=torch.channels_last))
@@ -163,7 +176,7 @@ class Trainer:
         last = self.curve[-1] if self.curve else {}
         return {
             "steps": str(self.step),
-            "tiles": str(self.step * self.schedule.batch),
+            "tiles_128px": str(self.step * self.schedule.batch),
             "structures": str(len(self.train_library.names)),
             "seed": str(self.schedule.seed),
             "threshold": f"{last.get('threshold', 0.4):.4f}",

@@ -12,18 +12,20 @@ Shape = tuple[int, int]
 
 def coloured_noise(shape: Shape, slope: float, corner_px: float, generator: torch.Generator) -> Tensor:
     """Noise `(h, w)` of unit variance whose power falls as frequency^-slope above 1 / corner_px."""
-    ky, kx = torch.fft.fftfreq(shape[0])[:, None], torch.fft.rfftfreq(shape[1])[None]
+    device = generator.device
+    ky, kx = torch.fft.fftfreq(shape[0], device=device)[:, None], torch.fft.rfftfreq(shape[1], device=device)[None]
     envelope = (1 + (kx**2 + ky**2) * corner_px**2) ** (-slope / 4)
-    field = torch.fft.irfft2(torch.fft.rfft2(torch.randn(shape, generator=generator)) * envelope, s=shape)
+    white = torch.fft.rfft2(torch.randn(shape, generator=generator, device=device))
+    field = torch.fft.irfft2(white * envelope, s=shape)
     return field / field.std()
 
 
 def illumination(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Tensor:
     """Ice-thickness gradient and slow waves `(h, w)`, in units of the noise."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, shape[0]), torch.linspace(-1, 1, shape[1]), indexing="ij")
+    y, x = (torch.linspace(-1, 1, n, device=generator.device) for n in shape)
     slope = rng.normal(0, 1.0, 2)
     waves = smooth_noise(shape, rng.uniform(2.0, 6.0) * extent_px, generator)
-    return slope[0] * x + slope[1] * y + rng.uniform(0, 0.5) * waves
+    return slope[0] * x[None, :] + slope[1] * y[:, None] + rng.uniform(0, 0.5) * waves
 
 
 def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
@@ -51,7 +53,8 @@ def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tens
         image = image - image.mean()
         image = image * (image.abs() / (image.abs() + rng.uniform(0.2, 1.0) * image.std()))
     if rng.random() < 0.7:  # stored in 8 bits with clipped tails
-        low, high = torch.quantile(image[:: max(1, image.shape[0] // 128)], torch.tensor([0.005, 0.995])).tolist()
+        sample = image[:: max(1, image.shape[0] // 128)].flatten()
+        low, high = (float(torch.quantile(sample, q)) for q in (0.005, 0.995))
         image = ((image - low) / max(high - low, 1e-6) * 255).clamp(0, 255).round()
     return image
 

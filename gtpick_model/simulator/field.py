@@ -80,16 +80,16 @@ def simulate(
 ) -> Fields:
     """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields on the same device."""
     rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    generator = torch.Generator(device or torch.device("cpu")).manual_seed(int(rng.integers(2**62)))
     specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
     pixel_A = torch.tensor([float(library.extent_A[s.structure]) / s.extent_px for s in specimens], device=device)
     transfers = transfer(_draw_optics(rng, pixel_A, conditions), shape)
     protein = torch.zeros(count, *shape, device=device)
-    drawn_area = _draw(rng, protein, library, specimens)
+    drawn_area = _draw(rng, protein, library, specimens).to(protein.device)
     dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, generator)
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
-    power = torch.where(drawn_area > 0, signal.square().sum((1, 2)).cpu() / drawn_area, EMPTY_FIELD_POWER)
-    signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt.to(protein.device)) * transfers, s=shape)
+    power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
+    signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
     images = torch.stack(
         [
             _expose(rng, signal[i], transfers[i], specimens[i], float(power[i]), conditions, generator)
@@ -160,7 +160,7 @@ def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, speci
         structure = np.concatenate((np.full(len(s.particles), s.structure), s.junk_structure))
         first_view = rng.integers(library.views.shape[1])
         view = (first_view + rng.integers(s.views, size=n)) % library.views.shape[1]
-        thickness = rng.normal(1, 0.12, n).clip(0.6, 1.4) * np.minimum(extent / s.extent_px, 1)
+        thickness = rng.normal(1, 0.2, n).clip(0.4, 1.6) * np.minimum(extent / s.extent_px, 1)
         row = (np.full(n, i), structure, view, xy, extent, rng.uniform(0, 2 * np.pi, n), thickness)
         for column, values in zip(columns, row, strict=True):
             column.append(values)
@@ -188,8 +188,8 @@ def _draw_junk(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Density of everything that is not protein, and where nothing may be labelled; both `(b, h, w)`."""
-    density = torch.zeros(len(specimens), *shape)
-    forbidden = torch.zeros(len(specimens), *shape, dtype=torch.bool)
+    density = torch.zeros(len(specimens), *shape, device=generator.device)
+    forbidden = torch.zeros_like(density, dtype=torch.bool)
     for i, s in enumerate(specimens):
         for kind, share in junk.KINDS:
             if rng.random() < share * conditions.junk:
@@ -217,14 +217,16 @@ def _expose(
     extent = specimen.extent_px
     structural, coloured = rng.uniform(0, 0.5), rng.uniform(0, 0.3)
     clutter = detector.coloured_noise(shape, rng.uniform(0, 3), rng.uniform(0.2, 1.5) * extent, generator)
-    clutter = torch.fft.irfft2(torch.fft.rfft2(clutter) * transfers.cpu(), s=shape)
+    clutter = torch.fft.irfft2(torch.fft.rfft2(clutter) * transfers, s=shape)
     noise = structural**0.5 * clutter / clutter.std()
     noise += coloured**0.5 * detector.coloured_noise(shape, rng.uniform(0.5, 2.5), extent, generator)
-    noise += (1 - 0.5 * (structural + coloured)) ** 0.5 * torch.randn(shape, generator=generator)
+    noise += (1 - 0.5 * (structural + coloured)) ** 0.5 * torch.randn(
+        shape, generator=generator, device=generator.device
+    )
     sigma = (power / (specimen.snr * (100 / extent) ** 2)) ** 0.5
     noise = noise * (sigma / noise.std())
     slope = rng.uniform(0, 1.2) * sigma * detector.illumination(rng, shape, extent, generator)
-    image = signal + (noise + slope).to(signal.device)
+    image = signal + noise + slope
     if rng.random() < conditions.bright:
         image = -image
     if rng.random() < conditions.prefiltered:

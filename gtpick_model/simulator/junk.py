@@ -24,25 +24,27 @@ class Junk(NamedTuple):
     """`(h, w)` bool: no particle is labelled here."""
 
 
-def _axes(shape: Shape) -> tuple[Tensor, Tensor]:
-    y, x = torch.meshgrid(torch.arange(shape[0]).float(), torch.arange(shape[1]).float(), indexing="ij")
-    return y, x
+def _axes(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
+    y, x = (torch.arange(n, device=device, dtype=torch.float32) for n in shape)
+    yy, xx = torch.meshgrid(y, x, indexing="ij")
+    return yy, xx
 
 
 def smooth_noise(shape: Shape, period_px: float, generator: torch.Generator) -> Tensor:
     """Gaussian random field `(h, w)` of unit variance, coarser than `period_px`."""
-    ky, kx = torch.fft.fftfreq(shape[0])[:, None], torch.fft.rfftfreq(shape[1])[None]
-    noise = torch.fft.rfft2(torch.randn(shape, generator=generator))
+    device = generator.device
+    ky, kx = torch.fft.fftfreq(shape[0], device=device)[:, None], torch.fft.rfftfreq(shape[1], device=device)[None]
+    noise = torch.fft.rfft2(torch.randn(shape, generator=generator, device=device))
     field = torch.fft.irfft2(noise * torch.exp(-0.5 * (kx**2 + ky**2) * period_px**2), s=shape)
     return field / field.std().clamp_min(1e-6)
 
 
-def _blob(rng: np.random.Generator, shape: Shape, radius_px: float, roughness: float) -> Tensor:
+def _blob(rng: np.random.Generator, shape: Shape, radius_px: float, roughness: float, device: torch.device) -> Tensor:
     """Signed distance-like map of a closed random outline: positive inside, 1 at the centre."""
-    y, x = _axes(shape)
+    y, x = _axes(shape, device)
     cx, cy = rng.uniform(-0.1, 1.1, 2) * (shape[1], shape[0])
     angle = torch.atan2(y - cy, x - cx)
-    outline = torch.ones(shape)
+    outline = torch.ones(shape, device=device)
     for order in range(2, 8):
         outline += rng.normal(0, roughness / order) * torch.cos(order * angle + rng.uniform(0, 2 * math.pi))
     distance = torch.hypot((x - cx) * math.exp(rng.normal(0, 0.2)), y - cy)
@@ -51,7 +53,7 @@ def _blob(rng: np.random.Generator, shape: Shape, radius_px: float, roughness: f
 
 def carbon(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """The edge of a hole in the support film, with the film's own texture."""
-    y, x = _axes(shape)
+    y, x = _axes(shape, generator.device)
     radius = rng.uniform(8, 60) * extent_px
     direction = rng.uniform(0, 2 * math.pi)
     depth = rng.uniform(0.1, 0.7) * min(shape)
@@ -68,8 +70,11 @@ def carbon(rng: np.random.Generator, shape: Shape, extent_px: float, generator: 
 
 def gold(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """A few gold beads: small, round, very dense."""
-    y, x = _axes(shape)
-    density, region = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    y, x = _axes(shape, generator.device)
+    density, region = (
+        torch.zeros(shape, device=generator.device),
+        torch.zeros(shape, dtype=torch.bool, device=generator.device),
+    )
     for _ in range(int(rng.integers(1, 6))):
         radius = rng.uniform(0.12, 0.5) * extent_px
         cx, cy = rng.uniform(0, 1, 2) * (shape[1], shape[0])
@@ -81,10 +86,13 @@ def gold(rng: np.random.Generator, shape: Shape, extent_px: float, generator: to
 
 def contamination(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """Ice crystals and dirt: irregular, denser than protein, of any size."""
-    density, region = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    density, region = (
+        torch.zeros(shape, device=generator.device),
+        torch.zeros(shape, dtype=torch.bool, device=generator.device),
+    )
     for _ in range(int(rng.integers(1, 4))):
         radius = math.exp(rng.uniform(math.log(0.5), math.log(3.5))) * extent_px
-        level = _blob(rng, shape, radius, rng.uniform(0.1, 0.6))
+        level = _blob(rng, shape, radius, rng.uniform(0.1, 0.6), generator.device)
         inside = torch.sigmoid(level * radius / rng.uniform(0.5, 2.5))
         texture = 1 + rng.uniform(0, 0.5) * smooth_noise(shape, 0.3 * radius, generator)
         hollow = 1 - rng.uniform(0, 0.9) * (rng.random() < 0.3) * level.clamp(0, 1)
@@ -95,23 +103,23 @@ def contamination(rng: np.random.Generator, shape: Shape, extent_px: float, gene
 
 def crystalline_ice(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """A patch with a lattice; what remains of it after binning is a fine periodic texture. Particles stay visible."""
-    y, x = _axes(shape)
-    lattice = torch.zeros(shape)
+    y, x = _axes(shape, generator.device)
+    lattice = torch.zeros(shape, device=generator.device)
     angle, period = rng.uniform(0, math.pi), rng.uniform(2.5, 7)
     for turn in (0, math.pi / 3, 2 * math.pi / 3):
         along = x * math.cos(angle + turn) + y * math.sin(angle + turn)
         lattice += torch.cos(2 * math.pi * along / period + rng.uniform(0, 2 * math.pi))
-    patch = torch.sigmoid(4 * _blob(rng, shape, rng.uniform(2, 10) * extent_px, 0.4))
-    return Junk(rng.uniform(0.1, 0.7) * patch * lattice, torch.zeros(shape, dtype=torch.bool))
+    patch = torch.sigmoid(4 * _blob(rng, shape, rng.uniform(2, 10) * extent_px, 0.4, generator.device))
+    return Junk(rng.uniform(0.1, 0.7) * patch * lattice, torch.zeros(shape, dtype=torch.bool, device=generator.device))
 
 
 def filaments(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """Strands of denatured protein, DNA or a cracked film: long, thin and wavy."""
-    y, x = _axes(shape)
+    y, x = _axes(shape, generator.device)
     direction = rng.uniform(0, math.pi)
     along = (x - shape[1] / 2) * math.cos(direction) + (y - shape[0] / 2) * math.sin(direction)
     across = (y - shape[0] / 2) * math.cos(direction) - (x - shape[1] / 2) * math.sin(direction)
-    wave = torch.full(shape, rng.uniform(-0.4, 0.4) * min(shape))
+    wave = torch.full(shape, rng.uniform(-0.4, 0.4) * min(shape), device=generator.device)
     for _ in range(3):
         period = rng.uniform(2, 12) * extent_px
         wave = wave + rng.uniform(0, 0.12) * period * torch.sin(2 * math.pi * along / period + rng.uniform(0, 6.3))

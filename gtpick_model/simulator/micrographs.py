@@ -23,14 +23,14 @@ def write_micrographs(
     """Write `count` simulated micrographs `sim_0000.mrc` (float16) with labels `sim_0000.star`.
 
     Args:
-        library: what to draw particles from; one structure is drawn per micrograph.
+        library: the particles to choose from; aggregates and fragments may be of any structure in it.
         out: an existing or new folder.
         count: micrographs to write.
         shape: (h, w) in px.
         conditions: with `extent_px` in px of the micrograph; the pixel size follows from the structure's own extent.
         seed: the same seed gives the same files.
 
-    Returns the MRC files. The particle's diameter is the fourth word of each STAR file's comment.
+    Returns the MRC files.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -43,7 +43,6 @@ def write_micrographs(
             mrc.voxel_size = float(fields.pixel_A[0])
         boxes = fields.boxes[0].numpy()
         labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
-        diameter_A = float(boxes[:, 2].mean() * fields.pixel_A[0]) if len(boxes) else 0.0
-        write_atomic(path.with_suffix(".star"), picks_to_star(labels, f"particle diameter {diameter_A:.1f} A").encode())
+        write_atomic(path.with_suffix(".star"), picks_to_star(labels).encode())
         written.append(path)
     return written

@@ -22,6 +22,11 @@ class ViewLibrary:
     half_views: Tensor
     """The same at half the resolution, for particles drawn small."""
 
+    def only(self, index: int) -> "ViewLibrary":
+        """The library of one structure."""
+        part = slice(index, index + 1)
+        return ViewLibrary(self.names[part], self.extent_A[part], self.views[part], self.half_views[part])
+
     def to(self, device: torch.device) -> "ViewLibrary":
         """The library on another device."""
         return ViewLibrary(self.names, self.extent_A.to(device), self.views.to(device), self.half_views.to(device))

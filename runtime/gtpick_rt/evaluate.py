@@ -64,21 +64,52 @@ def precision_recall(matches: int, picks: int, labels: int) -> tuple[float, floa
     return _ratio(matches, picks), _ratio(matches, labels), _ratio(2 * matches, picks + labels)
 
 
-def average_precision(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> float:
-    """Area under the precision-recall curve over all micrographs, without interpolation.
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The precision-recall curve over a set of micrographs: one point per pick, in descending score.
 
-    In descending order of score (ties: in the order given), each pick claims the nearest free label of its micrograph
-    within `radius_px`. The result is the mean over labels of the precision at the pick that claimed it, 0 for labels
-    that none did. Picks below the threshold of the file that they came from are missing from the curve.
+    Each pick in turn claims the nearest free label of its micrograph within the radius (ties: in the order given).
+    Picks below the threshold of the file that they came from are missing from the curve.
     """
+
+    score: NDArray[np.float64]
+    """`(n,)` scores."""
+    right: NDArray[np.bool_]
+    """`(n,)`: whether the pick claimed a label."""
+    labels: int
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """`(n,)` precision of the picks down to each one."""
+        return np.cumsum(self.right) / np.arange(1, len(self.right) + 1)
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """`(n,)` recall of the picks down to each one."""
+        return np.cumsum(self.right) / max(self.labels, 1)
+
+    @property
+    def average_precision(self) -> float:
+        """Mean over labels of the precision at the pick that claimed it, 0 for labels that none did."""
+        if self.labels == 0:
+            return 0.0 if len(self.score) else 1.0
+        return float(self.precision[self.right].sum() / self.labels)
+
+    def best(self) -> tuple[float, float]:
+        """The highest F1 on the curve and the score from which it is reached; the score is 1 without picks."""
+        if not len(self.score):
+            return (0.0 if self.labels else 1.0), 1.0
+        f1 = 2 * np.cumsum(self.right) / (np.arange(1, len(self.right) + 1) + self.labels)
+        best = int(np.argmax(f1))
+        return float(f1[best]), float(self.score[best])
+
+
+def curve(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Curve:
+    """Draw the curve of (picks, labels) of each micrograph, all in the same pixels."""
     score = np.concatenate([np.zeros(0), *(picks.score for picks, _ in pairs)])
     claimed = np.concatenate([np.zeros(0, bool), *(_claim(picks, labels, radius_px) for picks, labels in pairs)])
-    labels_in_all = sum(len(labels) for _, labels in pairs)
-    if labels_in_all == 0:
-        return 0.0 if len(score) else 1.0
-    hit = claimed[np.argsort(-score, kind="stable")]
-    precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
-    return float(precision[hit].sum() / labels_in_all)
+    order = np.argsort(-score, kind="stable")
+    return Curve(score[order], claimed[order], sum(len(labels) for _, labels in pairs))
 
 
 def evaluate(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Evaluation:
@@ -103,7 +134,7 @@ def evaluate(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Evaluati
         recall=recall,
         f1=micro_f1,
         mean_f1=float(np.mean(f1)),
-        average_precision=average_precision(pairs, radius_px),
+        average_precision=curve(pairs, radius_px).average_precision,
         centre_error_px=float(np.median(centre_error)) if len(centre_error) else None,
     )
 

@@ -10,9 +10,6 @@ from pathlib import Path, PurePosixPath
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 
-UNFINISHED_SUFFIXES = (".tmp", ".part", "~", "downloading")
-"""Names that copying programs use until a file is whole."""
-
 PIPELINE_NAME = re.compile(r".*?/job\d{3,}/(.+)")
 """RELION's job folders: outputs mirror only what follows them."""
 
@@ -59,7 +56,11 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False) -> list[Job]:
 
 def _expand(text: str, recursive: bool) -> Iterator[Job]:
     path = Path(text)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise UsageError(f"{text!r}: cannot be looked at: {error.strerror}") from error
+    if is_folder:
         for found in _walk(path, recursive):
             yield _job(found, found.relative_to(path))
     elif path.suffix.lower() == ".star":
@@ -82,7 +83,7 @@ def _listed(star: Path) -> Iterator[Job]:
     for listed in read_micrographs(star):
         path = Path(listed.name)
         beside = star.parent / path
-        if not path.exists() and beside.exists():
+        if not os.path.lexists(path) and os.path.lexists(beside):
             path = beside
         yield _job(path, Path(listed.name), listed.pixel_size_A)
 
@@ -92,6 +93,8 @@ def _job(path: Path, relative: Path, pixel_size_A: float | None = None) -> Job:
     name = PurePosixPath(after_job[1] if after_job else relative)
     # Outputs stay below the output folder, whatever a STAR file says.
     parts = [part for part in name.parts if part not in ("/", "//", "..")]
+    if not parts:
+        raise UsageError(f"{str(path)!r}: not the name of a micrograph; correct the STAR file")
     stem = PurePosixPath(*parts)
     suffix = suffix_of(stem.name) or stem.suffix
     return Job(path, stem.with_name(stem.name[: len(stem.name) - len(suffix)] or stem.name), pixel_size_A)
@@ -107,8 +110,9 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
 
 
 def _is_candidate(relative: Path) -> bool:
+    """Tell images by their suffix: names that copying programs use until a file is whole (.part, ~) have another."""
     hidden = any(part.startswith(".") for part in relative.parts)
-    return bool(suffix_of(relative.name)) and not hidden and not relative.name.endswith(UNFINISHED_SUFFIXES)
+    return bool(suffix_of(relative.name)) and not hidden
 
 
 def _split_glob(path: Path) -> tuple[Path, str]:

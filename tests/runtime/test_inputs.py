@@ -131,6 +131,13 @@ def test_no_name_in_a_star_leads_out_of_the_output_folder() -> None:
     assert stems(find_jobs(["mics.star"])) == ["a", "etc/b", "x/c", "d"]
 
 
+@pytest.mark.parametrize("name", ["..", "/", "."])
+def test_a_name_in_a_star_that_is_no_file_is_refused(name: str) -> None:
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n'{name}'\n")
+    with pytest.raises(UsageError, match="not the name of a micrograph"):
+        find_jobs(["mics.star"])
+
+
 def test_two_micrographs_with_one_output_are_refused_and_both_named() -> None:
     touch("x/a.mrc", "y/a.mrc", "z/a.mrc", "z/a.tif")
     for inputs in (["x", "y"], ["x/a.mrc", "y/a.mrc"], ["z"]):
@@ -174,6 +181,11 @@ def test_a_missing_input_is_a_usage_error_safe_to_print() -> None:
     with pytest.raises(UsageError, match="no such file") as raised:
         find_jobs(["in\x1b"])
     assert str(raised.value).isprintable()
+
+
+def test_an_input_that_the_system_refuses_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="File name too long"):
+        find_jobs(["a" * 300])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")

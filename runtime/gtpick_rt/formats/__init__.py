@@ -18,33 +18,27 @@ def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
 
     Raises UsageError when the file cannot be read, or holds something else.
     """
-    diameter = 1.0 if diameter_px is None else diameter_px
     suffix = path.suffix.lower()
     if suffix == ".star":
-        from gtpick_rt.formats.star import read_star_coordinates
+        from gtpick_rt.formats.star import read_coordinate_columns
 
-        return read_star_coordinates(path, diameter)
-    if suffix == ".csv":
-        return _read_csv(path, diameter)
-    raise UsageError(f"{path}: coordinates are read from .star and .csv files only; convert it")
-
-
-def make_picks(path: Path, xy_px: NDArray[np.float64], score: NDArray[np.float64] | None, diameter_px: float) -> Picks:
-    """Make picks of what a file holds: `(n, 2)` centres and `(n,)` scores of any range, or None.
-
-    Raises UsageError, naming `path`, when a number is missing or not finite.
-    """
-    n = len(xy_px)
+        xy, score = read_coordinate_columns(path)
+    elif suffix == ".csv":
+        xy, score = _read_csv(path)
+    else:
+        raise UsageError(f"{path}: coordinates are read from .star and .csv files only; convert it")
+    n = len(xy)
     if score is None:
         score = np.ones(n)
-    if not (np.isfinite(xy_px).all() and np.isfinite(score).all()):
+    if not (np.isfinite(xy).all() and np.isfinite(score).all()):
         raise UsageError(f"{path}: a coordinate or score is missing or not a finite number; correct the file")
     if n and (score.min() < 0 or score.max() > 1):
         score = 0.5 * (1 + np.tanh(0.5 * score))  # the logistic function, without overflow
-    return Picks(xy_px.reshape(n, 2).astype(np.float32), np.full(n, diameter_px, np.float32), score.astype(np.float32))
+    diameter = np.full(n, 1.0 if diameter_px is None else diameter_px, np.float32)
+    return Picks(xy.astype(np.float32), diameter, score.astype(np.float32))
 
 
-def _read_csv(path: Path, diameter_px: float) -> Picks:
+def _read_csv(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -56,8 +50,8 @@ def _read_csv(path: Path, diameter_px: float) -> Picks:
     if not {"x", "y"} <= set(columns):
         raise UsageError(f"{path}: the first line must be x,y or x,y,score")
     try:
-        xy = np.array([(float(row["x"]), float(row["y"])) for row in rows])
+        xy = np.array([(float(row["x"]), float(row["y"])) for row in rows]).reshape(-1, 2)
         score = np.array([float(row["score"]) for row in rows]) if "score" in columns else None
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: a row lacks a number ({error}); correct the file") from error
-    return make_picks(path, xy, score, diameter_px)
+    return xy, score

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from gemmi import cif
+from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.types import Picks
@@ -53,17 +54,21 @@ def autopick_star(rows: Sequence[tuple[str, str]]) -> str:
     return _table("coordinate_files", ("_rlnMicrographName", "_rlnMicrographCoordinates"), text)
 
 
-def read_star_coordinates(path: Path, diameter_px: float) -> Picks:
-    """Read picks or labels. Raises UsageError; see `formats.read_coordinates`."""
+def read_coordinate_columns(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Read `(n, 2)` centres and, where there is a column of them, `(n,)` figures of merit; NaN where not a number.
+
+    Raises UsageError when the file cannot be read, or lists something else.
+    """
     for block in read_document(path):
-        x = block.find_loop("_rlnCoordinateX")
-        if x and block.find_loop("_rlnMicrographName"):
-            raise UsageError(
-                f"{path}: lists the particles of many micrographs; give one coordinate file per micrograph"
-            )
-        if x:
-            table = block.find(["_rlnCoordinateX", "_rlnCoordinateY", "?_rlnAutopickFigureOfMerit"])
-            return _picks_of(path, table, diameter_px)
+        if not block.find_loop("_rlnCoordinateX"):
+            continue
+        if block.find_loop("_rlnMicrographName"):
+            raise UsageError(f"{path}: lists particles of many micrographs; give one coordinate file per micrograph")
+        columns = [[cif.as_number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
+        x, y, score = (np.array(column, np.float64) for column in columns)
+        if len(y) != len(x):
+            raise UsageError(f"{path}: no column _rlnCoordinateY; give a STAR file of coordinates")
+        return np.column_stack([x, y]), score if len(score) == len(x) else None
     raise UsageError(f"{path}: no column _rlnCoordinateX; give a STAR file of coordinates")
 
 
@@ -75,12 +80,12 @@ def read_micrographs(path: Path) -> list[ListedMicrograph]:
     document = read_document(path)
     optics = document.find_block("optics")
     group_pixels = {
-        cif.as_string(row[0]): _pixel_size(path, row[1])
+        cif.as_string(row[0]): _pixel_size(row[1])
         for row in (optics.find("_rln", ["OpticsGroup", "MicrographPixelSize"]) if optics else ())
     }
     columns = ["MicrographName", "?OpticsGroup", "?DetectorPixelSize", "?Magnification"]
     listed = [
-        ListedMicrograph(cif.as_string(row[0]), _row_pixel_size(path, row, group_pixels))
+        ListedMicrograph(cif.as_string(row[0]), _row_pixel_size(row, group_pixels))
         for block in document
         if block.name != "optics"
         for row in block.find("_rln", columns)
@@ -111,31 +116,16 @@ def _quote(text: str) -> str:
     return "\n" + quoted if quoted.startswith(";") else quoted  # a text field starts a line
 
 
-def _picks_of(path: Path, table: cif.Table, diameter_px: float) -> Picks:
-    """Make picks of rows of x, y and perhaps score."""
-    from gtpick_rt.formats import make_picks
-
-    def number(row: cif.Table.Row, index: int) -> float:
-        value: float = cif.as_number(row[index])
-        return value
-
-    if table.width() < 2:
-        raise UsageError(f"{path}: no column _rlnCoordinateY; give a STAR file of coordinates")
-    xy = [(number(row, 0), number(row, 1)) for row in table]
-    score = [number(row, 2) for row in table] if table.has_column(2) else None
-    return make_picks(path, np.array(xy), None if score is None else np.array(score), diameter_px)
-
-
-def _row_pixel_size(path: Path, row: cif.Table.Row, group_pixels: dict[str, float | None]) -> float | None:
+def _row_pixel_size(row: cif.Table.Row, group_pixels: dict[str, float | None]) -> float | None:
     """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the magnification."""
     if row.has(1) and cif.as_string(row[1]) in group_pixels:
         return group_pixels[cif.as_string(row[1])]
     if row.has(2) and row.has(3):
-        detector_um, magnification = _pixel_size(path, row[2]), _pixel_size(path, row[3])
+        detector_um, magnification = _pixel_size(row[2]), _pixel_size(row[3])
         return 1e4 * detector_um / magnification if detector_um and magnification else None
     return None
 
 
-def _pixel_size(path: Path, text: str) -> float | None:
+def _pixel_size(text: str) -> float | None:
     value = cif.as_number(text)
     return value if 0 < value < float("inf") else None

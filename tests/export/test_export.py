@@ -1,0 +1,114 @@
+"""The exported file: standard operators alone, one file, any batch, and a spec that the runtime reads."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from gtpick_export.to_onnx import OPSET, _check, make_spec
+from gtpick_model.network import GTPick, Inference
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.errors import ModelError
+from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.types import FloatArray
+
+
+@pytest.fixture(scope="module")
+def model(exported: Any) -> onnx.ModelProto:
+    return onnx.load(exported.path, load_external_data=False)
+
+
+def test_the_model_is_one_file(exported: Any, model: onnx.ModelProto) -> None:
+    assert [path.name for path in exported.path.parent.iterdir()] == ["tiny.onnx"]
+    assert all(t.data_location == onnx.TensorProto.DEFAULT for t in model.graph.initializer)
+    weights = sum(p.numel() for p in exported.network.parameters())
+    assert sum(int(np.prod(t.dims)) for t in model.graph.initializer) > 0.9 * weights
+
+
+def test_the_graph_uses_one_opset_and_standard_operators(model: onnx.ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [
+        ("", OPSET)
+    ]
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert not model.functions
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_batch_normalisation_is_folded_away(model: onnx.ModelProto) -> None:
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+
+
+def test_the_spec_is_the_only_metadata(model: onnx.ModelProto) -> None:
+    assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
+
+
+def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
+    spec = OnnxRuntimeCpu().open(exported.path)
+    config = exported.network.config
+    assert spec == make_spec(exported.network, "tiny", "7", spec.provenance)
+    assert (spec.name, spec.version) == ("tiny", "7")
+    assert (spec.tile_px, spec.queries) == (96, 24)
+    assert spec.threshold == 0.5
+    assert (spec.diameter_px, spec.highpass_px, spec.clip) == (
+        config.nominal_diameter_px,
+        config.highpass_px,
+        config.clip,
+    )
+    assert spec.provenance == {"threshold": "0.5", "steps": "0", "held_out_f1": "0.1"}
+
+
+def test_the_command_proves_parity(exported: Any) -> None:
+    assert "opset 18, dynamic batch, default threshold 0.500" in exported.report
+    assert "parity with PyTorch on 16 tiles" in exported.report
+    assert "(100.00%)" in exported.report
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_file_answers_batches_of_any_size_as_the_network(n: int, exported: Any, tiles: FloatArray) -> None:
+    backend = OnnxRuntimeCpu()
+    backend.open(exported.path)
+    scores, boxes = backend.infer(tiles[:n])
+    assert scores.shape == (n, 24)
+    assert boxes.shape == (n, 24, 3)
+    with torch.no_grad():
+        wanted_scores, wanted_boxes = (x.numpy() for x in Inference(exported.network)(torch.from_numpy(tiles[:n])))
+    np.testing.assert_allclose(np.sort(scores), np.sort(wanted_scores), atol=1e-4)
+    for i in range(n):  # the same box for the same score, whatever the order of the queries
+        np.testing.assert_allclose(
+            boxes[i][np.argsort(scores[i])], wanted_boxes[i][np.argsort(wanted_scores[i])], atol=0.05
+        )
+
+
+def identity(domain: str = "", opset: int = OPSET) -> onnx.ModelProto:
+    """A model of one node."""
+    make = onnx.helper
+    value = (make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    graph = make.make_graph([make.make_node("Identity", ["x"], ["y"], domain=domain)], "one", *([v] for v in value))
+    imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
+    return make.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def test_a_standard_graph_passes_the_check() -> None:
+    _check(identity())
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [({"domain": "com.microsoft"}, "com.microsoft"), ({"opset": 17}, "17"), ({"opset": 21}, "21")],
+)
+def test_graphs_that_tensorrt_may_misread_are_refused(graph: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _check(identity(**graph))
+
+
+def test_a_network_whose_threshold_lies_below_the_floor_can_be_exported(exported: Any) -> None:
+    """Training's best threshold may be as low as the metrics' own floor."""
+    assert isinstance(make_spec(exported.network, "weak", "1", {"threshold": "0.0300"}), ModelSpec)
+
+
+def test_a_tile_too_small_for_its_margins_is_refused(exported: Any) -> None:
+    small = GTPick(replace(exported.network.config, tile_px=64))
+    with pytest.raises(ModelError, match="leaves no core"):
+        make_spec(small, "small", "1", {"threshold": "0.5"})

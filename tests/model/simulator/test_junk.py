@@ -1,0 +1,72 @@
+"""Junk covers the region that it forbids, and lies anywhere on a field that is not square."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from gtpick_model.simulator.junk import KINDS, Junk, crystalline_ice, gold, smooth_noise
+
+SHAPE = (80, 130)
+KIND = pytest.mark.parametrize("kind", [kind for kind, _ in KINDS], ids=lambda kind: kind.__name__)
+Kind = Callable[..., Junk]
+
+
+def make(kind: Kind, seed: int, shape: tuple[int, int] = SHAPE) -> Junk:
+    return kind(np.random.default_rng(seed), shape, 16.0, torch.Generator().manual_seed(seed))
+
+
+@KIND
+def test_junk_fits_the_field_and_is_reproducible(kind: Kind) -> None:
+    for seed in range(10):
+        density, region = make(kind, seed)
+        assert density.shape == region.shape == SHAPE
+        assert region.dtype == torch.bool
+        assert density.isfinite().all()
+        assert torch.equal(density, make(kind, seed).density)
+
+
+@KIND
+def test_what_is_dense_is_forbidden(kind: Kind) -> None:
+    if kind is crystalline_ice:
+        pytest.skip("particles stay visible in crystalline ice, and are labelled there")
+    forbidden = 0
+    for seed in range(20):
+        density, region = make(kind, seed)
+        forbidden += int(region.any())
+        assert region[density > 0.6 * max(float(density.max()), 1.0)].all()
+    assert forbidden > 10
+
+
+def test_crystalline_ice_forbids_nothing() -> None:
+    density, region = make(crystalline_ice, 0)
+    assert density.abs().max() > 0.05
+    assert not region.any()
+
+
+@KIND
+def test_junk_is_found_everywhere_on_a_wide_field(kind: Kind) -> None:
+    seen = torch.zeros(SHAPE, dtype=torch.bool)
+    for seed in range(60):
+        density, _ = make(kind, seed)
+        seen |= density.abs() > 0.2
+    assert seen[:, :20].any()
+    assert seen[:, 110:].any()
+    assert seen[60:].any()
+    assert seen[:20].any()
+
+
+def test_gold_beads_are_round_and_much_denser_than_protein() -> None:
+    density, region = make(gold, 1)
+    assert density.max() > 8
+    rows, columns = (int(torch.count_nonzero((density > 4).any(axis))) for axis in (1, 0))
+    assert region.any()
+    assert rows > 0
+    assert columns > 0
+
+
+def test_smooth_noise_has_unit_variance_and_no_detail() -> None:
+    field = smooth_noise((200, 300), 20.0, torch.Generator().manual_seed(0))
+    assert float(field.std()) == pytest.approx(1, abs=1e-4)
+    assert field.diff(dim=0).std() < 0.3
+    assert field.diff(dim=1).std() < 0.3

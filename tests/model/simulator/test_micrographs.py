@@ -1,0 +1,59 @@
+"""Simulated micrographs on disk, read back as the runtime reads any other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gtpick_model.simulator.field import Conditions, simulate
+from gtpick_model.simulator.micrographs import write_micrographs
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_rt.formats import read_coordinates
+from gtpick_rt.reading import read_micrograph
+from scipy.ndimage import center_of_mass
+
+SHAPE = (80, 130)
+
+
+def test_the_runtime_reads_back_what_was_simulated(balls: ViewLibrary, lone: Conditions, tmp_path: Path) -> None:
+    crowded = replace(lone, coverage=(0.2, 0.2))
+    written = write_micrographs(balls, tmp_path / "new" / "out", 2, SHAPE, crowded, seed=5)
+    assert [path.name for path in written] == ["sim_0000.mrc", "sim_0001.mrc"]
+    for i, path in enumerate(written):
+        fields = simulate(balls, 1, SHAPE, crowded, (5, 2, i))
+        micrograph = read_micrograph(path)
+        labels = read_coordinates(path.with_suffix(".star"), 20)
+        assert micrograph.pixel_size_A == pytest.approx(float(balls.extent_A[0]) / 20, rel=1e-5)
+        np.testing.assert_allclose(labels.xy_px, fields.boxes[0][:, :2].numpy(), atol=0.0051)
+        image = fields.images[0].numpy()
+        np.testing.assert_allclose(micrograph.data, (image - image.mean()) / image.std(), atol=0.01)
+
+
+def test_labels_point_at_particles_in_the_file(balls: ViewLibrary, lone: Conditions, tmp_path: Path) -> None:
+    checked = 0
+    for path in write_micrographs(balls, tmp_path, 12, SHAPE, lone, seed=5):
+        ((x, y),) = read_coordinates(path.with_suffix(".star")).xy_px
+        if 20 < x < SHAPE[1] - 20 and 20 < y < SHAPE[0] - 20:
+            difference = np.abs(read_micrograph(path).data)
+            seen = center_of_mass(np.where(difference > 0.3 * difference.max(), difference, 0))
+            assert seen[::-1] == pytest.approx((x, y), abs=0.5)
+            checked += 1
+    assert checked >= 3
+
+
+def test_the_same_seed_gives_the_same_files(balls: ViewLibrary, tmp_path: Path) -> None:
+    first, again, other = (
+        write_micrographs(balls, tmp_path / name, 1, SHAPE, Conditions(), seed)[0]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert np.array_equal(read_micrograph(first).data, read_micrograph(again).data)
+    assert first.with_suffix(".star").read_bytes() == again.with_suffix(".star").read_bytes()
+    assert not np.array_equal(read_micrograph(first).data, read_micrograph(other).data)
+
+
+def test_a_micrograph_without_particles_has_an_empty_list(
+    balls: ViewLibrary, lone: Conditions, tmp_path: Path
+) -> None:
+    bare = replace(lone, empty=1, snr=(0.1, 0.1))
+    (path,) = write_micrographs(balls, tmp_path, 1, SHAPE, bare, seed=0)
+    assert len(read_coordinates(path.with_suffix(".star"))) == 0

@@ -1,0 +1,63 @@
+"""Training tiles: normalised, with the particles on them, and of structures that evaluation never sees."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gtpick_model.config import ModelConfig
+from gtpick_model.simulator.field import Conditions
+from gtpick_model.simulator.structures import held_out
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import make_tiles
+from scipy.ndimage import center_of_mass
+
+
+def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, ViewLibrary]) -> None:
+    train, test = (set(library.names) for library in split)
+    assert not train & test
+    assert len(train | test) == 12
+    assert test
+    assert all(held_out(name) for name in test)
+    assert not any(held_out(name) for name in train)
+
+
+def test_tiles_are_normalised(library: ViewLibrary, config: ModelConfig) -> None:
+    images = make_tiles(library, 8, 96, config, Conditions(), (0,)).images
+    assert images.shape == (8, 1, 96, 96)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert images.abs().max() <= config.clip
+    assert images.flatten(1).median(1).values.abs().max() < 0.5
+    assert ((images.flatten(1).std(1) > 0.4) & (images.flatten(1).std(1) < 3)).all()
+
+
+def test_boxes_lie_on_their_tile(library: ViewLibrary, config: ModelConfig) -> None:
+    boxes = make_tiles(library, 12, 64, config, Conditions(coverage=(0.5, 0.9), empty=0), (0,)).boxes
+    assert len(boxes) == 12
+    assert all(box.shape == (len(box), 3) for box in boxes)
+    every = torch.cat(boxes)
+    assert len(every) > 60
+    assert every[:, :2].min() >= -0.5
+    assert every[:, :2].max() < 63.5
+    for axis in (0, 1):  # up to the rim on either side
+        assert every[:, axis].min() < 6
+        assert every[:, axis].max() > 57
+
+
+def test_boxes_are_where_particles_are_seen(balls: ViewLibrary, config: ModelConfig, lone: Conditions) -> None:
+    """The rim that is cut off moves images and boxes alike."""
+    tiles = make_tiles(balls, 40, 96, replace(config, highpass_px=151, clip=1e9), replace(lone, snr=(100, 100)), (0,))
+    checked = 0
+    for image, boxes in zip(tiles.images[:, 0].numpy(), tiles.boxes, strict=True):
+        if len(boxes) == 1 and ((boxes[0, :2] > 16) & (boxes[0, :2] < 80)).all():
+            dark = np.where(image < 0.4 * image.min(), -image, 0)
+            assert center_of_mass(dark)[::-1] == pytest.approx(boxes[0, :2].tolist(), abs=0.6)
+            checked += 1
+    assert checked >= 5
+
+
+def test_the_same_seed_gives_the_same_tiles(library: ViewLibrary, config: ModelConfig) -> None:
+    first, again, other = (make_tiles(library, 2, 64, config, Conditions(), seed) for seed in ((0, 1), (0, 1), (0, 2)))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)

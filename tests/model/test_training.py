@@ -1,0 +1,175 @@
+"""Training runs: they learn, and one that was interrupted ends as if it had not been."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gtpick_model.config import ModelConfig
+from gtpick_model.simulator.field import Conditions
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.training import Schedule, Trainer
+from gtpick_model.weights import load_weights
+from safetensors.torch import load_file
+
+MakeTrainer = Callable[..., Trainer]
+SCHEDULE = Schedule(steps=6, batch=4, tile_px=64, warm_up=2, evaluate_every=3, evaluation_tiles=16)
+
+
+class Interrupted(Exception):
+    """What a user's Ctrl-C or a power cut does to a run."""
+
+
+@pytest.fixture
+def trainer(config: ModelConfig, split: tuple[ViewLibrary, ViewLibrary], tmp_path: Path) -> MakeTrainer:
+    """A function that makes the trainer of a run in a folder of this name."""
+
+    def make(name: str, schedule: Schedule = SCHEDULE, network: ModelConfig = config) -> Trainer:
+        easy = Conditions(snr=(0.3, 1.0), junk=0, prefiltered=0, bright=0)
+        return Trainer(network, schedule, split, tmp_path / name, torch.device("cpu"), easy)
+
+    return make
+
+
+def ignore(step: int) -> None:
+    """Nobody watches."""
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+def curve_of(folder: Path) -> list[dict[str, float]]:
+    curve = json.loads((folder / "curve.json").read_text())["curve"]
+    return [{name: value for name, value in point.items() if name != "seconds"} for point in curve]
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(trainer: MakeTrainer, tmp_path: Path) -> None:
+    def stop(step: int) -> None:
+        if step == 5:
+            raise Interrupted
+
+    trainer("whole").run(ignore)
+    with pytest.raises(Interrupted):
+        trainer("parts").run(stop)
+    steps: list[int] = []
+    resumed = trainer("parts")
+    resumed.run(steps.append)
+    assert steps == [4, 5, 6]
+    assert resumed.step == 6
+    for point, expected in zip(curve_of(tmp_path / "parts"), curve_of(tmp_path / "whole"), strict=True):
+        assert point == pytest.approx(expected, abs=1e-4)
+    whole = weights_of(tmp_path / "whole")
+    for name, value in weights_of(tmp_path / "parts").items():
+        torch.testing.assert_close(value.float(), whole[name].float(), atol=1e-3, rtol=1e-2, msg=name)
+
+
+def test_a_run_with_a_longer_schedule_goes_on(trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer("run", replace(SCHEDULE, steps=3)).run(ignore)
+    trainer("run", replace(SCHEDULE, steps=6)).run(ignore)
+    assert [point["step"] for point in curve_of(tmp_path / "run")] == [3, 6]
+
+
+def test_a_finished_run_is_left_as_it_is(trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer("run", replace(SCHEDULE, steps=3)).run(ignore)
+    before = weights_of(tmp_path / "run"), curve_of(tmp_path / "run")
+    steps: list[int] = []
+    again = trainer("run", replace(SCHEDULE, steps=3))
+    again.run(steps.append)
+    assert steps == []
+    after = weights_of(tmp_path / "run"), curve_of(tmp_path / "run")
+    assert before[1] == after[1]
+    assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
+    assert again.describe().startswith("step 3: held-out F1")
+
+
+def test_a_crash_between_two_files_does_not_mix_two_states(trainer: MakeTrainer, tmp_path: Path) -> None:
+    """The power went after the state of step 6 was written and before its curve."""
+    curve = tmp_path / "run" / "curve.json"
+    at_step: dict[int, bytes] = {}
+
+    def remember(step: int) -> None:
+        if step == 3:
+            at_step[step] = curve.read_bytes()
+
+    trainer("run").run(remember)
+    curve.write_bytes(at_step[3])
+    trainer("run").run(ignore)
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    assert int(state["optimiser.0.step"]) == 6
+
+
+def test_the_seed_decides_the_run(trainer: MakeTrainer, tmp_path: Path) -> None:
+    short = replace(SCHEDULE, steps=2)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(name))
+        trainer(name, replace(short, seed=seed)).run(ignore)
+    first, again, other = (weights_of(tmp_path / name) for name in "abc")
+    assert all(torch.allclose(first[name].float(), again[name].float(), atol=1e-3) for name in first)
+    assert not all(torch.allclose(first[name].float(), other[name].float(), atol=1e-3) for name in first)
+
+
+def test_the_loss_falls(trainer: MakeTrainer, tmp_path: Path) -> None:
+    schedule = replace(SCHEDULE, steps=40, batch=8, learning_rate=3e-3, warm_up=5, evaluate_every=10)
+    trainer("run", schedule).run(ignore)
+    losses = [point["loss"] for point in curve_of(tmp_path / "run")]
+    assert len(losses) == 4
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_the_finished_weights_are_the_average_and_say_how_they_came_about(
+    trainer: MakeTrainer, config: ModelConfig, split: tuple[ViewLibrary, ViewLibrary], tmp_path: Path
+) -> None:
+    run = trainer("run", replace(SCHEDULE, steps=3))
+    run.run(ignore)
+    network, provenance = load_weights(tmp_path / "run" / "weights.safetensors")
+    assert network.config == config
+    for name, value in run.average.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value.half().to(value.dtype), msg=name)
+    trained = run.network.state_dict()
+    assert any(not torch.allclose(value, trained[name]) for name, value in run.average.state_dict().items())
+    assert provenance["steps"] == "3"
+    assert provenance["tiles"] == "12"
+    assert provenance["structures"] == str(len(split[0].names))
+    assert 0 <= float(provenance["threshold"]) <= 1
+
+
+def test_a_folder_with_another_network_is_refused(
+    trainer: MakeTrainer, config: ModelConfig, tmp_path: Path
+) -> None:
+    trainer("run", replace(SCHEDULE, steps=1)).run(ignore)
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"run holds a run of another network; train into a new folder"):
+        trainer("run", network=replace(config, decoder_layers=1)).run(ignore)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    schedule = Schedule(steps=1000, learning_rate=2e-3, warm_up=100)
+    rates = [schedule.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(2e-5)
+    assert max(rates) == rates[100] == pytest.approx(2e-3)
+    assert rates[:101] == sorted(rates[:101])
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[550] == pytest.approx(2e-3 * 0.505, rel=0.01)
+    assert schedule.rate(1000) == pytest.approx(2e-5)
+
+
+def test_evaluation_sees_held_out_structures_alone(
+    trainer: MakeTrainer, split: tuple[ViewLibrary, ViewLibrary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtpick_model import training
+
+    used: list[tuple[str, ...]] = []
+    make_tiles = training.make_tiles
+
+    def spy(library: ViewLibrary, *args: object) -> object:
+        used.append(library.names)
+        return make_tiles(library, *args)
+
+    monkeypatch.setattr(training, "make_tiles", spy)
+    trainer("run", replace(SCHEDULE, steps=1)).run(ignore)
+    assert set(used) == {split[0].names, split[1].names}
+    assert used.count(split[1].names) == 1
