@@ -6,6 +6,7 @@ tiles (one-to-one within a third of the diameter). Writes results/ablation.json 
 
 import argparse
 import json
+import os
 import platform
 import time
 from dataclasses import replace
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings per row")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     arguments = parser.parse_args()
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))  # the other half simulates the next tiles
     views = libraries(arguments.structures, 120)
     rows = []
     for name, config in VARIANTS.items():

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from gtpick_model.simulator.field import Conditions, simulate
-from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import libraries
+from gtpick_model.simulator.views import ViewLibrary, build_library
+from gtpick_model.tiles import split_structures
 from gtpick_rt import Micrograph, Picker, Picks
 from gtpick_rt.evaluate import evaluate
 
@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=24, help="structures per point")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    _, library = libraries(arguments.structures, 240)
+    _, held_out = split_structures(arguments.structures, 240, side=48)
+    library = build_library(held_out, views=48, seed=2)
     every = list(range(len(library.names)))
     some = every[:: max(1, len(every) // arguments.most)][: arguments.most]
     points: dict[str, list[dict[str, float | str]]] = {"snr": [], "diameter": [], "coverage": []}

@@ -33,10 +33,11 @@ def simulate(
     """
     from gtpick_model.simulator.field import Conditions
     from gtpick_model.simulator.micrographs import write_micrographs
-    from gtpick_model.tiles import libraries
+    from gtpick_model.simulator.views import build_library
+    from gtpick_model.tiles import split_structures
 
-    _, library = libraries(structures, procedurals, views=32, side=96)
-    specimen = library.only(seed % len(library.names))
+    _, held_out = split_structures(structures, procedurals, side=96)
+    specimen = build_library([held_out[seed % len(held_out)]], views=64, seed=seed)
     conditions = Conditions(extent_px=(particle, particle), coverage=(0.3, 0.3), snr=(snr, snr), empty=0.0)
     for path in write_micrographs(specimen, out, count, (size, size), conditions, seed):
         typer.echo(f"{path}  labels: {path.with_suffix('.star')}")

@@ -10,7 +10,7 @@ from gtpick_model.config import ModelConfig
 from gtpick_model.normalise import normalise
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.procedural import procedural
-from gtpick_model.simulator.structures import held_out, load_folder
+from gtpick_model.simulator.structures import Structure, held_out, load_folder
 from gtpick_model.simulator.views import ViewLibrary, build_library
 
 RIM_PX = 32
@@ -26,21 +26,24 @@ class Tiles(NamedTuple):
     """For each tile `(m, 3)`: x, y and diameter in px, of particles whose centre is on the tile."""
 
 
-def libraries(
-    folder: Path | None, procedurals: int, views: int = 48, side: int = 48
-) -> tuple[ViewLibrary, ViewLibrary]:
-    """View libraries for training and for evaluation; no structure is in both.
+def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:
+    """Structures for training and for evaluation; none is in both.
 
     Args:
         folder: density maps and atomic models to use beside the procedural structures, or None.
         procedurals: number of procedural structures.
-        views: directions per structure.
-        side: pixels of a view.
+        side: voxels along the canonical cube.
     """
     structures = [procedural(i, side) for i in range(procedurals)]
     structures += list(load_folder(folder, side)) if folder else []
-    train = [s for s in structures if not held_out(s.name)]
-    test = [s for s in structures if held_out(s.name)]
+    return [s for s in structures if not held_out(s.name)], [s for s in structures if held_out(s.name)]
+
+
+def libraries(
+    folder: Path | None, procedurals: int, views: int = 48, side: int = 48
+) -> tuple[ViewLibrary, ViewLibrary]:
+    """View libraries of `split_structures` for training and for evaluation, with `views` directions per structure."""
+    train, test = split_structures(folder, procedurals, side)
     return build_library(train, views, seed=1), build_library(test, views, seed=2)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import Tiles, make_tiles
 from gtpick_model.weights import save_weights
+from gtpick_rt.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Schedule:
     steps: int
     batch: int = 32
     """Tiles of the smallest size per step; larger ones come in batches of the same area."""
-    tile_sizes_px: tuple[int, ...] = (128, 128, 128, 256)
+    tile_sizes_px: tuple[int, ...] = (128, 128, 128, 128, 128, 128, 128, 256)
     """Sizes taken in turn: mostly smaller tiles than at inference, which are cheaper and as instructive."""
     learning_rate: float = 1e-3
     warm_up: int = 200
@@ -165,11 +167,12 @@ class Trainer:
         state |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+        run = {"config": asdict(self.config), "schedule": asdict(self.schedule), "curve": self.curve}
+        (self.folder / "curve.tmp").write_text(json.dumps(run, indent=1))
+        (self.folder / "curve.tmp").replace(self.folder / "curve.json")
         temporary = self.folder / "state.tmp"
         save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"step": str(self.step)})
         temporary.replace(self.folder / "state.safetensors")
-        run = {"config": asdict(self.config), "schedule": asdict(self.schedule), "step": self.step, "curve": self.curve}
-        (self.folder / "curve.json").write_text(json.dumps(run, indent=1))
         save_weights(self.folder / "weights.safetensors", self.average, self._provenance())
 
     def _provenance(self) -> dict[str, str]:
@@ -190,7 +193,7 @@ class Trainer:
             return
         run = json.loads((self.folder / "curve.json").read_text())
         if run["config"] != json.loads(json.dumps(asdict(self.config))):
-            raise ValueError(f"{self.folder} holds a run of another network; train into a new folder or remove it")
+            raise UsageError(f"{self.folder} holds a run of another network; train into a new folder or remove it")
         state = load_file(path, device=str(self.device))
         for name, module in (("network", self.network), ("average", self.average)):
             prefix = name + "."
@@ -202,4 +205,6 @@ class Trainer:
                 moments.setdefault(int(index), {})[name] = value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.curve = run["step"], run["curve"]
+        with safe_open(path, framework="pt") as file:
+            self.step = int(file.metadata()["step"])
+        self.curve = [point for point in run["curve"] if point["step"] <= self.step]

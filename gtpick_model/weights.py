@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
+from gtpick_rt.errors import ModelError
 
 
 def save_weights(path: Path, network: GTPick, provenance: dict[str, str]) -> None:
@@ -24,12 +25,15 @@ def load_weights(path: Path) -> tuple[GTPick, dict[str, str]]:
     """Read what `save_weights` wrote: the network in evaluation mode and its provenance.
 
     Raises:
-        ValueError: the file holds no gtpick-rt network.
+        ModelError: the file holds no gtpick-rt network.
     """
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata() or {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}") from error
     if "config" not in header:
-        raise ValueError(f"{path} holds no gtpick-rt network: its header has no configuration")
+        raise ModelError(f"{path} holds no gtpick-rt network: its header has no configuration")
     fields: dict[str, Any] = json.loads(header["config"])
     network = GTPick(ModelConfig(**{name: _tuple(value) for name, value in fields.items()}))
     network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gtpick_model.network import GTPick, Inference
+from gtpick_rt.errors import ModelError
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
 
 OPSET = 18
@@ -32,7 +33,7 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
         clip=config.clip,
         merge_distance=MERGE_DISTANCE,
         threshold=float(provenance["threshold"]),
-        floor=FLOOR,
+        floor=min(FLOOR, float(provenance["threshold"])),
         provenance=provenance,
     )
 
@@ -41,11 +42,11 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     """Write the network as one ONNX file with a dynamic batch and the spec in its metadata.
 
     Raises:
-        ValueError: the graph needs operators outside the standard ONNX domain or another opset.
+        ModelError: the graph needs operators outside the standard ONNX domain or another opset.
     """
     tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
     program = torch.onnx.export(
-        Inference(_float32(network)),
+        Inference(_float32(network)).eval(),
         (tiles,),
         input_names=[spec.input_name],
         output_names=[spec.score_name, spec.box_name],
@@ -77,4 +78,4 @@ def _check(model: onnx.ModelProto) -> None:
     opsets = {entry.domain: entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if used or set(opsets.values()) != {OPSET}:
-        raise ValueError(f"the exported graph must use opset {OPSET} alone, found opsets {opsets} and domains {used}")
+        raise ModelError(f"the exported graph must use opset {OPSET} alone, found opsets {opsets} and domains {used}")

@@ -59,12 +59,15 @@ def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tens
     return image
 
 
-def smear_border(rng: np.random.Generator, image: Tensor, extent_px: float) -> tuple[Tensor, Tensor]:
+def smear_borders(rng: np.random.Generator, image: Tensor, extent_px: float) -> tuple[Tensor, Tensor]:
     """Borders repeated outward, as frame alignment leaves them; returns the image and the `(h, w)` region."""
-    width = int(rng.uniform(0.3, 2.5) * extent_px) + 1
-    side = int(rng.integers(4))
-    turned = torch.rot90(image, side).clone()
-    turned[:width] = turned[width]
-    region = torch.zeros_like(turned, dtype=torch.bool)
-    region[:width] = True
-    return torch.rot90(turned, -side), torch.rot90(region, -side)
+    image = image.clone()
+    region = torch.zeros_like(image, dtype=torch.bool)
+    for side in rng.permutation(4)[: int(rng.integers(1, 5))].tolist():
+        lines, marked = (image, region) if side < 2 else (image.T, region.T)
+        width = min(int(rng.uniform(0.2, 2.0) * extent_px) + 1, len(lines) // 3)
+        if side % 2:
+            lines[-width:], marked[-width:] = lines[-width - 1].clone(), True
+        else:
+            lines[:width], marked[:width] = lines[width].clone(), True
+    return image, region

@@ -90,20 +90,19 @@ def simulate(
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
-    images = torch.stack(
-        [
+    images, smeared = zip(
+        *(
             _expose(rng, signal[i], transfers[i], specimens[i], float(power[i]), conditions, generator)
             for i in range(count)
-        ]
+        ),
+        strict=True,
     )
+    forbidden |= torch.stack(smeared)
     boxes, negatives = [], []
     for i, s in enumerate(specimens):
-        if rng.random() < 0.05 * conditions.junk:
-            images[i], smeared = detector.smear_border(rng, images[i], s.extent_px)
-            forbidden[i] |= smeared
         boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
         negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
-    return Fields(images, boxes, negatives, pixel_A)
+    return Fields(torch.stack(images), boxes, negatives, pixel_A)
 
 
 def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:
@@ -207,8 +206,10 @@ def _expose(
     power: float,
     conditions: Conditions,
     generator: torch.Generator,
-) -> Tensor:
-    """Add noise to the noiseless image of one field, and give it a sign and a look.
+) -> tuple[Tensor, Tensor]:
+    """Add noise to the noiseless image of one field, and give it a sign, borders and a look.
+
+    Returns the image and where its borders are smeared, both `(h, w)`.
 
     Noise has three parts: structural noise of ice and solutes, which passes the optics as particles do; the
     detector's coloured noise; and shot noise.
@@ -229,9 +230,12 @@ def _expose(
     image = signal + noise + slope
     if rng.random() < conditions.bright:
         image = -image
+    smeared = torch.zeros_like(image, dtype=torch.bool)
+    if rng.random() < 0.12 * conditions.junk:
+        image, smeared = detector.smear_borders(rng, image, extent)
     if rng.random() < conditions.prefiltered:
         image = detector.prefilter(rng, image, extent)
-    return image
+    return image, smeared
 
 
 def _draw_optics(rng: np.random.Generator, pixel_A: Tensor, conditions: Conditions) -> Optics:

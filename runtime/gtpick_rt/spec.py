@@ -64,4 +64,6 @@ class ModelSpec:
                 fields[name] = tuple(fields[name])
             return cls(**fields)
         except (TypeError, ValueError, KeyError) as error:
-            raise ModelError(f"the model's spec cannot be read ({error}); was it made by another gtpick-rt version?") from error
+            raise ModelError(
+                f"the model's spec cannot be read ({error}); was it made by another gtpick-rt version?"
+            ) from error

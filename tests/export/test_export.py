@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from gtpick_export.to_onnx import OPSET, _check, make_spec
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -99,7 +100,7 @@ def test_a_standard_graph_passes_the_check() -> None:
     [({"domain": "com.microsoft"}, "com.microsoft"), ({"opset": 17}, "17"), ({"opset": 21}, "21")],
 )
 def test_graphs_that_tensorrt_may_misread_are_refused(graph: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ModelError, match=message):
         _check(identity(**graph))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gtpick_export.parity import Parity, compare
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu

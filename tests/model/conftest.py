@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.heads import Detections
 from gtpick_model.simulator.field import Conditions
@@ -87,4 +88,3 @@ def detections() -> Callable[[list[list[float]], list[float]], Detections]:
         return Detections(torch.tensor([logits]), torch.tensor([boxes]))
 
     return make
-

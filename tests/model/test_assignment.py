@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
+
 from gtpick_model import assignment
 from gtpick_model.assignment import assign
 from gtpick_model.heads import Detections
@@ -77,6 +78,7 @@ def test_a_worse_query_loses_the_particle(detections: MakeDetections, other: lis
 def test_distance_counts_in_diameters() -> None:
     logits = torch.zeros(1)
     costs = [
-        float(assignment._cost(logits, torch.tensor([[s, 0.0, s]]), torch.tensor([[0.0, 0.0, s]]))) for s in (10.0, 30.0)
+        float(assignment._cost(logits, torch.tensor([[s, 0.0, s]]), torch.tensor([[0.0, 0.0, s]])))
+        for s in (10.0, 30.0)
     ]
     assert costs[0] == pytest.approx(costs[1])

@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from typer.testing import CliRunner
+
+from gtpick_model import tiles
 from gtpick_model.commands import simulate, train
 from gtpick_model.config import VARIANTS, ModelConfig
 from gtpick_model.simulator.structures import held_out
+from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.weights import load_weights
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.reading import read_micrograph
-from typer.testing import CliRunner
 
 app = typer.Typer()
 app.command()(simulate)
 app.command()(train)
-
-FEW = ("--procedurals", 12)
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -26,6 +27,19 @@ def call(*arguments: object) -> tuple[int, str]:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
+
+
+@pytest.fixture(autouse=True)
+def asked_for(split: tuple[ViewLibrary, ViewLibrary], monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, int]]:
+    """Small libraries instead of those of the commands, which take a minute; what the commands asked for."""
+    asked: list[tuple[object, int]] = []
+
+    def small(folder: Path | None, procedurals: int, **_: int) -> tuple[ViewLibrary, ViewLibrary]:
+        asked.append((folder, procedurals))
+        return split
+
+    monkeypatch.setattr(tiles, "libraries", small)
+    return asked
 
 
 @pytest.fixture
@@ -37,7 +51,7 @@ def tiny(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
 
 def test_simulated_micrographs_are_written_for_the_runtime(tmp_path: Path) -> None:
     out = tmp_path / "sim"
-    code, text = call("simulate", out, "--count", 2, "--size", 160, "--particle", 24, "--seed", 3, *FEW)
+    code, text = call("simulate", out, "--count", 2, "--size", 160, "--particle", 24, "--seed", 3)
     assert code == 0, text
     assert sorted(path.name for path in out.iterdir()) == [
         "sim_0000.mrc", "sim_0000.star", "sim_0001.mrc", "sim_0001.star",
@@ -58,15 +72,28 @@ def test_simulated_micrographs_are_written_for_the_runtime(tmp_path: Path) -> No
 def test_the_seed_decides_what_is_simulated(tmp_path: Path) -> None:
     images = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        call("simulate", tmp_path / name, "--count", 1, "--size", 96, "--particle", 16, "--seed", seed, *FEW)
+        call("simulate", tmp_path / name, "--count", 1, "--size", 96, "--particle", 16, "--seed", seed)
         images.append(read_micrograph(tmp_path / name / "sim_0000.mrc").data)
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
 
 
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_structures_come_from_the_folder_and_number_given(
+    command: str, tiny: ModelConfig, asked_for: list[tuple[object, int]], tmp_path: Path
+) -> None:
+    options = {
+        "simulate": ("--count", 1, "--size", 96, "--particle", 16),
+        "train": ("--variant", "tiny", "--steps", 1, "--batch", 1),
+    }
+    code, text = call(command, tmp_path / "out", "--structures", tmp_path, "--procedurals", 13, *options[command])
+    assert code == 0, text
+    assert asked_for == [(tmp_path, 13)]
+
+
 def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ("train", out, "--variant", "tiny", "--batch", 2, "--tile", 64, *FEW)
+    arguments = ("train", out, "--variant", "tiny", "--batch", 1)
     code, text = call(*arguments, "--steps", 2)
     assert code == 0, text
     assert {path.name for path in out.iterdir()} == {
@@ -82,15 +109,9 @@ def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path:
 
 
 def test_an_unknown_variant_is_a_usage_error_that_names_the_others(tmp_path: Path) -> None:
-    code, text = call("train", tmp_path / "run", "--variant", "huge", *FEW)
+    code, text = call("train", tmp_path / "run", "--variant", "huge")
     assert code == 2
     assert "huge" in text
     for name in VARIANTS:
         assert name in text
     assert not (tmp_path / "run").exists()
-
-
-def test_a_tile_that_is_no_multiple_of_16_is_a_usage_error(tiny: ModelConfig, tmp_path: Path) -> None:
-    code, text = call("train", tmp_path / "run", "--variant", "tiny", "--steps", 1, "--batch", 1, "--tile", 100, *FEW)
-    assert code == 2
-    assert "16" in text

@@ -6,6 +6,7 @@ from math import exp, log
 
 import pytest
 import torch
+
 from gtpick_model.config import ModelConfig
 from gtpick_model.criterion import set_loss, total_loss
 from gtpick_model.heads import Detections

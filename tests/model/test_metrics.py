@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from gtpick_model.config import ModelConfig
 from gtpick_model.heads import Detections
 from gtpick_model.metrics import detect, score_tiles
 from gtpick_model.network import Outputs
 from gtpick_model.tiles import Tiles
-from torch import Tensor, nn
 
 
 class Scripted(nn.Module):

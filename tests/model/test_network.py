@@ -6,6 +6,8 @@ from math import log
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from gtpick_model.attention import (
     ConditionalCrossAttention,
     PlainCrossAttention,
@@ -17,7 +19,6 @@ from gtpick_model.config import VARIANTS, ModelConfig
 from gtpick_model.criterion import total_loss
 from gtpick_model.heads import DetectionHead
 from gtpick_model.network import GTPick, Inference, Outputs
-from torch import Tensor, nn
 
 OPTIONS = ({}, {"query_source": "learned"}, {"cross_attention": "plain"}, {"classification": "cross_entropy"})
 """The default and the rows of the ablation table."""

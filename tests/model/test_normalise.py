@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
+
 from gtpick_model.normalise import box_blur, normalise
 from gtpick_rt.preprocess import to_working_scale
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
-from scipy.ndimage import uniform_filter
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import center_of_mass
+
 from gtpick_model.config import ModelConfig
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.structures import held_out
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import make_tiles
-from scipy.ndimage import center_of_mass
 
 
 def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, ViewLibrary]) -> None:

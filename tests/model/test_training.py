@@ -4,18 +4,23 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+from gtpick_model import training
 from gtpick_model.config import ModelConfig
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import Tiles
 from gtpick_model.training import Schedule, Trainer
 from gtpick_model.weights import load_weights
-from safetensors.torch import load_file
+from gtpick_rt.errors import UsageError
 
 MakeTrainer = Callable[..., Trainer]
-SCHEDULE = Schedule(steps=6, batch=4, tile_px=64, warm_up=2, evaluate_every=3, evaluation_tiles=16)
+SCHEDULE = Schedule(steps=6, batch=4, tile_sizes_px=(64,), warm_up=2, evaluate_every=3, evaluation_tiles=16)
 
 
 class Interrupted(Exception):
@@ -59,11 +64,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trainer: MakeTrainer, t
     resumed.run(steps.append)
     assert steps == [4, 5, 6]
     assert resumed.step == 6
-    for point, expected in zip(curve_of(tmp_path / "parts"), curve_of(tmp_path / "whole"), strict=True):
-        assert point == pytest.approx(expected, abs=1e-4)
-    whole = weights_of(tmp_path / "whole")
-    for name, value in weights_of(tmp_path / "parts").items():
-        torch.testing.assert_close(value.float(), whole[name].float(), atol=1e-3, rtol=1e-2, msg=name)
+    assert curve_of(tmp_path / "parts") == curve_of(tmp_path / "whole")
+    whole, parts = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_a_run_with_a_longer_schedule_goes_on(trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -131,17 +136,14 @@ def test_the_finished_weights_are_the_average_and_say_how_they_came_about(
     trained = run.network.state_dict()
     assert any(not torch.allclose(value, trained[name]) for name, value in run.average.state_dict().items())
     assert provenance["steps"] == "3"
-    assert provenance["tiles"] == "12"
     assert provenance["structures"] == str(len(split[0].names))
     assert 0 <= float(provenance["threshold"]) <= 1
 
 
-def test_a_folder_with_another_network_is_refused(
-    trainer: MakeTrainer, config: ModelConfig, tmp_path: Path
-) -> None:
+def test_a_folder_with_another_network_is_refused(trainer: MakeTrainer, config: ModelConfig, tmp_path: Path) -> None:
     trainer("run", replace(SCHEDULE, steps=1)).run(ignore)
     before = (tmp_path / "run" / "state.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=r"run holds a run of another network; train into a new folder"):
+    with pytest.raises(UsageError, match=r"run holds a run of another network; train into a new folder"):
         trainer("run", network=replace(config, decoder_layers=1)).run(ignore)
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
 
@@ -157,19 +159,57 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
     assert schedule.rate(1000) == pytest.approx(2e-5)
 
 
-def test_evaluation_sees_held_out_structures_alone(
-    trainer: MakeTrainer, split: tuple[ViewLibrary, ViewLibrary], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gtpick_model import training
+class Simulated(NamedTuple):
+    """What the trainer asked the simulator for."""
 
-    used: list[tuple[str, ...]] = []
+    structures: tuple[str, ...]
+    count: int
+    tile_px: int
+    seed: tuple[int, ...]
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> list[Simulated]:
+    """Every simulation of a run: first the evaluation's, then one for each step, the next step's ahead of time."""
+    seen: list[Simulated] = []
     make_tiles = training.make_tiles
 
-    def spy(library: ViewLibrary, *args: object) -> object:
-        used.append(library.names)
-        return make_tiles(library, *args)
+    def spy(
+        library: ViewLibrary,
+        count: int,
+        tile_px: int,
+        config: ModelConfig,
+        conditions: Conditions,
+        seed: tuple[int, ...],
+        device: torch.device,
+    ) -> Tiles:
+        seen.append(Simulated(library.names, count, tile_px, seed))
+        return make_tiles(library, count, tile_px, config, conditions, seed, device)
 
     monkeypatch.setattr(training, "make_tiles", spy)
-    trainer("run", replace(SCHEDULE, steps=1)).run(ignore)
-    assert set(used) == {split[0].names, split[1].names}
-    assert used.count(split[1].names) == 1
+    return seen
+
+
+def test_evaluation_sees_held_out_structures_alone(
+    trainer: MakeTrainer, split: tuple[ViewLibrary, ViewLibrary], simulated: list[Simulated]
+) -> None:
+    trainer("run", replace(SCHEDULE, steps=2)).run(ignore)
+    train, test = (library.names for library in split)
+    evaluation, *steps = simulated
+    assert (evaluation.structures, evaluation.count, evaluation.tile_px) == (test, 16, 64)
+    assert {step.structures for step in steps} == {train}
+
+
+def test_every_step_sees_tiles_that_no_other_and_no_evaluation_sees(
+    trainer: MakeTrainer, simulated: list[Simulated]
+) -> None:
+    trainer("run", replace(SCHEDULE, steps=4)).run(ignore)
+    assert len(simulated) > 4
+    assert len({s.seed for s in simulated}) == len(simulated)
+
+
+def test_tile_sizes_take_turns_and_every_step_sees_the_same_area(
+    trainer: MakeTrainer, simulated: list[Simulated]
+) -> None:
+    trainer("run", replace(SCHEDULE, steps=3, tile_sizes_px=(64, 64, 128))).run(ignore)
+    assert [(s.count, s.tile_px) for s in simulated[1:4]] == [(4, 64), (4, 64), (1, 128)]

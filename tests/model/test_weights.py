@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
 from gtpick_model.weights import load_weights, save_weights
-from safetensors import safe_open
-from safetensors.torch import save_file
+from gtpick_rt.errors import ModelError
 
 
 @pytest.mark.parametrize("source", ["proposals", "learned"])
@@ -61,7 +63,7 @@ def other_header(path: Path) -> None:
 def test_a_file_without_configuration_is_refused(write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     write(path)
-    with pytest.raises(ValueError, match=r"other\.safetensors holds no gtpick-rt network"):
+    with pytest.raises(ModelError, match=r"other\.safetensors holds no gtpick-rt network"):
         load_weights(path)
 
 
@@ -83,7 +85,7 @@ def plain_pickle(thing: object, path: Path) -> None:
 def test_a_pickle_is_refused_and_not_run(save: Callable[[object, Path], None], tmp_path: Path) -> None:
     path, mark = tmp_path / "weights.safetensors", tmp_path / "mark"
     save({"config": Trap(mark)}, path)
-    with pytest.raises(ValueError, match=r"weights\.safetensors"):
+    with pytest.raises(ModelError, match=r"weights\.safetensors"):
         load_weights(path)
     assert not mark.exists()
 

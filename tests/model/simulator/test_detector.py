@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from gtpick_model.simulator.detector import coloured_noise, gaussian_blur, illumination, prefilter, smear_border
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from gtpick_model.simulator.detector import coloured_noise, gaussian_blur, illumination, prefilter, smear_borders
 
 SHAPE = (80, 130)
 
@@ -35,32 +37,49 @@ def test_blur_is_gaussian() -> None:
     np.testing.assert_allclose(gaussian_blur(image, 2.5).numpy(), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_smearing_repeats_one_border_and_says_where(seed: int) -> None:
+def bands(region: Tensor) -> list[int]:
+    """Width of the smeared band at the top, bottom, left and right of a region that is a union of such bands."""
+    widths = []
+    for full in (region.all(1), region.all(1).flip(0), region.all(0), region.all(0).flip(0)):
+        widths.append(int((~full).int().argmax()))
+    return widths
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_smearing_repeats_borders_outward_and_says_where(seed: int) -> None:
     image = torch.randn(SHAPE, generator=seeded(0))
-    smeared, region = smear_border(np.random.default_rng(seed), image, 10.0)
+    before = image.clone()
+    smeared, region = smear_borders(np.random.default_rng(seed), image, 10.0)
+    assert torch.equal(image, before)
     assert smeared.shape == region.shape == SHAPE
     assert torch.equal(smeared[~region], image[~region])
-    full_rows, full_columns = region.all(1), region.all(0)
-    assert region.any()
-    assert torch.equal(region, full_rows[:, None] | full_columns[None])
-    # Along the border's normal nothing changes any more.
-    normal = 0 if full_rows.any() else 1
-    inside = smeared[full_rows] if normal == 0 else smeared[:, full_columns]
-    assert (inside.diff(dim=normal) == 0).all()
+    top, bottom, left, right = bands(region)
+    assert top or bottom or left or right
+    expected = torch.ones(SHAPE, dtype=torch.bool)
+    expected[top : SHAPE[0] - bottom, left : SHAPE[1] - right] = False
+    assert torch.equal(region, expected)
+    # From a band's first free pixel outward nothing changes any more.
+    rows, columns = (smeared.diff(dim=axis) == 0 for axis in (0, 1))
+    assert rows[:top].all()
+    assert rows[SHAPE[0] - 1 - bottom :].all()
+    assert columns[:, :left].all()
+    assert columns[:, SHAPE[1] - 1 - right :].all()
 
 
-def test_every_border_can_be_smeared() -> None:
-    image = torch.zeros(SHAPE)
-    regions = [smear_border(np.random.default_rng(seed), image, 4.0)[1] for seed in range(40)]
-    sides = {(bool(r[0].all()), bool(r[-1].all()), bool(r[:, 0].all()), bool(r[:, -1].all())) for r in regions}
-    assert len(sides) == 4
+def test_every_border_can_be_smeared_alone_and_with_others() -> None:
+    image = torch.randn(SHAPE, generator=seeded(0))
+    smeared = [
+        tuple(width > 0 for width in bands(smear_borders(np.random.default_rng(seed), image, 4.0)[1]))
+        for seed in range(60)
+    ]
+    assert all(any(sides[i] for sides in smeared) for i in range(4))
+    assert {sum(sides) for sides in smeared} >= {1, 2}
 
 
 def test_smearing_leaves_something_of_a_field_of_a_few_particles() -> None:
     image = torch.randn(70, 90, generator=seeded(0))
-    for seed in range(40):
-        _, region = smear_border(np.random.default_rng(seed), image, 33.0)
+    for seed in range(60):
+        _, region = smear_borders(np.random.default_rng(seed), image, 33.0)
         assert not region.all()
 
 

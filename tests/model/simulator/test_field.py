@@ -6,12 +6,13 @@ from math import pi
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import center_of_mass
+from torch import Tensor
+
 from gtpick_model.simulator import detector, junk
 from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.junk import Junk
 from gtpick_model.simulator.views import ViewLibrary
-from scipy.ndimage import center_of_mass
-from torch import Tensor
 
 SHAPE = (80, 130)
 SEED = (3, 1)

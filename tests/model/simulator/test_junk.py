@@ -5,7 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from gtpick_model.simulator.junk import KINDS, Junk, crystalline_ice, gold, smooth_noise
+
+from gtpick_model.simulator.junk import (
+    KINDS,
+    Junk,
+    carbon,
+    contamination,
+    crystalline_ice,
+    filaments,
+    gold,
+    smooth_noise,
+)
 
 SHAPE = (80, 130)
 KIND = pytest.mark.parametrize("kind", [kind for kind, _ in KINDS], ids=lambda kind: kind.__name__)
@@ -26,10 +36,8 @@ def test_junk_fits_the_field_and_is_reproducible(kind: Kind) -> None:
         assert torch.equal(density, make(kind, seed).density)
 
 
-@KIND
+@pytest.mark.parametrize("kind", [carbon, gold, contamination, filaments])
 def test_what_is_dense_is_forbidden(kind: Kind) -> None:
-    if kind is crystalline_ice:
-        pytest.skip("particles stay visible in crystalline ice, and are labelled there")
     forbidden = 0
     for seed in range(20):
         density, region = make(kind, seed)
@@ -38,7 +46,7 @@ def test_what_is_dense_is_forbidden(kind: Kind) -> None:
     assert forbidden > 10
 
 
-def test_crystalline_ice_forbids_nothing() -> None:
+def test_particles_stay_visible_in_crystalline_ice() -> None:
     density, region = make(crystalline_ice, 0)
     assert density.abs().max() > 0.05
     assert not region.any()
@@ -56,13 +64,11 @@ def test_junk_is_found_everywhere_on_a_wide_field(kind: Kind) -> None:
     assert seen[:20].any()
 
 
-def test_gold_beads_are_round_and_much_denser_than_protein() -> None:
-    density, region = make(gold, 1)
-    assert density.max() > 8
-    rows, columns = (int(torch.count_nonzero((density > 4).any(axis))) for axis in (1, 0))
-    assert region.any()
-    assert rows > 0
-    assert columns > 0
+def test_gold_is_much_denser_than_protein() -> None:
+    for seed in range(5):
+        density, region = make(gold, seed)
+        assert density.max() > 5
+        assert region.float().mean() < 0.6
 
 
 def test_smooth_noise_has_unit_variance_and_no_detail() -> None:

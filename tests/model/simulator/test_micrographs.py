@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import center_of_mass
+
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.micrographs import write_micrographs
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.reading import read_micrograph
-from scipy.ndimage import center_of_mass
 
 SHAPE = (80, 130)
 
@@ -51,9 +52,7 @@ def test_the_same_seed_gives_the_same_files(balls: ViewLibrary, tmp_path: Path) 
     assert not np.array_equal(read_micrograph(first).data, read_micrograph(other).data)
 
 
-def test_a_micrograph_without_particles_has_an_empty_list(
-    balls: ViewLibrary, lone: Conditions, tmp_path: Path
-) -> None:
+def test_a_micrograph_without_particles_has_an_empty_list(balls: ViewLibrary, lone: Conditions, tmp_path: Path) -> None:
     bare = replace(lone, empty=1, snr=(0.1, 0.1))
     (path,) = write_micrographs(balls, tmp_path, 1, SHAPE, bare, seed=0)
     assert len(read_coordinates(path.with_suffix(".star"))) == 0

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gtpick_model.simulator.optics import Optics, transfer, wavelength_A
 from torch import Tensor
+
+from gtpick_model.simulator.optics import Optics, transfer, wavelength_A
 
 SHAPE = (384, 512)
 
@@ -28,16 +29,16 @@ def optics() -> Optics:
     return Optics(**{name: torch.tensor([value]) for name, value in values.items()})
 
 
-def first_zero(row: Tensor, step: float) -> float:
-    """Frequency of the first change of sign, between samples `step` apart."""
-    i = int(torch.nonzero(row[1:] * row[:-1] < 0)[0])
-    return step * (i + float(row[i] / (row[i] - row[i + 1])))
+def zeros(row: Tensor, step: float) -> list[float]:
+    """Frequencies at which samples `step` apart change their sign."""
+    i = torch.nonzero(row[1:] * row[:-1] < 0)[:, 0]
+    return (step * (i + row[i] / (row[i] - row[i + 1]))).tolist()
 
 
-def expected_zero(defocus_A: float, phase: float) -> float:
-    """Solve pi lambda k^2 (defocus - Cs lambda^2 k^2 / 2) + phase = pi for k."""
+def expected_zero(defocus_A: float, phase: float, order: int = 1) -> float:
+    """Solve pi lambda k^2 (defocus - Cs lambda^2 k^2 / 2) + phase = order pi for k."""
     wave, cs = float(wavelength_A(torch.tensor(300.0))), 2.7e7
-    k2 = np.roots([-0.5 * math.pi * cs * wave**3, math.pi * wave * defocus_A, phase - math.pi])
+    k2 = np.roots([-0.5 * math.pi * cs * wave**3, math.pi * wave * defocus_A, phase - order * math.pi])
     return math.sqrt(min(k2[k2 > 0]))
 
 
@@ -51,8 +52,14 @@ def test_the_first_zero_is_where_the_formula_has_it_along_both_axes(optics: Opti
     ctf = transfer(replace(optics, phase_shift=torch.tensor([phase_plate])), SHAPE)[0]
     expected = expected_zero(1.5e4, phase_plate + math.asin(0.1))
     assert ctf.shape == (384, 257)
-    assert first_zero(ctf[0, :], 1 / (512 * 2)) == pytest.approx(expected, rel=0.01)
-    assert first_zero(ctf[:192, 0], 1 / (384 * 2)) == pytest.approx(expected, rel=0.01)
+    assert zeros(ctf[0, :], 1 / (512 * 2))[0] == pytest.approx(expected, rel=0.01)
+    assert zeros(ctf[:192, 0], 1 / (384 * 2))[0] == pytest.approx(expected, rel=0.01)
+
+
+def test_spherical_aberration_moves_the_higher_zeros(optics: Optics) -> None:
+    found = zeros(transfer(optics, (512, 2048))[0, 0], 1 / (2048 * 2))
+    expected = [expected_zero(1.5e4, math.asin(0.1), order) for order in range(1, 17)]
+    assert found[:16] == pytest.approx(expected, rel=1e-3)
 
 
 def test_astigmatism_moves_the_zeros_along_its_own_axis(optics: Optics) -> None:
@@ -60,8 +67,8 @@ def test_astigmatism_moves_the_zeros_along_its_own_axis(optics: Optics) -> None:
     astigmatic = replace(optics, astigmatism=torch.tensor([0.2]), astigmatism_angle=torch.tensor([math.pi / 2]))
     ctf = transfer(astigmatic, SHAPE)[0]
     phase = math.asin(0.1)
-    assert first_zero(ctf[:192, 0], 1 / (384 * 2)) == pytest.approx(expected_zero(1.65e4, phase), rel=0.01)
-    assert first_zero(ctf[0, :], 1 / (512 * 2)) == pytest.approx(expected_zero(1.35e4, phase), rel=0.01)
+    assert zeros(ctf[:192, 0], 1 / (384 * 2))[0] == pytest.approx(expected_zero(1.65e4, phase), rel=0.01)
+    assert zeros(ctf[0, :], 1 / (512 * 2))[0] == pytest.approx(expected_zero(1.35e4, phase), rel=0.01)
 
 
 def test_particles_are_dark(optics: Optics) -> None:

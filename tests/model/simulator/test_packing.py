@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from gtpick_model.simulator.packing import pack
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
+
+from gtpick_model.simulator.packing import pack
 
 
 @given(

@@ -6,6 +6,8 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from gtpick_model.simulator.procedural import procedural
 from gtpick_model.simulator.structures import (
     BETA_GALACTOSIDASE,
@@ -20,7 +22,6 @@ from gtpick_model.simulator.structures import (
     points_to_density,
     to_canonical,
 )
-from scipy import ndimage
 
 SIDE = 32
 ATOM = "ATOM  {:5d} {:<4} ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00          {:>2}\n"

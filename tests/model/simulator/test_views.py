@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from gtpick_model.simulator.structures import FILL, Structure
-from gtpick_model.simulator.views import ViewLibrary, _project, build_library, place, random_rotations
 from scipy import ndimage
 from torch import Tensor
+
+from gtpick_model.simulator.structures import FILL, Structure
+from gtpick_model.simulator.views import ViewLibrary, _project, build_library, place, random_rotations
 
 SHAPE = (48, 72)
 
