@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gtpick_model.network import GTPick, Inference
+from gtpick_model.simulator.field import Conditions
 from gtpick_rt.errors import ModelError
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
 
@@ -28,7 +29,7 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
         margin_px=MARGIN_PX,
         queries=config.queries_for(config.tile_px),
         diameter_px=config.nominal_diameter_px,
-        diameter_range_px=(10.0, 33.0),
+        diameter_range_px=Conditions().extent_px,
         highpass_px=config.highpass_px,
         clip=config.clip,
         merge_distance=MERGE_DISTANCE,

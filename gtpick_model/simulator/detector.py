@@ -5,27 +5,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gtpick_model.simulator.junk import smooth_noise
 
-Shape = tuple[int, int]
-
-
-def coloured_noise(shape: Shape, slope: float, corner_px: float, generator: torch.Generator) -> Tensor:
-    """Noise `(h, w)` of unit variance whose power falls as frequency^-slope above 1 / corner_px."""
-    device = generator.device
-    ky, kx = torch.fft.fftfreq(shape[0], device=device)[:, None], torch.fft.rfftfreq(shape[1], device=device)[None]
-    envelope = (1 + (kx**2 + ky**2) * corner_px**2) ** (-slope / 4)
-    white = torch.fft.rfft2(torch.randn(shape, generator=generator, device=device))
-    field = torch.fft.irfft2(white * envelope, s=shape)
-    return field / field.std()
+def coloured_noise(shape: tuple[int, int], slope: Tensor, corner_px: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise `(b, h, w)` of unit variance whose power falls as frequency^-slope above 1 / corner_px, both `(b,)`."""
+    ky, kx = torch.fft.fftfreq(shape[0], device=slope.device), torch.fft.rfftfreq(shape[1], device=slope.device)
+    k2 = ky[:, None] ** 2 + kx**2
+    envelope = (1 + k2 * corner_px[:, None, None] ** 2) ** (-slope[:, None, None] / 4)
+    white = torch.randn(len(slope), *shape, generator=generator, device=generator.device)
+    return unit_variance(torch.fft.irfft2(torch.fft.rfft2(white) * envelope, s=shape))
 
 
-def illumination(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Tensor:
-    """Ice-thickness gradient and slow waves `(h, w)`, in units of the noise."""
-    y, x = (torch.linspace(-1, 1, n, device=generator.device) for n in shape)
-    slope = rng.normal(0, 1.0, 2)
-    waves = smooth_noise(shape, rng.uniform(2.0, 6.0) * extent_px, generator)
-    return slope[0] * x[None, :] + slope[1] * y[:, None] + rng.uniform(0, 0.5) * waves
+def unit_variance(images: Tensor) -> Tensor:
+    """Divide each `(h, w)` of a batch by its standard deviation."""
+    return images / images.std(dim=(1, 2), keepdim=True)
+
+
+def gradient(shape: tuple[int, int], slope: Tensor) -> Tensor:
+    """Planes `(b, h, w)` that rise by twice `slope` `(b, 2)` along x and y: ice that thins towards one side."""
+    y, x = (torch.linspace(-1, 1, n, device=slope.device) for n in shape)
+    return slope[:, 0, None, None] * x[None, None, :] + slope[:, 1, None, None] * y[None, :, None]
 
 
 def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
@@ -60,14 +58,26 @@ def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tens
 
 
 def smear_borders(rng: np.random.Generator, image: Tensor, extent_px: float) -> tuple[Tensor, Tensor]:
-    """Borders repeated outward, as frame alignment leaves them; returns the image and the `(h, w)` region."""
+    """Borders repeated outward, as frame alignment leaves them; returns the image and the `(h, w)` region.
+
+    Filters applied later leave streaks as wide as particles, and darker, for repeated pixels do not average out.
+    """
     image = image.clone()
     region = torch.zeros_like(image, dtype=torch.bool)
+    streak_px = rng.uniform(0.1, 0.25) * extent_px if rng.random() < 0.6 else 0.0
     for side in rng.permutation(4)[: int(rng.integers(1, 5))].tolist():
         lines, marked = (image, region) if side < 2 else (image.T, region.T)
         width = min(int(rng.uniform(0.2, 2.0) * extent_px) + 1, len(lines) // 3)
-        if side % 2:
-            lines[-width:], marked[-width:] = lines[-width - 1].clone(), True
-        else:
-            lines[:width], marked[:width] = lines[width].clone(), True
+        band, source = (slice(-width, None), -width - 1) if side % 2 else (slice(width), width)
+        lines[band], marked[band] = _streaks(lines[source], streak_px), True
     return image, region
+
+
+def _streaks(line: Tensor, width_px: float) -> Tensor:
+    """Blur a line `(n,)` to streaks of a width, keeping its contrast."""
+    if width_px == 0:
+        return line.clone()
+    frequency = torch.fft.rfftfreq(len(line), device=line.device)
+    envelope = torch.exp(-2 * (torch.pi * frequency * width_px) ** 2)
+    blurred = torch.fft.irfft(torch.fft.rfft(line) * envelope, n=len(line))
+    return line.mean() + (blurred - blurred.mean()) * (line.std() / blurred.std().clamp_min(1e-6))

@@ -19,7 +19,7 @@ from gtpick_model.simulator.views import ViewLibrary, place
 class Conditions:
     """Ranges from which each field draws; a range of equal ends fixes the value."""
 
-    extent_px: tuple[float, float] = (10.0, 33.0)
+    extent_px: tuple[float, float] = (12.5, 28.0)
     """Particle diameter in px of the field (logarithmic)."""
     coverage: tuple[float, float] = (0.03, 0.9)
     """Particles times the square of their diameter, over the area (logarithmic)."""
@@ -90,19 +90,13 @@ def simulate(
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
-    images, smeared = zip(
-        *(
-            _expose(rng, signal[i], transfers[i], specimens[i], float(power[i]), conditions, generator)
-            for i in range(count)
-        ),
-        strict=True,
-    )
-    forbidden |= torch.stack(smeared)
+    images = signal + _noise(rng, shape, power, transfers, specimens, generator)
+    forbidden |= _process(rng, images, specimens, conditions)
     boxes, negatives = [], []
     for i, s in enumerate(specimens):
         boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
         negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
-    return Fields(torch.stack(images), boxes, negatives, pixel_A)
+    return Fields(images, boxes, negatives, pixel_A)
 
 
 def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:
@@ -128,7 +122,7 @@ def _lay_out(
     clustering = rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0
     particles = pack(rng, shape, rng.uniform(0.6, 1.05) * extent, count, clustering)
     places, sizes = [np.zeros((0, 2))], [np.zeros(0)]
-    if rng.random() < 0.15 * conditions.junk:  # aggregates: particles piled on each other
+    if rng.random() < 0.12 * conditions.junk:  # aggregates: particles piled on each other
         for _ in range(int(rng.integers(1, 4))):
             reach = rng.uniform(0.6, 2.0) * extent
             pile = rng.normal(0, reach / 1.5, (int(6 * (reach / extent) ** 2) + 5, 2))
@@ -137,7 +131,7 @@ def _lay_out(
     if rng.random() < 0.35 * conditions.junk:  # fragments: broken or denatured particles, always much smaller
         broken = pack(rng, shape, 0.5 * extent, int(rng.uniform(0.02, 0.5) * area / extent**2))
         places.append(broken)
-        sizes.append(rng.uniform(0.15, 0.45, len(broken)) * extent)
+        sizes.append(rng.uniform(0.12, 0.38, len(broken)) * extent)
     clutter, clutter_size = np.concatenate(places), np.concatenate(sizes)
     if len(clutter):  # an aggregate swallows the particles in it
         distance = np.linalg.norm(particles[:, None] - clutter[None], axis=-1)
@@ -198,44 +192,51 @@ def _draw_junk(
     return density, forbidden
 
 
-def _expose(
+def _noise(
     rng: np.random.Generator,
-    signal: Tensor,
+    shape: tuple[int, int],
+    power: Tensor,
     transfers: Tensor,
-    specimen: _Specimen,
-    power: float,
-    conditions: Conditions,
+    specimens: list[_Specimen],
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Add noise to the noiseless image of one field, and give it a sign, borders and a look.
-
-    Returns the image and where its borders are smeared, both `(h, w)`.
+) -> Tensor:
+    """Noise and illumination `(b, h, w)` for particles of the given mean square `(b,)`.
 
     Noise has three parts: structural noise of ice and solutes, which passes the optics as particles do; the
-    detector's coloured noise; and shot noise.
+    detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a gradient.
     """
-    shape = (signal.shape[0], signal.shape[1])
-    extent = specimen.extent_px
-    structural, coloured = rng.uniform(0, 0.5), rng.uniform(0, 0.3)
-    clutter = detector.coloured_noise(shape, rng.uniform(0, 3), rng.uniform(0.2, 1.5) * extent, generator)
-    clutter = torch.fft.irfft2(torch.fft.rfft2(clutter) * transfers, s=shape)
-    noise = structural**0.5 * clutter / clutter.std()
-    noise += coloured**0.5 * detector.coloured_noise(shape, rng.uniform(0.5, 2.5), extent, generator)
-    noise += (1 - 0.5 * (structural + coloured)) ** 0.5 * torch.randn(
-        shape, generator=generator, device=generator.device
-    )
-    sigma = (power / (specimen.snr * (100 / extent) ** 2)) ** 0.5
-    noise = noise * (sigma / noise.std())
-    slope = rng.uniform(0, 1.2) * sigma * detector.illumination(rng, shape, extent, generator)
-    image = signal + noise + slope
-    if rng.random() < conditions.bright:
-        image = -image
-    smeared = torch.zeros_like(image, dtype=torch.bool)
-    if rng.random() < 0.12 * conditions.junk:
-        image, smeared = detector.smear_borders(rng, image, extent)
-    if rng.random() < conditions.prefiltered:
-        image = detector.prefilter(rng, image, extent)
-    return image, smeared
+    n, device = len(specimens), power.device
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.as_tensor(rng.uniform(low, high, n), dtype=torch.float32, device=device)
+
+    def field(x: Tensor) -> Tensor:
+        return x[:, None, None]
+
+    extent = torch.tensor([s.extent_px for s in specimens], device=device)
+    snr = torch.tensor([s.snr for s in specimens], device=device) * (100 / extent) ** 2
+    structural, coloured = field(draw(0, 0.3)), field(draw(0, 0.25))
+    solutes = detector.coloured_noise(shape, draw(0, 2.5), draw(0.2, 1.5) * extent, generator)
+    solutes = detector.unit_variance(torch.fft.irfft2(torch.fft.rfft2(solutes) * transfers, s=shape))
+    readout = detector.coloured_noise(shape, draw(0.5, 2.5), extent, generator)
+    shot = torch.randn(n, *shape, generator=generator, device=device)
+    noise = structural.sqrt() * solutes + coloured.sqrt() * readout + (1 - structural - coloured).sqrt() * shot
+    ice = field(draw(0, 0.3)) * detector.coloured_noise(shape, draw(3, 4), draw(4, 20) * extent, generator)
+    slope = torch.as_tensor(rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
+    return field((power / snr).sqrt()) * (noise + ice + detector.gradient(shape, slope))
+
+
+def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen], conditions: Conditions) -> Tensor:
+    """Give each image a sign, borders and a look, in place; returns where borders are smeared, `(b, h, w)`."""
+    smeared = torch.zeros_like(images, dtype=torch.bool)
+    for i, specimen in enumerate(specimens):
+        if rng.random() < conditions.bright:
+            images[i].neg_()
+        if rng.random() < 0.12 * conditions.junk:
+            images[i], smeared[i] = detector.smear_borders(rng, images[i], specimen.extent_px)
+        if rng.random() < conditions.prefiltered:
+            images[i] = detector.prefilter(rng, images[i], specimen.extent_px)
+    return smeared
 
 
 def _draw_optics(rng: np.random.Generator, pixel_A: Tensor, conditions: Conditions) -> Optics:

@@ -78,9 +78,7 @@ def load_detections(out: Path, stem: PurePosixPath) -> Picks:
     except FileNotFoundError:
         raise UsageError(f"{path}: no detections are kept for {stem}; pick it again") from None
     except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path}: the kept detections are damaged ({error}); pick {stem} again with --force"
-        ) from error
+        raise UsageError(f"{path}: the kept detections are damaged ({error}); pick {stem} again") from error
 
 
 def write_autopick(out: Path, jobs: Sequence[Job]) -> Path:

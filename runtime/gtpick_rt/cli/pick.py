@@ -27,7 +27,7 @@ EXIT_SIGNAL = 128
 
 def pick(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Micrographs: folders, files, globs or STAR files.")
+        list[str], typer.Argument(metavar="INPUT", help="Micrographs: folders, files, globs or STAR files.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the picks.")],
     diameter: Annotated[str, typer.Option(help="Particle diameter in Å.")],

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from gtpick_model.simulator.detector import coloured_noise, gaussian_blur, illumination, prefilter, smear_borders
+from gtpick_model.simulator.detector import _streaks, coloured_noise, gaussian_blur, gradient, prefilter, smear_borders
 
 SHAPE = (80, 130)
 
@@ -18,7 +18,7 @@ def seeded(seed: int) -> torch.Generator:
 def test_coloured_noise_has_unit_variance_and_the_slope_asked_for() -> None:
     """Power falls as frequency^-slope, so two octaves apart it differs by 4^slope."""
     shape, slope = (256, 384), 2.0
-    noise = coloured_noise(shape, slope, 1000.0, seeded(0))
+    noise = coloured_noise(shape, torch.tensor([0.0, slope]), torch.tensor([1.0, 1000.0]), seeded(0))[1]
     assert float(noise.std()) == pytest.approx(1, abs=1e-4)
     frequency = torch.hypot(torch.fft.fftfreq(256)[:, None], torch.fft.rfftfreq(384)[None])
     power = torch.fft.rfft2(noise).abs().square()
@@ -27,7 +27,7 @@ def test_coloured_noise_has_unit_variance_and_the_slope_asked_for() -> None:
 
 
 def test_noise_without_a_slope_is_white() -> None:
-    noise = coloured_noise(SHAPE, 0.0, 20.0, seeded(0))
+    noise = coloured_noise(SHAPE, torch.zeros(1), torch.full((1,), 20.0), seeded(0))[0]
     assert abs(float((noise[:, 1:] * noise[:, :-1]).mean())) < 0.05
 
 
@@ -58,12 +58,21 @@ def test_smearing_repeats_borders_outward_and_says_where(seed: int) -> None:
     expected = torch.ones(SHAPE, dtype=torch.bool)
     expected[top : SHAPE[0] - bottom, left : SHAPE[1] - right] = False
     assert torch.equal(region, expected)
-    # From a band's first free pixel outward nothing changes any more.
+    # Outward through a band nothing changes; corners, where two bands cross, are left out.
     rows, columns = (smeared.diff(dim=axis) == 0 for axis in (0, 1))
-    assert rows[:top].all()
-    assert rows[SHAPE[0] - 1 - bottom :].all()
-    assert columns[:, :left].all()
-    assert columns[:, SHAPE[1] - 1 - right :].all()
+    inner_x, inner_y = slice(left, SHAPE[1] - right), slice(top, SHAPE[0] - bottom)
+    assert rows[: max(top - 1, 0), inner_x].all()
+    assert rows[SHAPE[0] - bottom :, inner_x].all()
+    assert columns[inner_y, : max(left - 1, 0)].all()
+    assert columns[inner_y, SHAPE[1] - right :].all()
+
+
+def test_streaks_are_as_wide_as_asked_for_and_keep_their_contrast() -> None:
+    line = torch.randn(4096, generator=seeded(0))
+    streaks = _streaks(line, 3.0)
+    assert float(streaks.std()) == pytest.approx(float(line.std()), rel=1e-3)
+    expected = gaussian_filter(line.numpy(), 3.0, mode="wrap")
+    assert np.corrcoef(streaks.numpy(), expected)[0, 1] > 0.999
 
 
 def test_every_border_can_be_smeared_alone_and_with_others() -> None:
@@ -94,8 +103,8 @@ def test_prefiltered_images_keep_particles_darker_than_their_surroundings() -> N
         assert filtered[particle].mean() < filtered[~particle].mean() - 0.5 * filtered.std()
 
 
-def test_illumination_is_slow() -> None:
-    slow = illumination(np.random.default_rng(0), SHAPE, 10.0, seeded(0))
-    assert slow.shape == SHAPE
-    assert slow.std() > 10 * slow.diff(dim=0).std()
-    assert slow.std() > 10 * slow.diff(dim=1).std()
+def test_gradients_are_planes_that_rise_along_x_and_y() -> None:
+    planes = gradient(SHAPE, torch.tensor([[1.0, 0.0], [0.0, -2.0]]))
+    assert planes.shape == (2, *SHAPE)
+    torch.testing.assert_close(planes[0, :, -1] - planes[0, :, 0], torch.full((80,), 2.0))
+    torch.testing.assert_close(planes[1, -1] - planes[1, 0], torch.full((130,), -4.0))

@@ -125,7 +125,7 @@ def test_the_signal_to_noise_ratio_is_the_one_asked_for(
     balls: ViewLibrary, lone: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signal variance inside particles over noise variance, at a pixel of 1/100 of the diameter."""
-    monkeypatch.setattr(detector, "illumination", lambda rng, shape, *_: torch.zeros(shape))
+    monkeypatch.setattr(detector, "gradient", lambda shape, slope: torch.zeros(len(slope), *shape))
     noise, clean = noise_of(balls, replace(lone, coverage=(0.3, 0.3)), snr=0.05)
     area = torch.tensor([len(boxes) * pi / 4 * 20**2 for boxes in clean.boxes])
     signal = clean.images.square().sum((1, 2)) / area
