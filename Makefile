@@ -8,7 +8,7 @@ VENV     ?= .venv
 # any torch >= 2.6 will do
 TORCH    ?= torch==2.13.0
 SAMPLE   ?= sample
-DIAMETER ?= 160
+DIAMETER ?= 214
 OUT      ?= picks
 
 BIN := $(VENV)/bin

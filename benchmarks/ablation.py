@@ -5,20 +5,19 @@ tiles (one-to-one within a third of the diameter). Writes results/ablation.json 
 """
 
 import argparse
-import json
 import os
-import platform
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from common import circumstances, save
 
 from gtpick_model.config import NANO
 from gtpick_model.tiles import libraries
 from gtpick_model.training import Schedule, Trainer
 
-RESULTS = Path(__file__).parent / "results"
 VARIANTS = {
     "GTpick (proposals, 3 groups, focal, conditional)": NANO,
     "1 group": replace(NANO, groups=1),
@@ -62,17 +61,8 @@ def main() -> None:
                 {"row": name, "seed": seed, "f1": last["f1"], "ap": last["ap"], "seconds": time.monotonic() - started}
             )
             print(f"{name:52s} seed {seed}  F1 {last['f1']:.3f}  AP {last['ap']:.3f}", flush=True)
-    result = {
-        "steps": arguments.steps,
-        "batch": arguments.batch,
-        "tile_px": 128,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "date": time.strftime("%Y-%m-%d"),
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ablation.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = {"steps": arguments.steps, "batch": arguments.batch, "tile_px": 128, "torch": torch.__version__}
+    save("ablation", {**circumstances(sys.argv), **result, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ results/accuracy_simulated.json and .png.
 """
 
 import argparse
-import json
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import RESULTS, circumstances, save
 
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.views import ViewLibrary, build_library
@@ -20,14 +20,13 @@ from gtpick_model.tiles import split_structures
 from gtpick_rt import Micrograph, Picker, Picks
 from gtpick_rt.evaluate import evaluate
 
-RESULTS = Path(__file__).parent / "results"
 SIDE, EXTENT = 768, 48.0
 STANDARD = Conditions(
     extent_px=(EXTENT, EXTENT), coverage=(0.25, 0.25), snr=(0.05, 0.05), empty=0.0, prefiltered=0.3, bright=0.0
 )
 SNR = (0.003, 0.006, 0.0125, 0.025, 0.05, 0.1, 0.3)
 COVERAGE = (0.03, 0.08, 0.2, 0.4, 0.8)
-DIAMETER_A = ((60, 100), (100, 140), (140, 200), (200, 280), (280, 400))
+DIAMETER_A = ((80, 110), (110, 150), (150, 200), (200, 280), (280, 400))
 
 
 def measure(library: ViewLibrary, indices: list[int], conditions: Conditions, model: str | None) -> dict[str, float]:
@@ -96,11 +95,9 @@ def main() -> None:
         "version": picker.spec.version,
         "threshold": picker.spec.threshold,
         "structures": len(every),
-        "date": time.strftime("%Y-%m-%d"),
         "points": points,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "accuracy_simulated.json").write_text(json.dumps(result, indent=1) + "\n")
+    save("accuracy_simulated", {**circumstances(sys.argv), **result})
     draw(points, RESULTS / "accuracy_simulated.png")
 
 
