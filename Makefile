@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
-	$(BIN)/gtpick-rt pick $(SAMPLE) --out $(OUT) --diameter $(DIAMETER) --overlays
+	$(BIN)/gtpick-rt pick $(SAMPLE) --out $(OUT) --diameter $(DIAMETER) --overlays --force
 	@echo
 	@echo "Picks:"
 	@find $(OUT) -name '*_autopick.star' | sort | sed 's/^/  /'
@@ -43,7 +43,8 @@ $(VENV)/.installed-pick: pyproject.toml | $(BIN)/python
 	@$(PIP) --editable '.[cpu]'
 	@touch $@
 
-# torch comes first and pinned: left to the resolver it could be a build of several gigabytes.
+# torch comes first and pinned, so that nothing after it chooses another build. From PyPI this is the CUDA build of
+# several gigabytes; where a CPU build is to be had, name it: make test TORCH='torch==2.13.0+cpu --index-url ...'
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing gtpick-rt with all that training and the tests need into $(VENV)"
 	@$(PIP) $(TORCH)

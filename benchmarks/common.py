@@ -52,7 +52,7 @@ def circumstances(command: list[str]) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
-        "command": " ".join([Path(command[0]).name, *command[1:]]),
+        "command": " ".join(Path(word).name if "/" in word else word for word in command),
         "device": f"{_cpu_name()}, {cores} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }

@@ -37,11 +37,14 @@ def main() -> None:
         ]
     tiles = np.concatenate([cut(image, tile_grid(image.shape, picker.spec), picker.spec) for image in images])
     parity = compare(network, picker.backend, picker.spec, tiles)
-    print(
-        f"{parity.tiles} tiles: scores within {parity.max_score_error:.1e}; "
-        f"{parity.matched} of {max(parity.reference_picks, parity.picks)} picks matched ({parity.agreement:.2%})"
-    )
-    result = {"model": picker.spec.name, **asdict(parity), "agreement": parity.agreement, "torch": torch.__version__}
+    print(parity)
+    result = {
+        "model": picker.spec.name,
+        "version": picker.spec.version,
+        **asdict(parity),
+        "agreement": parity.agreement,
+        "torch": torch.__version__,
+    }
     save("parity", {**circumstances(sys.argv), **result})
 
 

@@ -1,6 +1,5 @@
 """`gtpick-rt simulate` and `gtpick-rt train`. PyTorch is imported only when a command runs."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,7 @@ def simulate(
     snr: Annotated[float, typer.Option(min=1e-4, help="Signal-to-noise ratio at a pixel of 1/100 diameter.")] = 0.05,
     structures: Structures = None,
     procedurals: Procedurals = 24,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Write simulated micrographs (MRC) of one specimen with exact labels (RELION STAR).
 
@@ -53,7 +52,7 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Tiles per step.")] = 32,
     structures: Structures = None,
     procedurals: Procedurals = 240,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train GTpick on simulated tiles; writes weights, state to resume from, and curves (JSON and PNG)."""
@@ -64,10 +63,12 @@ def train(
     from gtpick_model.curves import draw_curve
     from gtpick_model.tiles import libraries
     from gtpick_model.training import Schedule, Trainer
+    from gtpick_rt.errors import UsageError
 
     if variant not in VARIANTS:
-        raise typer.BadParameter(f"no variant {variant!r}; choose one of {', '.join(VARIANTS)}")
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))  # the other half simulates the next tiles
+        raise UsageError(f"no variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise UsageError(f"no device {device!r}: choose cpu, or cuda where PyTorch finds a GPU")
     schedule = Schedule(steps=steps, batch=batch, seed=seed)
     typer.echo("projecting the structures ...")
     trainer = Trainer(VARIANTS[variant], schedule, libraries(structures, procedurals), out, torch.device(device))

@@ -25,7 +25,7 @@ class ModelConfig:
     """Query groups in training; group 0 alone is used at inference."""
     tile_px: int = 256
     """Tile at inference."""
-    queries: int = 320
+    queries: int = 512
     """Queries per group in a tile of `tile_px`: more than the densest packing of the smallest particles accepted."""
     query_source: Literal["proposals", "learned"] = "proposals"
     cross_attention: Literal["conditional", "plain"] = "conditional"

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 
-def draw_curve(folder: Path) -> Path:
-    """Draw a run's `curve.json` as `curve.png`: loss, and F1 and AP on held-out structures, against steps."""
+def draw_curve(folder: Path) -> None:
+    """Draw a run's `curve.json` as `curve.png`: loss, and best F1 and AP on held-out structures, against steps."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -16,10 +16,11 @@ def draw_curve(folder: Path) -> Path:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     left.plot(steps, [point["loss"] for point in run["curve"]], marker="o", color="#0072B2")
     left.set(xlabel="step", ylabel="training loss", title=f"GTpick {run['config']['name']}")
-    for name, colour in (("f1", "#D55E00"), ("ap", "#009E73")):
-        right.plot(steps, [point[name] for point in run["curve"]], marker="o", color=colour, label=name.upper())
+    for name, colour in (("best_f1", "#D55E00"), ("ap", "#009E73")):
+        right.plot(
+            steps, [point[name] for point in run["curve"]], marker="o", color=colour, label=name.replace("_", " ")
+        )
     right.set(xlabel="step", ylabel="held-out structures", ylim=(0, 1))
     right.legend()
     figure.savefig(folder / "curve.png", dpi=120)
     plt.close(figure)
-    return folder / "curve.png"

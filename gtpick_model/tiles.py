@@ -14,7 +14,7 @@ from gtpick_model.simulator.structures import Structure, held_out, load_folder
 from gtpick_model.simulator.views import ViewLibrary, build_library
 
 RIM_PX = 32
-"""Simulated around a tile and cut off, so that the background is as well known at the rim as in a micrograph."""
+"""Simulated around a tile and cut off, so that the background at the tile's rim rests on more than the tile."""
 
 
 class Tiles(NamedTuple):
@@ -56,7 +56,7 @@ def make_tiles(
     seed: tuple[int, ...],
     device: torch.device | None = None,
 ) -> Tiles:
-    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles."""
+    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to rounding."""
     side = tile_px + 2 * RIM_PX
     fields = simulate(library, count, (side, side), conditions, seed, device)
     images = normalise(fields.images, config.highpass_px, config.clip)[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]

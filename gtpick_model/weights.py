@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
+from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import ModelError
 
 
@@ -17,8 +18,7 @@ def save_weights(path: Path, network: GTPick, provenance: dict[str, str]) -> Non
     """Write a network's weights in half precision, with its configuration and how it was trained."""
     state = {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
     header = {"config": json.dumps(dataclasses.asdict(network.config)), "provenance": json.dumps(provenance)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.contiguous() for name, t in state.items()}, path, metadata=header)
+    write_atomic(path, save({name: t.contiguous() for name, t in state.items()}, metadata=header))
 
 
 def load_weights(path: Path) -> tuple[GTPick, dict[str, str]]:
@@ -34,10 +34,14 @@ def load_weights(path: Path) -> tuple[GTPick, dict[str, str]]:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
     if "config" not in header:
         raise ModelError(f"{path} holds no gtpick-rt network: its header has no configuration")
-    fields: dict[str, Any] = json.loads(header["config"])
-    network = GTPick(ModelConfig(**{name: _tuple(value) for name, value in fields.items()}))
-    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
-    return network.eval(), json.loads(header["provenance"])
+    try:
+        fields: dict[str, Any] = json.loads(header["config"])
+        network = GTPick(ModelConfig(**{name: _tuple(value) for name, value in fields.items()}))
+        state = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+        network.load_state_dict(state)
+        return network.eval(), json.loads(header["provenance"])
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path} holds a network of another gtpick-rt version: {error}") from error
 
 
 def _tuple(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""From trained weights to ONNX and TensorRT, with proof of parity."""
+"""From trained weights to ONNX, with proof of parity."""

@@ -14,7 +14,7 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the model, shown in every result.")] = "",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
 ) -> None:
-    """Export trained weights to one ONNX file and prove that it answers alike."""
+    """Export trained weights to one ONNX file, if it answers as the trained network does."""
     import torch
 
     from gtpick_export.parity import compare
@@ -23,18 +23,19 @@ def export(
     from gtpick_model.tiles import libraries, make_tiles
     from gtpick_model.weights import load_weights
     from gtpick_rt.backends import open_backend
+    from gtpick_rt.errors import ModelError
 
     network, provenance = load_weights(weights)
     spec = make_spec(network, name or out.stem, version, provenance)
-    export_onnx(network, spec, out)
+    unproven = out.with_name(f".{out.name}.unproven")
+    export_onnx(network, spec, unproven)
     library, _ = libraries(None, 12, views=8)
     tiles = make_tiles(library, 16, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
-    backend, spec = open_backend("cpu", out)
+    backend, spec = open_backend("cpu", unproven)
     parity = compare(network, backend, spec, tiles.images.numpy())
-    typer.echo(
-        f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset 18, dynamic batch, default threshold {spec.threshold:.3f}"
-    )
-    typer.echo(
-        f"parity with PyTorch on {parity.tiles} tiles: scores within {parity.max_score_error:.1e}, "
-        f"{parity.matched} of {max(parity.reference_picks, parity.picks)} picks matched ({parity.agreement:.2%})"
-    )
+    if not parity.holds:
+        raise ModelError(f"{unproven} does not answer as PyTorch does and is not released: {parity}")
+    unproven.replace(out)
+    size = out.stat().st_size / 1e6
+    typer.echo(f"{out}: {size:.1f} MB, opset 18, dynamic batch, default threshold {spec.threshold:.3f}")
+    typer.echo(f"parity with PyTorch on {parity}")

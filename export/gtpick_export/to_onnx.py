@@ -4,8 +4,8 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import nn
 
+from gtpick_model.metrics import DUPLICATE
 from gtpick_model.network import GTPick, Inference
 from gtpick_model.simulator.field import Conditions
 from gtpick_rt.errors import ModelError
@@ -16,7 +16,6 @@ OPSET = 18
 MARGIN_PX = 32
 """Rim of a tile left to its neighbours: more than one nominal diameter."""
 FLOOR = 0.05
-MERGE_DISTANCE = 0.5
 
 
 def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, str]) -> ModelSpec:
@@ -32,7 +31,7 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
         diameter_range_px=Conditions().extent_px,
         highpass_px=config.highpass_px,
         clip=config.clip,
-        merge_distance=MERGE_DISTANCE,
+        merge_distance=DUPLICATE,
         threshold=float(provenance["threshold"]),
         floor=min(FLOOR, float(provenance["threshold"])),
         provenance=provenance,
@@ -47,7 +46,7 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     """
     tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
     program = torch.onnx.export(
-        Inference(_float32(network)).eval(),
+        Inference(network.float().cpu()).eval(),
         (tiles,),
         input_names=[spec.input_name],
         output_names=[spec.score_name, spec.box_name],
@@ -66,12 +65,6 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     onnx.save(model, temporary)
     temporary.replace(path)
-
-
-def _float32(network: GTPick) -> GTPick:
-    module: nn.Module = network.float().cpu().eval()
-    assert isinstance(module, GTPick)
-    return module
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -39,7 +39,7 @@ def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
 def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tensor:
     """The look of micrographs that were denoised or contrast-equalised before they reached the picker."""
     if rng.random() < 0.8:
-        image = gaussian_blur(image, rng.uniform(0.03, 0.1) * extent_px)
+        image = gaussian_blur(image, rng.uniform(0.03, 0.14) * extent_px)
     if rng.random() < 0.5:  # local contrast equalisation
         reach = rng.uniform(1.0, 4.0) * extent_px
         reach = min(reach, min(image.shape) / 6.5)
@@ -65,19 +65,18 @@ def smear_borders(rng: np.random.Generator, image: Tensor, extent_px: float) -> 
     image = image.clone()
     region = torch.zeros_like(image, dtype=torch.bool)
     streak_px = rng.uniform(0.1, 0.25) * extent_px if rng.random() < 0.6 else 0.0
+    contrast = rng.uniform(0.8, 2.5)
     for side in rng.permutation(4)[: int(rng.integers(1, 5))].tolist():
         lines, marked = (image, region) if side < 2 else (image.T, region.T)
         width = min(int(rng.uniform(0.2, 2.0) * extent_px) + 1, len(lines) // 3)
         band, source = (slice(-width, None), -width - 1) if side % 2 else (slice(width), width)
-        lines[band], marked[band] = _streaks(lines[source], streak_px), True
+        lines[band], marked[band] = _streaks(lines[source], streak_px, contrast), True
     return image, region
 
 
-def _streaks(line: Tensor, width_px: float) -> Tensor:
-    """Blur a line `(n,)` to streaks of a width, keeping its contrast."""
-    if width_px == 0:
-        return line.clone()
+def _streaks(line: Tensor, width_px: float, contrast: float) -> Tensor:
+    """Blur a line `(n,)` to streaks of a width, with so many times its contrast."""
     frequency = torch.fft.rfftfreq(len(line), device=line.device)
     envelope = torch.exp(-2 * (torch.pi * frequency * width_px) ** 2)
     blurred = torch.fft.irfft(torch.fft.rfft(line) * envelope, n=len(line))
-    return line.mean() + (blurred - blurred.mean()) * (line.std() / blurred.std().clamp_min(1e-6))
+    return line.mean() + (blurred - blurred.mean()) * (contrast * line.std() / blurred.std().clamp_min(1e-6))

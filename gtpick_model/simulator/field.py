@@ -23,16 +23,16 @@ class Conditions:
     """Particle diameter in px of the field (logarithmic)."""
     coverage: tuple[float, float] = (0.03, 0.9)
     """Particles times the square of their diameter, over the area (logarithmic)."""
-    snr: tuple[float, float] = (0.003, 0.3)
+    snr: tuple[float, float] = (0.005, 0.3)
     """Signal over noise variance inside particles at a pixel of 1/100 of the diameter (logarithmic)."""
     defocus_A: tuple[float, float] = (5e3, 3.2e4)
     empty: float = 0.06
     """Share of fields without particles."""
     junk: float = 1.0
     """Factor on how often there is junk."""
-    prefiltered: float = 0.4
+    prefiltered: float = 0.5
     """Share of fields that look denoised or contrast-equalised."""
-    bright: float = 0.25
+    bright: float = 0.15
     """Share of fields with bright particles on dark."""
 
 
@@ -48,7 +48,9 @@ class Fields(NamedTuple):
     boxes: list[Tensor]
     """For each field `(m, 3)`: centre x, y and diameter in px, of the particles to pick."""
     negatives: list[Tensor]
-    """For each field `(m, 3)`: aggregates and fragments, not to pick."""
+    """For each field `(m, 3)`: parts of aggregates, and fragments; not to pick."""
+    forbidden: Tensor
+    """`(b, h, w)` bool: carbon, gold, contamination, filaments and smeared borders; no particle is labelled here."""
     pixel_A: Tensor
     """`(b,)`."""
 
@@ -78,7 +80,7 @@ def simulate(
     seed: tuple[int, ...],
     device: torch.device | None = None,
 ) -> Fields:
-    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields on the same device."""
+    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields, on a GPU up to rounding."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator(device or torch.device("cpu")).manual_seed(int(rng.integers(2**62)))
     specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
@@ -96,7 +98,7 @@ def simulate(
     for i, s in enumerate(specimens):
         boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
         negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
-    return Fields(images, boxes, negatives, pixel_A)
+    return Fields(images, boxes, negatives, forbidden, pixel_A)
 
 
 def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, speci
         structure = np.concatenate((np.full(len(s.particles), s.structure), s.junk_structure))
         first_view = rng.integers(library.views.shape[1])
         view = (first_view + rng.integers(s.views, size=n)) % library.views.shape[1]
-        thickness = rng.normal(1, 0.2, n).clip(0.4, 1.6) * np.minimum(extent / s.extent_px, 1)
+        thickness = rng.normal(1, 0.15, n).clip(0.5, 1.5) * np.minimum(extent / s.extent_px, 1)
         row = (np.full(n, i), structure, view, xy, extent, rng.uniform(0, 2 * np.pi, n), thickness)
         for column, values in zip(columns, row, strict=True):
             column.append(values)
@@ -215,7 +217,7 @@ def _noise(
 
     extent = torch.tensor([s.extent_px for s in specimens], device=device)
     snr = torch.tensor([s.snr for s in specimens], device=device) * (100 / extent) ** 2
-    structural, coloured = field(draw(0, 0.3)), field(draw(0, 0.25))
+    structural, coloured = field(draw(0, 0.4)), field(draw(0, 0.25))
     solutes = detector.coloured_noise(shape, draw(0, 2.5), draw(0.2, 1.5) * extent, generator)
     solutes = detector.unit_variance(torch.fft.irfft2(torch.fft.rfft2(solutes) * transfers, s=shape))
     readout = detector.coloured_noise(shape, draw(0.5, 2.5), extent, generator)
@@ -232,7 +234,7 @@ def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen
     for i, specimen in enumerate(specimens):
         if rng.random() < conditions.bright:
             images[i].neg_()
-        if rng.random() < 0.12 * conditions.junk:
+        if rng.random() < 0.2 * conditions.junk:
             images[i], smeared[i] = detector.smear_borders(rng, images[i], specimen.extent_px)
         if rng.random() < conditions.prefiltered:
             images[i] = detector.prefilter(rng, images[i], specimen.extent_px)

@@ -1,6 +1,7 @@
 """What is on a grid besides particles: carbon, gold beads, ice crystals, contamination, crystalline ice, aggregates.
 
-Each function returns density to add to one field and the region in which nothing is to be picked. Amplitudes are in
+Each function returns density to add to one field and the region in which nothing is to be picked (none for
+crystalline ice, on which particles stay visible). Amplitudes are in
 units of a particle's root mean square density.
 """
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.commit import write_atomic
 from gtpick_rt.formats.star import picks_to_star
-from gtpick_rt.types import Picks
+from gtpick_rt.types import FloatArray, Picks
 
 
 def write_micrographs(
@@ -20,7 +22,10 @@ def write_micrographs(
     conditions: Conditions,
     seed: int,
 ) -> list[Path]:
-    """Write `count` simulated micrographs `sim_0000.mrc` (float16) with labels `sim_0000.star`.
+    """Write `count` simulated micrographs `sim_0000.mrc` (float16) with labels.
+
+    `sim_0000.star` holds the particles to pick; `sim_0000_negatives.star` what is not to be picked: fragments, parts of
+    aggregates, and the deepest point of each region of carbon, gold, contamination, filaments or smeared border.
 
     Args:
         library: the particles to choose from; aggregates and fragments may be of any structure in it.
@@ -41,8 +46,22 @@ def write_micrographs(
         with mrcfile.new(path, overwrite=True) as mrc:
             mrc.set_data(((image - image.mean()) / image.std()).astype(np.float16))
             mrc.voxel_size = float(fields.pixel_A[0])
-        boxes = fields.boxes[0].numpy()
-        labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
-        write_atomic(path.with_suffix(".star"), picks_to_star(labels).encode())
+        negatives = np.concatenate((fields.negatives[0].numpy(), _objects(fields.forbidden[0].numpy())))
+        _write_labels(path.with_suffix(".star"), fields.boxes[0].numpy())
+        _write_labels(path.with_name(f"{path.stem}_negatives.star"), negatives)
         written.append(path)
     return written
+
+
+def _objects(region: NDArray[np.bool_]) -> FloatArray:
+    """Deepest points and equivalent diameters `(n, 3)` of the connected parts of a region."""
+    parts, n = ndimage.label(region)
+    depth = ndimage.distance_transform_edt(region)
+    deepest = np.array(ndimage.maximum_position(depth, parts, range(1, n + 1)), np.float32).reshape(n, 2)
+    areas = np.bincount(parts.ravel(), minlength=n + 1)[1:]
+    return np.column_stack((deepest[:, ::-1], 2 * np.sqrt(areas / np.pi))).astype(np.float32)
+
+
+def _write_labels(path: Path, boxes: FloatArray) -> None:
+    labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
+    write_atomic(path, picks_to_star(labels).encode())

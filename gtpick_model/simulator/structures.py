@@ -5,6 +5,7 @@ particle, its centre of mass at the centre. Its extent in Å is kept beside it.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +77,15 @@ def points_to_density(
     return np.asarray(ndimage.gaussian_filter(grid.astype(np.float32), blur_A / voxel_A), dtype=np.float32)
 
 
+def _name(path: Path) -> str:
+    """Name of an entry: maps, models and parts of one entry share it, and so fall on the same side of the split."""
+    return re.split(r"[._-]", path.name.lower())[0]
+
+
 def load_map(path: Path, side: int) -> Structure:
     """A density map in MRC format."""
     with mrcfile.open(path) as mrc:
-        return to_canonical(path.stem.lower(), np.asarray(mrc.data, dtype=np.float32), float(mrc.voxel_size.x), side)
+        return to_canonical(_name(path), np.asarray(mrc.data, dtype=np.float32), float(mrc.voxel_size.x), side)
 
 
 def load_model(path: Path, side: int) -> Structure:
@@ -93,15 +99,16 @@ def load_model(path: Path, side: int) -> Structure:
     ]
     points = np.array([position for position, _ in atoms])
     weight = np.array([number for _, number in atoms], dtype=np.float64)
-    return to_canonical(
-        path.name.split("_")[0].split(".")[0].lower(), points_to_density(points, weight, 3.0, 3.0), 3.0, side
-    )
+    return to_canonical(_name(path), points_to_density(points, weight, 3.0, 3.0), 3.0, side)
 
 
 def load_folder(folder: Path, side: int) -> Iterator[Structure]:
-    """Every map and model below a folder, in order of name; beta-galactosidase is left out."""
+    """Every map and model below a folder, in order of name; beta-galactosidase is left out.
+
+    File names begin with the PDB entry: by it structures are split and beta-galactosidase is known.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.name[:4].lower() in BETA_GALACTOSIDASE:
+        if _name(path)[:4] in BETA_GALACTOSIDASE:
             continue
         if path.suffix in (".mrc", ".map"):
             yield load_map(path, side)

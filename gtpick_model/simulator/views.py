@@ -96,8 +96,8 @@ def place(
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     grid = torch.stack((cos * dx + sin * dy, cos * dy - sin * dx), dim=-1)
     drawn = F.grid_sample(source[structure, view][:, None], grid, align_corners=False)[:, 0] * weight[:, None, None]
-    x = corner[:, 0, None, None] + axis[None, None, :]
-    y = corner[:, 1, None, None] + axis[None, :, None]
+    x = (corner[:, 0, None, None] + axis[None, None, :]).long()
+    y = (corner[:, 1, None, None] + axis[None, :, None]).long()
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = ((tile[:, None, None] * height + y) * width + x).long()
+    index = (tile[:, None, None] * height + y) * width + x
     canvas.view(-1).index_add_(0, index[inside], drawn[inside])

@@ -16,7 +16,7 @@ import numpy as np
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import autopick_star, picks_to_star
-from gtpick_rt.inputs import Job
+from gtpick_rt.inputs import Job, project_name
 from gtpick_rt.types import Picks
 
 STAR_SUFFIX = "_autopick.star"
@@ -24,12 +24,20 @@ STATE_FOLDER = ".gtpick"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file `path` by `data`, or on any error leave it as it was; folders are made as needed.
+    """Replace the file `path` by `data`, whole; folders are made as needed.
 
-    After a power cut the file is the old one or the new one, and the new one once this has returned.
-    Raises OSError.
+    Whatever happens, the file is the old one or the new one; the new one, even after a power cut, once this has
+    returned. A process that is killed can leave a hidden `.tmp` file beside it. Raises OSError, which names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _make_folder(path.parent)
+        _replace(path, data)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}.tmp"
     # O_EXCL: a link that someone put in place is not followed. Mode 0o666 leaves sharing to the umask.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -43,7 +51,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+
+
+def list_path(out: Path) -> Path:
+    """Where the list of finished micrographs goes: an output folder that has it holds a run's picks."""
+    return out / "autopick.star"
 
 
 def star_path(out: Path, stem: PurePosixPath) -> Path:
@@ -69,6 +81,13 @@ def commit_picks(out: Path, job: Job, detections: Picks, threshold: float) -> Pa
     return path
 
 
+def discard_picks(out: Path, job: Job) -> None:
+    """Remove what an earlier run committed for `job`, as far as that can be done."""
+    for path in (star_path(out, job.stem), detections_path(out, job.stem)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def load_detections(out: Path, stem: PurePosixPath) -> Picks:
     """Read back the detections that `commit_picks` kept. Raises UsageError when they are missing or damaged."""
     path = detections_path(out, stem)
@@ -82,20 +101,21 @@ def load_detections(out: Path, stem: PurePosixPath) -> Picks:
 
 
 def write_autopick(out: Path, jobs: Sequence[Job]) -> Path:
-    """Write OUT/autopick.star, which names the coordinate file of each job that is done; returns its path.
+    """Write OUT/autopick.star, which names the coordinate file of each of `jobs`, all committed; returns its path.
 
     Paths are relative to the current folder where they lie below it, as RELION wants. Raises OSError.
     """
-    done = [(job, star_path(out, job.stem)) for job in jobs]
-    rows = [(str(job.path), _project_path(star)) for job, star in done if star.exists()]
-    path = out / "autopick.star"
-    write_atomic(path, autopick_star(rows).encode())
+    path = list_path(out)
+    write_atomic(path, autopick_star([(job.name, project_name(star_path(out, job.stem))) for job in jobs]).encode())
     return path
 
 
-def _project_path(path: Path) -> str:
-    absolute, project = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, and make each last."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:

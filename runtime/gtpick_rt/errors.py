@@ -6,9 +6,10 @@ GtpickError
 │   └── BackendError      the requested backend is absent or failed
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
     ├── UnreadableError   missing, no permission, or the disk gave an error
-    ├── FormatError       not an image that we read, or a mode that we do not read
+    ├── FormatError       not an image, or of a kind, mode, size or name that is not read, or damaged
     ├── IncompleteError   shorter than its own header says: truncated or still being written
-    └── PixelError        read, but its pixels cannot be used (NaN, size beyond the caps)
+    ├── PixelError        its pixels cannot be used: NaN, too large, or of a size unknown or unfit for the diameter
+    └── UnwritableError   its outputs cannot be written (no permission, name too long)
 """
 
 
@@ -37,7 +38,7 @@ class UnreadableError(MicrographError):
 
 
 class FormatError(MicrographError):
-    """The file is not an image that gtpick-rt reads."""
+    """The file is not an image that gtpick-rt reads: by its kind, mode, size or name, or because it is damaged."""
 
 
 class IncompleteError(MicrographError):
@@ -45,4 +46,8 @@ class IncompleteError(MicrographError):
 
 
 class PixelError(MicrographError):
-    """The image was read, but its pixels cannot be used."""
+    """The image can be read, but not picked: bad pixels, or a pixel size that is unknown or unfit for the diameter."""
+
+
+class UnwritableError(MicrographError):
+    """The outputs of the micrograph cannot be written."""

@@ -96,11 +96,12 @@ class Curve:
         return float(self.precision[self.right].sum() / self.labels)
 
     def best(self) -> tuple[float, float]:
-        """The highest F1 on the curve and the score from which it is reached; the score is 1 without picks."""
+        """The highest F1 that a threshold gives, and that threshold; it is 1 without picks."""
         if not len(self.score):
             return (0.0 if self.labels else 1.0), 1.0
         f1 = 2 * np.cumsum(self.right) / (np.arange(1, len(self.right) + 1) + self.labels)
-        best = int(np.argmax(f1))
+        last = np.flatnonzero(np.append(np.diff(self.score) != 0, True))  # a threshold takes all picks of one score
+        best = last[np.argmax(f1[last])]
         return float(f1[best]), float(self.score[best])
 
 

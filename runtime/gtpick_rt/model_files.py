@@ -23,5 +23,8 @@ def resolve_model(name_or_path: str | None) -> Path:
     path = shipped.get(name, Path(name))
     if not path.is_file():
         available = ", ".join(shipped) or "none"
-        raise ModelError(f"no model {name!r}: neither a file nor one of the models that ship here ({available})")
+        raise ModelError(
+            f"no model {name!r}: neither a file nor one of the models that ship here ({available}); "
+            "give an ONNX file: --model FILE"
+        )
     return path

@@ -80,10 +80,14 @@ class Picker:
         return RawDetections(tiles, scores, boxes)
 
     def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
-        """Decode each tile, join the tiles, go back to the micrograph's pixels, and keep what lies inside it."""
+        """Decode each tile, join the tiles, and go back to the micrograph's pixels.
+
+        A particle counts when its circle of the nominal diameter lies on the micrograph, as in RELION's own
+        autopicking: what reaches over the border cannot be cut out whole.
+        """
         decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
         merged = merge(_concatenate(decoded), self.spec.merge_distance)
-        return _inside(image.to_micrograph(merged), image.shape)
+        return image.to_micrograph(_whole(merged, image.data.shape, self.spec.diameter_px))
 
 
 def _batches(n: int) -> Iterator[slice]:
@@ -96,7 +100,9 @@ def _concatenate(parts: Sequence[Picks]) -> Picks:
     return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
 
 
-def _inside(picks: Picks, shape: tuple[int, int]) -> Picks:
+def _whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:
+    """Those whose circle of `diameter_px` lies on the image of `(h, w)` pixels."""
     height, width = shape
-    x, y = picks.xy_px.T
-    return picks[(x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)]
+    x, y = picks.xy_px.T + 0.5  # from the corner of the first pixel
+    r = diameter_px / 2
+    return picks[(x >= r) & (x <= width - r) & (y >= r) & (y <= height - r)]

@@ -7,6 +7,7 @@ Each micrograph is one `_Item` that goes from stage to stage, in the order of th
 memory does not grow with their number.
 """
 
+import errno
 import threading
 import time
 from collections import deque
@@ -18,19 +19,22 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
-from gtpick_rt.commit import commit_picks, write_atomic, write_autopick
-from gtpick_rt.errors import MicrographError, UsageError
+from gtpick_rt.commit import commit_picks, discard_picks, list_path, write_atomic, write_autopick
+from gtpick_rt.errors import MicrographError, UnwritableError, UsageError
 from gtpick_rt.inputs import Job
 from gtpick_rt.overlay import draw_overlay
 from gtpick_rt.picker import Picker
 from gtpick_rt.preprocess import WorkingImage
 from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary
 from gtpick_rt.types import Picks
 
 STAGES = ("read", "preprocess", "infer", "decode", "write")
 _AHEAD = 2
 """Results that a thread may have waiting."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that every later micrograph would meet too."""
 
 Record = MicrographRecord | Failure
 Parameters = dict[str, str | float | bool | None]
@@ -45,6 +49,8 @@ def run(
     threshold: float | None = None,
     *,
     overlays: bool = False,
+    force: bool = False,
+    failed: Sequence[Failure] = (),
     command: Sequence[str] = (),
     parameters: Parameters | None = None,
     stop: threading.Event | None = None,
@@ -61,18 +67,22 @@ def run(
         out: the output folder; made when absent.
         threshold: score from which a detection is a pick, by default the model's own.
         overlays: also draw OUT/overlays/<stem>.png.
+        force: replace the picks of an earlier run in `out`.
+        failed: what failed before the run, for the summary.
         command: the command line, for the summary.
-        parameters: every setting in force, for the summary.
+        parameters: every other setting in force, for the summary.
         stop: once set, the micrograph in inference is finished and no other is begun.
         on_done: called in the calling thread, in order, with each micrograph's record.
 
     Raises:
-        UsageError: `out` cannot be made, `threshold` is below the model's floor, or the backend failed for good.
+        UsageError: `out` holds picks, cannot be made or is full, `threshold` is below the model's floor, or the backend
+            failed.
 
     """
     started = time.perf_counter()
     stages = _Stages(picker, out, _checked_threshold(picker, threshold), overlays)
-    _make_folder(out)
+    stages.failed.extend(failed)
+    _claim_folder(out, force)
     stop = stop or threading.Event()
     reader, writer = ThreadPoolExecutor(1, "gtpick-read"), ThreadPoolExecutor(1, "gtpick-write")
     try:
@@ -84,7 +94,7 @@ def run(
         reader.shutdown(cancel_futures=True)
         writer.shutdown()
         summary = stages.summary(list(command), parameters or {}, time.perf_counter() - started)
-        _write_lists(out, jobs, summary)
+        _write_lists(out, stages.done, summary)
     return summary
 
 
@@ -97,6 +107,7 @@ class _Item:
     pixel_size_A: float = 0.0
     image: WorkingImage | None = None
     detections: Picks | None = None
+    warnings: list[str] = field(default_factory=list)
     error: Exception | None = None
 
     @contextmanager
@@ -123,6 +134,7 @@ class _Stages:
 
     def __init__(self, picker: Picker, out: Path, threshold: float, overlays: bool) -> None:
         self.picker, self.out, self.threshold, self.overlays = picker, out, threshold, overlays
+        self.done: list[Job] = []
         self.micrographs: list[MicrographRecord] = []
         self.failed: list[Failure] = []
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -133,8 +145,11 @@ class _Stages:
             with item.timing("read"):
                 micrograph = read_micrograph(job.path, job.pixel_size_A)
             item.pixel_size_A = micrograph.pixel_size_A
+            item.warnings.extend(micrograph.warnings)
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
+            if item.image.blank:
+                item.warnings.append("the image is blank: nothing to pick")
         return item
 
     def detect(self, item: _Item) -> _Item:
@@ -152,8 +167,10 @@ class _Stages:
                 self._commit(item, item.image, item.detections)
         record = self._record(item)
         if isinstance(record, Failure):
+            discard_picks(self.out, item.job)
             self.failed.append(record)
         else:
+            self.done.append(item.job)
             self.micrographs.append(record)
         for stage, seconds in item.seconds.items():
             self.seconds[stage] += seconds
@@ -162,16 +179,27 @@ class _Stages:
     def _commit(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
         """Write the STAR file last: it is the mark that the micrograph is done."""
         if self.overlays:
-            picks = detections[detections.score >= self.threshold]
+            self._draw(item, image, detections)
+        with _writing(self.out):
+            commit_picks(self.out, item.job, detections, self.threshold)
+
+    def _draw(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
+        """Draw the overlay; the picks are worth committing without it."""
+        picks = detections[detections.score >= self.threshold]
+        try:
             png = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
-            write_atomic(self.out / "overlays" / f"{item.job.stem}.png", png)
-        commit_picks(self.out, item.job, detections, self.threshold)
+            with _writing(self.out):
+                write_atomic(self.out / "overlays" / f"{item.job.stem}.png", png)
+        except UsageError:
+            raise
+        except Exception as error:
+            item.warnings.append(f"no overlay: {_text(error)}")
 
     def _record(self, item: _Item) -> Record:
         stem, path = str(item.job.stem), str(item.job.path)
         if item.error is not None or item.image is None or item.detections is None:
             # Only our own messages are sure to name the file.
-            message = str(item.error) if isinstance(item.error, MicrographError) else f"{path}: {item.error}"
+            message = str(item.error) if isinstance(item.error, MicrographError) else f"{path}: {_text(item.error)}"
             return Failure(stem=stem, path=path, kind=type(item.error).__name__, message=message)
         height, width = item.image.shape
         return MicrographRecord(
@@ -183,13 +211,14 @@ class _Stages:
             picks=int((item.detections.score >= self.threshold).sum()),
             detections=len(item.detections),
             seconds=sum(item.seconds.values()),
+            warnings=item.warnings,
         )
 
     def summary(self, command: list[str], parameters: Parameters, seconds: float) -> Summary:
         spec = self.picker.spec
         return Summary(
             command=command,
-            parameters=parameters,
+            parameters={**parameters, "threshold": self.threshold},
             model=ModelRecord(name=spec.name, version=spec.version, sha256=self.picker.model_sha256),
             backend=self.picker.backend.name,
             seconds=seconds,
@@ -204,7 +233,7 @@ def _in_thread(pool: ThreadPoolExecutor, stage: Callable[[T], R], items: Iterabl
     pending: deque[Future[R]] = deque()
     for item in items:
         pending.append(pool.submit(stage, item))
-        while pending and (len(pending) > _AHEAD or pending[0].done()):
+        if len(pending) > _AHEAD or pending[0].done():
             yield pending.popleft().result()
     for future in pending:
         yield future.result()
@@ -226,16 +255,47 @@ def _checked_threshold(picker: Picker, threshold: float | None) -> float:
     return threshold
 
 
-def _make_folder(out: Path) -> None:
+def _claim_folder(out: Path, force: bool) -> None:
+    """Make the output folder; refuse one that holds picks, or whose name would not do in a STAR file."""
     try:
+        fault = fault_of_name(out.absolute())
+        if fault:
+            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
+        taken = list_path(out).exists()
     except OSError as error:
         raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+    if taken and not force:
+        raise UsageError(f"{out} already holds picks; choose another --out, or --force to replace them")
 
 
-def _write_lists(out: Path, jobs: Sequence[Job], summary: Summary) -> None:
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Tell a failure of one micrograph's outputs from one that ends the run."""
     try:
-        write_autopick(out, jobs)
-        write_atomic(out / "summary.json", summary.to_json().encode())
+        yield
     except OSError as error:
-        raise UsageError(f"{out}: the lists of what was picked cannot be written ({error.strerror})") from error
+        if error.errno in _DISK_FULL:
+            raise _disk_full(out, error) from error
+        raise UnwritableError(f"{error.filename}: cannot be written ({error.strerror})") from error
+
+
+def _disk_full(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"{out}: disk full or read-only ({error.strerror}): free space and run again with --force")
+
+
+def _write_lists(out: Path, done: Sequence[Job], summary: Summary) -> None:
+    """Write each list, whatever becomes of the other."""
+    try:
+        try:
+            write_autopick(out, done)
+        finally:
+            write_atomic(out / "summary.json", summary.to_json().encode())
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise _disk_full(out, error) from error
+        raise UsageError(f"{error.filename}: cannot be written ({error.strerror}); the picks are whole") from error
+
+
+def _text(error: Exception | None) -> str:
+    return str(error) or repr(error)

@@ -25,7 +25,7 @@ class WorkingImage:
     shape: tuple[int, int]
     """`(H, W)` of the micrograph."""
     blank: bool = False
-    """The micrograph is constant: `data` is zero and there is nothing to find."""
+    """Half of the pixels or more equal the background, as in a constant image: `data` is zero, nothing to find."""
 
     def to_micrograph_px(self, xy: FloatArray) -> FloatArray:
         """Map `(n, 2)` x, y from working to micrograph pixels, both 0-based pixel centres."""
@@ -46,13 +46,15 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
     """Resample until the nominal particle diameter is `spec.diameter_px`, then flatten and normalise.
 
     Commutes with flips and 90° rotations up to float rounding. Raises PixelError when the micrograph is too coarse for
-    this diameter, or smaller than one particle.
+    this diameter, or smaller than one particle, or when its pixels are too large to reckon with.
     """
     shape = _working_shape(micrograph, diameter_A, spec)
     image = Image.fromarray(micrograph.data).resize(shape[::-1], Image.Resampling.BICUBIC)
-    data, blank = _normalise(np.asarray(image), spec)
+    data, sigma = _normalise(np.asarray(image), spec)
+    if not np.isfinite(sigma):
+        raise PixelError(f"{micrograph.path}: its pixels are too large to reckon with; write it again, scaled down")
     height, width = micrograph.data.shape
-    return WorkingImage(data, (height, width), blank)
+    return WorkingImage(data, (height, width), blank=sigma == 0)
 
 
 def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> tuple[int, int]:
@@ -70,14 +72,18 @@ def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, bool]:
-    """Subtract the background, divide by the robust standard deviation and clip; True when there is no contrast."""
-    flat = image - _background(image, spec.highpass_px)
-    flat -= np.median(flat)
-    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(flat)))
-    if sigma == 0:
-        return np.zeros_like(flat), True
-    return np.clip(flat / np.float32(sigma), -spec.clip, spec.clip), False
+def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
+    """Subtract the background, divide by the robust standard deviation and clip.
+
+    Returns also that deviation: 0 where there is no contrast, and not finite where the arithmetic overflowed.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        flat = image - _background(image, spec.highpass_px)
+        flat -= np.median(flat)
+        sigma = np.float32(_MAD_TO_SIGMA) * np.median(np.abs(flat))
+        if sigma == 0:
+            return np.zeros_like(flat), 0.0
+        return np.clip(flat / sigma, -spec.clip, spec.clip), float(sigma)
 
 
 def _background(image: FloatArray, width_px: int) -> FloatArray:

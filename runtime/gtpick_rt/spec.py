@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 
 from gtpick_rt.errors import ModelError
@@ -46,8 +47,21 @@ class ModelSpec:
     """How the model was trained: data, steps, date, commit."""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(n, int) for n in (self.tile_px, self.margin_px, self.queries, self.highpass_px)):
+            raise ModelError(f"{self.name}: tile, margin, queries and high-pass must be whole numbers")
         if not 0 <= 2 * self.margin_px < self.tile_px:
             raise ModelError(f"{self.name}: margin {self.margin_px} px leaves no core in a tile of {self.tile_px} px")
+        if self.queries < 1:
+            raise ModelError(f"{self.name}: need at least one query, got {self.queries}")
+        if self.highpass_px < 1 or self.highpass_px % 2 == 0:
+            raise ModelError(f"{self.name}: the high-pass width must be odd and positive, got {self.highpass_px} px")
+        smallest, largest = self.diameter_range_px
+        if not (0 < smallest <= largest < math.inf and 0 < self.diameter_px < math.inf):
+            raise ModelError(
+                f"{self.name}: diameters must be positive, got {self.diameter_px} and {self.diameter_range_px} px"
+            )
+        if not (self.clip > 0 and self.merge_distance >= 0 and self.calibration[0] > 0):
+            raise ModelError(f"{self.name}: clip, merge distance and the slope of the calibration must be positive")
         if not 0 <= self.floor <= self.threshold <= 1:
             raise ModelError(f"{self.name}: need 0 <= floor <= threshold <= 1, got {self.floor}, {self.threshold}")
 

@@ -30,13 +30,16 @@ class MicrographRecord:
     detections: int
     """All that were kept for re-thresholding."""
     seconds: float
+    warnings: list[str] = field(default_factory=list)
+    """What was odd about it, though it was picked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One micrograph that could not be picked."""
+    """One micrograph that could not be picked, or a folder that could not be listed."""
 
     stem: str
+    """Name that its outputs would have; of a folder, its own name."""
     path: str
     kind: str
     """Name of the error class: "IncompleteError"."""

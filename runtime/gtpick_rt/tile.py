@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -13,7 +14,7 @@ from gtpick_rt.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A square of `spec.tile_px` working pixels; what lies outside the image is zero."""
+    """A square of `spec.tile_px` working pixels, which may reach beyond the image."""
 
     y0: int
     """Row of the image that is the tile's row 0; may be negative."""
@@ -36,14 +37,23 @@ def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] =
 
 
 def cut(image: FloatArray, tiles: Sequence[Tile], spec: ModelSpec) -> FloatArray:
-    """Copy `tiles` out of an `(h, w)` image as `(n, 1, tile_px, tile_px)`, zero outside the image."""
-    batch = np.zeros((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
+    """Copy `tiles` out of an `(h, w)` image as `(n, 1, tile_px, tile_px)`.
+
+    Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network, which has seen only
+    full ones, scores particles lower.
+    """
+    batch = np.empty((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
+    height, width = image.shape
     for plane, tile in zip(batch[:, 0], tiles, strict=True):
-        top, left = max(tile.y0, 0), max(tile.x0, 0)
-        part = image[top : max(tile.y0 + spec.tile_px, 0), left : max(tile.x0 + spec.tile_px, 0)]
-        y, x = top - tile.y0, left - tile.x0
-        plane[y : y + part.shape[0], x : x + part.shape[1]] = part
+        rows, columns = (_mirrored(tile.y0, spec.tile_px, height), _mirrored(tile.x0, spec.tile_px, width))
+        plane[:] = image[np.ix_(rows, columns)]
     return batch
+
+
+def _mirrored(start: int, length: int, n: int) -> NDArray[np.intp]:
+    """`length` indices from `start` on, folded back at both ends of an axis of `n` pixels."""
+    index = np.arange(start, start + length) % (2 * n)
+    return np.minimum(index, 2 * n - 1 - index)
 
 
 def _tile_axis(n: int, before: int, spec: ModelSpec) -> list[tuple[int, tuple[float, float]]]:

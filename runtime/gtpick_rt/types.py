@@ -17,16 +17,20 @@ class Micrograph:
     """One motion-corrected image."""
 
     data: FloatArray
-    """`(h, w)` pixels, finite."""
+    """`(h, w)` pixels; reading leaves only finite ones."""
     pixel_size_A: float
     """Å per pixel of `data`."""
     path: Path
+    warnings: tuple[str, ...] = ()
+    """What was odd about the file, though it can be picked."""
 
     def __post_init__(self) -> None:
+        if self.data.dtype != np.float32:
+            raise ValueError(f"pixels are float32, got {self.data.dtype}")
         if self.data.ndim != 2 or 0 in self.data.shape:
             raise ValueError(f"a micrograph is a non-empty (h, w) array, got shape {self.data.shape}")
-        if not self.pixel_size_A > 0:
-            raise ValueError(f"pixel size must be positive, got {self.pixel_size_A} Å")
+        if not 0 < self.pixel_size_A < np.inf:
+            raise ValueError(f"the pixel size must be a positive number of Å, got {self.pixel_size_A}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +49,11 @@ class Picks:
         shapes = (self.xy_px.shape, self.diameter_px.shape, self.score.shape)
         if shapes != ((n, 2), (n,), (n,)):
             raise ValueError(f"picks need shapes (n, 2), (n,), (n,), got {shapes}")
-        if n and not (np.isfinite(self.xy_px).all() and (self.diameter_px > 0).all()):
-            raise ValueError("pick centres must be finite and diameters positive")
+        if any(array.dtype != np.float32 for array in (self.xy_px, self.diameter_px, self.score)):
+            raise ValueError("picks are float32")
+        finite = np.isfinite(self.xy_px).all() and np.isfinite(self.diameter_px).all()
+        if not (finite and (self.diameter_px > 0).all()):
+            raise ValueError("pick centres and diameters must be finite, and diameters positive")
         if n and not (self.score.min() >= 0 and self.score.max() <= 1):
             raise ValueError(f"scores must lie in [0, 1], got {self.score.min()}..{self.score.max()}")
 

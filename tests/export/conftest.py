@@ -35,6 +35,7 @@ class Exported:
     """What `gtpick-rt export` made of the weights."""
 
     path: Path
+    weights: Path
     network: GTPick
     """As it was read from the weights."""
     report: str
@@ -76,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiles: FloatArray) -> Exp
         network.train()(torch.from_numpy(tiles))
     folder = tmp_path_factory.mktemp("export")
     weights, out = folder / "weights.safetensors", folder / "new" / "tiny.onnx"
-    save_weights(weights, network, {"threshold": f"{THRESHOLD}", "steps": "0", "held_out_f1": "0.1"})
+    save_weights(weights, network, {"threshold": f"{THRESHOLD}", "steps": "0", "held_out_best_f1": "0.1"})
     app = typer.Typer()
     app.command()(export)
     with warnings.catch_warnings():
@@ -84,4 +85,4 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiles: FloatArray) -> Exp
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         result = CliRunner().invoke(app, [str(weights), str(out), "--version", "7"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return Exported(out, load_weights(weights)[0], result.output)
+    return Exported(out, weights, load_weights(weights)[0], result.output)

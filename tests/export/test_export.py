@@ -57,7 +57,7 @@ def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
         config.highpass_px,
         config.clip,
     )
-    assert spec.provenance == {"threshold": "0.5", "steps": "0", "held_out_f1": "0.1"}
+    assert spec.provenance == {"threshold": "0.5", "steps": "0", "held_out_best_f1": "0.1"}
 
 
 def test_the_command_proves_parity(exported: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_export.parity import Parity, compare
+from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT, Parity, compare
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.spec import ModelSpec
@@ -66,6 +66,17 @@ def test_other_scores_are_found_out(
     assert parity.max_score_error > 1e-3
 
 
+def test_a_score_that_is_no_number_is_found_out_below_the_threshold_too(
+    exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
+) -> None:
+    scores, boxes = answer
+    broken = scores.copy()
+    broken[0, scores[0].argmin()] = np.nan
+    parity = compare(exported.network, scripted(spec, broken, boxes), spec, tiles)
+    assert parity.agreement == 1
+    assert not parity.holds
+
+
 @pytest.mark.parametrize("shift", [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
 def test_moved_boxes_are_found_out(
     shift: list[float], exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
@@ -82,6 +93,26 @@ def test_missing_and_surplus_picks_lower_the_agreement() -> None:
     assert Parity(1, 0.0, reference_picks=2, picks=4, matched=2).agreement == 0.5
     assert Parity(1, 0.0, reference_picks=0, picks=0, matched=0).agreement == 1
     assert Parity(1, 0.0, reference_picks=0, picks=1, matched=0).agreement == 0
+
+
+@pytest.mark.parametrize(
+    ("parity", "holds"),
+    [
+        (Parity(1, MAX_SCORE_ERROR, reference_picks=1000, picks=1000, matched=round(1000 * MIN_AGREEMENT)), True),
+        (Parity(1, 1.01 * MAX_SCORE_ERROR, reference_picks=1000, picks=1000, matched=1000), False),
+        (Parity(1, 0.0, reference_picks=1000, picks=1000, matched=round(1000 * MIN_AGREEMENT) - 1), False),
+        (Parity(1, 0.0, reference_picks=0, picks=0, matched=0), True),
+        (Parity(1, float("nan"), reference_picks=10, picks=10, matched=10), False),
+    ],
+    ids=["just alike", "other scores", "other picks", "no picks", "no scores"],
+)
+def test_parity_holds_when_both_scores_and_picks_are_alike(parity: Parity, holds: bool) -> None:
+    assert parity.holds == holds
+
+
+def test_parity_says_in_one_line_how_far_apart_the_two_are() -> None:
+    text = str(Parity(16, 2.5e-6, reference_picks=4, picks=5, matched=4))
+    assert text == "16 tiles: scores within 2.5e-06, 4 of 5 picks matched (80.00%)"
 
 
 def test_no_picks_on_either_side_agree(

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from gtpick_model import tiles
 from gtpick_model.commands import simulate, train
 from gtpick_model.config import VARIANTS, ModelConfig
-from gtpick_model.simulator.structures import held_out
+from gtpick_model.simulator.structures import Structure, held_out
 from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import split_structures
 from gtpick_model.weights import load_weights
+from gtpick_rt.errors import UsageError
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.reading import read_micrograph
 
@@ -29,15 +32,29 @@ def call(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.fixture(scope="module")
+def structures() -> tuple[list[Structure], list[Structure]]:
+    return split_structures(None, 12, 24)
+
+
 @pytest.fixture(autouse=True)
-def asked_for(split: tuple[ViewLibrary, ViewLibrary], monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, int]]:
-    """Small libraries instead of those of the commands, which take a minute; what the commands asked for."""
+def asked_for(
+    structures: tuple[list[Structure], list[Structure]],
+    split: tuple[ViewLibrary, ViewLibrary],
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[object, int]]:
+    """Few and small particles instead of those of the commands, which take a minute; what the commands asked for."""
     asked: list[tuple[object, int]] = []
+
+    def few(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:
+        asked.append((folder, procedurals))
+        return structures
 
     def small(folder: Path | None, procedurals: int, **_: int) -> tuple[ViewLibrary, ViewLibrary]:
         asked.append((folder, procedurals))
         return split
 
+    monkeypatch.setattr(tiles, "split_structures", few)
     monkeypatch.setattr(tiles, "libraries", small)
     return asked
 
@@ -54,7 +71,8 @@ def test_simulated_micrographs_are_written_for_the_runtime(tmp_path: Path) -> No
     code, text = call("simulate", out, "--count", 2, "--size", 160, "--particle", 24, "--seed", 3)
     assert code == 0, text
     assert sorted(path.name for path in out.iterdir()) == [
-        "sim_0000.mrc", "sim_0000.star", "sim_0001.mrc", "sim_0001.star",
+        "sim_0000.mrc", "sim_0000.star", "sim_0000_negatives.star",
+        "sim_0001.mrc", "sim_0001.star", "sim_0001_negatives.star",
     ]  # fmt: skip
     specimen, diameter = text.splitlines()[-1].removesuffix(" Å").split(": particle diameter ")
     assert held_out(specimen)
@@ -76,6 +94,23 @@ def test_the_seed_decides_what_is_simulated(tmp_path: Path) -> None:
         images.append(read_micrograph(tmp_path / name / "sim_0000.mrc").data)
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
+
+
+def test_the_seed_takes_turns_among_the_held_out_structures(
+    structures: tuple[list[Structure], list[Structure]], tmp_path: Path
+) -> None:
+    held_out = structures[1]
+    assert len(held_out) > 1
+    for seed in range(len(held_out) + 1):
+        _, text = call("simulate", tmp_path, "--count", 1, "--size", 96, "--particle", 16, "--seed", seed)
+        assert text.splitlines()[-1].startswith(f"{held_out[seed % len(held_out)].name}: ")
+
+
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_a_negative_seed_is_refused(command: str, tmp_path: Path) -> None:
+    code, text = call(command, tmp_path / "out", "--seed", -1)
+    assert code == 2
+    assert "--seed" in text
 
 
 @pytest.mark.parametrize("command", ["simulate", "train"])
@@ -103,15 +138,22 @@ def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path:
     assert network.config == tiny
     assert provenance["steps"] == "2"
     assert str(out / "weights.safetensors") in text
-    assert "step 2: held-out F1" in text
+    assert "step 2: held-out structures: best F1" in text
     assert call(*arguments, "--steps", 3)[0] == 0
     assert [point["step"] for point in json.loads((out / "curve.json").read_text())["curve"]] == [2, 3]
 
 
 def test_an_unknown_variant_is_a_usage_error_that_names_the_others(tmp_path: Path) -> None:
-    code, text = call("train", tmp_path / "run", "--variant", "huge")
-    assert code == 2
-    assert "huge" in text
-    for name in VARIANTS:
-        assert name in text
+    with pytest.raises(UsageError, match=f"'huge'; choose one of {', '.join(VARIANTS)}"):
+        call("train", tmp_path / "run", "--variant", "huge")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda"])
+def test_a_device_that_is_not_there_is_a_usage_error(
+    device: str, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=f"no device '{device}': choose cpu"):
+        call("train", tmp_path / "run", "--variant", "tiny", "--device", device)
     assert not (tmp_path / "run").exists()

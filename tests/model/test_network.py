@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import log
+from math import floor, log, sqrt
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from gtpick_model.config import VARIANTS, ModelConfig
 from gtpick_model.criterion import total_loss
 from gtpick_model.heads import DetectionHead
 from gtpick_model.network import GTPick, Inference, Outputs
+from gtpick_model.simulator.field import Conditions
 
 OPTIONS = ({}, {"query_source": "learned"}, {"cross_attention": "plain"}, {"classification": "cross_entropy"})
 """The default and the rows of the ablation table."""
@@ -199,6 +200,15 @@ def test_the_variants_can_be_built(name: str) -> None:
     assert config.dim % config.heads == 0
     assert config.queries_for(config.tile_px) == config.queries
     GTPick(config)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_tile_has_more_queries_than_room_for_the_smallest_particles(name: str) -> None:
+    """Touching discs are packed densest on a hexagonal lattice; those count whose centre is on the tile."""
+    config, diameter = VARIANTS[name], Conditions().extent_px[0]
+    rows = floor(config.tile_px / (diameter * sqrt(3) / 2)) + 1
+    even, odd = (floor((config.tile_px - shift) / diameter) + 1 for shift in (0, diameter / 2))
+    assert config.queries > (rows + 1) // 2 * even + rows // 2 * odd
 
 
 def attention_inputs(dim: int) -> Iterator[Tensor]:

@@ -1,7 +1,9 @@
 """Training tiles: normalised, with the particles on them, and of structures that evaluation never sees."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from gtpick_model.config import ModelConfig
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.structures import held_out
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import make_tiles
+from gtpick_model.tiles import make_tiles, split_structures
 
 
 def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, ViewLibrary]) -> None:
@@ -21,6 +23,21 @@ def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, Vi
     assert test
     assert all(held_out(name) for name in test)
     assert not any(held_out(name) for name in train)
+
+
+def test_structures_of_a_folder_are_split_beside_the_procedural_ones(tmp_path: Path) -> None:
+    density = np.pad(np.ones((8, 8, 8), np.float32), 6)
+    for name in ("1ahw_map.mrc", "4v4r.mrc"):
+        with mrcfile.new(tmp_path / name, density) as mrc:
+            mrc.voxel_size = 5.0
+    train, test = split_structures(tmp_path, 12, 16)
+    names = [s.name for s in train + test]
+    assert len(set(names)) == len(names) == 14
+    assert "4v4r" in {s.name for s in train}
+    assert "1ahw" in {s.name for s in test}
+    assert {s.volume.shape for s in train + test} == {(16, 16, 16)}
+    procedural = split_structures(None, 12, 16)
+    assert [s.name for part in procedural for s in part] == [n for n in names if n.startswith("procedural")]
 
 
 def test_tiles_are_normalised(library: ViewLibrary, config: ModelConfig) -> None:

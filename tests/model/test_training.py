@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from gtpick_rt.errors import UsageError
 
 MakeTrainer = Callable[..., Trainer]
 SCHEDULE = Schedule(steps=6, batch=4, tile_sizes_px=(64,), warm_up=2, evaluate_every=3, evaluation_tiles=16)
+EASY = Conditions(snr=(0.3, 1.0), junk=0, prefiltered=0, bright=0)
 
 
 class Interrupted(Exception):
@@ -31,9 +33,14 @@ class Interrupted(Exception):
 def trainer(config: ModelConfig, split: tuple[ViewLibrary, ViewLibrary], tmp_path: Path) -> MakeTrainer:
     """A function that makes the trainer of a run in a folder of this name."""
 
-    def make(name: str, schedule: Schedule = SCHEDULE, network: ModelConfig = config) -> Trainer:
-        easy = Conditions(snr=(0.3, 1.0), junk=0, prefiltered=0, bright=0)
-        return Trainer(network, schedule, split, tmp_path / name, torch.device("cpu"), easy)
+    def make(
+        name: str,
+        schedule: Schedule = SCHEDULE,
+        network: ModelConfig = config,
+        conditions: Conditions = EASY,
+        structures: ViewLibrary = split[0],
+    ) -> Trainer:
+        return Trainer(network, schedule, (structures, split[1]), tmp_path / name, torch.device("cpu"), conditions)
 
     return make
 
@@ -77,33 +84,85 @@ def test_a_run_with_a_longer_schedule_goes_on(trainer: MakeTrainer, tmp_path: Pa
     assert [point["step"] for point in curve_of(tmp_path / "run")] == [3, 6]
 
 
-def test_a_finished_run_is_left_as_it_is(trainer: MakeTrainer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [3, 2])
+def test_a_finished_run_is_left_as_it_is(
+    steps: int, trainer: MakeTrainer, simulated: list["Simulated"], tmp_path: Path
+) -> None:
     trainer("run", replace(SCHEDULE, steps=3)).run(ignore)
     before = weights_of(tmp_path / "run"), curve_of(tmp_path / "run")
-    steps: list[int] = []
-    again = trainer("run", replace(SCHEDULE, steps=3))
-    again.run(steps.append)
-    assert steps == []
+    simulated.clear()
+    seen: list[int] = []
+    again = trainer("run", replace(SCHEDULE, steps=steps))
+    again.run(seen.append)
+    assert seen == []
+    assert simulated == []
     after = weights_of(tmp_path / "run"), curve_of(tmp_path / "run")
     assert before[1] == after[1]
     assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
-    assert again.describe().startswith("step 3: held-out F1")
+    assert again.describe().startswith("step 3: held-out structures: best F1")
 
 
-def test_a_crash_between_two_files_does_not_mix_two_states(trainer: MakeTrainer, tmp_path: Path) -> None:
-    """The power went after the state of step 6 was written and before its curve."""
-    curve = tmp_path / "run" / "curve.json"
-    at_step: dict[int, bytes] = {}
+@pytest.mark.parametrize("file", ["save_weights", "save"], ids=["weights", "state"])
+def test_a_crash_between_two_files_does_not_mix_two_states(
+    file: str, trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power goes at step 6 before this file is written; the others tell of step 6 or of step 3."""
+    trainer("whole").run(ignore)
 
-    def remember(step: int) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    def stop(step: int) -> None:
         if step == 3:
-            at_step[step] = curve.read_bytes()
+            monkeypatch.setattr(training, file, crash)
 
-    trainer("run").run(remember)
-    curve.write_bytes(at_step[3])
-    trainer("run").run(ignore)
-    state = load_file(tmp_path / "run" / "state.safetensors")
-    assert int(state["optimiser.0.step"]) == 6
+    with pytest.raises(Interrupted):
+        trainer("run").run(stop)
+    monkeypatch.undo()
+    assert int(load_file(tmp_path / "run" / "state.safetensors")["optimiser.0.step"]) == 3
+    assert [point["step"] for point in curve_of(tmp_path / "run")] == [3, 6]
+    assert load_weights(tmp_path / "run" / "weights.safetensors")[1]["steps"] == (
+        "3" if file == "save_weights" else "6"
+    )
+    steps: list[int] = []
+    trainer("run").run(steps.append)
+    assert steps == [4, 5, 6]
+    assert curve_of(tmp_path / "run") == curve_of(tmp_path / "whole")
+
+
+def test_the_time_of_a_run_adds_up_over_resumes(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 60))
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock), strftime=lambda _: "today"))
+    trainer("run", replace(SCHEDULE, steps=3)).run(ignore)
+    trainer("run", replace(SCHEDULE, steps=4)).run(ignore)
+    curve = json.loads((tmp_path / "run" / "curve.json").read_text())["curve"]
+    assert [point["seconds"] for point in curve] == [60, 120]
+    assert load_weights(tmp_path / "run" / "weights.safetensors")[1]["minutes"] == "2"
+
+
+def test_half_of_the_cores_train_and_all_are_given_back(trainer: MakeTrainer) -> None:
+    threads: list[int] = []
+
+    def stop(step: int) -> None:
+        threads.append(torch.get_num_threads())
+        raise Interrupted
+
+    torch.set_num_threads(4)
+    with pytest.raises(Interrupted):
+        trainer("run", replace(SCHEDULE, steps=2)).run(stop)
+    assert threads == [2]
+    assert torch.get_num_threads() == 4
+
+
+def test_every_evaluation_is_on_the_curve(trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer("run", replace(SCHEDULE, steps=4)).run(ignore)
+    curve = json.loads((tmp_path / "run" / "curve.json").read_text())["curve"]
+    assert [list(point) for point in curve] == [["step", "loss", "best_f1", "threshold", "ap", "seconds"]] * 2
+    for point in curve:
+        assert 0 <= point["best_f1"] <= 1
+        assert 0 <= point["ap"] <= 1
 
 
 def test_the_seed_decides_the_run(trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -138,14 +197,36 @@ def test_the_finished_weights_are_the_average_and_say_how_they_came_about(
     assert provenance["steps"] == "3"
     assert provenance["structures"] == str(len(split[0].names))
     assert 0 <= float(provenance["threshold"]) <= 1
+    last = run.curve[-1]
+    assert (provenance["held_out_best_f1"], provenance["held_out_ap"]) == (
+        f"{last['best_f1']:.4f}",
+        f"{last['ap']:.4f}",
+    )
 
 
-def test_a_folder_with_another_network_is_refused(trainer: MakeTrainer, config: ModelConfig, tmp_path: Path) -> None:
+def test_a_folder_with_another_run_is_refused(
+    trainer: MakeTrainer, config: ModelConfig, library: ViewLibrary, tmp_path: Path
+) -> None:
     trainer("run", replace(SCHEDULE, steps=1)).run(ignore)
-    before = (tmp_path / "run" / "state.safetensors").read_bytes()
-    with pytest.raises(UsageError, match=r"run holds a run of another network; train into a new folder"):
-        trainer("run", network=replace(config, decoder_layers=1)).run(ignore)
-    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    others: list[tuple[str, dict[str, Any]]] = [
+        ("config", {"network": replace(config, decoder_layers=1)}),
+        ("schedule", {"schedule": replace(SCHEDULE, batch=5)}),
+        ("schedule", {"schedule": replace(SCHEDULE, seed=1)}),
+        ("conditions", {"conditions": Conditions()}),
+        ("structures", {"structures": library.only(0)}),
+        ("config, conditions", {"network": replace(config, clip=5.0), "conditions": Conditions()}),
+    ]
+    for changed, other in others:
+        with pytest.raises(UsageError, match=rf"run holds a run .* \({changed} differ\); train into a new folder"):
+            trainer("run", **other).run(ignore)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("tiles", [0, 15])
+def test_too_few_tiles_to_evaluate_on_are_refused(tiles: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 16 evaluation tiles are needed, got {tiles}"):
+        replace(SCHEDULE, evaluation_tiles=tiles)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:

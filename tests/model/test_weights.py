@@ -1,11 +1,14 @@
 """Weights on disk: they come back as they were, and nothing in a file is ever run."""
 
+import dataclasses
+import errno
 import json
 import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +68,47 @@ def test_a_file_without_configuration_is_refused(write: Callable[[Path], None], 
     write(path)
     with pytest.raises(ModelError, match=r"other\.safetensors holds no gtpick-rt network"):
         load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"colour": "red"}},
+        {"config": {"dim": None}},
+        {"config": {"dim": 32}},
+        {"config": {"decoder_layers": 1}},
+        {"provenance": None},
+        {"provenance": "{not JSON"},
+    ],
+    ids=["unknown field", "missing field", "other shapes", "other layers", "no provenance", "damaged provenance"],
+)
+def test_weights_of_another_version_are_refused(change: dict[str, Any], config: ModelConfig, tmp_path: Path) -> None:
+    """None takes a field or an entry of the header out."""
+    fields = {**dataclasses.asdict(config), **change.get("config", {})}
+    described = json.dumps({name: value for name, value in fields.items() if value is not None})
+    header = {"config": described, "provenance": change.get("provenance", "{}")}
+    path = tmp_path / "old.safetensors"
+    metadata = {name: text for name, text in header.items() if text is not None}
+    save_file({name: t.contiguous() for name, t in GTPick(config).state_dict().items()}, path, metadata=metadata)
+    with pytest.raises(ModelError, match=r"old\.safetensors holds a network of another gtpick-rt version"):
+        load_weights(path)
+
+
+def test_weights_are_replaced_whole_or_not_at_all(
+    config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, GTPick(config), {"steps": "1"})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            save_weights(path, GTPick(config), {"steps": "2"})
+    assert load_weights(path)[1] == {"steps": "1"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class Trap:

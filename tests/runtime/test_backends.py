@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from gtpick_rt.backends import open_backend
+from gtpick_rt.backends import onnxruntime_cpu, open_backend
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
 
 
 def with_spec(model: Path, text: str) -> Path:
     """The same model with another spec in its metadata."""
-    onnx = pytest.importorskip("onnx")
     proto = onnx.load(model)
     onnx.helper.set_model_props(proto, {METADATA_KEY: text})
     changed = model.with_name("changed.onnx")
@@ -59,12 +59,11 @@ def test_without_onnx_runtime_the_message_says_what_to_install(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match=r"pip install 'gtpick-rt\[cpu\]'"):
+    with pytest.raises(BackendError, match=r"install the extra cpu: pip install '\.\[cpu\]'"):
         open_backend("cpu", tiny_model)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"junk\.onnx: ONNX Runtime cannot load it"):
@@ -74,7 +73,6 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_in_several_files_is_refused(tiny_model: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     split = tiny_model.with_name("split.onnx")
     onnx.save(onnx.load(tiny_model), split, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with pytest.raises(ModelError, match="weights in other files"):
@@ -82,7 +80,6 @@ def test_a_model_in_several_files_is_refused(tiny_model: Path) -> None:
 
 
 def test_a_model_without_a_spec_is_refused(tiny_model: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     proto = onnx.load(tiny_model)
     del proto.metadata_props[:]
     onnx.save(proto, tiny_model)
@@ -110,3 +107,23 @@ def test_a_spec_that_its_tensors_contradict_is_refused(
 def test_a_spec_of_another_version_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="another gtpick-rt version"):
         open_backend("cpu", with_spec(tiny_model, '{"name": "older"}'))
+
+
+def test_a_failure_in_inference_is_a_backend_error(tiny_model: Path) -> None:
+    backend, _ = open_backend("cpu", tiny_model)
+    with pytest.raises(BackendError, match="ONNX Runtime failed on 1 tiles"):
+        backend.infer(np.zeros((1, 1, 63, 63), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("limit", "threads"),
+    [("150000 100000", 1), ("20000 100000", 1), ("350000 100000", 3), ("max 100000", 8), (None, 8)],
+)
+def test_threads_are_no_more_than_the_cores_that_a_container_is_granted(
+    limit: str | None, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(limit + "\n")
+    monkeypatch.setattr(onnxruntime_cpu, "_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(onnxruntime_cpu, "_physical_cores", lambda: 8)
+    assert onnxruntime_cpu._options().intra_op_num_threads == threads

@@ -3,7 +3,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mrcfile
 import numpy as np
@@ -13,6 +13,9 @@ from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli import app
 from gtpick_rt.formats.star import picks_to_star
+from gtpick_rt.inputs import Job
+from gtpick_rt.reading.info import UNFINISHED
+from gtpick_rt.summary import Failure
 from gtpick_rt.types import Picks
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -111,8 +114,8 @@ def test_check_lists_what_would_be_picked_and_what_not_and_why(run: Callable[...
     good, *bad = (line for line in result.output.splitlines() if "in/" in line)
     assert good.split() == ["in/good", "[red].mrc", "4", "6", "float32", "1.5"]
     assert bad == [
-        "IncompleteError: in/short.mrc: 1119 of 1120 bytes are there: truncated, or still being written",
-        "IncompleteError: in/zero.mrc: 0 of 1024 bytes are there: truncated, or still being written",
+        "IncompleteError: in/short.mrc: 1119 of 1120 bytes are there: " + UNFINISHED,
+        "IncompleteError: in/zero.mrc: 0 of 1024 bytes are there: " + UNFINISHED,
     ]
     assert "1 micrographs can be picked, 2 cannot" in result.output
     assert sorted(path.name for path in folder.rglob("*")) == ["good [red].mrc", "in", "short.mrc", "zero.mrc"]
@@ -122,6 +125,37 @@ def test_check_succeeds_when_all_can_be_picked(run: Callable[..., Result], folde
     result = run("check", "in/good [red].mrc", "--pixel-size", "2.25")
     assert result.exit_code == 0
     assert "2.25" in result.output
+    assert result.stderr == "warning: in/good [red].mrc: using 2.25 Å per pixel; the header says 1.5\n"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "in", "--pixel-size"],
+        ["pick", "in", "--out", "o", "--diameter", "9", "--pixel-size"],
+        ["evaluate", "in", "in", "--diameter"],
+        ["evaluate", "in", "in", "--diameter", "9", "--pixel-size"],
+        ["evaluate", "in", "in", "--diameter", "9", "--radius"],
+    ],
+)
+def test_lengths_are_finite(run: Callable[..., Result], folder: Path, arguments: list[str], value: str) -> None:
+    result = run(*arguments, value)
+    assert result.exit_code == 1
+    assert arguments[-1] in result.stderr
+    assert not Path("o").exists()
+
+
+def test_check_counts_a_folder_that_cannot_be_listed_as_a_failure(
+    run: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = Failure(stem="x", path="in/x", kind="UnreadableError", message="in/x: the folder cannot be listed: no")
+    job = Job(Path("in/good [red].mrc"), PurePosixPath("good"), "in/good [red].mrc")
+    monkeypatch.setattr("gtpick_rt.inputs.find_jobs", lambda inputs, recursive: ([job], [failure]))
+    result = run("check", "in", "--recursive")
+    assert result.exit_code == 3
+    assert "UnreadableError: in/x: the folder cannot be listed: no" in result.output
+    assert "1 micrographs can be picked, 1 cannot" in result.output
 
 
 def test_evaluate_compares_folders_by_the_names_of_their_files(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -194,7 +228,20 @@ def test_a_command_of_a_sibling_package_without_its_dependencies_says_what_to_in
     other.command("check")(lambda: None)
     result = CliRunner().invoke(other, ["learn", "x"])
     assert result.exit_code == 1
-    assert result.stderr == "error: absent_dependency is not installed: pip install 'gtpick-rt[train]'\n"
+    assert result.stderr == (
+        "error: absent_dependency is not installed: install the extra train: pip install '.[train]' in the clone\n"
+    )
+
+
+def test_a_module_that_is_missing_otherwise_is_no_question_of_installing(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = typer.Typer(cls=app.info.cls)
+
+    @other.command()
+    def broken() -> None:
+        raise ModuleNotFoundError("No module named 'ours'", name="ours")
+
+    other.command("check")(lambda: None)
+    assert isinstance(CliRunner().invoke(other, ["broken"]).exception, ModuleNotFoundError)
 
 
 def test_a_command_of_a_sibling_package_is_loaded_only_when_called(

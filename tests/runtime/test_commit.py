@@ -6,14 +6,22 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from gtpick_rt.commit import commit_picks, detections_path, load_detections, star_path, write_atomic, write_autopick
+from gtpick_rt.commit import (
+    commit_picks,
+    detections_path,
+    discard_picks,
+    load_detections,
+    star_path,
+    write_atomic,
+    write_autopick,
+)
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.formats.star import read_document
 from gtpick_rt.inputs import Job
 from gtpick_rt.types import Picks
 
-JOB = Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"))
+JOB = Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), "./Mics/a.mrc")
 
 
 @pytest.fixture
@@ -94,6 +102,38 @@ def test_the_file_is_synced_whole_before_it_gets_its_name_and_the_folder_after(
     assert synced == [(5, False), ("folder", True)]
 
 
+def test_each_folder_that_is_made_is_synced_in_the_one_that_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomic(tmp_path / "x" / "y" / "a", b"1")
+    assert {".", "x", "x/y"} <= set(synced)
+    synced.clear()
+    write_atomic(tmp_path / "x" / "y" / "b", b"1")
+    assert [name for name in synced if not name.endswith(".tmp")] == ["x/y"]
+
+
+def test_an_error_names_the_file_and_not_its_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output") as raised:
+        write_atomic(tmp_path / "a", b"new")
+    assert (raised.value.filename, raised.value.errno) == (str(tmp_path / "a"), errno.EIO)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="too long") as raised:
+        write_atomic(tmp_path / ("a" * 300), b"new")
+    assert raised.value.filename == str(tmp_path / ("a" * 300))
+
+
 def test_a_folder_that_cannot_be_synced_is_tolerated_but_not_a_disk_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,12 +209,11 @@ def test_the_list_names_each_finished_micrograph_relative_to_the_project(
     tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    unfinished = Job(Path("Mics/b.mrc"), PurePosixPath("Mics/b"))
     for out in (Path("AutoPick/job003"), tmp_path / "AutoPick" / "job003"):
         commit_picks(out, JOB, detections, 0.4)
-        path = write_autopick(out, [JOB, unfinished])
+        path = write_autopick(out, [JOB])
         assert path == out / "autopick.star"
-        assert listed(path) == [("Mics/a.mrc", "AutoPick/job003/Mics/a_autopick.star")]
+        assert listed(path) == [(JOB.name, "AutoPick/job003/Mics/a_autopick.star")]
 
 
 def test_the_list_names_outputs_elsewhere_in_full(
@@ -184,4 +223,16 @@ def test_the_list_names_outputs_elsewhere_in_full(
     monkeypatch.chdir(tmp_path / "project")
     out = tmp_path / "out"
     star = commit_picks(out, JOB, detections, 0.4)
-    assert listed(write_autopick(out, [JOB])) == [("Mics/a.mrc", str(star))]
+    assert listed(write_autopick(out, [JOB])) == [(JOB.name, str(star))]
+
+
+def test_the_list_names_exactly_the_micrographs_given_whatever_lies_there(tmp_path: Path, detections: Picks) -> None:
+    commit_picks(tmp_path, JOB, detections, 0.4)
+    assert listed(write_autopick(tmp_path, [])) == []
+
+
+def test_discarding_leaves_nothing_to_take_for_picks(tmp_path: Path, detections: Picks) -> None:
+    commit_picks(tmp_path, JOB, detections, 0.4)
+    discard_picks(tmp_path, JOB)
+    assert files(tmp_path) == []
+    discard_picks(tmp_path, Job(JOB.path, PurePosixPath("a" * 300), "a"))

@@ -1,5 +1,6 @@
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -43,6 +44,13 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
+def find(inputs: list[str], recursive: bool = False) -> list[Job]:
+    """The jobs, where every folder can be listed."""
+    jobs, unlisted = find_jobs(inputs, recursive)
+    assert not unlisted
+    return jobs
+
+
 def stems(jobs: list[Job]) -> list[str]:
     return [str(job.stem) for job in jobs]
 
@@ -50,17 +58,17 @@ def stems(jobs: list[Job]) -> list[str]:
 def test_a_folder_gives_its_images_sorted_and_nothing_else() -> None:
     touch("in/b.mrc", "in/a.tif", "in/c.MRC.gz", "in/d.x.mrcs", "in/sub/e.mrc")
     touch("in/.f.mrc", "in/g.mrc.tmp", "in/h.mrc.part", "in/i.mrc~", "in/j.txt", "in/k.mrc.downloading")
-    assert find_jobs(["in"]) == [
-        Job(Path("in/a.tif"), PurePosixPath("a")),
-        Job(Path("in/b.mrc"), PurePosixPath("b")),
-        Job(Path("in/c.MRC.gz"), PurePosixPath("c")),
-        Job(Path("in/d.x.mrcs"), PurePosixPath("d.x")),
+    assert find(["in"]) == [
+        Job(Path("in/a.tif"), PurePosixPath("a"), "in/a.tif"),
+        Job(Path("in/b.mrc"), PurePosixPath("b"), "in/b.mrc"),
+        Job(Path("in/c.MRC.gz"), PurePosixPath("c"), "in/c.MRC.gz"),
+        Job(Path("in/d.x.mrcs"), PurePosixPath("d.x"), "in/d.x.mrcs"),
     ]
 
 
 def test_recursion_mirrors_subfolders_and_skips_hidden_ones() -> None:
     touch("in/a.mrc", "in/x/b.mrc", "in/x/y/a.mrc", "in/.gtpick/c.mrc")
-    assert stems(find_jobs(["in"], recursive=True)) == ["a", "x/b", "x/y/a"]
+    assert stems(find(["in"], recursive=True)) == ["a", "x/b", "x/y/a"]
 
 
 def test_links_to_folders_are_not_followed_but_links_to_files_are() -> None:
@@ -68,38 +76,55 @@ def test_links_to_folders_are_not_followed_but_links_to_files_are() -> None:
     Path("in/loop").symlink_to(Path("in").absolute())
     Path("in/out").symlink_to(Path("other").absolute())
     Path("in/c.mrc").symlink_to(Path("other/b.mrc").absolute())
-    assert stems(find_jobs(["in"], recursive=True)) == ["a", "c"]
-    assert stems(find_jobs(["in/**/*.mrc"], recursive=True)) == ["a", "c"]
+    assert stems(find(["in"], recursive=True)) == ["a", "c"]
+    assert stems(find(["in/**/*.mrc"], recursive=True)) == ["a", "c"]
 
 
 def test_a_file_gives_its_bare_name_whatever_it_is() -> None:
     touch("in/x/a.mrc", "in/b.png")
-    assert stems(find_jobs(["in/x/a.mrc", "in/b.png"])) == ["a", "b"]
+    assert stems(find(["in/x/a.mrc", "in/b.png"])) == ["a", "b"]
 
 
 def test_a_glob_mirrors_the_folders_that_its_wildcards_match() -> None:
     touch("in/x/a.mrc", "in/y/a.mrc", "in/y/b.tif", "in/y/.c.mrc", "in/y/d.txt")
-    assert stems(find_jobs(["in/*/*"])) == ["x/a", "y/a", "y/b"]
-    assert stems(find_jobs(["in/y/[ab].*"])) == ["a", "b"]
-    assert stems(find_jobs([str(Path("in/x").absolute() / "*.mrc")])) == ["a"]
+    assert stems(find(["in/*/*"])) == ["x/a", "y/a", "y/b"]
+    assert stems(find(["in/y/[ab].*"])) == ["a", "b"]
+    assert stems(find([str(Path("in/x").absolute() / "*.mrc")])) == ["a"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob() -> None:
     touch("a[1].mrc")
-    assert stems(find_jobs(["a[1].mrc"])) == ["a[1]"]
+    assert stems(find(["a[1].mrc"])) == ["a[1]"]
 
 
 def test_outputs_mirror_only_what_follows_a_relion_job_folder() -> None:
     touch("MotionCorr/job002/Movies/a.mrc")
     for text in ("MotionCorr/job002/Movies", "MotionCorr/job002/Movies/a.mrc", "MotionCorr/job*/*/*.mrc"):
-        assert stems(find_jobs([text])) == ["Movies/a"]
+        assert stems(find([text])) == ["Movies/a"]
+        assert stems(find([str(Path(text).absolute())])) == ["Movies/a"]
+
+
+def test_a_folder_outside_the_project_is_no_relion_job_whatever_its_name(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    store = tmp_path_factory.mktemp("store")
+    names = [f"{store}/day/job123/a.mrc", f"{store}/day/job124/a.mrc"]
+    touch(*names)
+    assert stems(find([str(store)], recursive=True)) == ["day/job123/a", "day/job124/a"]
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n" + names[0])
+    assert stems(find(["mics.star"])) == ["a"]
 
 
 def test_a_micrographs_star_gives_names_and_the_pixel_sizes_of_their_optics_groups() -> None:
     Path("mics.star").write_text(OPTICS_STAR)
-    assert find_jobs(["mics.star"]) == [
-        Job(Path("MotionCorr/job002/Movies/b.mrc"), PurePosixPath("Movies/b"), 1.5),
-        Job(Path("MotionCorr/job002/Movies/a b.mrc"), PurePosixPath("Movies/a b"), 0.885),
+    assert find(["mics.star"]) == [
+        Job(Path("MotionCorr/job002/Movies/b.mrc"), PurePosixPath("Movies/b"), "MotionCorr/job002/Movies/b.mrc", 1.5),
+        Job(
+            Path("MotionCorr/job002/Movies/a b.mrc"),
+            PurePosixPath("Movies/a b"),
+            "MotionCorr/job002/Movies/a b.mrc",
+            0.885,
+        ),
     ]
 
 
@@ -114,49 +139,69 @@ def test_a_micrographs_star_gives_names_and_the_pixel_sizes_of_their_optics_grou
 )
 def test_an_old_micrographs_star_has_one_unnamed_block(header: str, values: str, pixel: float | None) -> None:
     Path("mics.star").write_text(f"\ndata_\n\nloop_\n{header}{values}\n")
-    assert find_jobs(["mics.star"]) == [Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), pixel)]
+    assert find(["mics.star"]) == [Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), "Mics/a.mrc", pixel)]
 
 
 def test_names_in_a_star_are_relative_to_the_project_or_else_to_the_star() -> None:
     touch("far/Mics/a.mrc", "far/Mics/b.mrc", "Mics/b.mrc")
     Path("far/mics.star").write_text("data_\nloop_\n_rlnMicrographName\nMics/a.mrc\nMics/b.mrc\n")
-    jobs = find_jobs(["far/mics.star"])
+    jobs = find(["far/mics.star"])
     assert [job.path for job in jobs] == [Path("far/Mics/a.mrc"), Path("Mics/b.mrc")]
     assert stems(jobs) == ["Mics/a", "Mics/b"]
+    assert [job.name for job in jobs] == ["Mics/a.mrc", "Mics/b.mrc"]
+
+
+def test_a_name_in_a_star_is_kept_to_the_letter(project: Path) -> None:
+    """RELION finds a micrograph's picks by comparing these names."""
+    names = ["./Mics/a.mrc", f"{project}/Mics/b.mrc", "Mics//c.mrc", "Mics/./d.mrc"]
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n" + "\n".join(names))
+    jobs = find(["mics.star"])
+    assert [job.name for job in jobs] == names
+    assert [str(job.path) for job in jobs] == ["Mics/a.mrc", f"{project}/Mics/b.mrc", "Mics/c.mrc", "Mics/d.mrc"]
+
+
+def test_a_file_on_disk_is_named_relative_to_the_current_folder_when_below_it(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    touch("in/a.mrc", f"{elsewhere}/b.mrc")
+    for text in ("in", "./in", f"{project}/in", "in/a.mrc", f"{project}/in/*.mrc"):
+        assert [job.name for job in find([text])] == ["in/a.mrc"]
+    assert [job.name for job in find([str(elsewhere)])] == [f"{elsewhere}/b.mrc"]
 
 
 def test_no_name_in_a_star_leads_out_of_the_output_folder() -> None:
     names = "../../a.mrc /etc/b.mrc x/../../c.mrc MotionCorr/job001/../../../d.mrc"
     Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n" + names.replace(" ", "\n"))
-    assert stems(find_jobs(["mics.star"])) == ["a", "etc/b", "x/c", "d"]
+    assert stems(find(["mics.star"])) == ["a", "etc/b", "x/c", "d"]
 
 
 @pytest.mark.parametrize("name", ["..", "/", "."])
 def test_a_name_in_a_star_that_is_no_file_is_refused(name: str) -> None:
     Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n'{name}'\n")
     with pytest.raises(UsageError, match="not the name of a micrograph"):
-        find_jobs(["mics.star"])
+        find(["mics.star"])
 
 
 def test_two_micrographs_with_one_output_are_refused_and_both_named() -> None:
     touch("x/a.mrc", "y/a.mrc", "z/a.mrc", "z/a.tif")
     for inputs in (["x", "y"], ["x/a.mrc", "y/a.mrc"], ["z"]):
         with pytest.raises(UsageError, match=r"/a\.mrc' and '[yz]/a\.(mrc|tif)'") as raised:
-            find_jobs(inputs)
-        assert "rename" in str(raised.value)
+            find(inputs)
+        assert "in two runs, each with its own --out" in str(raised.value)
 
 
 def test_a_micrograph_named_twice_is_picked_once() -> None:
     touch("in/a.mrc", "in/b.mrc")
     absolute = str(Path("in/a.mrc").absolute())
-    assert stems(find_jobs(["in", "in/a.mrc", absolute, "in/*.mrc"])) == ["a", "b"]
+    assert stems(find(["in", "in/a.mrc", absolute, "in/*.mrc"])) == ["a", "b"]
 
 
 def test_finding_nothing_says_what_is_looked_for() -> None:
     touch("in/sub/a.mrc", "in/b.txt")
     for text in ("in", "in/*.mrc"):
         with pytest.raises(UsageError, match=r"\.mrc\.gz .*--recursive"):
-            find_jobs([text])
+            find([text])
 
 
 @pytest.mark.parametrize(
@@ -174,24 +219,65 @@ def test_finding_nothing_says_what_is_looked_for() -> None:
 def test_an_unusable_star_is_a_usage_error(write: Callable[[Path], object], says: str) -> None:
     write(Path("mics.star"))
     with pytest.raises(UsageError, match=says):
-        find_jobs(["mics.star"])
+        find(["mics.star"])
 
 
 def test_a_missing_input_is_a_usage_error_safe_to_print() -> None:
     with pytest.raises(UsageError, match="no such file") as raised:
-        find_jobs(["in\x1b"])
+        find(["in\x1b"])
     assert str(raised.value).isprintable()
 
 
 def test_an_input_that_the_system_refuses_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="File name too long"):
-        find_jobs(["a" * 300])
+        find(["a" * 300])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
-def test_a_forbidden_subfolder_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("pattern", ["in/**.mrc", "in/[*]/**a/*.mrc"])
+def test_an_impossible_pattern_is_a_usage_error(pattern: str) -> None:
+    touch("in/a.mrc")
+    with pytest.raises(UsageError, match=r"cannot be searched \(Invalid pattern.*correct the pattern") as raised:
+        find([pattern])
+    assert pattern in str(raised.value)
+
+
+def test_a_pattern_in_a_forbidden_folder_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(root: Path, pattern: str) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(root))
+
+    monkeypatch.setattr(Path, "glob", forbidden)
+    with pytest.raises(UsageError, match=r"'in/\*\.mrc': cannot be searched .*Permission denied"):
+        find(["in/*.mrc"])
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that makes a folder unlistable, even for root."""
+
+    def make(folder: str) -> None:
+        def scandir(path: str) -> object:
+            if str(path) == folder:
+                raise PermissionError(errno.EACCES, "Permission denied", folder)
+            return really(path)
+
+        really = os.scandir
+        monkeypatch.setattr(os, "scandir", scandir)
+
+    return make
+
+
+def test_a_forbidden_subfolder_is_a_failure_and_the_rest_is_found(forbid: Callable[[str], None]) -> None:
     touch("in/a.mrc", "in/x/b.mrc")
-    Path("in/x").chmod(0)
-    assert stems(find_jobs(["in"], recursive=True)) == ["a"]
-    assert "in/x" in caplog.text
-    Path("in/x").chmod(0o700)
+    forbid("in/x")
+    jobs, unlisted = find_jobs(["in"], recursive=True)
+    assert stems(jobs) == ["a"]
+    (failure,) = unlisted
+    assert (failure.path, failure.kind) == ("in/x", "UnreadableError")
+    assert failure.message == "in/x: the folder cannot be listed: Permission denied"
+
+
+def test_a_forbidden_folder_with_nothing_else_is_a_usage_error(forbid: Callable[[str], None]) -> None:
+    touch("in/a.mrc")
+    forbid("in")
+    with pytest.raises(UsageError, match="in: the folder cannot be listed: Permission denied"):
+        find(["in"])

@@ -1,5 +1,6 @@
 """The command `gtpick-rt pick`, from micrographs on disk to STAR files."""
 
+import errno
 import json
 import os
 import signal
@@ -98,6 +99,127 @@ def test_what_cannot_be_done_is_said_and_gives_code_1(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_second_run_into_the_same_folder_needs_force(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert pick(*command)[0] == 0
+    code, text = pick(*command)
+    assert code == 1
+    assert f"{tmp_path / 'out'} already holds picks; choose another --out, or --force to replace them" in text
+    assert pick(*command, "--force")[0] == 0
+
+
+def test_a_full_disk_is_one_line(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("gtpick_rt.commit.write_atomic", full)
+    code, text = pick(folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert code == 1
+    assert "out: disk full or read-only (No space left on device): free space and run again" in text
+    assert "Traceback" not in text
+
+
+def test_one_run_over_every_kind_of_bad_file_picks_the_good_and_names_each_other(
+    tmp_path: Path, tiny_model: Path, dots: MakeDots, save_mrc: SaveMrc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = dots(PLACES, (128, 192)).data
+    for name in ("good1", "good2", "truncated", "mode", "header", "huge", "forbidden"):
+        save_mrc(Path("in") / f"{name}.mrc", good)
+    whole = Path("in/good1.mrc").read_bytes()
+    Path("in/truncated.mrc").write_bytes(whole[:-1000])
+    Path("in/empty.mrc").touch()
+    Path("in/mode.mrc").write_bytes(whole[:12] + (4).to_bytes(4, "little") + whole[16:])
+    Path("in/header.mrc").write_bytes(b"\xff" * 92 + whole[92:])
+    Path("in/huge.mrc").write_bytes((60_000).to_bytes(4, "little") * 2 + whole[8:])
+    Path("in/nsymbt.mrc").write_bytes(whole[:92] + (2**31 - 1).to_bytes(4, "little") + whole[96:])
+    save_mrc(Path("in/nan.mrc"), np.full_like(good, np.nan))
+    save_mrc(Path("in/constant.mrc"), np.full_like(good, 7))
+    forbidden, really = Path("in/forbidden.mrc"), Path.open
+
+    def opening(self: Path, *args: object, **kwargs: object) -> object:
+        if self == forbidden:  # as anyone but root would get
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return really(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", opening)
+    code, text = pick("in", "--out", "out", "--diameter", 24, "--model", tiny_model, "--threshold", 0.9)
+    assert code == 3
+    size = 1024 + 128 * 192 * 4
+    wait = "truncated, or still being written: wait until it is whole, or copy it again"
+    expected = {
+        "truncated": ("IncompleteError", f"{size - 1000} of {size} bytes are there: {wait}"),
+        "empty": ("IncompleteError", f"0 of 1024 bytes are there: {wait}"),
+        "mode": ("FormatError", "MRC mode 4 is not read; convert it to one of the modes [0, 1, 2, 6, 12]"),
+        "header": (
+            "FormatError",
+            "not an MRC file, or its header is damaged (-1 x -1 x -1 pixels of mode -1)",
+        ),
+        "huge": (
+            "FormatError",
+            "the header gives 60000 x 60000 pixels; at most 65536 a side and 268435456 in all are read. "
+            "Is it really a micrograph?",
+        ),
+        "nsymbt": (
+            "FormatError",
+            "an extended header of 2147483647 bytes; the header is damaged, write the file again",
+        ),
+        "nan": ("PixelError", "24576 of 24576 pixels are NaN or infinite; write the micrograph again"),
+        "forbidden": ("UnreadableError", "cannot be read: Permission denied"),
+    }
+    summary = json.loads(Path("out/summary.json").read_text())
+    failed = {failure["stem"]: (failure["kind"], failure["message"]) for failure in summary["failed"]}
+    assert failed == {stem: (kind, f"in/{stem}.mrc: {message}") for stem, (kind, message) in expected.items()}
+    for kind, message in failed.values():
+        assert f"{kind}: {message}" in text
+    assert {record["stem"]: record["picks"] for record in summary["micrographs"]} == {
+        "constant": 0,
+        "good1": 2,
+        "good2": 2,
+    }
+    assert "warning: in/constant.mrc: the image is blank: nothing to pick" in text
+    assert sorted(path.name for path in Path("out").glob("*_autopick.star")) == [
+        f"{stem}_autopick.star" for stem in ("constant", "good1", "good2")
+    ]
+    block = gemmi.cif.read_file("out/autopick.star").sole_block()
+    assert list(block.find_values("_rlnMicrographName")) == ["in/constant.mrc", "in/good1.mrc", "in/good2.mrc"]
+
+
+def test_a_micrograph_missing_from_the_project_says_from_where_to_run(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n./in/a.mrc\nMotionCorr/job002/gone.mrc\n")
+    code, text = pick("mics.star", "--out", "out", "--diameter", 24, "--model", tiny_model)
+    assert code == 3
+    assert "names in a STAR file are relative to the RELION project: run from there" in text
+    block = gemmi.cif.read_file("out/autopick.star").sole_block()
+    (row,) = block.find(["_rlnMicrographName", "_rlnMicrographCoordinates"])
+    assert (row.str(0), row.str(1)) == ("./in/a.mrc", "out/in/a_autopick.star")
+
+
+def test_a_subfolder_that_cannot_be_listed_gives_code_3(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.scandir
+
+    def scandir(path: object) -> object:
+        if str(path) == str(folder / "sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    code, text = pick(folder, "--recursive", "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert code == 3
+    message = f"{folder / 'sub'}: the folder cannot be listed: Permission denied"
+    assert f"UnreadableError: {message}" in text
+    assert "not begun" not in text
+    (failure,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
+    assert failure["message"] == message
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     number: signal.Signals,
@@ -107,6 +229,7 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     dot_picker: Picker,
     find_dots: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         os.kill(os.getpid(), number)
@@ -121,3 +244,4 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     assert (tmp_path / "out" / "a_autopick.star").is_file()
     assert not (tmp_path / "out" / "b_autopick.star").exists()
     assert signal.getsignal(number) == before
+    assert "finishing this micrograph; once more to stop at once" in capfd.readouterr().err

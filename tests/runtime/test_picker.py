@@ -17,7 +17,7 @@ MakeDots = Callable[..., Micrograph]
 
 def centres(n: int = 60) -> FloatArray:
     """Places on a jittered lattice of the image, all apart, unlike in x and y, some close to the border."""
-    x, y = np.meshgrid(np.linspace(30, WIDTH - 30, 10), np.linspace(30, HEIGHT - 30, 6))
+    x, y = np.meshgrid(np.linspace(40, WIDTH - 40, 10), np.linspace(40, HEIGHT - 40, 6))
     jitter = np.random.default_rng(2).integers(-14, 15, (n, 2))
     return (np.stack([x.ravel(), y.ravel()], axis=1).round() + jitter).astype(np.float32)
 
@@ -69,7 +69,7 @@ def test_a_crop_has_the_picks_of_the_whole_that_it_holds(dot_picker: Picker, dot
     found = dot_picker.pick(turned(micrograph, micrograph.data[y0 : y0 + h, x0 : x0 + w])).xy_px
 
     def well_inside(xy: FloatArray) -> FloatArray:
-        return xy[((xy > 12) & (xy < size - 12)).all(axis=1)].astype(np.float32)
+        return xy[((xy > 27) & (xy < size - 27)).all(axis=1)].astype(np.float32)
 
     assert_same_places(well_inside(found), well_inside(whole))
 
@@ -102,9 +102,18 @@ def test_a_blank_micrograph_is_not_shown_to_the_model(spec: ModelSpec, dots: Mak
     assert len(Picker(ScriptedBackend(spec, refuse), spec, 48).pick(flat)) == 0
 
 
-def test_detections_outside_the_image_are_dropped(spec: ModelSpec, dots: MakeDots) -> None:
-    """The tile is 256 working pixels wide and the image only 100 x 80 of them."""
-    places = [[-1, 20, 24], [0, 60, 24], [99, 20, 24], [100, 60, 24], [30, -1, 24], [50, 79, 24], [70, 81, 24]]
+def test_particles_that_reach_over_the_border_are_dropped(spec: ModelSpec, dots: MakeDots) -> None:
+    """The particle is 24 working pixels across, the tile 256, and the image only 100 x 80 of them."""
+    places = [
+        [11, 20, 24],
+        [12, 60, 24],
+        [87, 20, 24],
+        [88, 60, 24],
+        [30, 11, 24],
+        [50, 67, 24],
+        [70, 68, 24],
+        [120, 40, 24],
+    ]
 
     def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         scores = np.zeros((1, spec.queries), np.float32)
@@ -113,7 +122,9 @@ def test_detections_outside_the_image_are_dropped(spec: ModelSpec, dots: MakeDot
         return scores, boxes
 
     picks: Picks = Picker(ScriptedBackend(spec, script), spec, 48).pick(dots(np.zeros((0, 2), np.float32), (160, 200)))
-    np.testing.assert_array_equal(ordered(picks.xy_px), [[198.5, 40.5], [0.5, 120.5], [100.5, 158.5]])
+    np.testing.assert_array_equal(
+        ordered(picks.xy_px), ordered(np.array([[174.5, 40.5], [24.5, 120.5], [100.5, 134.5]]))
+    )
 
 
 @pytest.mark.parametrize("diameter_A", [0, -3, np.nan, np.inf])

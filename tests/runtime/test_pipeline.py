@@ -1,8 +1,11 @@
 """A run commits every micrograph that can be picked, and accounts for the others."""
 
+import errno
 import json
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +37,7 @@ def make_job(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> Callable[[str
 
     def make(stem: str) -> Job:
         path = save_mrc(tmp_path / "in" / f"{stem}.mrc", dots(PLACES, (180, 260)).data)
-        return Job(path, PurePosixPath(stem), 1.0)
+        return Job(path, PurePosixPath(stem), str(path), 1.0)
 
     return make
 
@@ -57,6 +60,29 @@ def acting(picker: Picker, act: Callable[[int], None]) -> Picker:
     return Picker(replace(backend, script=scripted), picker.spec, picker.diameter_A)
 
 
+def listed(out: Path) -> list[str]:
+    """The micrographs in the list that RELION reads."""
+    block = gemmi.cif.read_file(str(out / "autopick.star")).sole_block()
+    return [name.str(0) for name in block.find(["_rlnMicrographName"])]
+
+
+@pytest.fixture
+def fail_to_write(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """A function that lets writing fail, with this error, wherever the path holds this text."""
+
+    def arrange(text: str, number: int) -> None:
+        really = os.open
+
+        def opening(path: Path, flags: int, *args: int) -> int:
+            if flags & os.O_CREAT and text in str(path):
+                raise OSError(number, os.strerror(number), str(path))
+            return really(path, flags, *args)
+
+        monkeypatch.setattr(os, "open", opening)
+
+    return arrange
+
+
 def coordinates(star: Path) -> FloatArray:
     block = gemmi.cif.read_file(str(star)).sole_block()
     columns = (block.find_values(tag) for tag in ("_rlnCoordinateX", "_rlnCoordinateY"))
@@ -75,8 +101,7 @@ def test_each_micrograph_gets_its_star_file_and_detections(
     assert [record.stem for record in summary.micrographs] == ["b", "sub/a", "c.with.dots"]
     assert {(record.picks, record.detections) for record in summary.micrographs} == {(3, 3)}
     assert (summary.micrographs[0].width, summary.micrographs[0].height) == (260, 180)
-    listed = gemmi.cif.read_file(str(out / "autopick.star")).sole_block().find_values("_rlnMicrographName")
-    assert len(listed) == 3
+    assert listed(out) == [job.name for job in jobs]
 
 
 def test_the_summary_accounts_for_the_run(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
@@ -87,7 +112,7 @@ def test_the_summary_accounts_for_the_run(dot_picker: Picker, make_job: Callable
     assert set(summary.stage_seconds) == {"read", "preprocess", "infer", "decode", "write"}
     assert all(seconds > 0 for seconds in summary.stage_seconds.values())
     written = json.loads((out / "summary.json").read_text())
-    assert written["parameters"] == {"diameter_A": 48.0}
+    assert written["parameters"] == {"diameter_A": 48.0, "threshold": 0.4}
     assert written["totals"]["picks"] == 3
 
 
@@ -95,8 +120,8 @@ def test_bad_micrographs_are_recorded_and_stop_nothing(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "junk.mrc").write_bytes(b"not an image")
-    junk = Job(tmp_path / "junk.mrc", PurePosixPath("junk"), 1.0)
-    absent = Job(tmp_path / "absent.mrc", PurePosixPath("absent"), 1.0)
+    junk = Job(tmp_path / "junk.mrc", PurePosixPath("junk"), "junk.mrc", 1.0)
+    absent = Job(tmp_path / "absent.mrc", PurePosixPath("absent"), "absent.mrc", 1.0)
     coarse = replace(make_job("coarse"), pixel_size_A=30.0)
 
     def fail_on_second(n: int) -> None:
@@ -121,8 +146,153 @@ def test_an_output_that_cannot_be_written_is_a_failure_of_its_micrograph(
 ) -> None:
     (out / "a_autopick.star").mkdir(parents=True)
     summary = run([make_job("a"), make_job("b")], dot_picker, out)
-    assert [failure.kind for failure in summary.failed] == ["IsADirectoryError"]
+    (failure,) = summary.failed
+    assert failure.kind == "UnwritableError"
+    assert failure.message == f"{out / 'a_autopick.star'}: cannot be written (Is a directory)"
     assert [record.stem for record in summary.micrographs] == ["b"]
+
+
+def test_a_name_too_long_for_its_outputs_does_not_cost_the_others_their_list(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    long = make_job("x" * 245)
+    summary = run([make_job("a"), long], dot_picker, out)
+    assert [failure.message for failure in summary.failed] == [
+        f"{out / long.stem}_autopick.star: cannot be written (File name too long)"
+    ]
+    assert len(listed(out)) == 1
+    assert json.loads((out / "summary.json").read_text())["totals"] | {"detections": 3} == {
+        "micrographs": 1,
+        "failed": 1,
+        "picks": 3,
+        "detections": 3,
+    }
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_ends_the_run_at_once(
+    number: int,
+    dot_picker: Picker,
+    make_job: Callable[[str], Job],
+    out: Path,
+    fail_to_write: Callable[[str, int], None],
+) -> None:
+    (out / "full").mkdir(parents=True)
+    fail_to_write("/full/", number)
+    jobs = [make_job("a"), make_job("full/b"), *(make_job(f"m{n}") for n in range(9))]
+    begun: list[int] = []
+    with pytest.raises(UsageError, match=rf"{out}: disk full or read-only \({os.strerror(number)}\): free space"):
+        run(jobs, acting(dot_picker, begun.append), out)
+    assert len(begun) < 7
+    picked = json.loads((out / "summary.json").read_text())["micrographs"]
+    assert picked[0]["stem"] == "a"
+    assert "full/b" not in {record["stem"] for record in picked}
+    assert len(listed(out)) == len(picked)
+
+
+def test_when_nothing_more_can_be_written_that_is_what_is_said(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, fail_to_write: Callable[[str, int], None]
+) -> None:
+    fail_to_write(str(out), errno.ENOSPC)
+    with pytest.raises(UsageError, match="disk full or read-only"):
+        run([make_job("a")], dot_picker, out)
+
+
+@pytest.mark.parametrize(("broken", "other"), [("autopick.star", "summary.json"), ("summary.json", "autopick.star")])
+def test_each_list_is_written_whatever_becomes_of_the_other(
+    broken: str, other: str, dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    (out / broken).mkdir(parents=True)
+    with pytest.raises(UsageError, match=rf"{broken}: cannot be written \(Is a directory\); the picks are whole"):
+        run([make_job("a")], dot_picker, out, force=True)
+    assert (out / other).is_file()
+
+
+def test_picks_of_an_earlier_run_are_replaced_only_by_force(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    jobs = [make_job(stem) for stem in ("a", "b", "c")]
+    run(jobs, dot_picker, out)
+    before = (out / "a_autopick.star").read_bytes()
+    with pytest.raises(UsageError, match=f"{out} already holds picks; choose another --out, or --force"):
+        run(jobs, dot_picker, out, 0.95)
+    assert (out / "a_autopick.star").read_bytes() == before
+    jobs[1].path.write_bytes(b"damaged since")
+    run(jobs[:2], dot_picker, out, 0.95, force=True)
+    assert coordinates(out / "a_autopick.star").size == 0
+    assert not (out / "b_autopick.star").exists()
+    assert (out / "c_autopick.star").exists()
+    assert listed(out) == [jobs[0].name]
+
+
+@pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"a\xffb")])
+def test_an_output_folder_that_no_star_file_can_name_is_refused(
+    name: str, dot_picker: Picker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"the name of the output folder .*choose another --out") as raised:
+        run([], dot_picker, tmp_path / name)
+    assert str(raised.value).isprintable()
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(UsageError, match="the name of the output folder"):
+        run([], dot_picker, Path("out"))
+
+
+def test_what_is_odd_about_a_micrograph_is_in_its_record(
+    dot_picker: Picker, dots: MakeDots, save_mrc: SaveMrc, make_job: Callable[[str], Job], out: Path, tmp_path: Path
+) -> None:
+    specks = dots(PLACES, (180, 260)).data
+    specks[5, 5] = np.nan
+    path = save_mrc(tmp_path / "specks.mrc", specks)
+    flat = save_mrc(tmp_path / "flat.mrc", np.full((180, 260), 3, np.float32))
+    jobs = [Job(p, PurePosixPath(p.stem), p.name, 0.5) for p in (path, flat)]
+    run([*jobs, replace(make_job("coarse"), pixel_size_A=1.0)], dot_picker, out)
+    records = json.loads((out / "summary.json").read_text())["micrographs"]
+    assert [record["warnings"] for record in records] == [
+        ["1 NaN or infinite pixels replaced by the median"],
+        ["the image is blank: nothing to pick"],
+        ["using 1 Å per pixel; the header says 0.5"],
+    ]
+
+
+def test_picks_are_committed_though_their_overlay_fails(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pipeline, "draw_overlay", fail)
+    summary = run([make_job("a")], dot_picker, out, overlays=True)
+    assert summary.micrographs[0].warnings[1:] == ["no overlay: ZeroDivisionError()"]
+    assert len(coordinates(out / "a_autopick.star")) == 3
+
+
+def test_picks_are_committed_though_their_overlay_cannot_be_written(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    (out / "overlays").mkdir(parents=True)
+    (out / "overlays" / "a.png").mkdir()
+    summary = run([make_job("a")], dot_picker, out, overlays=True)
+    assert summary.micrographs[0].warnings[1:] == [
+        f"no overlay: {out / 'overlays' / 'a.png'}: cannot be written (Is a directory)"
+    ]
+
+
+def test_an_error_without_words_is_named(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    def fail(n: int) -> None:
+        raise MemoryError
+
+    (failure,) = run([make_job("a")], acting(dot_picker, fail), out).failed
+    assert failure.message.endswith("a.mrc: MemoryError()")
+
+
+def test_what_failed_before_the_run_is_in_its_summary(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    unlisted = Failure(stem="x", path="in/x", kind="UnreadableError", message="in/x: the folder cannot be listed")
+    assert run([make_job("a")], dot_picker, out, failed=[unlisted]).failed == [unlisted]
+    assert json.loads((out / "summary.json").read_text())["failed"][0]["path"] == "in/x"
 
 
 def test_zero_picks_is_a_result(
@@ -130,7 +300,7 @@ def test_zero_picks_is_a_result(
 ) -> None:
     empty = save_mrc(tmp_path / "empty.mrc", dots(np.zeros((0, 2), np.float32), (180, 260)).data)
     flat = save_mrc(tmp_path / "flat.mrc", np.full((180, 260), 3, np.float32))
-    summary = run([Job(p, PurePosixPath(p.stem), 1.0) for p in (empty, flat)], dot_picker, out, overlays=True)
+    summary = run([Job(p, PurePosixPath(p.stem), p.name, 1.0) for p in (empty, flat)], dot_picker, out, overlays=True)
     assert [record.picks for record in summary.micrographs] == [0, 0]
     for stem in ("empty", "flat"):
         assert "_rlnCoordinateX" in (out / f"{stem}_autopick.star").read_text()
@@ -215,6 +385,27 @@ def test_only_a_few_micrographs_are_read_ahead(
     summary = run([make_job(f"m{n}") for n in range(12)], acting(dot_picker, compare), out)
     assert len(summary.micrographs) == len(reads) == 12
     assert most_ahead <= 4
+
+
+def test_a_thread_stays_ahead_of_a_slow_consumer() -> None:
+    """One item is handed over for each that is taken, even when all that were handed over are finished."""
+    begun: list[int] = []
+    filled = threading.Event()
+
+    def items() -> Iterator[int]:
+        for n in range(8):
+            begun.append(n)
+            if n == 2:
+                filled.set()  # until then the first is held back
+            yield n
+
+    with ThreadPoolExecutor(1) as pool:
+        results = pipeline._in_thread(pool, lambda n: (filled.wait(), n)[1], items())
+        for n in range(5):
+            assert next(results) == n
+            assert len(begun) == n + 3
+            pool.submit(lambda: None).result()  # by now all that was begun is finished
+        assert list(results) == [5, 6, 7]
 
 
 def test_failures_are_told_apart_from_picked_micrographs(

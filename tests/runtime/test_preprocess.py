@@ -125,3 +125,12 @@ def test_diameters_are_mapped_with_the_scale() -> None:
     mapped = image.to_micrograph(picks)
     assert mapped.diameter_px == pytest.approx(96)
     np.testing.assert_allclose(mapped.xy_px, [[1.5, 41.5]])
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38])
+def test_pixels_too_large_to_reckon_with_are_an_error(value: float, spec: ModelSpec) -> None:
+    micrograph = noise((300, 400))
+    micrograph.data[::2] = value
+    micrograph.data[1::2] = -value
+    with pytest.raises(PixelError, match=r"noise\.mrc: its pixels are too large"):
+        to_working_scale(micrograph, 24, spec)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats import read_coordinates
+from gtpick_rt.formats import read_coordinate_set, read_coordinates
 from gtpick_rt.formats.star import autopick_star, picks_to_star
 from gtpick_rt.types import Picks
 
@@ -68,12 +68,6 @@ def test_picks_are_written_as_relion_writes_them(picks: Picks) -> None:
     assert picks_to_star(picks) == PICKS_STAR
 
 
-def test_each_line_of_a_comment_is_commented_out(picks: Picks) -> None:
-    text = picks_to_star(picks, "model x\ndata_evil")
-    assert "# model x\n# data_evil\n" in text
-    assert len(cif.read_string(text)) == 1
-
-
 def test_no_picks_give_a_header_that_reads_back_as_no_picks(tmp_path: Path) -> None:
     text = picks_to_star(Picks.empty())
     assert list(cif.read_string(text)[0].find_values("_rlnCoordinateX")) == []
@@ -125,10 +119,18 @@ def test_csv_is_read_with_and_without_scores(tmp_path: Path) -> None:
     assert len(read_coordinates(save(tmp_path / "c.csv", "x,y\n"))) == 0
 
 
-def test_scores_of_any_range_keep_their_order(tmp_path: Path) -> None:
-    score = read_coordinates(save(tmp_path / "a.csv", "x,y,score\n1,1,-999\n1,1,-2\n1,1,0\n1,1,5\n")).score
-    assert (np.diff(score) > 0).all()
-    assert score[2] == 0.5
+def test_scores_of_any_range_keep_their_order_and_ties_over_a_set_of_files(tmp_path: Path) -> None:
+    scores = [[-999.0, 40.0, 0.3], [], [40.0, 41.0, 0.9]]
+    texts = ["x,y,score\n" + "".join(f"1,1,{score}\n" for score in file) for file in scores]
+    read = read_coordinate_set([save(tmp_path / f"{n}.csv", text) for n, text in enumerate(texts)])
+    assert [len(picks) for picks in read] == [3, 0, 3]
+    mapped = np.concatenate([picks.score for picks in read])
+    np.testing.assert_allclose(mapped, np.array([1, 4, 2, 4, 5, 3]) / 5)
+
+
+def test_scores_from_0_to_1_stay_as_they_are(tmp_path: Path) -> None:
+    scores = read_coordinates(save(tmp_path / "a.csv", "x,y,score\n1,1,0\n1,1,0.25\n1,1,1\n")).score
+    np.testing.assert_array_equal(scores, [0, 0.25, 1])
 
 
 @pytest.mark.parametrize(

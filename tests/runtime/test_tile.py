@@ -64,12 +64,12 @@ def test_a_tile_holds_the_pixels_that_its_origin_says(spec: ModelSpec) -> None:
 
 
 @pytest.mark.parametrize(("y0", "x0"), [(-3, 5), (4, -300), (-2, -1), (300, 0)])
-def test_outside_the_image_a_tile_is_zero(y0: int, x0: int, spec: ModelSpec) -> None:
-    image = np.ones((200, 280), np.float32)
+def test_beyond_its_borders_the_image_goes_on_as_in_a_mirror(y0: int, x0: int, spec: ModelSpec) -> None:
+    image = np.random.default_rng(0).normal(size=(100, 280)).astype(np.float32)
     whole = (-0.5, 279.5)
     (plane,) = cut(image, [Tile(y0, x0, whole, whole)], spec)[:, 0]
-    y, x = np.mgrid[y0 : y0 + 256, x0 : x0 + 256]
-    np.testing.assert_array_equal(plane, (y >= 0) & (y < 200) & (x >= 0) & (x < 280))
+    endless = np.pad(image, 600, mode="symmetric")
+    np.testing.assert_array_equal(plane, endless[y0 + 600 : y0 + 856, x0 + 600 : x0 + 856])
 
 
 def test_without_a_margin_tiles_abut(spec: ModelSpec) -> None:

@@ -20,6 +20,6 @@ class Backend(Protocol):
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles, any n >= 1.
 
-        Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller.
+        Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller. Raises BackendError.
         """
         ...

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU: the backend that needs no GPU."""
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 """How the key "location" is encoded in the ONNX file, for each tensor that is stored in a file of its own."""
 
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""The control group's CPU time in µs: granted, and per which period."""
+
 
 class OnnxRuntimeCpu:
-    """ONNX Runtime's CPU execution provider, one thread per physical core."""
+    """ONNX Runtime's CPU execution provider, one thread per physical core that the process may use."""
 
     name = "onnxruntime-cpu"
 
@@ -37,7 +41,10 @@ class OnnxRuntimeCpu:
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
         spec = self._spec
-        scores, boxes = self._session.run([spec.score_name, spec.box_name], {spec.input_name: tiles})
+        try:
+            scores, boxes = self._session.run([spec.score_name, spec.box_name], {spec.input_name: tiles})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise BackendError(f"ONNX Runtime failed on {len(tiles)} tiles ({error})") from error
         return scores, boxes
 
 
@@ -45,7 +52,9 @@ def _load(model: Path) -> "InferenceSession":
     try:
         import onnxruntime
     except ImportError as error:
-        raise BackendError("the cpu backend needs ONNX Runtime: pip install 'gtpick-rt[cpu]'") from error
+        raise BackendError(
+            "the cpu backend needs ONNX Runtime: install the extra cpu: pip install '.[cpu]' in the clone"
+        ) from error
     try:
         content = model.read_bytes()
     except OSError as error:
@@ -62,7 +71,7 @@ def _options() -> "SessionOptions":
     from onnxruntime import SessionOptions
 
     options = SessionOptions()
-    options.intra_op_num_threads = _physical_cores()
+    options.intra_op_num_threads = max(1, math.floor(min(_physical_cores(), _cpu_quota())))
     options.inter_op_num_threads = 1
     # Idle threads that spin would take the cores from reading and preprocessing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -77,6 +86,15 @@ def _physical_cores() -> int:
         return len({path.read_text() for path in siblings})
     except OSError:
         return len(cpus)
+
+
+def _cpu_quota() -> float:
+    """How many cores' time a container grants."""
+    try:
+        granted, period = _CPU_MAX.read_text().split()
+        return int(granted) / int(period)
+    except (OSError, ValueError):  # no such limit, or the word "max"
+        return math.inf
 
 
 def _check_tensors(model: Path, session: "InferenceSession", spec: ModelSpec) -> None:

@@ -9,10 +9,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from gtpick_rt.cli.check import check
 from gtpick_rt.cli.evaluate import evaluate
+from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
-from gtpick_rt.errors import GtpickError
+from gtpick_rt.errors import GtpickError, UsageError
 
-EXIT_USAGE = 1
 PLUGINS = "gtpick_rt.commands"
 """Entry points under this name are commands of sibling packages, which the runtime does not import itself."""
 LOOK: dict[str, Any] = {
@@ -31,9 +31,6 @@ class _Group(TyperGroup):
             return super().main(*args, **kwargs)
         except GtpickError as error:
             typer.echo(f"error: {error}", err=True)
-            sys.exit(EXIT_USAGE)
-        except ModuleNotFoundError as error:
-            typer.echo(f"error: {error.name} is not installed: pip install 'gtpick-rt[train]'", err=True)
             sys.exit(EXIT_USAGE)
         except SystemExit as error:
             # the command-line library exits with 2 for wrong options
@@ -71,10 +68,19 @@ def _plugin(entry: EntryPoint) -> type[TyperCommand]:
     class Plugin(TyperCommand):
         def make_context(self, *args: Any, **kwargs: Any) -> Any:
             single = typer.Typer(**LOOK)
-            single.command(entry.name)(entry.load())
+            single.command(entry.name)(_load(entry))
             return typer.main.get_command(single).make_context(*args, **kwargs)
 
     return Plugin
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed: install the extra train: pip install '.[train]' in the clone"
+        ) from error
 
 
 for _command in (pick, check, evaluate):

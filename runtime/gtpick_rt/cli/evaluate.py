@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.cli.options import finite
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,28 +24,29 @@ def evaluate(
         Path,
         typer.Argument(metavar="LABELS", help="The same of labels; folders are paired by the names of their files."),
     ],
-    diameter: Annotated[float, typer.Option(min=0, help="Particle diameter in Å.")],
+    diameter: Annotated[float, typer.Option(min=0, callback=finite, help="Particle diameter in Å.")],
     pixel_size: Annotated[
-        float, typer.Option(min=0, help="Å per pixel of the coordinates; without it, lengths are in pixels.")
+        float,
+        typer.Option(min=0, callback=finite, help="Å per pixel of the coordinates; without it, lengths are in pixels."),
     ] = 1.0,
     radius: Annotated[
-        float | None, typer.Option(min=0, help="Matching radius in Å; by default a third of the diameter.")
+        float | None,
+        typer.Option(min=0, callback=finite, help="Matching radius in Å; by default a third of the diameter."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
 ) -> None:
     """Compare picks with labels: precision, recall, F1, average precision, by one-to-one matching within a radius."""
     from gtpick_rt.evaluate import evaluate as compare
-    from gtpick_rt.formats import read_coordinates
+    from gtpick_rt.formats import read_coordinate_set
 
     if not (diameter > 0 and pixel_size > 0 and (radius is None or radius > 0)):
         raise UsageError("--diameter, --pixel-size and --radius must be greater than 0")
     pairs, ignored = pair_files(picks, labels)
     diameter_px = diameter / pixel_size
     radius_px = diameter_px / 3 if radius is None else radius / pixel_size
-    figures = compare(
-        [(read_coordinates(pick, diameter_px), read_coordinates(label, diameter_px)) for pick, label in pairs],
-        radius_px,
-    )
+    found = read_coordinate_set([pick for pick, _ in pairs], diameter_px)
+    wanted = read_coordinate_set([label for _, label in pairs], diameter_px)
+    figures = compare(list(zip(found, wanted, strict=True)), radius_px)
     _print(figures, radius_px, diameter_px)
     for path in ignored:
         typer.echo(f"ignored, for want of a counterpart: {path}", err=True)

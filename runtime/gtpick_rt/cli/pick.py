@@ -1,5 +1,6 @@
 """`gtpick-rt pick`: find the particles on many micrographs."""
 
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.cli.options import EXIT_SIGNAL, EXIT_SOME_FAILED, Inputs, PixelSize, Recursive
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,34 +22,29 @@ if TYPE_CHECKING:
     from gtpick_rt.pipeline import Parameters, Record
     from gtpick_rt.summary import Summary
 
-EXIT_SOME_FAILED = 3
-EXIT_SIGNAL = 128
-"""Plus the number of the signal that ended the run: 130 for Ctrl-C, 143 for SIGTERM."""
+STOPPING = b"\nfinishing this micrograph; once more to stop at once\n"
 
 
 def pick(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Micrographs: folders, files, globs or STAR files.")
-    ],
+    inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder for the picks.")],
     diameter: Annotated[str, typer.Option(help="Particle diameter in Å.")],
-    pixel_size: Annotated[
-        float | None, typer.Option(min=0.01, help="Å per pixel, instead of what STAR files or image headers say.")
-    ] = None,
+    pixel_size: PixelSize = None,
     model: Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")] = None,
     backend: Annotated[str, typer.Option(help="What runs the model: auto or cpu.")] = "auto",
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Score from which a detection is a pick; by default the model's.")
     ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")] = False,
+    recursive: Recursive = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picks that the folder holds.")] = False,
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads."""
     from gtpick_rt.inputs import find_jobs
     from gtpick_rt.picker import Picker
     from gtpick_rt.pipeline import run
 
-    jobs = find_jobs(inputs, recursive)
+    jobs, unlisted = find_jobs(inputs, recursive)
     if pixel_size is not None:
         jobs = [replace(job, pixel_size_A=pixel_size) for job in jobs]
     picker = Picker.open(_diameter_A(diameter), model=model, backend=backend)
@@ -57,10 +54,12 @@ def pick(
         "pixel_size_A": pixel_size,
         "model": picker.spec.name,
         "backend": backend,
-        "threshold": picker.spec.threshold if threshold is None else threshold,
         "recursive": recursive,
         "overlays": overlays,
+        "force": force,
     }
+    for failure in unlisted:
+        typer.echo(f"{failure.kind}: {failure.message}", err=True)
     with _stopping() as (stop, received), _progress(jobs, picker.backend.name) as on_done:
         summary = run(
             jobs,
@@ -68,12 +67,14 @@ def pick(
             out,
             threshold,
             overlays=overlays,
+            force=force,
+            failed=unlisted,
             command=sys.argv,
             parameters=parameters,
             stop=stop,
             on_done=on_done,
         )
-    typer.echo(_closing(summary, out, overlays, len(jobs)))
+    typer.echo(_closing(summary, out, overlays, len(jobs), len(unlisted)))
     if received:
         raise typer.Exit(EXIT_SIGNAL + received[0])
     if summary.failed:
@@ -96,6 +97,7 @@ def _stopping() -> Iterator[tuple[threading.Event, list[int]]]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        os.write(2, STOPPING)  # the buffers of sys.stderr are not to be touched in a signal handler
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
@@ -109,7 +111,7 @@ def _stopping() -> Iterator[tuple[threading.Event, list[int]]]:
 
 @contextmanager
 def _progress(jobs: "list[Job]", backend: str) -> "Iterator[Callable[[Record], None]]":
-    """Show a progress bar on stderr, above which failures are named as they happen."""
+    """Show a progress bar on stderr, above which failures and warnings are named as they happen."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -121,8 +123,12 @@ def _progress(jobs: "list[Job]", backend: str) -> "Iterator[Callable[[Record], N
         task = bar.add_task("", total=len(jobs), rate="")
 
         def on_done(record: "Record") -> None:
+            line = ""
             if isinstance(record, Failure):
                 line = f"{record.kind}: {record.message}"
+            elif record.warnings:
+                line = f"warning: {record.path}: {'; '.join(record.warnings)}"
+            if line:
                 bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             done = bar.tasks[task].completed + 1
             bar.update(task, advance=1, rate=f"{done / (time.monotonic() - started):.2f} micrographs/s")
@@ -130,15 +136,16 @@ def _progress(jobs: "list[Job]", backend: str) -> "Iterator[Callable[[Record], N
         yield on_done
 
 
-def _closing(summary: "Summary", out: Path, overlays: bool, asked: int) -> str:
+def _closing(summary: "Summary", out: Path, overlays: bool, asked: int, unlisted: int) -> str:
     """Say what was done and where it is."""
     done, failed = len(summary.micrographs), len(summary.failed)
     picks = sum(record.picks for record in summary.micrographs)
     lines = [f"{picks} picks on {done} of {asked} micrographs in {summary.seconds:.1f} s on {summary.backend}"]
     if failed:
         lines.append(f"failed: {failed}, the summary says why")
-    if done + failed < asked:
-        lines.append(f"not begun: {asked - done - failed}")
+    not_begun = asked + unlisted - done - failed
+    if not_begun:
+        lines.append(f"not begun: {not_begun}")
     lines.append(f"STAR files: {out}, listed in {out / 'autopick.star'}")
     if overlays:
         lines.append(f"overlays: {out / 'overlays'}")

@@ -1,6 +1,7 @@
 """Coordinate files: picks and labels of one micrograph each."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,34 @@ from gtpick_rt.types import Picks
 
 
 def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
-    """Read picks or labels from a `.star` file, or a `.csv` file headed `x,y[,score]`.
+    """Read picks or labels from one file; see `read_coordinate_set`."""
+    return read_coordinate_set([path], diameter_px)[0]
 
-    Neither holds a diameter, so all get `diameter_px` (1 if None). Without a score column all get 1. Scores beyond
-    [0, 1], such as log-likelihood ratios, are passed through a logistic function: their order stays.
 
-    Raises UsageError when the file cannot be read, or holds something else.
+def read_coordinate_set(paths: Sequence[Path], diameter_px: float | None = None) -> list[Picks]:
+    """Read picks or labels from `.star` files, or `.csv` files headed `x,y[,score]`, one per micrograph.
+
+    Neither holds a diameter, so all get `diameter_px` (1 if None). Without a score column all get 1. Should any score
+    lie beyond [0, 1], such as a log-likelihood ratio, each one of the set is replaced by its rank in the set, from
+    above 0 to 1: order and ties stay.
+
+    Raises UsageError when a file cannot be read, or holds something else.
     """
+    columns = [_read(path) for path in paths]
+    scores = np.concatenate([np.zeros(0), *(score for _, score in columns)])
+    if len(scores) and (scores.min() < 0 or scores.max() > 1):
+        distinct, rank = np.unique(scores, return_inverse=True)
+        scores = (rank + 1) / len(distinct)
+    ends = np.cumsum([len(score) for _, score in columns])[:-1]
+    diameter = 1.0 if diameter_px is None else diameter_px
+    return [
+        Picks(xy.astype(np.float32), np.full(len(xy), diameter, np.float32), score.astype(np.float32))
+        for (xy, _), score in zip(columns, np.split(scores, ends), strict=True)
+    ]
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`(n, 2)` centres and `(n,)` scores of any range."""
     suffix = path.suffix.lower()
     if suffix == ".star":
         from gtpick_rt.formats.star import read_coordinate_columns
@@ -27,15 +49,11 @@ def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
         xy, score = _read_csv(path)
     else:
         raise UsageError(f"{path}: coordinates are read from .star and .csv files only; convert it")
-    n = len(xy)
     if score is None:
-        score = np.ones(n)
+        score = np.ones(len(xy))
     if not (np.isfinite(xy).all() and np.isfinite(score).all()):
         raise UsageError(f"{path}: a coordinate or score is missing or not a finite number; correct the file")
-    if n and (score.min() < 0 or score.max() > 1):
-        score = 0.5 * (1 + np.tanh(0.5 * score))  # the logistic function, without overflow
-    diameter = np.full(n, 1.0 if diameter_px is None else diameter_px, np.float32)
-    return Picks(xy.astype(np.float32), diameter, score.astype(np.float32))
+    return xy, score
 
 
 def _read_csv(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

@@ -36,16 +36,13 @@ class ListedMicrograph:
     pixel_size_A: float | None
 
 
-def picks_to_star(picks: Picks, comment: str | None = None) -> str:
-    """Write the coordinate file of one micrograph, in its pixels; without picks, a header only.
-
-    Each line of `comment` becomes a comment line above the data.
-    """
+def picks_to_star(picks: Picks) -> str:
+    """Write the coordinate file of one micrograph, in its pixels; without picks, a header only."""
     rows = "".join(
         f"{x:.2f} {y:.2f} {score:.6f} 0 0.000000\n"
         for (x, y), score in zip(picks.xy_px.tolist(), picks.score.tolist(), strict=True)
     )
-    return _table("", COORDINATE_COLUMNS, rows, comment)
+    return _table("", COORDINATE_COLUMNS, rows)
 
 
 def autopick_star(rows: Sequence[tuple[str, str]]) -> str:
@@ -103,10 +100,9 @@ def read_document(path: Path) -> cif.Document:
         raise UsageError(f"{path}: cannot be read as a STAR file ({error})") from error
 
 
-def _table(block: str, columns: Sequence[str], rows: str, comment: str | None = None) -> str:
-    remarks = "".join(f"# {line}\n" for line in (comment or "").splitlines())
+def _table(block: str, columns: Sequence[str], rows: str) -> str:
     header = "".join(f"{column} #{number}\n" for number, column in enumerate(columns, start=1))
-    return f"\n{VERSION}\n{remarks}\ndata_{block}\n\nloop_\n{header}{rows}\n"
+    return f"\n{VERSION}\n\ndata_{block}\n\nloop_\n{header}{rows}\n"
 
 
 def _quote(text: str) -> str:

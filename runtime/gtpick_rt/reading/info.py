@@ -16,7 +16,10 @@ SUFFIXES = MRC_SUFFIXES + TIFF_SUFFIXES
 """Names that end so, in any case, are taken for micrographs."""
 
 MAX_SIDE = 1 << 16
-MAX_PIXELS = 1 << 30
+MAX_PIXELS = 1 << 28
+
+UNFINISHED = "truncated, or still being written: wait until it is whole, or copy it again"
+"""What is wrong with a file that ends too early, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,15 @@ def suffix_of(name: str) -> str:
     return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
 
 
-def check_name(path: Path) -> None:
-    """Refuse names that cannot be written to a STAR file or shown on a terminal. Raises FormatError."""
-    name = str(path)
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise FormatError(f"{name!r}: the file name has control characters; rename the file")
+def fault_of_name(path: Path) -> str:
+    """Tell why `path` cannot be written to a STAR file or shown on a terminal, or "" when it can."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(path)):
+        return "has control characters"
     try:
-        name.encode()
+        str(path).encode()
     except UnicodeEncodeError:
-        raise FormatError(f"{name!r}: the file name is not valid UTF-8; rename the file") from None
+        return "is not valid UTF-8"
+    return ""
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -65,13 +68,16 @@ def translated_errors(path: Path) -> Iterator[None]:
     except MicrographError:
         raise
     except EOFError as error:
-        raise IncompleteError(f"{path}: the file ends too early: truncated, or still being written") from error
+        raise IncompleteError(f"{path}: the file ends too early: {UNFINISHED}") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise FormatError(f"{path}: the compressed data are damaged ({error}); copy the file again") from error
     except OSError as error:
         if error.errno is None:  # how bz2 reports a damaged stream
             raise FormatError(f"{path}: the data are damaged ({error}); copy the file again") from error
-        raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from error
+        hint = ""
+        if isinstance(error, FileNotFoundError) and not path.is_absolute():
+            hint = "; names in a STAR file are relative to the RELION project: run from there"
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}{hint}") from error
 
 
 def regular_size(path: Path) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import FormatError, IncompleteError
-from gtpick_rt.reading.info import MAX_SIDE, ImageInfo, check_size, regular_size, translated_errors
+from gtpick_rt.reading.info import MAX_SIDE, UNFINISHED, ImageInfo, check_size, regular_size, translated_errors
 
 HEADER_BYTES = 1024
 MAX_EXTENDED_HEADER_BYTES = 1 << 26
@@ -25,6 +25,8 @@ DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """NumPy type of each mode that a micrograph can have. 3 and 4 are complex, 101 is packed 4-bit."""
 
 PLAUSIBLE_PIXEL_A = (0.05, 100.0)
+_CHUNK_BYTES = 1 << 20
+"""Read at once: a decompressor takes that much memory beside the image."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,29 @@ def read(path: Path) -> tuple[ImageInfo, NDArray[np.generic]]:
         header = _read_header(path, file, size)
         file.seek(header.data_offset)
         pixels = np.empty((header.height, header.width), header.dtype)
-        got = file.readinto(pixels.reshape(-1).view(np.uint8).data)
-    if got != header.data_bytes:
-        raise _incomplete(path, header.data_offset + header.data_bytes, header.data_offset + got)
+        got = _fill(file, pixels.reshape(-1).view(np.uint8).data)
+        if got != header.data_bytes:
+            raise _incomplete(path, header.data_offset + header.data_bytes, header.data_offset + got)
+        if not isinstance(file, io.BufferedReader):
+            _check_end(path, file)
     return _describe(path, header), pixels
+
+
+def _fill(file: io.BufferedIOBase, buffer: memoryview) -> int:
+    """Read until `buffer` is full or the file ends; returns the number of bytes."""
+    got = 0
+    while got < len(buffer):
+        more = file.readinto(buffer[got : got + _CHUNK_BYTES])
+        if not more:
+            break
+        got += more
+    return got
+
+
+def _check_end(path: Path, file: io.BufferedIOBase) -> None:
+    """Read a compressed file to its end, where its checksum is; the little that may follow the pixels is ignored."""
+    if len(file.read(_CHUNK_BYTES)) == _CHUNK_BYTES:
+        raise FormatError(f"{path}: holds much more than the image of its header; write the file again")
 
 
 def _open(path: Path) -> io.BufferedIOBase:
@@ -133,4 +154,4 @@ def _describe(path: Path, header: Header) -> ImageInfo:
 
 
 def _incomplete(path: Path, needed: int, got: int) -> IncompleteError:
-    return IncompleteError(f"{path}: {got} of {needed} bytes are there: truncated, or still being written")
+    return IncompleteError(f"{path}: {got} of {needed} bytes are there: {UNFINISHED}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from gtpick_rt.errors import FormatError, IncompleteError, MicrographError
-from gtpick_rt.reading.info import ImageInfo, check_size, regular_size, translated_errors
+from gtpick_rt.reading.info import UNFINISHED, ImageInfo, check_size, regular_size, translated_errors
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 ORIENTATION = 274
@@ -71,7 +71,7 @@ def _check_directory_is_there(path: Path, file: io.BufferedReader, size: int) ->
     big = struct.unpack_from(order + "H", head, 2) == (43,)
     (offset,) = struct.unpack_from(order + "Q", head, 8) if big else struct.unpack_from(order + "I", head, 4)
     if size < 8 or (head[:2] in (b"II", b"MM") and not 8 <= offset < size):
-        raise IncompleteError(f"{path}: {size} bytes without the TIFF's tags: truncated, or still being written")
+        raise IncompleteError(f"{path}: {size} bytes without the TIFF's tags: {UNFINISHED}")
 
 
 def _describe(path: Path, tiff: tifffile.TiffFile, size: int) -> ImageInfo:
@@ -89,7 +89,5 @@ def _describe(path: Path, tiff: tifffile.TiffFile, size: int) -> ImageInfo:
         raise FormatError(f"{path}: TIFF orientation {orientation} is not read; write the file with orientation 1")
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size:
-        raise IncompleteError(
-            f"{path}: {size} of {max(ends, default=0)} bytes are there: truncated, or still being written"
-        )
+        raise IncompleteError(f"{path}: {size} of {max(ends, default=0)} bytes are there: {UNFINISHED}")
     return ImageInfo(path, page.imagewidth, page.imagelength, dtype, None)

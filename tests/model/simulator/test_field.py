@@ -150,10 +150,27 @@ def test_nothing_is_labelled_where_junk_forbids_it(
     monkeypatch.setattr(junk, "KINDS", ())
     free = torch.cat(simulate(library, 6, SHAPE, crowded, SEED).boxes)
     monkeypatch.setattr(junk, "KINDS", ((corner, 1e9),))
-    kept = torch.cat(simulate(library, 6, SHAPE, replace(crowded, junk=1e-9), SEED).boxes)
+    fields = simulate(library, 6, SHAPE, replace(crowded, junk=1e-9), SEED)
+    kept = torch.cat(fields.boxes)
+    assert fields.forbidden.dtype == torch.bool
+    assert torch.equal(fields.forbidden, corner(np.random.default_rng(), SHAPE).region.expand(6, *SHAPE))
     inside = (free[:, 0].round() < 90) & (free[:, 1].round() < 40)
     assert 0 < inside.sum() < len(free)
     assert sorted(kept.tolist()) == sorted(free[~inside].tolist())
+
+
+def test_no_particle_of_a_usual_field_is_labelled_where_it_is_forbidden(library: ViewLibrary) -> None:
+    fields = simulate(library, 16, SHAPE, Conditions(junk=3, coverage=(0.4, 0.9), empty=0), SEED)
+    assert fields.forbidden.shape == fields.images.shape
+    assert 0.02 < fields.forbidden.float().mean() < 0.9
+    for boxes, forbidden in zip(fields.boxes, fields.forbidden, strict=True):
+        x, y = boxes[:, :2].round().long().T
+        assert not forbidden[y, x].any()
+    assert sum(map(len, fields.boxes)) > 100
+
+
+def test_nothing_is_forbidden_on_a_field_without_junk(library: ViewLibrary, lone: Conditions) -> None:
+    assert not simulate(library, 4, SHAPE, lone, SEED).forbidden.any()
 
 
 def constant_rows(image: Tensor) -> Tensor:
@@ -169,8 +186,10 @@ def test_nothing_is_labelled_in_a_smeared_border(
     monkeypatch.setattr(junk, "KINDS", ())
     smeared = 0
     fields = simulate(library, 20, SHAPE, replace(lone, coverage=(0.4, 0.4), extent_px=(10, 10), junk=20), SEED)
-    for image, boxes in zip(fields.images, fields.boxes, strict=True):
+    for image, boxes, forbidden in zip(fields.images, fields.boxes, fields.forbidden, strict=True):
         constant = constant_rows(image)[:, None] | constant_rows(image.T)[None]
+        assert forbidden[constant].all()
+        assert not forbidden.all()
         smeared += int(constant.any())
         x, y = boxes[:, :2].round().long().T
         assert not constant[y, x].any()

@@ -131,7 +131,7 @@ def test_the_held_out_structures_are_the_same_in_every_version() -> None:
 def test_a_map_has_its_size_in_angstrom(tmp_path: Path) -> None:
     density = ball_density(12, (30, 34, 38), (15, 15, 19))
     structure = load_map(save_map(tmp_path / "1ABC_map.mrc", density, 5.0), SIDE)
-    assert structure.name == "1abc_map"
+    assert structure.name == "1abc"
     assert structure.extent_A == pytest.approx(120, rel=0.1)
     assert_canonical(structure)
 
@@ -142,6 +142,15 @@ def test_a_model_has_its_size_in_angstrom(tmp_path: Path, name: str) -> None:
     assert structure.name == "1abc"
     assert structure.extent_A == pytest.approx(80, rel=0.15)
     assert_canonical(structure)
+
+
+def test_maps_and_models_of_one_entry_are_one_structure_to_the_split(tmp_path: Path) -> None:
+    density = ball_density(8, (20, 20, 20), (10, 10, 10))
+    for name in ("1abc.mrc", "1ABC_5A.mrc", "1abc.half1.map"):
+        save_map(tmp_path / name, density, 5.0)
+    for name in ("1abc_A.pdb", "1Abc.b.pdb.gz"):
+        save_model(tmp_path / name, 40)
+    assert [s.name for s in load_folder(tmp_path, SIDE)] == ["1abc"] * 5
 
 
 def test_hydrogens_are_ignored(tmp_path: Path) -> None:

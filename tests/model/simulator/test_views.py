@@ -143,3 +143,18 @@ def test_a_particle_is_drawn_on_its_own_field_alone(balls: ViewLibrary) -> None:
     assert canvas[1].any()
     assert not canvas[0].any()
     assert not canvas[2].any()
+
+
+@pytest.mark.parametrize("shape", [(3, 2401, 2403), (1, 4099, 4101)], ids=["many fields", "a large field"])
+def test_a_particle_lies_at_its_place_on_fields_of_more_pixels_than_float32_counts(
+    balls: ViewLibrary, shape: tuple[int, int, int]
+) -> None:
+    canvas = torch.zeros(shape)
+    assert canvas.numel() > 2**24
+    x, y = shape[2] - 40, shape[1] - 30
+    last, zero = torch.tensor([shape[0] - 1]), torch.zeros(1, dtype=torch.long)
+    xy = torch.tensor([[x + 0.25, y + 0.5]])
+    place(canvas, balls, last, zero, zero, xy, torch.tensor([16.0]), torch.zeros(1), torch.ones(1))
+    drawn = canvas[-1, y - 20 : y + 28, x - 30 : x + 40]
+    torch.testing.assert_close(drawn, draw(balls, (30.25, 20.5), shape=(48, 70)), atol=1e-4, rtol=0)
+    assert float(canvas.sum()) == pytest.approx(float(drawn.sum()), rel=1e-4)
