@@ -48,7 +48,8 @@ def main() -> None:
                 batch=arguments.batch,
                 tile_sizes_px=(128,),
                 evaluate_every=arguments.steps,
-                evaluation_tiles=384,
+                evaluation_tiles=256,
+                warm_up=50,
                 seed=seed,
             )
             folder = arguments.runs / f"{list(VARIANTS).index(name)}-seed{seed}-{arguments.steps}x{arguments.batch}"

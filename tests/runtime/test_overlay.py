@@ -22,24 +22,24 @@ def noise(h: int, w: int) -> FloatArray:
 
 
 def test_a_circle_of_the_nominal_diameter_surrounds_a_pick() -> None:
-    image = WorkingImage(noise(200, 300), (400, 600))
+    """The micrograph is shown at half its size, whatever the size of the working image."""
+    image = WorkingImage(noise(100, 150), (1365, 2048))
     pick = Picks(np.array([[420, 160]], np.float32), np.array([10], np.float32), np.array([1.0], np.float32))
     picture = pixels(draw_overlay(image, pick, diameter_px=80))
-    assert picture.shape == (200, 300, 3)
-    y, x = np.nonzero((picture == [230, 159, 0]).all(axis=2))
+    assert picture.shape == (682, 1024, 3)
+    y, x = np.nonzero((picture == [213, 94, 0]).all(axis=2))
     radius = np.hypot(x - 209.75, y - 79.75)
     assert len(radius) > 60
-    assert np.abs(radius - 20).max() < 2
+    assert np.abs(radius - 20).max() < 3
 
 
 def test_the_score_sets_the_colour() -> None:
     image = WorkingImage(noise(100, 300), (100, 300))
-    xy = np.array([[80, 60], [220, 60]], np.float32)
-    picks = Picks(xy, np.full(2, 24, np.float32), np.array([0, 1], np.float32))
+    xy = np.array([[80, 60], [150, 60], [220, 60]], np.float32)
+    picks = Picks(xy, np.full(3, 24, np.float32), np.array([0, 0.6, 1], np.float32))
     picture = pixels(draw_overlay(image, picks, diameter_px=24))
-    blue, orange = ((picture == rgb).all(axis=2).nonzero()[1] for rgb in ([86, 180, 233], [230, 159, 0]))
-    assert abs(blue.mean() - 80) < 1
-    assert abs(orange.mean() - 220) < 1
+    for rgb, x in (([86, 180, 233], 80), ([240, 228, 66], 150), ([213, 94, 0], 220)):
+        assert abs((picture == rgb).all(axis=2).nonzero()[1].mean() - x) < 1
 
 
 def test_the_picture_is_reduced_and_zero_picks_can_be_drawn() -> None:
