@@ -331,7 +331,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused(dot_picker: Picker, out
 def test_overlays_mirror_the_stems(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
     run([make_job("sub/a.b")], dot_picker, out, overlays=True)
     with Image.open(out / "overlays" / "sub" / "a.b.png") as picture:
-        assert picture.size == (130, 90)
+        assert picture.size == (260, 180)
 
 
 def test_stopping_finishes_the_micrograph_in_inference_and_begins_no_other(
