@@ -178,18 +178,19 @@ class _Stages:
 
     def _commit(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
         """Write the STAR file last: it is the mark that the micrograph is done."""
-        if self.overlays:
-            self._draw(item, image, detections)
+        self._draw(item, image, detections)
         with _writing(self.out):
             commit_picks(self.out, item.job, detections, self.threshold)
 
     def _draw(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
-        """Draw the overlay; the picks are worth committing without it."""
+        """Draw the overlay if one is asked for; the picks are worth committing without it."""
+        picture = self.out / "overlays" / f"{item.job.stem}.png"
         picks = detections[detections.score >= self.threshold]
         try:
-            png = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
             with _writing(self.out):
-                write_atomic(self.out / "overlays" / f"{item.job.stem}.png", png)
+                picture.unlink(missing_ok=True)  # one of an earlier run would show other picks
+                if self.overlays:
+                    write_atomic(picture, draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A))
         except UsageError:
             raise
         except Exception as error:

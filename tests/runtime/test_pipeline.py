@@ -334,6 +334,15 @@ def test_overlays_mirror_the_stems(dot_picker: Picker, make_job: Callable[[str],
         assert picture.size == (260, 180)
 
 
+def test_a_picture_of_an_earlier_run_does_not_stay(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    job = make_job("a")
+    run([job], dot_picker, out, overlays=True)
+    run([job], dot_picker, out, force=True)
+    assert not (out / "overlays" / "a.png").exists()
+
+
 def test_stopping_finishes_the_micrograph_in_inference_and_begins_no_other(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path
 ) -> None:

@@ -28,7 +28,7 @@ STOPPING = b"\nfinishing this micrograph; once more to stop at once\n"
 def pick(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder for the picks.")],
-    diameter: Annotated[str, typer.Option(help="Particle diameter in Å.")],
+    diameter: Annotated[str, typer.Option(metavar="Å", help="Particle diameter in Å: about its longest extent.")],
     pixel_size: PixelSize = None,
     model: Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")] = None,
     backend: Annotated[str, typer.Option(help="What runs the model: auto or cpu.")] = "auto",
