@@ -250,7 +250,7 @@ class Trainer:
 
 @contextmanager
 def _half_of_the_cores() -> Iterator[None]:
-    """Leave half of the cores to the thread that simulates: measured 2.3 times as fast as both taking all of them."""
+    """Leave half of the cores to the thread that simulates: two pools on the same cores wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // 2))
     try:

@@ -8,6 +8,7 @@ import torch
 from gtpick_model.metrics import DUPLICATE
 from gtpick_model.network import GTPick, Inference
 from gtpick_model.simulator.field import Conditions
+from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import ModelError
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
 
@@ -61,10 +62,7 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.to_json()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    write_atomic(path, model.SerializeToString())
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,9 +209,7 @@ def _noise(
     detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a gradient.
     """
     n, device = len(specimens), power.device
-
-    def draw(low: float, high: float) -> Tensor:
-        return torch.as_tensor(rng.uniform(low, high, n), dtype=torch.float32, device=device)
+    draw = partial(_uniform, rng, power)
 
     def field(x: Tensor) -> Tensor:
         return x[:, None, None]
@@ -241,12 +240,14 @@ def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen
     return smeared
 
 
+def _uniform(rng: np.random.Generator, like: Tensor, low: float, high: float) -> Tensor:
+    """One value per field, `(b,)`, on the device of `like`, which has one per field too."""
+    return torch.as_tensor(rng.uniform(low, high, len(like)), dtype=torch.float32, device=like.device)
+
+
 def _draw_optics(rng: np.random.Generator, pixel_A: Tensor, conditions: Conditions) -> Optics:
     n = len(pixel_A)
-
-    def draw(low: float, high: float) -> Tensor:
-        return torch.as_tensor(rng.uniform(low, high, n), dtype=torch.float32, device=pixel_A.device)
-
+    draw = partial(_uniform, rng, pixel_A)
     low, high = conditions.defocus_A
     plate = torch.as_tensor(rng.random(n) < 0.08, device=pixel_A.device)
     voltage = torch.as_tensor(rng.choice([200.0, 300.0], n), dtype=torch.float32, device=pixel_A.device)
