@@ -33,8 +33,6 @@ class Conditions:
     """Factor on how often there is junk."""
     prefiltered: float = 0.5
     """Share of fields that look denoised or contrast-equalised."""
-    bright: float = 0.15
-    """Share of fields with bright particles on dark."""
 
 
 EMPTY_FIELD_POWER = 0.3
@@ -228,11 +226,9 @@ def _noise(
 
 
 def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen], conditions: Conditions) -> Tensor:
-    """Give each image a sign, borders and a look, in place; returns where borders are smeared, `(b, h, w)`."""
+    """Give each image borders and a look, in place; returns where borders are smeared, `(b, h, w)`."""
     smeared = torch.zeros_like(images, dtype=torch.bool)
     for i, specimen in enumerate(specimens):
-        if rng.random() < conditions.bright:
-            images[i].neg_()
         if rng.random() < 0.2 * conditions.junk:
             images[i], smeared[i] = detector.smear_borders(rng, images[i], specimen.extent_px)
         if rng.random() < conditions.prefiltered:

@@ -76,7 +76,6 @@ def lone() -> Conditions:
         empty=0,
         junk=0,
         prefiltered=0,
-        bright=0,
     )
 
 
