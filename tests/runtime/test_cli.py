@@ -1,5 +1,4 @@
 import importlib.metadata
-import json
 import os
 import re
 from collections.abc import Callable
@@ -12,11 +11,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli import app
-from gtpick_rt.formats.star import picks_to_star
 from gtpick_rt.inputs import Job
 from gtpick_rt.reading.info import UNFINISHED
 from gtpick_rt.summary import Failure
-from gtpick_rt.types import Picks
 
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "GTPICK_REGENERATE_GOLDEN"
@@ -48,13 +45,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("in/short.mrc").write_bytes(Path("in/good [red].mrc").read_bytes()[:-1])
     Path("in/zero.mrc").touch()
     return tmp_path
-
-
-def save_picks(path: Path, *xy: tuple[float, float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    n = len(xy)
-    picks = Picks(np.array(xy, np.float32).reshape(n, 2), np.ones(n, np.float32), np.ones(n, np.float32))
-    path.write_text(picks_to_star(picks))
 
 
 def interface(command: str) -> str:
@@ -156,61 +146,6 @@ def test_check_counts_a_folder_that_cannot_be_listed_as_a_failure(
     assert result.exit_code == 3
     assert "UnreadableError: in/x: the folder cannot be listed: no" in result.output
     assert "1 micrographs can be picked, 1 cannot" in result.output
-
-
-def test_evaluate_compares_folders_by_the_names_of_their_files(run: Callable[..., Result], tmp_path: Path) -> None:
-    save_picks(tmp_path / "picks" / "sub" / "a_autopick.star", (0, 0), (500, 0))
-    save_picks(tmp_path / "picks" / "b_autopick.star")
-    save_picks(tmp_path / "picks" / "alone_autopick.star", (1, 1))
-    save_picks(tmp_path / "picks" / ".gtpick" / "a.star", (9, 9))
-    (tmp_path / "picks" / "autopick.star").write_text("data_coordinate_files\n")
-    save_picks(tmp_path / "labels" / "a.star", (0, 20))
-    (tmp_path / "labels" / "b.csv").write_text("x,y\n7,7\n")
-    result = run(
-        "evaluate",
-        tmp_path / "picks",
-        tmp_path / "labels",
-        "--diameter",
-        120,
-        "--pixel-size",
-        2,
-        "--json",
-        tmp_path / "f.json",
-    )
-    assert result.exit_code == 0
-    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "alone_autopick.star" in result.stderr
-    assert {"precision 0.500", "recall 0.500", "F1 0.500", "median centre error 20.0 px"} <= set(lines)
-    assert lines[-1] == "one-to-one matching within 20.0 px (0.33 of the diameter)"
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["radius_px"] == 20
-    assert figures["diameter_px"] == 60
-    assert (figures["micrographs"], figures["picks"], figures["labels"], figures["matches"]) == (2, 2, 2, 1)
-    assert (figures["precision"], figures["recall"], figures["f1"]) == (0.5, 0.5, 0.5)
-    assert figures["centre_error_px"] == 20
-
-
-def test_evaluate_compares_two_files_whatever_their_names(run: Callable[..., Result], tmp_path: Path) -> None:
-    save_picks(tmp_path / "a.star", (0, 0))
-    save_picks(tmp_path / "b.star", (0, 20))
-    for radius, matches in ((21, "1"), (19, "0")):
-        result = run("evaluate", tmp_path / "a.star", tmp_path / "b.star", "--diameter", 60, "--radius", radius)
-        assert result.exit_code == 0
-        (line,) = (line for line in result.stdout.splitlines() if line.strip().startswith("matches"))
-        assert line.split() == ["matches", matches]
-
-
-def test_evaluate_without_a_pair_or_with_two_of_a_name_is_a_usage_error(
-    run: Callable[..., Result], tmp_path: Path
-) -> None:
-    save_picks(tmp_path / "picks" / "a_autopick.star")
-    save_picks(tmp_path / "labels" / "b.star")
-    result = run("evaluate", tmp_path / "picks", tmp_path / "labels", "--diameter", 60)
-    assert (result.exit_code, result.stderr[:15]) == (1, "error: no file ")
-    save_picks(tmp_path / "labels" / "sub" / "b.star")
-    result = run("evaluate", tmp_path / "picks", tmp_path / "labels", "--diameter", 60)
-    assert result.exit_code == 1
-    assert "have the same name" in result.stderr
 
 
 def test_a_command_of_a_sibling_package_without_its_dependencies_says_what_to_install(

@@ -6,8 +6,7 @@ from gemmi import cif
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtpick_rt.errors import UsageError
-from gtpick_rt.formats import read_coordinate_set, read_coordinates
+from gtpick_rt.formats import read_coordinates
 from gtpick_rt.formats.star import autopick_star, picks_to_star
 from gtpick_rt.types import Picks
 
@@ -102,68 +101,14 @@ def test_the_list_of_micrographs_is_what_relion_4_reads() -> None:
     )
 
 
+def test_relion_centres_are_read_as_they_are(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.star", PICKS_STAR)
+    np.testing.assert_array_equal(read_coordinates(path).xy_px, np.array([[10, 20.5], [3999.13, -1.25]], np.float32))
+
+
 def test_labels_without_scores_get_score_and_diameter_by_default(tmp_path: Path) -> None:
     path = save(tmp_path / "a.star", "data_\nloop_\n_rlnCoordinateY\n_rlnCoordinateX\n2 1\n4 3\n")
     labels = read_coordinates(path)
     np.testing.assert_array_equal(labels.xy_px, [[1, 2], [3, 4]])
     np.testing.assert_array_equal(labels.score, [1, 1])
     np.testing.assert_array_equal(labels.diameter_px, [1, 1])
-
-
-def test_csv_is_read_with_and_without_scores(tmp_path: Path) -> None:
-    scored = read_coordinates(save(tmp_path / "a.csv", "X, Y, score\n1.5,2,0.25\n3,4,0.5\n"), 7)
-    np.testing.assert_array_equal(scored.xy_px, [[1.5, 2], [3, 4]])
-    np.testing.assert_array_equal(scored.score, [0.25, 0.5])
-    np.testing.assert_array_equal(scored.diameter_px, [7, 7])
-    np.testing.assert_array_equal(read_coordinates(save(tmp_path / "b.csv", "x,y\n1,2\n")).score, [1])
-    assert len(read_coordinates(save(tmp_path / "c.csv", "x,y\n"))) == 0
-
-
-def test_scores_of_any_range_keep_their_order_and_ties_over_a_set_of_files(tmp_path: Path) -> None:
-    scores = [[-999.0, 40.0, 0.3], [], [40.0, 41.0, 0.9]]
-    texts = ["x,y,score\n" + "".join(f"1,1,{score}\n" for score in file) for file in scores]
-    read = read_coordinate_set([save(tmp_path / f"{n}.csv", text) for n, text in enumerate(texts)])
-    assert [len(picks) for picks in read] == [3, 0, 3]
-    mapped = np.concatenate([picks.score for picks in read])
-    np.testing.assert_allclose(mapped, np.array([1, 4, 2, 4, 5, 3]) / 5)
-
-
-def test_scores_from_0_to_1_stay_as_they_are(tmp_path: Path) -> None:
-    scores = read_coordinates(save(tmp_path / "a.csv", "x,y,score\n1,1,0\n1,1,0.25\n1,1,1\n")).score
-    np.testing.assert_array_equal(scores, [0, 0.25, 1])
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("a.star", "data_\nloop_\n_rlnVoltage\n300\n", "no column _rlnCoordinateX"),
-        ("a.star", "data_\nloop_\n_rlnCoordinateX\n300\n", "no column _rlnCoordinateY"),
-        ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 oops\n", "not a finite number"),
-        ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1\n", "cannot be read as a STAR file"),
-        (
-            "a.star",
-            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n1 2 a.mrc\n",
-            "many micrographs",
-        ),
-        ("a.star", "", "no column"),
-        ("a.csv", "1,2\n3,4\n", "first line"),
-        ("a.csv", "", "first line"),
-        ("a.csv", "x,y\n1,oops\n", "lacks a number"),
-        ("a.csv", "x,y\n1\n", "lacks a number"),
-        ("a.csv", "x,y\n1,nan\n", "not a finite number"),
-        ("a.box", "1 2 3 4", r"\.star and \.csv"),
-    ],
-)
-def test_unusable_coordinates_are_a_usage_error_naming_the_file(
-    tmp_path: Path, name: str, text: str, says: str
-) -> None:
-    path = save(tmp_path / name, text)
-    with pytest.raises(UsageError, match=says) as raised:
-        read_coordinates(path)
-    assert str(path) in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["a.star", "a.csv"])
-def test_a_missing_coordinate_file_is_a_usage_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="No such file"):
-        read_coordinates(tmp_path / name)

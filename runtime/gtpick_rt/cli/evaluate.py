@@ -1,5 +1,6 @@
-"""`gtpick-rt evaluate`: precision, recall, F1 and AP of picks against labels."""
+"""`gtpick-rt evaluate`: how good picks are against labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,123 +10,210 @@ from gtpick_rt.cli.options import finite
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.evaluate import Evaluation
+    from rich.table import Table
 
-SUFFIXES = (".star", ".csv")
-LISTS = ("autopick.star",)
-"""Files in an output folder that hold no coordinates."""
+    from gtpick_rt.evaluate.calibration import Calibration
+    from gtpick_rt.evaluate.report import Lengths, MicrographFigures, Report
+
+MAX_ROWS = 40
+"""Micrographs that are listed; of more, those with the lowest F1."""
+MAX_NAMED = 5
+"""Names in a note."""
 
 
 def evaluate(
     picks: Annotated[
-        Path, typer.Argument(metavar="PICKS", help="STAR or CSV file of picks, or a folder of such files.")
+        Path,
+        typer.Argument(
+            metavar="PICKS",
+            help="A folder of .star, .csv, .box or .cbox files, one per micrograph; or one such file; or a list of "
+            "many micrographs: .star, Topaz's .txt, cryoSPARC's .cs.",
+        ),
     ],
     labels: Annotated[
-        Path,
-        typer.Argument(metavar="LABELS", help="The same of labels; folders are paired by the names of their files."),
+        Path, typer.Argument(metavar="LABELS", help="The same of labels; micrographs are paired by name.")
     ],
-    diameter: Annotated[float, typer.Option(min=0, callback=finite, help="Particle diameter in Å.")],
-    pixel_size: Annotated[
+    diameter: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="Å per pixel of the coordinates; without it, lengths are in pixels."),
-    ] = 1.0,
+        typer.Option(min=0, callback=finite, help="Particle diameter: in Å with --pixel-size, in pixels without it."),
+    ],
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(
+            min=0, callback=finite, help="Å per pixel of the coordinates; without it, all lengths are in pixels."
+        ),
+    ] = None,
     radius: Annotated[
         float | None,
-        typer.Option(min=0, callback=finite, help="Matching radius in Å; by default a third of the diameter."),
+        typer.Option(
+            min=0, callback=finite, help="Matching radius, in the diameter's unit; by default a third of the diameter."
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            callback=finite,
+            help="Count picks of at least this score, in the scores of the file; by default all. The curve and the "
+            "calibration take all in any case. A .cbox and Topaz's lists go below what their programs pick.",
+        ),
+    ] = None,
+    negatives: Annotated[
+        Path | None, typer.Option(help="Places marked as no particle, like LABELS: how many of them are picked?")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the precision-recall curve and the calibration (needs the extra plot).")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
 ) -> None:
-    """Compare picks with labels: precision, recall, F1, average precision, by one-to-one matching within a radius."""
-    from gtpick_rt.evaluate import evaluate as compare
-    from gtpick_rt.formats import read_coordinate_set
-
-    if not (diameter > 0 and pixel_size > 0 and (radius is None or radius > 0)):
-        raise UsageError("--diameter, --pixel-size and --radius must be greater than 0")
-    pairs, ignored = pair_files(picks, labels)
-    diameter_px = diameter / pixel_size
-    radius_px = diameter_px / 3 if radius is None else radius / pixel_size
-    found = read_coordinate_set([pick for pick, _ in pairs], diameter_px)
-    wanted = read_coordinate_set([label for _, label in pairs], diameter_px)
-    figures = compare(list(zip(found, wanted, strict=True)), radius_px)
-    _print(figures, radius_px, diameter_px)
-    for path in ignored:
-        typer.echo(f"ignored, for want of a counterpart: {path}", err=True)
-    if json_file is not None:
-        _write_json(json_file, figures, radius_px, diameter_px)
-
-
-def pair_files(picks: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pair two files, or the files of two folders (and below) that have one name but for suffix and `_autopick`.
-
-    Returns the pairs and the files without a counterpart. Raises UsageError when there is no pair, or when one folder
-    has a name twice.
-    """
-    if picks.is_file() and labels.is_file():
-        return [(picks, labels)], []
-    found, wanted = _coordinate_files(picks), _coordinate_files(labels)
-    pairs = [(found[stem], wanted[stem]) for stem in sorted(found.keys() & wanted.keys())]
-    if not pairs:
-        raise UsageError(
-            f"no file of {picks} has the name of one of {labels}; a.star or a_autopick.star goes with a.star or a.csv"
-        )
-    alone = [
-        *(found[stem] for stem in found.keys() - wanted.keys()),
-        *(wanted[stem] for stem in wanted.keys() - found.keys()),
-    ]
-    return pairs, sorted(alone)
-
-
-def _coordinate_files(path: Path) -> dict[str, Path]:
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
-    files: dict[str, Path] = {}
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        hidden = file != path and any(part.startswith(".") for part in file.relative_to(path).parts)
-        if hidden or file.suffix.lower() not in SUFFIXES or file.name in LISTS:
-            continue
-        stem = file.stem.removesuffix("_autopick")
-        other = files.setdefault(stem, file)
-        if other != file:
-            raise UsageError(f"{other} and {file} have the same name; evaluate their folders one at a time")
-    return files
-
-
-def _print(figures: "Evaluation", radius_px: float, diameter_px: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    error = figures.centre_error_px
-    table = Table(box=None, show_header=False)
-    for name, value in (
-        ("micrographs", f"{figures.micrographs}"),
-        ("picks", f"{figures.picks}"),
-        ("labels", f"{figures.labels}"),
-        ("matches", f"{figures.matches}"),
-        ("precision", f"{figures.precision:.3f}"),
-        ("recall", f"{figures.recall:.3f}"),
-        ("F1", f"{figures.f1:.3f}"),
-        ("F1, mean of micrographs", f"{figures.mean_f1:.3f}"),
-        ("average precision", f"{figures.average_precision:.3f}"),
-        ("median centre error", "-" if error is None else f"{error:.1f} px"),
-    ):
-        table.add_row(name, value)
-    Console().print(table)
-    typer.echo(f"one-to-one matching within {radius_px:.1f} px ({radius_px / diameter_px:.2f} of the diameter)")
-
-
-def _write_json(path: Path, figures: "Evaluation", radius_px: float, diameter_px: float) -> None:
-    import dataclasses
+    """Compare picks with labels: precision, recall, F1, AP, duplicates, calibration; by one-to-one matching."""
     import json
 
+    from gtpick_rt.evaluate.loading import load
+    from gtpick_rt.evaluate.report import report
+
+    lengths = _lengths(diameter, pixel_size, radius)
+    if plot is not None:
+        _need_matplotlib()
+    loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
+    figures = report(loaded.micrographs, lengths)
+    _print(figures)
+    if loaded.log_odds:
+        typer.echo("the scores of the picks were taken for log-odds, and are shown as probabilities")
+    _note("no picks in the list, so counted as missed", loaded.unnamed)
+    _note("ignored, for want of a counterpart", loaded.ignored)
+    if json_file is not None:
+        _write(json_file, json.dumps(figures.record(), indent=1).encode())
+    if plot is not None:
+        from gtpick_rt.evaluate.drawing import draw
+
+        _write(plot, draw(figures))
+
+
+def _lengths(diameter: float, pixel_size: float | None, radius: float | None) -> "Lengths":
+    from gtpick_rt.evaluate.report import Lengths
+
+    if not all(length is None or length > 0 for length in (diameter, pixel_size, radius)):
+        raise UsageError("--diameter, --pixel-size and --radius must be greater than 0")
+    unit_px = 1 if pixel_size is None else 1 / pixel_size
+    return Lengths(
+        diameter_px=diameter * unit_px,
+        radius_px=(diameter / 3 if radius is None else radius) * unit_px,
+        pixel_size_A=pixel_size,
+    )
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "--plot needs matplotlib: install the extra plot: pip install '.[plot]' in the clone"
+        ) from error
+
+
+def _print(figures: "Report") -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_micrograph_table(figures.micrographs))
+    if len(figures.micrographs) > MAX_ROWS:
+        console.print(f"(the {MAX_ROWS} lowest F1 of {len(figures.micrographs)} micrographs; --json writes all)")
+    console.print()
+    console.print(_summary(figures))
+    if figures.calibration is not None:
+        console.print()
+        console.print(_reliability(figures.calibration))
+    lengths = figures.lengths
+    unit = "" if lengths.pixel_size_A is None else f" = {lengths.in_A(lengths.diameter_px):.1f} Å"
+    typer.echo(f"\n{lengths.rule}\nIoU of square boxes of the diameter, {lengths.diameter_px:.1f} px{unit}", nl=False)
+    typer.echo("; without --pixel-size, --diameter is taken in pixels" if lengths.pixel_size_A is None else "")
+
+
+def _micrograph_table(micrographs: "Sequence[MicrographFigures]") -> "Table":
+    shown = sorted(micrographs, key=lambda each: each.f1)[:MAX_ROWS] if len(micrographs) > MAX_ROWS else micrographs
+    table = _grid("micrograph", "picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.")
+    for each in shown:
+        ratios = (each.precision, each.recall, each.f1, each.f1_iou)
+        error = "-" if each.centre_error_px is None else f"{each.centre_error_px:.1f}"
+        table.add_row(
+            each.micrograph,
+            *(f"{count}" for count in (each.picks, each.labels, each.matches)),
+            *(f"{ratio:.3f}" for ratio in ratios),
+            error,
+            f"{each.duplicates}",
+        )
+    return table
+
+
+def _summary(figures: "Report") -> "Table":
+    pooled, boxes = figures.pooled, figures.boxes
+    table = _grid(f"{pooled.micrographs} micrographs", "centres", "IoU 0.5")
+    for name, one, other in (
+        ("picks", pooled.picks, boxes.picks),
+        ("labels", pooled.labels, boxes.labels),
+        ("matches", pooled.matches, boxes.matches),
+    ):
+        table.add_row(name, f"{one}", f"{other}")
+    for name, one_ratio, other_ratio in (
+        ("precision", pooled.precision, boxes.precision),
+        ("recall", pooled.recall, boxes.recall),
+        ("F1", pooled.f1, boxes.f1),
+    ):
+        table.add_row(name, f"{one_ratio:.3f}", f"{other_ratio:.3f}")
+    table.add_row("F1, mean of micrographs", f"{pooled.mean_f1:.3f}")
+    for name, value in _further(figures):
+        table.add_row(name, value)
+    return table
+
+
+def _further(figures: "Report") -> list[tuple[str, str]]:
+    """What there is by the headline rule only."""
+    pooled, best = figures.pooled, figures.best
+    error_px, error_A = pooled.centre_error_px, figures.lengths.in_A(pooled.centre_error_px)
+    error = "-" if error_px is None else f"{error_px:.1f} px" + ("" if error_A is None else f" = {error_A:.1f} Å")
+    rows = [
+        ("average precision", "no scores" if figures.average_precision is None else f"{figures.average_precision:.3f}"),
+        ("median centre error", error),
+        ("duplicates", f"{pooled.duplicates} ({figures.duplicate_share:.1%} of picks)"),
+    ]
+    if best is not None:
+        rows.insert(1, ("best F1 on these labels", f"{best[0]:.3f} at {best[1]:.2f}"))
+    if figures.calibration is not None:
+        rows.append(("expected calibration error", f"{figures.calibration.expected_error:.3f}"))
+    if figures.negatives is not None:
+        rows.append(("negatives picked", f"{figures.negatives_hit} of {figures.negatives}"))
+    return rows
+
+
+def _reliability(calibration: "Calibration") -> "Table":
+    table = _grid("score", "detections", "mean score", "share right")
+    for each in calibration.bins:
+        if each.mean_score is not None:
+            values = (each.mean_score, each.share_right)
+            table.add_row(f"{each.low:.1f} to {each.high:.1f}", f"{each.picks}", *(f"{value:.3f}" for value in values))
+    return table
+
+
+def _grid(first: str, *numbers: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _note(what: str, names: "Sequence[str]") -> None:
+    if names:
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        typer.echo(f"{what}: {', '.join(names[:MAX_NAMED])}{more}", err=True)
+
+
+def _write(path: Path, data: bytes) -> None:
     from gtpick_rt.commit import write_atomic
 
-    record = {
-        "matching": "one-to-one, most matches, then least total distance",
-        "radius_px": radius_px,
-        "diameter_px": diameter_px,
-        **dataclasses.asdict(figures),
-    }
     try:
-        write_atomic(path, json.dumps(record, indent=1).encode())
+        write_atomic(path, data)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error

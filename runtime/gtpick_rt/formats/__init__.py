@@ -1,75 +1,177 @@
-"""Coordinate files: picks and labels of one micrograph each."""
+"""Coordinate files, whoever wrote them: picks and labels in 0-based pixel centres of the micrograph, row 0 first.
 
-import csv
-from collections.abc import Sequence
+    .star        RELION's and others': centres; with _rlnMicrographName, of many micrographs
+    .csv         x,y[,score]: centres
+    .box .cbox   EMAN's and crYOLO's: boxes by their corner
+    .txt         Topaz's list: centres, many micrographs
+    .cs          cryoSPARC's: fractions of the sides, many micrographs
+
+Every format has a module of its own, which says whose convention it is.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.box import read_box
+from gtpick_rt.formats.cbox import read_cbox
+from gtpick_rt.formats.comma import read_csv
+from gtpick_rt.formats.cryosparc import read_cs
+from gtpick_rt.formats.star import read_star
+from gtpick_rt.formats.table import Table, micrograph_name
+from gtpick_rt.formats.topaz import read_topaz
 from gtpick_rt.types import Picks
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".star": read_star,
+    ".csv": read_csv,
+    ".box": read_box,
+    ".cbox": read_cbox,
+    ".txt": read_topaz,
+    ".cs": read_cs,
+}
+IN_FOLDERS = (".star", ".csv", ".box", ".cbox")
+"""Formats of one file per micrograph; the others are named themselves, and a folder may hold other files like them."""
+LISTS = ("autopick.star",)
+"""Files in an output folder that hold no coordinates."""
+
+Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""`(n, 2)` centres and `(n,)` scores of any range, of one micrograph."""
+
+
+@dataclass(frozen=True)
+class CoordinateFiles:
+    """Where the coordinates of each micrograph are."""
+
+    files: dict[str, Path]
+    """By the name of the micrograph, see `table.micrograph_name`."""
+    is_list: bool
+    """Whether this is one file that names micrographs: any that it does not name has no particles there."""
+
+
+@dataclass(frozen=True)
+class CoordinateSet:
+    """Picks or labels of several micrographs."""
+
+    picks: dict[str, Picks]
+    """By the name of the micrograph."""
+    log_odds: bool
+    """Whether the files have log-odds as scores; `picks` have the probabilities that these stand for."""
+
+    def score_of(self, value: float) -> float:
+        """Convert a score as the files have it, such as a threshold, into one as `picks` have it."""
+        return float(_probability(np.array(value))) if self.log_odds else value
 
 
 def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
-    """Read picks or labels from one file; see `read_coordinate_set`."""
-    return read_coordinate_set([path], diameter_px)[0]
+    """Read the picks or labels of one micrograph.
+
+    Files hold no particle diameter (that of a box is the box's), so all get `diameter_px`, or 1. Scores are treated as
+    in `read_coordinate_set`.
+
+    Raises UsageError when the file cannot be read, holds something else, or lists several micrographs.
+    """
+    micrographs = _read(path)
+    if len(micrographs) > 1:
+        raise UsageError(f"{path}: lists {len(micrographs)} micrographs; give a file of one micrograph")
+    return _to_set(micrographs or {"": _nothing()}, diameter_px).picks.popitem()[1]
 
 
-def read_coordinate_set(paths: Sequence[Path], diameter_px: float | None = None) -> list[Picks]:
-    """Read picks or labels from `.star` files, or `.csv` files headed `x,y[,score]`, one per micrograph.
+def read_coordinate_set(files: Mapping[str, Path], diameter_px: float | None = None) -> CoordinateSet:
+    """Read picks or labels of several micrographs, given by their names; one file may be of many.
 
-    Neither holds a diameter, so all get `diameter_px` (1 if None). Without a score column all get 1. Should any score
-    lie beyond [0, 1], such as a log-likelihood ratio, each one of the set is replaced by its rank in the set, from
-    above 0 to 1: order and ties stay.
+    Without scores all get 1. Should any score of the set lie beyond [0, 1], all are taken for log-odds, which Topaz's
+    are, and replaced by the probability that they stand for, 1 / (1 + exp(-score)): order stays, though scores above
+    about 17 become equal. The figures of merit of RELION's own pickers are not probabilities by this, but keep their
+    order too.
 
     Raises UsageError when a file cannot be read, or holds something else.
     """
-    columns = [_read(path) for path in paths]
-    scores = np.concatenate([np.zeros(0), *(score for _, score in columns)])
-    if len(scores) and (scores.min() < 0 or scores.max() > 1):
-        distinct, rank = np.unique(scores, return_inverse=True)
-        scores = (rank + 1) / len(distinct)
-    ends = np.cumsum([len(score) for _, score in columns])[:-1]
+    read = {path: _read(path) for path in set(files.values())}
+    return _to_set({name: _choose(path, read[path], name) for name, path in files.items()}, diameter_px)
+
+
+def find_coordinates(path: Path) -> CoordinateFiles:
+    """List the micrographs of a coordinate file, or those of which a folder (or one below) has a coordinate file.
+
+    Of the files in a folder only the names are looked at. Raises UsageError: nothing is there, a file cannot be read,
+    or two have the same name.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    if path.is_file():
+        table = _table(path)
+        if table.micrograph is None:
+            return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
+        listed = sorted(set(table.micrograph))
+        return CoordinateFiles(_by_name((text, path, f"{text!r} in {path}") for text in listed), is_list=True)
+    inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IN_FOLDERS and file.name not in LISTS]
+    seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return CoordinateFiles(_by_name((file.stem, file, str(file)) for file in seen), is_list=False)
+
+
+def _by_name(found: Iterable[tuple[str, Path, str]]) -> dict[str, Path]:
+    """Files by the name of the micrograph; each comes with the name as it is spelled, and what to call it in errors."""
+    files: dict[str, Path] = {}
+    called: dict[str, str] = {}
+    for text, file, where in found:
+        name = micrograph_name(text)
+        if name in files:
+            raise UsageError(f"{called[name]} and {where} have the same name; evaluate them one at a time")
+        files[name], called[name] = file, where
+    return files
+
+
+def _table(path: Path) -> Table:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path}: coordinates are read from {', '.join(READERS)} files only; convert it")
+    return reader(path)
+
+
+def _read(path: Path) -> dict[str, Rows]:
+    """Read what a file has on each micrograph, by name."""
+    table = _table(path)
+    score = np.ones(len(table.xy_px)) if table.score is None else table.score
+    bad = np.flatnonzero(~((np.abs(table.xy_px) < np.finfo(np.float32).max).all(1) & np.isfinite(score)))
+    if len(bad):
+        raise UsageError(
+            f"{path}: in row {bad[0] + 1} a coordinate or score is missing or not a finite number; correct the file"
+        )
+    if table.micrograph is None:
+        return {micrograph_name(path.stem): (table.xy_px, score)}
+    names, index = np.unique([micrograph_name(text) for text in table.micrograph], return_inverse=True)
+    return {str(name): (table.xy_px[index == i], score[index == i]) for i, name in enumerate(names)}
+
+
+def _choose(path: Path, micrographs: dict[str, Rows], name: str) -> Rows:
+    """Take the only micrograph of a file, whatever it is called, or the one of that name."""
+    if len(micrographs) > 1 and name not in micrographs:
+        raise UsageError(f"{path}: lists {len(micrographs)} micrographs, none named {name!r}; name this file itself")
+    return micrographs.get(name) or next(iter(micrographs.values()), _nothing())
+
+
+def _to_set(micrographs: Mapping[str, Rows], diameter_px: float | None) -> CoordinateSet:
+    log_odds = any(((score < 0) | (score > 1)).any() for _, score in micrographs.values())
     diameter = 1.0 if diameter_px is None else diameter_px
-    return [
-        Picks(xy.astype(np.float32), np.full(len(xy), diameter, np.float32), score.astype(np.float32))
-        for (xy, _), score in zip(columns, np.split(scores, ends), strict=True)
-    ]
+    picks = {
+        name: Picks(
+            xy.astype(np.float32),
+            np.full(len(xy), diameter, np.float32),
+            (_probability(score) if log_odds else score).astype(np.float32),
+        )
+        for name, (xy, score) in micrographs.items()
+    }
+    return CoordinateSet(picks, log_odds)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`(n, 2)` centres and `(n,)` scores of any range."""
-    suffix = path.suffix.lower()
-    if suffix == ".star":
-        from gtpick_rt.formats.star import read_coordinate_columns
-
-        xy, score = read_coordinate_columns(path)
-    elif suffix == ".csv":
-        xy, score = _read_csv(path)
-    else:
-        raise UsageError(f"{path}: coordinates are read from .star and .csv files only; convert it")
-    if score is None:
-        score = np.ones(len(xy))
-    if not (np.isfinite(xy).all() and np.isfinite(score).all()):
-        raise UsageError(f"{path}: a coordinate or score is missing or not a finite number; correct the file")
-    return xy, score
+def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0, -log_odds))
 
 
-def _read_csv(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as a CSV file ({error})") from error
-    if not {"x", "y"} <= set(columns):
-        raise UsageError(f"{path}: the first line must be x,y or x,y,score")
-    try:
-        xy = np.array([(float(row["x"]), float(row["y"])) for row in rows]).reshape(-1, 2)
-        score = np.array([float(row["score"]) for row in rows]) if "score" in columns else None
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: a row lacks a number ({error}); correct the file") from error
-    return xy, score
+def _nothing() -> Rows:
+    return np.zeros((0, 2)), np.zeros(0)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from gemmi import cif
-from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.table import Table
 from gtpick_rt.types import Picks
 
 VERSION = "# version 30001"
@@ -51,21 +51,24 @@ def autopick_star(rows: Sequence[tuple[str, str]]) -> str:
     return _table("coordinate_files", ("_rlnMicrographName", "_rlnMicrographCoordinates"), text)
 
 
-def read_coordinate_columns(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Read `(n, 2)` centres and, where there is a column of them, `(n,)` figures of merit; NaN where not a number.
+def read_star(path: Path) -> Table:
+    """Read centres and, where there is a column of them, figures of merit and micrographs; NaN where not a number.
 
     Raises UsageError when the file cannot be read, or lists something else.
     """
     for block in read_document(path):
         if not block.find_loop("_rlnCoordinateX"):
             continue
-        if block.find_loop("_rlnMicrographName"):
-            raise UsageError(f"{path}: lists particles of many micrographs; give one coordinate file per micrograph")
         columns = [[cif.as_number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
         x, y, score = (np.array(column, np.float64) for column in columns)
         if len(y) != len(x):
             raise UsageError(f"{path}: no column _rlnCoordinateY; give a STAR file of coordinates")
-        return np.column_stack([x, y]), score if len(score) == len(x) else None
+        names = block.find_loop("_rlnMicrographName")
+        return Table(
+            np.column_stack([x, y]),
+            score if len(score) == len(x) else None,
+            [cif.as_string(name) for name in names] if names else None,
+        )
     raise UsageError(f"{path}: no column _rlnCoordinateX; give a STAR file of coordinates")
 
 

@@ -1,0 +1,123 @@
+"""From files of picks and labels to micrographs to compare."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gtpick_rt.commit import STAR_SUFFIX, detections_path, load_detections
+from gtpick_rt.errors import UsageError
+from gtpick_rt.formats import CoordinateFiles, find_coordinates, read_coordinate_set
+from gtpick_rt.types import Picks
+
+NEGATIVES = "_negatives"
+"""What `gtpick-rt simulate` appends to the name of a micrograph for what is not to be picked."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compared:
+    """One micrograph: what was found on it and what is there, in its pixels."""
+
+    name: str
+    picks: Picks
+    detections: Picks
+    """All that were kept, also below the threshold; the picks are among them."""
+    labels: Picks
+    negatives: Picks | None = None
+    """Places marked as no particle, where this was done."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded:
+    """What there is to compare."""
+
+    micrographs: list[Compared]
+    log_odds: bool
+    """Whether the scores of the picks are probabilities made from log-odds."""
+    ignored: list[str]
+    """Files, and micrographs in lists, without a counterpart."""
+    unnamed: list[str]
+    """Micrographs that have labels but are not in the list of picks: nothing was picked there."""
+
+
+def load(
+    picks: Path,
+    labels: Path,
+    diameter_px: float,
+    *,
+    negatives: Path | None = None,
+    threshold: float | None = None,
+) -> Loaded:
+    """Pair picks with labels, and read them.
+
+    Two files of one micrograph each are a pair; otherwise micrographs are paired by name. Those with labels that a
+    list of picks does not name have no picks. Of an output folder of `gtpick-rt pick` the kept detections are read too.
+    With a threshold, in the scores of the file, picks are the detections of at least that score.
+
+    Raises UsageError: a path or file is unusable, or nothing pairs.
+    """
+    found, wanted = find_coordinates(picks), find_coordinates(labels)
+    files = _same_name(picks, found, labels, wanted)
+    names = sorted(files.keys() & wanted.files.keys())
+    unnamed = sorted(wanted.files.keys() - files.keys()) if found.is_list else []
+    if not names:
+        raise UsageError(
+            f"no micrograph of {picks} has the name of one of {labels}; "
+            "a.star, a_autopick.star or a.mrc in a list goes with a.star, a.csv, a.box ..."
+        )
+    picked = read_coordinate_set({name: files[name] for name in names}, diameter_px)
+    truth = read_coordinate_set({name: wanted.files[name] for name in names + unnamed}, diameter_px).picks
+    marked = {} if negatives is None else _read_negatives(negatives, list(truth), diameter_px)
+    kept = _kept_detections(picks, {name: files[name] for name in names})
+    detections = {name: kept.get(name, picked.picks[name]) for name in names}
+    chosen = picked.picks
+    if threshold is not None:
+        least = picked.score_of(threshold)
+        chosen = {name: each[each.score >= least] for name, each in detections.items()}
+    return Loaded(
+        micrographs=[
+            Compared(
+                name=name,
+                picks=chosen.get(name, Picks.empty()),
+                detections=detections.get(name, Picks.empty()),
+                labels=truth[name],
+                negatives=marked.get(name),
+            )
+            for name in sorted(truth)
+        ],
+        log_odds=picked.log_odds,
+        ignored=_alone(files, found, truth) + _alone(wanted.files, wanted, truth),
+        unnamed=unnamed,
+    )
+
+
+def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:
+    """The files of `found`, the only one under the name of the only one of `wanted`, where both are files."""
+    if path.is_file() and other.is_file() and len(found.files) == len(wanted.files) == 1:
+        return dict(zip(wanted.files, found.files.values(), strict=True))
+    return found.files
+
+
+def _read_negatives(path: Path, names: list[str], diameter_px: float) -> dict[str, Picks]:
+    """Read what is marked on the micrographs `names`; files called `_negatives` besides may stand among the labels."""
+    found = find_coordinates(path).files
+    if path.is_file() and len(found) == len(names) == 1:
+        files = dict(zip(names, found.values(), strict=True))
+    else:
+        ending = NEGATIVES if any(name.endswith(NEGATIVES) for name in found) else ""
+        files = {name: found[name + ending] for name in names if name + ending in found}
+    if not files:
+        raise UsageError(f"{path}: no negatives by the name of a micrograph that is compared, such as {names[0]!r}")
+    return read_coordinate_set(files, diameter_px).picks
+
+
+def _kept_detections(out: Path, files: Mapping[str, Path]) -> dict[str, Picks]:
+    """Read what `gtpick-rt pick` kept beside the STAR files of its output folder; elsewhere there is nothing."""
+    if not out.is_dir():
+        return {}
+    stems = {name: PurePosixPath(str(file.relative_to(out)).removesuffix(STAR_SUFFIX)) for name, file in files.items()}
+    return {name: load_detections(out, stem) for name, stem in stems.items() if detections_path(out, stem).is_file()}
+
+
+def _alone(files: Mapping[str, Path], source: CoordinateFiles, compared: Mapping[str, Picks]) -> list[str]:
+    names = sorted(files.keys() - compared.keys())
+    return [f"{name} in {files[name]}" if source.is_list else str(files[name]) for name in names]
