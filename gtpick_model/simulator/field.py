@@ -78,8 +78,13 @@ def simulate(
     conditions: Conditions,
     seed: tuple[int, ...],
     device: torch.device | None = None,
+    kinds: junk.Kinds | None = None,
 ) -> Fields:
-    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields, on a GPU up to rounding."""
+    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields, on a GPU up to rounding.
+
+    `kinds` stands in for `junk.KINDS`: the kinds of junk, each with the share of fields that have it.
+    """
+    kinds = junk.KINDS if kinds is None else kinds
     rng = np.random.default_rng(seed)
     generator = torch.Generator(device or torch.device("cpu")).manual_seed(int(rng.integers(2**62)))
     specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
@@ -87,7 +92,7 @@ def simulate(
     transfers = transfer(_draw_optics(rng, pixel_A, conditions), shape)
     protein = torch.zeros(count, *shape, device=device)
     drawn_area = _draw(rng, protein, library, specimens).to(protein.device)
-    dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, generator)
+    dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, kinds, generator)
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
@@ -179,13 +184,14 @@ def _draw_junk(
     specimens: list[_Specimen],
     shape: tuple[int, int],
     conditions: Conditions,
+    kinds: junk.Kinds,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Density of everything that is not protein, and where nothing may be labelled; both `(b, h, w)`."""
     density = torch.zeros(len(specimens), *shape, device=generator.device)
     forbidden = torch.zeros_like(density, dtype=torch.bool)
     for i, s in enumerate(specimens):
-        for kind, share in junk.KINDS:
+        for kind, share in kinds:
             if rng.random() < share * conditions.junk:
                 thing = kind(rng, shape, s.extent_px, generator)
                 density[i] += thing.density

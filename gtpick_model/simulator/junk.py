@@ -129,7 +129,9 @@ def filaments(rng: np.random.Generator, shape: Shape, extent_px: float, generato
     return Junk(rng.uniform(0.7, 3) * profile, (across - wave).abs() < width + 0.3 * extent_px)
 
 
-KINDS: tuple[tuple[Callable[[np.random.Generator, Shape, float, torch.Generator], Junk], float], ...] = (
+Kinds = tuple[tuple[Callable[[np.random.Generator, Shape, float, torch.Generator], Junk], float], ...]
+
+KINDS: Kinds = (
     (carbon, 0.10),
     (gold, 0.05),
     (contamination, 0.22),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gtpick_model.simulator.field import Conditions, simulate
+from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.commit import write_atomic
 from gtpick_rt.formats.star import picks_to_star
@@ -41,16 +41,21 @@ def write_micrographs(
     written = []
     for i in range(count):
         fields = simulate(library, 1, shape, conditions, (seed, 2, i))
-        image = fields.images[0].numpy()
         path = out / f"sim_{i:04d}.mrc"
-        with mrcfile.new(path, overwrite=True) as mrc:
-            mrc.set_data(((image - image.mean()) / image.std()).astype(np.float16))
-            mrc.voxel_size = float(fields.pixel_A[0])
-        negatives = np.concatenate((fields.negatives[0].numpy(), _objects(fields.forbidden[0].numpy())))
-        _write_labels(path.with_suffix(".star"), fields.boxes[0].numpy())
-        _write_labels(path.with_name(f"{path.stem}_negatives.star"), negatives)
+        write_micrograph(fields, path)
         written.append(path)
     return written
+
+
+def write_micrograph(fields: Fields, path: Path) -> None:
+    """Write the first of `fields` as the MRC file `path`, with its labels and negatives as `write_micrographs` does."""
+    image = fields.images[0].numpy()
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(((image - image.mean()) / image.std()).astype(np.float16))
+        mrc.voxel_size = float(fields.pixel_A[0])
+    negatives = np.concatenate((fields.negatives[0].numpy(), _objects(fields.forbidden[0].numpy())))
+    _write_labels(path.with_suffix(".star"), fields.boxes[0].numpy())
+    _write_labels(path.with_name(f"{path.stem}_negatives.star"), negatives)
 
 
 def _objects(region: NDArray[np.bool_]) -> FloatArray:

@@ -1,8 +1,9 @@
 """The picker: a micrograph in, picks out."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +18,12 @@ from gtpick_rt.spec import ModelSpec
 from gtpick_rt.tile import Tile, cut, tile_grid
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
+if TYPE_CHECKING:
+    from gtpick_rt.survey import Survey
+
+Contrast = Literal["dark", "bright"]
+"""How particles show on the ice: dark in defocused micrographs as they come from the microscope."""
+CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
 BATCH_TILES = 4
 """Tiles in one call of the backend: bounds the memory of the network's activations."""
 
@@ -33,29 +40,59 @@ class RawDetections:
 
 
 class Picker:
-    """One model, loaded once, for particles of one size.
+    """One model, loaded once, for particles of one size and contrast.
 
     `pick` does the whole; its three steps are public so that the pipeline can run them in different threads. Only
     `infer` touches the backend, which serves one thread at a time.
     """
 
-    def __init__(self, backend: Backend, spec: ModelSpec, diameter_A: float, model_sha256: str = "") -> None:
-        if not 0 < diameter_A < np.inf:
-            raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
+    def __init__(
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        diameter_A: float,
+        contrast: Contrast = "dark",
+        *,
+        model_sha256: str = "",
+        survey: "Survey | None" = None,
+    ) -> None:
+        _check_diameter(diameter_A)
         self.backend = backend
         self.spec = spec
         self.diameter_A = diameter_A
+        self.contrast = contrast
         self.model_sha256 = model_sha256
+        self.survey = survey
 
     @classmethod
-    def open(cls, diameter_A: float, *, model: str | None = None, backend: str = "auto") -> "Picker":
+    def open(
+        cls,
+        diameter_A: float | None = None,
+        *,
+        micrographs: Iterable[Micrograph] | None = None,
+        model: str | None = None,
+        backend: str = "auto",
+    ) -> "Picker":
         """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
 
-        Raises ModelError or BackendError.
+        A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given, their diameter;
+        what was found is kept as `survey`. Without `micrographs` the diameter must be given, and particles are dark.
+
+        Raises ModelError or BackendError, and UsageError when the diameter is neither given nor found.
         """
+        from gtpick_rt.survey import survey
+
+        if diameter_A is not None:
+            _check_diameter(diameter_A)
         path = resolve_model(model)
         loaded, spec = open_backend(backend, path)
-        return cls(loaded, spec, diameter_A, hashlib.sha256(path.read_bytes()).hexdigest())
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if micrographs is None:
+            if diameter_A is None:
+                raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
+            return cls(loaded, spec, diameter_A, model_sha256=sha256)
+        found = survey(loaded, spec, micrographs, diameter_A)
+        return cls(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
 
     def pick(self, micrograph: Micrograph) -> Picks:
         """All detections above the model's floor, best first, in pixels of the micrograph.
@@ -66,8 +103,9 @@ class Picker:
         return self.assemble(image, self.infer(image))
 
     def prepare(self, micrograph: Micrograph) -> WorkingImage:
-        """Bring the micrograph to the model's scale. Raises MicrographError."""
-        return to_working_scale(micrograph, self.diameter_A, self.spec)
+        """Bring the micrograph to the model's scale, and its particles to dark. Raises MicrographError."""
+        image = to_working_scale(micrograph, self.diameter_A, self.spec)
+        return image.inverted() if self.contrast == "bright" else image
 
     def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:
         """Run the network on every tile of the image, none when it is blank; see `tile_grid` for `grid_offset`."""
@@ -88,6 +126,11 @@ class Picker:
         decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
         merged = merge(_concatenate(decoded), self.spec.merge_distance)
         return image.to_micrograph(_whole(merged, image.data.shape, self.spec.diameter_px))
+
+
+def _check_diameter(diameter_A: float) -> None:
+    if not 0 < diameter_A < np.inf:
+        raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
 
 
 def _batches(n: int) -> Iterator[slice]:

@@ -25,6 +25,7 @@ from gtpick_rt.inputs import Job
 from gtpick_rt.overlay import draw_overlay
 from gtpick_rt.picker import Picker
 from gtpick_rt.preprocess import WorkingImage
+from gtpick_rt.quality import quality_flags
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary
@@ -213,6 +214,7 @@ class _Stages:
             detections=len(item.detections),
             seconds=sum(item.seconds.values()),
             warnings=item.warnings,
+            flags=quality_flags(item.image, item.detections, self.picker.spec),
         )
 
     def summary(self, command: list[str], parameters: Parameters, seconds: float) -> Summary:
@@ -256,18 +258,32 @@ def _checked_threshold(picker: Picker, threshold: float | None) -> float:
     return threshold
 
 
-def _claim_folder(out: Path, force: bool) -> None:
-    """Make the output folder; refuse one that holds picks, or whose name would not do in a STAR file."""
+def check_folder(out: Path, force: bool) -> None:
+    """Refuse an output folder that holds picks, unless by `force`, or whose name would not do in a STAR file.
+
+    Raises UsageError. `run` does this too; before it, it spares the user to wait for what will be refused.
+    """
     try:
         fault = fault_of_name(out.absolute())
-        if fault:
-            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
         taken = list_path(out).exists()
     except OSError as error:
-        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+        raise _no_folder(out, error) from error
+    if fault:
+        raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
     if taken and not force:
         raise UsageError(f"{out} already holds picks; choose another --out, or --force to replace them")
+
+
+def _claim_folder(out: Path, force: bool) -> None:
+    check_folder(out, force)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(out, error) from error
+
+
+def _no_folder(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out")
 
 
 @contextmanager

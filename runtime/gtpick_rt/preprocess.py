@@ -1,6 +1,6 @@
 """Bring a micrograph to the model's scale and grey values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,8 @@ class WorkingImage:
     """`(h, w)` working pixels: no background, median 0, robust standard deviation 1, clipped."""
     shape: tuple[int, int]
     """`(H, W)` of the micrograph."""
+    coarse: FloatArray
+    """`cell_means` of the micrograph at working scale, its background included."""
     blank: bool = False
     """Half of the pixels or more equal the background, as in a constant image: `data` is zero, nothing to find."""
 
@@ -35,6 +37,16 @@ class WorkingImage:
         """Map picks from working to micrograph pixels; diameters by the geometric mean of the axes' scales."""
         diameter_px = picks.diameter_px * np.sqrt(self._zoom().prod())
         return Picks(self.to_micrograph_px(picks.xy_px), diameter_px.astype(np.float32), picks.score)
+
+    def to_working(self, picks: Picks) -> Picks:
+        """Map picks from micrograph to working pixels: the inverse of `to_micrograph`."""
+        xy = (picks.xy_px + np.float32(0.5)) / self._zoom() - np.float32(0.5)
+        diameter_px = picks.diameter_px / np.sqrt(self._zoom().prod())
+        return Picks(xy.astype(np.float32), diameter_px.astype(np.float32), picks.score)
+
+    def inverted(self) -> "WorkingImage":
+        """The same image with dark and bright exchanged."""
+        return replace(self, data=-self.data, coarse=-self.coarse)
 
     def _zoom(self) -> FloatArray:
         """Micrograph pixels per working pixel along x and y."""
@@ -49,12 +61,17 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
     this diameter, or smaller than one particle, or when its pixels are too large to reckon with.
     """
     shape = _working_shape(micrograph, diameter_A, spec)
-    image = Image.fromarray(micrograph.data).resize(shape[::-1], Image.Resampling.BICUBIC)
-    data, sigma = _normalise(np.asarray(image), spec)
+    image = np.asarray(Image.fromarray(micrograph.data).resize(shape[::-1], Image.Resampling.BICUBIC))
+    data, sigma = _normalise(image, spec)
     if not np.isfinite(sigma):
         raise PixelError(f"{micrograph.path}: its pixels are too large to reckon with; write it again, scaled down")
     height, width = micrograph.data.shape
-    return WorkingImage(data, (height, width), blank=sigma == 0)
+    return WorkingImage(data, (height, width), cell_means(image, spec), blank=sigma == 0)
+
+
+def cell_means(image: FloatArray, spec: ModelSpec) -> FloatArray:
+    """Means of an `(h, w)` working image over squares of half a particle's diameter, cut short at the far borders."""
+    return np.asarray(Image.fromarray(image).reduce(max(1, round(spec.diameter_px / 2))))
 
 
 def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> tuple[int, int]:

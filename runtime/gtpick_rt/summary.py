@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -31,7 +32,9 @@ class MicrographRecord:
     """All that were kept for re-thresholding."""
     seconds: float
     warnings: list[str] = field(default_factory=list)
-    """What was odd about it, though it was picked."""
+    """What was odd about the file, though it was picked."""
+    flags: list[str] = field(default_factory=list)
+    """What is wrong with the micrograph, by `quality.quality_flags`; picks are kept whatever it says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,10 @@ class Summary:
     micrographs: list[MicrographRecord] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
+    def flag_counts(self) -> dict[str, int]:
+        """How many micrographs have each flag that any has, the most frequent first."""
+        return dict(Counter(flag for record in self.micrographs for flag in record.flags).most_common())
+
     def to_json(self) -> str:
         """Write the record as JSON, with the version of gtpick-rt and totals."""
         from gtpick_rt import __version__
@@ -71,5 +78,6 @@ class Summary:
             "failed": len(self.failed),
             "picks": sum(record.picks for record in self.micrographs),
             "detections": sum(record.detections for record in self.micrographs),
+            "flags": self.flag_counts(),
         }
         return json.dumps({"version": __version__, "totals": totals, **dataclasses.asdict(self)}, indent=1)

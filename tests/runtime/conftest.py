@@ -9,7 +9,7 @@ import mrcfile
 import numpy as np
 import onnx
 import pytest
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.picker import Picker
@@ -75,6 +75,58 @@ def dots() -> Callable[..., Micrograph]:
         return Micrograph(image.astype(np.float32), 1.0, Path("dots.mrc"))
 
     return make
+
+
+@pytest.fixture
+def discs() -> Callable[..., Micrograph]:
+    """A function that makes a micrograph with `n` dark discs of one diameter, in rows of five about its middle."""
+
+    def make(diameter_A: float, pixel_size_A: float, n: int = 20, side_px: int = 900) -> Micrograph:
+        y, x = np.indices((side_px - 50, side_px)) * pixel_size_A
+        image = np.random.default_rng(n).normal(1000, 1, x.shape)
+        for i in range(n):
+            row, column = divmod(i, 5)
+            to_x = x.mean() + (column - 2) * 1.5 * diameter_A
+            to_y = y.mean() + (row - n // 10) * 1.5 * diameter_A
+            image[np.hypot(x - to_x, y - to_y) < diameter_A / 2] -= 20
+        return Micrograph(image.astype(np.float32), pixel_size_A, Path("discs.mrc"))
+
+    return make
+
+
+@pytest.fixture
+def make_measure(
+    spec: ModelSpec,
+) -> Callable[[tuple[float, float]], Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
+    """A function that makes a backend's script: dark discs in the tile of a size in a range, with their diameters."""
+
+    def make(range_px: tuple[float, float]) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+        smallest, largest = range_px
+
+        def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+            scores = np.zeros((len(tiles), spec.queries), np.float32)
+            boxes = np.ones((len(tiles), spec.queries, 3), np.float32)
+            for i, tile in enumerate(tiles[:, 0]):
+                parts, _ = label(tile < -4)
+                for n, (rows, columns) in enumerate(find_objects(parts)[: spec.queries]):
+                    height, width = rows.stop - rows.start, columns.stop - columns.start
+                    if smallest <= min(height, width) and max(height, width) <= largest:
+                        scores[i, n] = DOT_SCORE
+                        boxes[i, n] = (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2, width
+            return scores, boxes
+
+        return script
+
+    return make
+
+
+@pytest.fixture
+def measure_discs(
+    spec: ModelSpec,
+    make_measure: Callable[[tuple[float, float]], Callable[[FloatArray], tuple[FloatArray, FloatArray]]],
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """Such a script for the sizes of the spec's range."""
+    return make_measure(spec.diameter_range_px)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.cli import app
 from gtpick_rt.picker import Picker
+from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 MakeDots = Callable[..., Micrograph]
@@ -47,7 +48,8 @@ def test_a_folder_is_picked_from_end_to_end(folder: Path, tiny_model: Path, tmp_
         assert np.abs(np.array([x, y]) - PLACES.T).max() < 9
         assert (out / "overlays" / f"{stem}.png").is_file()
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["totals"] | {"detections": 0} == {"micrographs": 3, "failed": 0, "picks": 6, "detections": 0}
+    totals = {"micrographs": 3, "failed": 0, "picks": 6}
+    assert {key: summary["totals"][key] for key in totals} == totals
     assert summary["parameters"]["diameter_A"] == 24
     assert summary["parameters"]["threshold"] == 0.9
     assert len(summary["model"]["sha256"]) == 64
@@ -70,6 +72,17 @@ def test_failed_micrographs_are_named_and_give_code_3(folder: Path, tiny_model: 
     assert (tmp_path / "out" / "b_autopick.star").is_file()
 
 
+def test_quality_flags_are_counted_where_there_are_any(tiny_model: Path, save_mrc: SaveMrc, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_mrc(tmp_path / "in" / f"{name}.mrc", np.full((128, 192), 7, np.float32))
+    code, text = pick(tmp_path / "in", "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert code == 0
+    assert "flags: 2 empty\n" in text
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["totals"]["flags"] == {"empty": 2}
+    assert [record["flags"] for record in summary["micrographs"]] == [["empty"], ["empty"]]
+
+
 def test_the_pixel_size_given_overrules_the_header(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert pick(folder, "--out", out, "--diameter", 48, "--pixel-size", 1, "--model", tiny_model)[0] == 0
@@ -80,14 +93,12 @@ def test_the_pixel_size_given_overrules_the_header(folder: Path, tiny_model: Pat
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--diameter", "auto"], "not available yet; give the particle's diameter"),
-        (["--diameter", "wide"], "not a number of Å"),
+        (["--diameter", "wide"], "neither a number of Å nor auto"),
         (["--diameter", "-5"], "must be a positive number of Å"),
         (["--diameter", "24", "--backend", "cuda"], "backend 'cuda' is not in this version"),
         (["--diameter", "24", "--model", "unheard-of"], "no model 'unheard-of'"),
         (["--diameter", "24", "--threshold", "0.01"], "keeps scores from 0.05"),
         (["--diameter", "24", "--threshold", "7"], "--threshold"),
-        ([], "--diameter"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_gives_code_1(
@@ -97,6 +108,74 @@ def test_what_cannot_be_done_is_said_and_gives_code_1(
     assert code == 1
     assert reason in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def measuring(
+    spec: ModelSpec,
+    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Have the command use a network that measures dark discs."""
+    backend = ScriptedBackend(spec, measure_discs)
+    monkeypatch.setattr("gtpick_rt.picker.open_backend", lambda name, model: (backend, spec))
+
+
+@pytest.mark.usefixtures("measuring")
+@pytest.mark.parametrize("arguments", [[], ["--diameter", "auto"]])
+def test_without_a_diameter_it_is_measured_and_reported(
+    arguments: list[str], tmp_path: Path, tiny_model: Path, discs: MakeDots, save_mrc: SaveMrc
+) -> None:
+    for n in (12, 15):
+        save_mrc(tmp_path / "in" / f"{n}.mrc", 2000 - discs(70, 0.5, n=n, side_px=1100).data)
+    out = tmp_path / "out"
+    code, text = pick(tmp_path / "in", "--out", out, "--model", tiny_model, *arguments)
+    assert code == 0, text
+    summary = json.loads((out / "summary.json").read_text())
+    found = summary["parameters"]
+    assert found["diameter_A"] == pytest.approx(70, rel=0.08)
+    assert found["diameter_lower_quartile_A"] <= found["diameter_A"] <= found["diameter_upper_quartile_A"]
+    assert (found["diameter_auto"], found["contrast"], found["surveyed_micrographs"]) == (True, "bright", 2)
+    assert f"particles of {found['diameter_A']:.0f} Å, bright: measured on 2 micrographs, the middle half " in text
+    assert summary["totals"]["picks"] == 27
+
+
+@pytest.mark.usefixtures("measuring")
+def test_a_diameter_that_is_given_stands_and_only_the_contrast_is_looked_for(
+    tmp_path: Path, tiny_model: Path, discs: MakeDots, save_mrc: SaveMrc
+) -> None:
+    save_mrc(tmp_path / "a.mrc", 2000 - discs(75, 0.5).data)
+    code, text = pick(tmp_path / "a.mrc", "--out", tmp_path / "out", "--model", tiny_model, "--diameter", 80)
+    assert code == 0, text
+    assert "particles of 80 Å, bright\n" in text
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["parameters"]
+    assert (found["diameter_A"], found["diameter_auto"], found["contrast"]) == (80, False, "bright")
+    assert found["diameter_lower_quartile_A"] is None
+
+
+@pytest.mark.usefixtures("measuring")
+def test_when_the_diameter_cannot_be_measured_it_is_asked_for_and_nothing_is_written(
+    folder: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    code, text = pick(folder, "--out", tmp_path / "out", "--model", tiny_model)
+    assert code == 1
+    assert "too few particles show on the 2 micrographs looked at to measure their diameter; give it in Å" in text
+    (tmp_path / "empty.mrc").touch()
+    code, text = pick(tmp_path / "empty.mrc", "--out", tmp_path / "out", "--model", tiny_model)
+    assert code == 1
+    assert "no micrograph can be read to measure its particles on; `gtpick-rt check` says why" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_picks_is_refused_before_anything_is_measured(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (folder, "--out", tmp_path / "out", "--model", tiny_model)
+    assert pick(*command, "--diameter", 24)[0] == 0
+    monkeypatch.setattr(Picker, "open", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    code, text = pick(*command)
+    assert code == 1
+    assert "already holds picks" in text
 
 
 def test_a_second_run_into_the_same_folder_needs_force(folder: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -161,12 +161,8 @@ def test_a_name_too_long_for_its_outputs_does_not_cost_the_others_their_list(
         f"{out / long.stem}_autopick.star: cannot be written (File name too long)"
     ]
     assert len(listed(out)) == 1
-    assert json.loads((out / "summary.json").read_text())["totals"] | {"detections": 3} == {
-        "micrographs": 1,
-        "failed": 1,
-        "picks": 3,
-        "detections": 3,
-    }
+    totals = json.loads((out / "summary.json").read_text())["totals"]
+    assert (totals["micrographs"], totals["failed"], totals["picks"]) == (1, 1, 3)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

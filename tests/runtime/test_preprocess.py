@@ -102,7 +102,7 @@ sizes = st.integers(1, 5000)
 
 @given(sizes, sizes, sizes, sizes)
 def test_corners_of_the_working_image_are_corners_of_the_micrograph(h: int, w: int, height: int, width: int) -> None:
-    image = WorkingImage(np.broadcast_to(np.float32(0), (h, w)), (height, width))
+    image = WorkingImage(np.broadcast_to(np.float32(0), (h, w)), (height, width), np.zeros((1, 1), np.float32))
     corners: FloatArray = np.array([[-0.5, -0.5], [w - 0.5, h - 0.5]], np.float32)
     expected = [[-0.5, -0.5], [width - 0.5, height - 0.5]]
     np.testing.assert_allclose(image.to_micrograph_px(corners), expected, rtol=1e-5, atol=1e-5)
@@ -120,11 +120,14 @@ def test_a_point_maps_back_to_where_it_was_drawn(spec: ModelSpec) -> None:
 
 
 def test_diameters_are_mapped_with_the_scale() -> None:
-    image = WorkingImage(np.zeros((100, 50), np.float32), (400, 200))
+    image = WorkingImage(np.zeros((100, 50), np.float32), (400, 200), np.zeros((1, 1), np.float32))
     picks = Picks(np.array([[0, 10]], np.float32), np.array([24], np.float32), np.array([0.5], np.float32))
     mapped = image.to_micrograph(picks)
     assert mapped.diameter_px == pytest.approx(96)
     np.testing.assert_allclose(mapped.xy_px, [[1.5, 41.5]])
+    back = image.to_working(mapped)
+    np.testing.assert_allclose(back.xy_px, picks.xy_px, atol=1e-6)
+    np.testing.assert_allclose(back.diameter_px, picks.diameter_px)
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38])

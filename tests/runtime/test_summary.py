@@ -4,7 +4,7 @@ import json
 from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary
 
 
-def record(stem: str, picks: int, detections: int) -> MicrographRecord:
+def record(stem: str, picks: int, detections: int, *flags: str) -> MicrographRecord:
     return MicrographRecord(
         stem=stem,
         path=f"in/{stem}.mrc",
@@ -14,6 +14,7 @@ def record(stem: str, picks: int, detections: int) -> MicrographRecord:
         picks=picks,
         detections=detections,
         seconds=0.5,
+        flags=list(flags),
     )
 
 
@@ -25,14 +26,21 @@ def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
         backend="onnxruntime-cpu",
         seconds=2.0,
         stage_seconds={"read": 0.25},
-        micrographs=[record("a", 3, 5), record("b", 0, 1)],
+        micrographs=[record("a", 3, 5, "ice"), record("b", 0, 1, "empty", "ice")],
         failed=[Failure(stem="c", path="in/c.mrc", kind="FormatError", message="not \udcff read")],
     )
     text = summary.to_json()
     assert text.isascii()
     read = json.loads(text)
     assert read["version"] == importlib.metadata.version("gtpick-rt")
-    assert read["totals"] == {"micrographs": 2, "failed": 1, "picks": 3, "detections": 6}
+    assert read["totals"] == {
+        "micrographs": 2,
+        "failed": 1,
+        "picks": 3,
+        "detections": 6,
+        "flags": {"ice": 2, "empty": 1},
+    }
+    assert read["micrographs"][1]["flags"] == ["empty", "ice"]
     assert [entry["stem"] for entry in read["micrographs"]] == ["a", "b"]
     assert read["failed"][0]["kind"] == "FormatError"
     assert read["model"] == {"name": "nano", "version": "1", "sha256": "ab"}

@@ -19,6 +19,7 @@ from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
     from gtpick_rt.inputs import Job
+    from gtpick_rt.picker import Picker
     from gtpick_rt.pipeline import Parameters, Record
     from gtpick_rt.summary import Summary
 
@@ -28,7 +29,10 @@ STOPPING = b"\nfinishing this micrograph; once more to stop at once\n"
 def pick(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="Folder for the picks.")],
-    diameter: Annotated[str, typer.Option(metavar="Å", help="Particle diameter in Å: about its longest extent.")],
+    diameter: Annotated[
+        str,
+        typer.Option(metavar="Å|auto", help="Particle diameter in Å, about its longest extent; auto measures it."),
+    ] = "auto",
     pixel_size: PixelSize = None,
     model: Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")] = None,
     backend: Annotated[str, typer.Option(help="What runs the model: auto or cpu.")] = "auto",
@@ -42,38 +46,43 @@ def pick(
     """Pick the particles on micrographs and write STAR files that RELION reads."""
     from gtpick_rt.inputs import find_jobs
     from gtpick_rt.picker import Picker
-    from gtpick_rt.pipeline import run
+    from gtpick_rt.pipeline import check_folder, run
+    from gtpick_rt.survey import spread
 
     jobs, unlisted = find_jobs(inputs, recursive)
     if pixel_size is not None:
         jobs = [replace(job, pixel_size_A=pixel_size) for job in jobs]
-    picker = Picker.open(_diameter_A(diameter), model=model, backend=backend)
-    parameters: Parameters = {
-        "out": str(out),
-        "diameter_A": picker.diameter_A,
-        "pixel_size_A": pixel_size,
-        "model": picker.spec.name,
-        "backend": backend,
-        "recursive": recursive,
-        "overlays": overlays,
-        "force": force,
-    }
+    diameter_A = _diameter_A(diameter)
+    check_folder(out, force)
     for failure in unlisted:
         typer.echo(f"{failure.kind}: {failure.message}", err=True)
-    with _stopping() as (stop, received), _progress(jobs, picker.backend.name) as on_done:
-        summary = run(
-            jobs,
-            picker,
-            out,
-            threshold,
-            overlays=overlays,
-            force=force,
-            failed=unlisted,
-            command=sys.argv,
-            parameters=parameters,
-            stop=stop,
-            on_done=on_done,
-        )
+    with _stopping() as (stop, received):
+        picker = Picker.open(diameter_A, micrographs=spread(jobs), model=model, backend=backend)
+        typer.echo(_specimen(picker))
+        parameters: Parameters = {
+            "out": str(out),
+            **_specimen_parameters(picker),
+            "pixel_size_A": pixel_size,
+            "model": picker.spec.name,
+            "backend": backend,
+            "recursive": recursive,
+            "overlays": overlays,
+            "force": force,
+        }
+        with _progress(jobs, picker.backend.name) as on_done:
+            summary = run(
+                jobs,
+                picker,
+                out,
+                threshold,
+                overlays=overlays,
+                force=force,
+                failed=unlisted,
+                command=sys.argv,
+                parameters=parameters,
+                stop=stop,
+                on_done=on_done,
+            )
     typer.echo(_closing(summary, out, overlays, len(jobs), len(unlisted)))
     if received:
         raise typer.Exit(EXIT_SIGNAL + received[0])
@@ -81,13 +90,36 @@ def pick(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _diameter_A(text: str) -> float:
+def _diameter_A(text: str) -> float | None:
     if text == "auto":
-        raise UsageError("--diameter auto is not available yet; give the particle's diameter in Å")
+        return None
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--diameter {text}: not a number of Å") from None
+        raise UsageError(f"--diameter {text}: neither a number of Å nor auto") from None
+
+
+def _specimen(picker: "Picker") -> str:
+    """Say what will be picked, and how that is known."""
+    line = f"particles of {picker.diameter_A:.0f} Å, {picker.contrast}"
+    found = picker.survey
+    if found is None or found.quartiles_A is None:
+        return line
+    low, high = found.quartiles_A
+    return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
+
+
+def _specimen_parameters(picker: "Picker") -> "Parameters":
+    found = picker.survey
+    low, high = (found and found.quartiles_A) or (None, None)
+    return {
+        "diameter_A": picker.diameter_A,
+        "diameter_auto": low is not None,
+        "diameter_lower_quartile_A": low,
+        "diameter_upper_quartile_A": high,
+        "contrast": picker.contrast,
+        "surveyed_micrographs": found.micrographs if found else 0,
+    }
 
 
 @contextmanager
@@ -143,6 +175,9 @@ def _closing(summary: "Summary", out: Path, overlays: bool, asked: int, unlisted
     lines = [f"{picks} picks on {done} of {asked} micrographs in {summary.seconds:.1f} s on {summary.backend}"]
     if failed:
         lines.append(f"failed: {failed}, the summary says why")
+    flags = summary.flag_counts()
+    if flags:
+        lines.append(f"flags: {', '.join(f'{count} {flag}' for flag, count in flags.items())}")
     not_begun = asked + unlisted - done - failed
     if not_begun:
         lines.append(f"not begun: {not_begun}")
