@@ -10,13 +10,18 @@ from gtpick_model.losses import CLASS_WEIGHT, box_loss, sigmoid_focal, weighted_
 from gtpick_model.network import Outputs
 
 
-def set_loss(detections: Detections, targets: list[Tensor], groups: int, config: ModelConfig) -> Tensor:
-    """Loss of one set of detections against the particles, per particle and group."""
+def set_loss(
+    detections: Detections, targets: list[Tensor], groups: int, config: ModelConfig, background: Tensor | None = None
+) -> Tensor:
+    """Loss of one set of detections against the particles, per particle and group; `background` as in `Tiles`."""
     match = assign(detections, targets, groups)
     positive = torch.zeros_like(detections.logits)
     positive[match.tile, match.query] = 1.0
     classify = sigmoid_focal if config.classification == "focal" else weighted_cross_entropy
-    loss = CLASS_WEIGHT * classify(detections.logits, positive).sum()
+    wrong = classify(detections.logits, positive)
+    if background is not None:
+        wrong = wrong * torch.where(positive > 0, positive, _at(background, detections.boxes))
+    loss = CLASS_WEIGHT * wrong.sum()
     if len(match.tile):
         offset = torch.tensor([0, *(len(t) for t in targets)], device=positive.device).cumsum(0)
         wanted = torch.cat(targets)[offset[match.tile] + match.particle]
@@ -24,9 +29,19 @@ def set_loss(detections: Detections, targets: list[Tensor], groups: int, config:
     return loss / (max(sum(len(t) for t in targets), 1) * groups)
 
 
-def total_loss(outputs: Outputs, targets: list[Tensor], config: ModelConfig) -> Tensor:
+def total_loss(
+    outputs: Outputs, targets: list[Tensor], config: ModelConfig, background: Tensor | None = None
+) -> Tensor:
     """Sum of the set losses of all decoder layers (all groups) and of the encoder's proposals (one group)."""
-    loss = torch.stack([set_loss(layer, targets, config.groups, config) for layer in outputs.layers]).sum()
+    layers = [set_loss(layer, targets, config.groups, config, background) for layer in outputs.layers]
+    loss = torch.stack(layers).sum()
     if outputs.proposals is not None:
-        loss = loss + set_loss(outputs.proposals, targets, 1, config)
+        loss = loss + set_loss(outputs.proposals, targets, 1, config, background)
     return loss
+
+
+def _at(background: Tensor, boxes: Tensor) -> Tensor:
+    """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border, at the border."""
+    column, row = boxes.detach()[..., :2].round().long().clamp(0, background.shape[-1] - 1).unbind(-1)
+    tile = torch.arange(len(boxes), device=boxes.device)[:, None]
+    return background[tile, row, column]

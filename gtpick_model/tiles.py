@@ -24,27 +24,32 @@ class Tiles(NamedTuple):
     """`(b, 1, t, t)` normalised."""
     boxes: list[Tensor]
     """For each tile `(m, 3)`: x, y and diameter in px, of particles whose centre is on the tile."""
+    background: Tensor | None = None
+    """`(b, t, t)`: how far, from 0 to 1, a detection there that is no labelled particle counts as wrong; None is 1."""
 
 
 def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:
-    """Structures for training and for evaluation; none is in both.
+    """Structures for training and for validation; none is in both.
+
+    Validation, which also chooses threshold and calibration, takes the procedural structures that are held out. Those
+    of the folder that are held out are in neither: they are left to be reported on.
 
     Args:
         folder: density maps and atomic models to use beside the procedural structures, or None.
         procedurals: number of procedural structures.
         side: voxels along the canonical cube.
     """
-    structures = [procedural(i, side) for i in range(procedurals)]
-    structures += list(load_folder(folder, side)) if folder else []
-    return [s for s in structures if not held_out(s.name)], [s for s in structures if held_out(s.name)]
+    made = [procedural(i, side) for i in range(procedurals)]
+    loaded = list(load_folder(folder, side)) if folder else []
+    return [s for s in made + loaded if not held_out(s.name)], [s for s in made if held_out(s.name)]
 
 
 def libraries(
     folder: Path | None, procedurals: int, views: int = 48, side: int = 48
 ) -> tuple[ViewLibrary, ViewLibrary]:
-    """View libraries of `split_structures` for training and for evaluation, with `views` directions per structure."""
-    train, test = split_structures(folder, procedurals, side)
-    return build_library(train, views, seed=1), build_library(test, views, seed=2)
+    """View libraries of `split_structures` for training and for validation, with `views` directions per structure."""
+    train, validation = split_structures(folder, procedurals, side)
+    return build_library(train, views, seed=1), build_library(validation, views, seed=2)
 
 
 def make_tiles(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from scipy.special import expit, logit
 
 from gtpick_model.metrics import DUPLICATE
 from gtpick_model.network import GTPick, Inference
@@ -20,8 +21,10 @@ FLOOR = 0.05
 
 
 def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, str]) -> ModelSpec:
-    """The spec of a trained network; its default threshold comes from held-out simulated tiles."""
+    """The spec of a trained network; threshold and calibration come from simulated tiles of held-out structures."""
     config = network.config
+    a, b = float(provenance["calibration_slope"]), float(provenance["calibration_offset"])
+    threshold = float(expit(a * logit(float(provenance["threshold"])) + b))
     return ModelSpec(
         name=name,
         version=version,
@@ -33,8 +36,9 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
         highpass_px=config.highpass_px,
         clip=config.clip,
         merge_distance=DUPLICATE,
-        threshold=float(provenance["threshold"]),
-        floor=min(FLOOR, float(provenance["threshold"])),
+        calibration=(a, b),
+        threshold=threshold,
+        floor=min(FLOOR, threshold),
         provenance=provenance,
     )
 

@@ -19,7 +19,7 @@ from gtpick_model.tiles import libraries, make_tiles
 from gtpick_model.weights import load_weights, save_weights
 from gtpick_rt.types import FloatArray
 
-THRESHOLD = 0.5
+UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiles: FloatArray) -> Exp
         network.train()(torch.from_numpy(tiles))
     folder = tmp_path_factory.mktemp("export")
     weights, out = folder / "weights.safetensors", folder / "new" / "tiny.onnx"
-    save_weights(weights, network, {"threshold": f"{THRESHOLD}", "steps": "0", "held_out_best_f1": "0.1"})
+    save_weights(weights, network, UNCALIBRATED | {"steps": "0"})
     app = typer.Typer()
     app.command()(export)
     with warnings.catch_warnings():

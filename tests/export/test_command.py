@@ -8,10 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gtpick_export import parity, to_onnx
+from gtpick_export import release as releasing
 from gtpick_export.commands import export
 from gtpick_export.parity import Parity
-from gtpick_model import tiles
 from gtpick_model.tiles import libraries
 from gtpick_rt.errors import ModelError
 
@@ -26,13 +25,13 @@ app.command()(export)
 def quick(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph was exported before, and a few small particles are enough."""
     small = libraries(None, 12, views=2, side=16)
-    monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
-    monkeypatch.setattr(to_onnx, "export_onnx", lambda network, spec, path: shutil.copy(exported.path, path))
+    monkeypatch.setattr(releasing, "libraries", lambda *_, **__: small)
+    monkeypatch.setattr(releasing, "export_onnx", lambda network, spec, path: shutil.copy(exported.path, path))
 
 
 def release(exported: Any, out: Path, found: Parity, monkeypatch: pytest.MonkeyPatch) -> str:
     """Export with a comparison that comes out like this; returns what was printed."""
-    monkeypatch.setattr(parity, "compare", lambda *_: found)
+    monkeypatch.setattr(releasing, "compare", lambda *_: found)
     return CliRunner().invoke(app, [str(exported.weights), str(out)], catch_exceptions=False).output
 
 

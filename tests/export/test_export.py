@@ -11,9 +11,12 @@ import torch
 from gtpick_export.to_onnx import OPSET, _check, make_spec
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.decode import calibrate
 from gtpick_rt.errors import ModelError
-from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.spec import METADATA_KEY
 from gtpick_rt.types import FloatArray
+
+UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
         config.highpass_px,
         config.clip,
     )
-    assert spec.provenance == {"threshold": "0.5", "steps": "0", "held_out_best_f1": "0.1"}
+    assert spec.provenance["steps"] == "0"
 
 
 def test_the_command_proves_parity(exported: Any) -> None:
@@ -106,10 +109,19 @@ def test_graphs_that_tensorrt_may_misread_are_refused(graph: dict[str, Any], mes
 
 def test_a_network_whose_threshold_lies_below_the_floor_can_be_exported(exported: Any) -> None:
     """Training's best threshold may be as low as the metrics' own floor."""
-    assert isinstance(make_spec(exported.network, "weak", "1", {"threshold": "0.0300"}), ModelSpec)
+    weak = make_spec(exported.network, "weak", "1", UNCALIBRATED | {"threshold": "0.0300"})
+    assert weak.floor == weak.threshold == pytest.approx(0.03)
+
+
+def test_the_threshold_is_calibrated_as_the_scores_are(exported: Any) -> None:
+    provenance = {"threshold": "0.4", "calibration_slope": "2.0", "calibration_offset": "1.0"}
+    spec = make_spec(exported.network, "calibrated", "1", provenance)
+    assert spec.calibration == (2.0, 1.0)
+    assert spec.threshold == pytest.approx(float(calibrate(np.array([0.4], np.float32), spec)[0]), abs=1e-6)
+    assert spec.threshold == pytest.approx(0.547, abs=1e-3)
 
 
 def test_a_tile_too_small_for_its_margins_is_refused(exported: Any) -> None:
     small = GTPick(replace(exported.network.config, tile_px=64))
     with pytest.raises(ModelError, match="leaves no core"):
-        make_spec(small, "small", "1", {"threshold": "0.5"})
+        make_spec(small, "small", "1", UNCALIBRATED | {"threshold": "0.5"})

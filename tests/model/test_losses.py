@@ -92,6 +92,28 @@ def test_without_particles_the_loss_only_asks_for_low_scores(config: ModelConfig
     assert (gradient > 0).all()
 
 
+def test_a_wrong_detection_counts_as_far_as_its_place_is_background(
+    detections: MakeDetections, config: ModelConfig
+) -> None:
+    """The second query is wrong, at column 14 of row 6; the first has the particle, on a place that says nothing."""
+    found = detections([[10.0, 10.0, 20.0], [14.4, 5.6, 20.0]], [0.0, 0.0])
+    target = [torch.tensor([[10.0, 10.0, 20.0]])]
+    background = torch.zeros(1, 24, 32)
+    background[0, 6, 14] = 0.5
+    focal = 0.25 * 0.25 * log(2) + 0.5 * 0.75 * 0.25 * log(2)
+    assert float(set_loss(found, target, 1, config, background)) == pytest.approx(2 * focal, rel=1e-5)
+    everywhere = set_loss(found, target, 1, config, torch.ones_like(background))
+    torch.testing.assert_close(everywhere, set_loss(found, target, 1, config))
+
+
+def test_a_detection_beyond_the_border_is_judged_by_the_border(detections: MakeDetections, config: ModelConfig) -> None:
+    background = torch.zeros(1, 24, 32)
+    background[0, 0, 31] = 1.0
+    found = detections([[50.0, -7.0, 20.0], [-50.0, -7.0, 20.0]], [0.0, 0.0])
+    loss = set_loss(found, [torch.zeros(0, 3)], 1, config, background)
+    assert float(loss) == pytest.approx(2 * 0.75 * 0.25 * log(2), rel=1e-5)
+
+
 def test_the_classification_option_chooses_the_loss(detections: MakeDetections, config: ModelConfig) -> None:
     found = detections([[5.0, 5.0, 20.0]], [0.0])
     nothing = [torch.zeros(0, 3)]

@@ -25,19 +25,25 @@ def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, Vi
     assert not any(held_out(name) for name in train)
 
 
-def test_structures_of_a_folder_are_split_beside_the_procedural_ones(tmp_path: Path) -> None:
+def test_structures_of_a_folder_are_trained_on_beside_the_procedural_ones(tmp_path: Path) -> None:
     density = np.pad(np.ones((8, 8, 8), np.float32), 6)
     for name in ("1ahw_map.mrc", "4v4r.mrc"):
         with mrcfile.new(tmp_path / name, density) as mrc:
             mrc.voxel_size = 5.0
     train, test = split_structures(tmp_path, 12, 16)
     names = [s.name for s in train + test]
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 13
     assert "4v4r" in {s.name for s in train}
-    assert "1ahw" in {s.name for s in test}
     assert {s.volume.shape for s in train + test} == {(16, 16, 16)}
     procedural = split_structures(None, 12, 16)
     assert [s.name for part in procedural for s in part] == [n for n in names if n.startswith("procedural")]
+
+
+def test_what_a_folder_holds_out_is_left_to_be_reported_on(tmp_path: Path) -> None:
+    with mrcfile.new(tmp_path / "1ahw_map.mrc", np.pad(np.ones((8, 8, 8), np.float32), 6)) as mrc:
+        mrc.voxel_size = 5.0
+    assert held_out("1ahw")
+    assert "1ahw" not in {s.name for part in split_structures(tmp_path, 12, 16) for s in part}
 
 
 def test_tiles_are_normalised(library: ViewLibrary, config: ModelConfig) -> None:

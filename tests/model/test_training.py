@@ -159,7 +159,9 @@ def test_half_of_the_cores_train_and_all_are_given_back(trainer: MakeTrainer) ->
 def test_every_evaluation_is_on_the_curve(trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer("run", replace(SCHEDULE, steps=4)).run(ignore)
     curve = json.loads((tmp_path / "run" / "curve.json").read_text())["curve"]
-    assert [list(point) for point in curve] == [["step", "loss", "best_f1", "threshold", "ap", "seconds"]] * 2
+    assert [list(point) for point in curve] == [
+        ["step", "loss", "best_f1", "threshold", "ap", "calibration_slope", "calibration_offset", "seconds"]
+    ] * 2
     for point in curve:
         assert 0 <= point["best_f1"] <= 1
         assert 0 <= point["ap"] <= 1

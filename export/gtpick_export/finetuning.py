@@ -1,0 +1,218 @@
+"""Fine-tuning from a user's files: what is learned, what is held out, and how good the result is there.
+
+Labels may be partial. What the starting network finds and nobody labelled is then either no particle or one that was
+passed over. With p, its probability of being a particle by the network's score, and c, the share of particles that have
+a label, Bayes' rule says that it is none with probability (1 - p) / (1 - p c): so far it counts as background.
+
+Complete labels also choose the threshold. Partial ones cannot: people label what is clearest, so that the best threshold
+by their labels leaves out the rest; the starting network's threshold stays.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import gtpick_model
+from gtpick_model.finetune import LabelledImage, background_map
+from gtpick_model.network import GTPick, Inference
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.errors import ModelError, UsageError
+from gtpick_rt.evaluate import Curve, Evaluation, curve, evaluate
+from gtpick_rt.formats import find_coordinates, read_coordinate_set
+from gtpick_rt.formats.table import micrograph_name
+from gtpick_rt.inputs import Job, find_jobs
+from gtpick_rt.model_files import DEFAULT_MODEL
+from gtpick_rt.picker import Picker
+from gtpick_rt.preprocess import WorkingImage
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.spec import ModelSpec
+from gtpick_rt.types import FloatArray, Micrograph, Picks
+
+TRAINED = Path(gtpick_model.__file__).with_name("trained")
+HELD_OUT = 1 / 5
+"""Share of the micrographs that only judge, at least one."""
+HELD_OUT_OF_ONE = 1 / 4
+"""Share of a lone micrograph, at its end, that only judges."""
+RADIUS = 1 / 3
+"""A pick matches a label within this fraction of the diameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A micrograph or part of one at the working scale, and what its user labelled, in working pixels."""
+
+    name: str
+    image: WorkingImage
+    labels: Picks
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a network finds on labelled micrographs, in working pixels."""
+
+    pairs: list[tuple[Picks, Picks]]
+    """Detections and labels of each."""
+    radius_px: float
+
+    @property
+    def curve(self) -> Curve:
+        """Precision and recall at every threshold."""
+        return curve(self.pairs, self.radius_px)
+
+    def at(self, threshold: float) -> Evaluation:
+        """Figures of the detections of at least this score."""
+        return evaluate([(found[found.score >= threshold], labels) for found, labels in self.pairs], self.radius_px)
+
+
+def shipped_weights() -> Path:
+    """The weights from which the default model was exported. Raises ModelError when they are not installed."""
+    path = TRAINED / f"{DEFAULT_MODEL}.safetensors"
+    if not path.is_file():
+        raise ModelError(f"{path}: the weights of the shipped model are missing; give others: --weights FILE")
+    return path
+
+
+def to_backend(network: GTPick, spec: ModelSpec) -> Backend:
+    """Let the runtime pick with a network that is not exported."""
+    inference = Inference(network)
+
+    @torch.no_grad()
+    def answer(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        scores, boxes = inference(torch.from_numpy(tiles))
+        return scores.numpy(), boxes.numpy()
+
+    return ScriptedBackend(spec, answer, name="torch")
+
+
+def find_labelled(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job]:
+    """List the micrographs. Raises UsageError when there are none, or a folder cannot be listed."""
+    jobs, unlisted = find_jobs(inputs)
+    if unlisted:
+        raise UsageError(unlisted[0].message)
+    return [replace(job, pixel_size_A=pixel_size_A or job.pixel_size_A) for job in jobs]
+
+
+def load(jobs: Sequence[Job], labels: Path, picker: Picker) -> tuple[list[Labelled], list[Labelled]]:
+    """Read micrographs and labels; returns those to learn from, and those held out: the last ones.
+
+    Of a single micrograph the last quarter of its rows is held out, and labels on the cut are dropped.
+    Raises UsageError where a micrograph has no label file or either part no labels, and MicrographError.
+    """
+    coordinates = read_coordinate_set(_label_files(jobs, labels)).picks
+    parts = []
+    for job in jobs:
+        micrograph = read_micrograph(job.path, job.pixel_size_A)
+        whole = (micrograph, coordinates[micrograph_name(job.path.name)])
+        for pixels, marked in _cut(*whole, picker.diameter_A) if len(jobs) == 1 else [whole]:
+            image = picker.prepare(pixels)
+            parts.append(Labelled(job.path.name, image, image.to_working(marked)))
+    last = max(1, round(HELD_OUT * len(jobs)))
+    known, held_out = parts[:-last], parts[-last:]
+    for part, use in ((known, "learn from"), (held_out, "judge by")):
+        if not any(len(each.labels) for each in part):
+            names = ", ".join(each.name for each in part)
+            raise UsageError(f"{labels}: no labels to {use} in {names}; label more, or name other micrographs last")
+    return known, held_out
+
+
+def _label_files(jobs: Sequence[Job], labels: Path) -> dict[str, Path]:
+    """The label file of each micrograph, by the name of the micrograph."""
+    names = [micrograph_name(job.path.name) for job in jobs]
+    found = find_coordinates(labels).files
+    if labels.is_file() and len(found) == len(names) == 1:
+        return {names[0]: labels}
+    missing = [job.path.name for job, name in zip(jobs, names, strict=True) if name not in found]
+    if missing:
+        raise UsageError(
+            f"{labels}: no labels for {', '.join(missing)}; give a file of the same name for every micrograph, one "
+            "without rows where there are no particles"
+        )
+    return {name: found[name] for name in names}
+
+
+def _cut(micrograph: Micrograph, labels: Picks, diameter_A: float) -> list[tuple[Micrograph, Picks]]:
+    """The part of a micrograph to learn from and the part to hold out."""
+    at = round(len(micrograph.data) * (1 - HELD_OUT_OF_ONE))
+    radius_px = diameter_A / micrograph.pixel_size_A / 2
+    y = labels.xy_px[:, 1]
+    parts = []
+    for rows, whole in ((slice(0, at), y < at - radius_px), (slice(at, None), y >= at + radius_px)):
+        marked = labels[whole]
+        moved = replace(marked, xy_px=marked.xy_px - np.array([0, rows.start], np.float32))
+        parts.append((replace(micrograph, data=np.ascontiguousarray(micrograph.data[rows])), moved))
+    return parts
+
+
+def find(picker: Picker, micrographs: Sequence[Labelled]) -> Result:
+    """Detect on every micrograph, down to the floor of the model."""
+    images = [each.image for each in micrographs]
+    found = [image.to_working(picker.assemble(image, picker.infer(image))) for image in images]
+    return Result(
+        list(zip(found, [each.labels for each in micrographs], strict=True)), RADIUS * picker.spec.diameter_px
+    )
+
+
+def labelled_share(seen: Result) -> float:
+    """Share c of particles that have a label: c times its score tells best whether a detection has one."""
+    scored = seen.curve
+    return float(np.clip((scored.score * scored.right).sum() / max((scored.score**2).sum(), 1e-6), 0.05, 1))
+
+
+def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, share: float) -> list[LabelledImage]:
+    """Lay down what is known: labelled particles, and how sure the rest is to be background.
+
+    Args:
+        micrographs: those to learn from.
+        seen: what the starting network finds on them.
+        spec: of the starting network.
+        share: of the particles that have a label; with 1 all that has none is background.
+    """
+    size_px = _particle_px(seen, spec)
+    learned = []
+    for each, (found, labels) in zip(micrographs, seen.pairs, strict=True):
+        apart = np.linalg.norm(found.xy_px[:, None] - labels.xy_px[None], axis=-1).min(axis=1, initial=np.inf)
+        unlabelled = found[apart > spec.diameter_px / 2]
+        p = unlabelled.score.astype(float)
+        none = np.ones_like(p) if share == 1 else (1 - p) / (1 - p * share)
+        background = background_map(each.image.data.shape, spec.diameter_px, unlabelled.xy_px, none.astype(np.float32))
+        boxes = np.column_stack((labels.xy_px, np.full(len(labels), size_px, np.float32)))
+        learned.append(LabelledImage(each.image.data, boxes, background))
+    return learned
+
+
+def _particle_px(seen: Result, spec: ModelSpec) -> float:
+    """The diameter to teach: labels have none, so it stays what the starting network sees, where it sees particles."""
+    diameters = np.concatenate([found.diameter_px[found.score >= spec.threshold] for found, _ in seen.pairs])
+    return float(np.median(diameters)) if len(diameters) else spec.diameter_px
+
+
+def tuned_spec(spec: ModelSpec, name: str, threshold: float, learned: dict[str, str]) -> ModelSpec:
+    """The starting network's spec with new name and threshold, and what was learned before its own provenance."""
+    provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
+    return replace(spec, name=name, threshold=threshold, floor=min(spec.floor, threshold), provenance=provenance)
+
+
+def provenance(start: Path, known: Sequence[Labelled], share: float) -> dict[str, str]:
+    """What the model's spec tells of its fine-tuning."""
+    return {
+        "finetuned_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
+        "micrographs": ", ".join(each.name for each in known),
+        "labels": str(sum(len(each.labels) for each in known)),
+        "labelled_share": f"{share:.2f}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def describe(result: Result, threshold: float) -> str:
+    """Figures at a threshold, and what any threshold could give, in one line."""
+    figures, scored = result.at(threshold), result.curve
+    return (
+        f"precision {figures.precision:.3f}  recall {figures.recall:.3f}  F1 {figures.f1:.3f} at threshold "
+        f"{threshold:.2f}  best F1 {scored.best()[0]:.3f}  AP {scored.average_precision:.3f}"
+    )

@@ -1,0 +1,125 @@
+"""`gtpick-rt finetune` writes one model that `gtpick-rt pick` takes, and says what it is worth."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gtpick_export import finetuning
+from gtpick_export import release as releasing
+from gtpick_export.commands import finetune
+from gtpick_model import finetune as tuning
+from gtpick_model import tiles
+from gtpick_model.tiles import libraries
+from gtpick_rt import Picker, read_micrograph
+from gtpick_rt.errors import ModelError
+from gtpick_rt.evaluate import Curve
+
+app = typer.Typer()
+app.command()(finetune)
+DIAMETER_A = 48.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short steps, between a few small particles."""
+    small = libraries(None, 12, views=2, side=16)
+    monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
+    monkeypatch.setattr(tuning, "PACE", replace(tuning.PACE, steps=2, batch=4))
+
+
+@pytest.fixture
+def micrographs(tmp_path: Path) -> list[Path]:
+    """Two micrographs of noise at 2 Å/px, each with labels."""
+    paths = [tmp_path / f"m{i}.mrc" for i in range(2)]
+    (tmp_path / "labels").mkdir()
+    for i, path in enumerate(paths):
+        with mrcfile.new(path) as mrc:
+            mrc.set_data(np.random.default_rng(i).normal(size=(150, 190)).astype(np.float32))
+            mrc.voxel_size = 2.0
+        (tmp_path / "labels" / f"{path.stem}.csv").write_text("x,y\n40,50\n100,90\n130,30\n")
+    return paths
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(exported: Any, tmp_path: Path) -> Run:
+    """A function that fine-tunes the small network; returns what was printed."""
+
+    def finetune_these(micrographs: list[Path], *options: str) -> str:
+        command = [*map(str, micrographs), "--labels", str(tmp_path / "labels"), "--diameter", f"{DIAMETER_A:g}"]
+        command += ["--out", str(tmp_path / "mine.onnx"), "--weights", str(exported.weights), *options]
+        with warnings.catch_warnings():
+            # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            result = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return finetune_these
+
+
+def test_the_model_can_pick_and_tells_what_it_was_made_from(
+    run: Run, exported: Any, micrographs: list[Path], tmp_path: Path
+) -> None:
+    text = run(micrographs)
+    picker = Picker.open(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
+    picker.pick(read_micrograph(micrographs[0]))
+    provenance = picker.spec.provenance
+    assert picker.spec.name == "mine"
+    assert hashlib.sha256(exported.weights.read_bytes()).hexdigest() in provenance["finetuned_from"]
+    assert (provenance["labels"], provenance["micrographs"], provenance["base_steps"]) == ("3", "m0.mrc", "0")
+    assert f"at threshold {picker.spec.threshold:.2f}" in text.split("after")[1]
+
+
+@pytest.fixture
+def exported_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releasing, "release", lambda *_: "nothing")
+
+
+@pytest.mark.usefixtures("exported_unseen")
+def test_before_and_after_are_printed_for_what_was_held_out(run: Run, micrographs: list[Path]) -> None:
+    text = run(micrographs, "--complete")
+    assert "3 labels, about 100% of the particles, on m0.mrc" in text
+    assert "held out, every pick without a label counted as wrong: m1.mrc" in text
+    rows = [line for line in text.splitlines() if line.startswith(("before", "after"))]
+    assert len(rows) == 2
+    assert all("precision" in row and "recall" in row and "F1" in row for row in rows)
+
+
+@pytest.mark.parametrize(("options", "threshold"), [((), 0.5), (("--complete",), 0.07)])
+def test_only_complete_labels_choose_the_threshold(
+    options: tuple[str, ...],
+    threshold: float,
+    run: Run,
+    micrographs: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released: list[float] = []
+    monkeypatch.setattr(releasing, "release", lambda network, spec, out: released.append(spec.threshold))
+    monkeypatch.setattr(Curve, "best", lambda _: (0.9, 0.07))
+    run(micrographs, *options)
+    assert released == [threshold]
+
+
+@pytest.mark.usefixtures("exported_unseen")
+def test_of_one_micrograph_a_part_is_held_out(run: Run, micrographs: list[Path], tmp_path: Path) -> None:
+    labels = tmp_path / "labels" / "m0.csv"
+    labels.write_text("x,y\n40,50\n100,130\n")
+    assert "counted as wrong: the last quarter of m0.mrc" in run(micrographs[:1], "--labels", str(labels))
+
+
+def test_missing_weights_of_the_shipped_model_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning, "TRAINED", tmp_path)
+    with pytest.raises(ModelError, match=r"gtpick-nano\.safetensors: the weights .* --weights FILE"):
+        finetuning.shipped_weights()
