@@ -4,11 +4,14 @@
     python benchmarks/accuracy_suite.py SUITE --topaz PROGRAM --work WORK
 
 Ours is picked by the public command with the specimen's true diameter, at the model's one default threshold. Topaz is
-given the best of its detectors and scales, and the best threshold, anew in every cell of the table. Both are judged on
-whole particles: a pick or label whose circle reaches over the border does not count. Beside it: what the best
-threshold of each specimen would bring us; the F1 of a lattice of picks laid without looking, for where particles are
-dense a best threshold never does much worse than to pick everything; and the picks on micrographs that hold no
-particle. Topaz's picks are kept in WORK and used again. Writes results/accuracy_suite.json and .png.
+given the best of its detectors and scales, and the best threshold, anew in every cell of the table. What it is not
+given is this simulator: ours was trained on its images of other particles, Topaz on real micrographs. Both are judged
+on whole particles: a pick or label whose circle reaches over the border does not count.
+
+Beside it: what the best threshold of each specimen would bring us; the F1 of a lattice of picks laid without looking,
+for where particles are dense a best threshold never does much worse than to pick everything; and the picks on
+micrographs that hold no particle. Topaz's picks are kept in WORK and used again. Writes results/accuracy_suite.json
+and .png.
 """
 
 import argparse

@@ -8,9 +8,9 @@ particle. OUT/<specimen>/*.mrc have their labels (*.star, whole particles only) 
 can tell whether they measured the same suite. It is the same wherever the arithmetic is: another version of PyTorch
 or another kind of CPU may differ in a last digit, and a simulator that was changed makes another suite.
 
-The specimens were named before anything was measured on them. The procedural ones are numbered beyond those of
-which the default threshold was chosen. Entries need DIR, the folder of structures that `gtpick-rt train` takes;
-without it they are left out.
+The specimens were named before anything was measured on them, and none is among those of which thresholds are chosen:
+the procedural ones are numbered beyond them, and validation takes no entries. Entries need DIR, the folder of
+structures that `gtpick-rt train` takes; without it they are left out.
 """
 
 import argparse

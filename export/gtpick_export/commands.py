@@ -52,7 +52,7 @@ def finetune(
         typer.Option(
             "--complete",
             help="Every particle is labelled: learn whatever is not as background, and choose the threshold by the "
-            "held-out labels. Without this, what looks like a particle that was passed over is left out of the learning.",
+            "held-out labels. Without this, what looks like a particle that was passed over is not learned at all.",
         ),
     ] = False,
     weights: Annotated[
@@ -62,7 +62,7 @@ def finetune(
 ) -> None:
     """Adapt the network to your own picks on a few micrographs, and write it as one ONNX model.
 
-    The last fifth of the micrographs, at least one, are held out (of a single one the last quarter): on them the network
+    The last fifth of the micrographs, at least one, are held out, of a single one the last quarter: on them the network
     is compared before and after.
     """
     from rich.progress import Progress

@@ -4,8 +4,8 @@ Labels may be partial. What the starting network finds and nobody labelled is th
 passed over. With p, its probability of being a particle by the network's score, and c, the share of particles that have
 a label, Bayes' rule says that it is none with probability (1 - p) / (1 - p c): so far it counts as background.
 
-Complete labels also choose the threshold. Partial ones cannot: people label what is clearest, so that the best threshold
-by their labels leaves out the rest; the starting network's threshold stays.
+Complete labels also choose the threshold. Partial ones cannot: people label what is clearest, and the threshold that
+suits their labels best leaves out the rest. So the starting network's threshold stays.
 """
 
 import hashlib
