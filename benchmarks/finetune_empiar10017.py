@@ -2,7 +2,7 @@
 
 `gtpick-rt finetune` learns from the first n by name, n = 1, 2, 5; the models pick the last five at their own default
 threshold, and a pick pairs with a label one to one within a third of the diameter. Nothing was tuned on these five.
-Each n runs as it is and with --complete; besides, 2 micrographs with a random 30% of their labels. The labels are what
+Each n runs as it is and with --complete; besides, 2 micrographs with a random 30% of their labels, which are not complete. The labels are what
 survived 2-D classification: the precision of the surest half of the picks estimates how complete they are.
 Writes results/finetune_empiar10017.json and .png.
 """
@@ -51,7 +51,6 @@ class Case:
 CASES = (
     *(Case(n, complete) for n in (1, 2, 5) for complete in (False, True)),
     Case(2, False, PARTIAL),
-    Case(2, True, PARTIAL),
 )
 
 
@@ -92,13 +91,15 @@ def draw(before: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None
     from matplotlib import pyplot as plt
 
     figure, panel = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
-    for complete, colour, name in ((False, "#0072B2", "default"), (True, "#D55E00", "--complete")):
-        for share, marker, style in ((1.0, "o", "-"), (PARTIAL, "s", "none")):
-            these = [row for row in rows if row["complete"] == complete and row["label_share"] == share]
-            points = [(row["micrographs"], row["f1"]) for row in these]
-            label = name if share == 1 else f"{name}, {share:.0%} of the labels"
-            points = [(0, before["f1"]), *points] if share == 1 else points
-            panel.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=style, label=label)
+    for complete, share, look, label in (
+        (False, 1.0, {"color": "#0072B2", "marker": "o"}, "default"),
+        (True, 1.0, {"color": "#D55E00", "marker": "o"}, "--complete"),
+        (False, PARTIAL, {"color": "#0072B2", "marker": "s", "linestyle": "none"}, f"{PARTIAL:.0%} of the labels"),
+    ):
+        these = [row for row in rows if row["complete"] == complete and row["label_share"] == share]
+        points = [(row["micrographs"], row["f1"]) for row in these]
+        start = [(0, before["f1"])] if share == 1 else []
+        panel.plot(*zip(*start, *points, strict=True), label=label, **look)
     panel.set(xlabel="micrographs learned from", ylabel=f"F1 on {SCORED} other micrographs", xticks=(0, 1, 2, 5))
     panel.grid(alpha=0.3)
     panel.legend()
