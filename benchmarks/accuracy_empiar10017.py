@@ -31,8 +31,15 @@ COLOURS = {"matched": "#56B4E9", "false": "#D55E00", "missed": "#F0E442"}
 
 def score(compared: list[Compared]) -> dict[str, Any]:
     """All figures of the benchmark."""
-    record = report(compared, LENGTHS).record()
-    return {"rule": RULE, "picks_per_micrograph": record["picks"] / len(compared), **record}
+    figures = report(compared, LENGTHS)
+    assert figures.curve is not None
+    record = figures.record()
+    return {
+        "rule": RULE,
+        "picks_per_micrograph": record["picks"] / len(compared),
+        "precision_at_recall_half": figures.curve.precision_at(0.5),
+        **record,
+    }
 
 
 def show(result: dict[str, Any]) -> None:
@@ -44,6 +51,7 @@ def show(result: dict[str, Any]) -> None:
     boxes = result["iou50"]
     print(f"at IoU 0.5: precision {boxes['precision']:.3f}, recall {boxes['recall']:.3f}, F1 {boxes['f1']:.3f}")
     print(f"AP {result['average_precision']:.3f}, {result['picks_per_micrograph']:.0f} picks per micrograph")
+    print(f"precision where half of the labels are found: {result['precision_at_recall_half']:.3f}")
     print(f"median centre error: {result['centre_error_px']:.1f} px = {result['centre_error_A']:.1f} Å")
     print(f"duplicates: {result['duplicates']} ({result['duplicate_share']:.1%} of picks)")
     print(f"expected calibration error: {result['calibration']['expected_error']:.3f}")

@@ -62,8 +62,7 @@ def measure(model: str | None, micrographs: list[Path], data: Path, out: Path) -
     figures = report(loaded.micrographs, LENGTHS)
     assert figures.curve is not None
     record = figures.record()
-    above = np.flatnonzero(figures.curve.recall >= 0.5)
-    half = float(figures.curve.precision[above[0]]) if len(above) else None
+    half = figures.curve.precision_at(0.5)
     threshold = json.loads((out / "summary.json").read_text())["parameters"]["threshold"]
     return {**{key: record[key] for key in FIGURES}, "precision_at_recall_half": half, "threshold": threshold}
 

@@ -19,6 +19,7 @@ import torch
 
 import gtpick_model
 from gtpick_model.finetune import LabelledImage, background_map
+from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
@@ -39,8 +40,6 @@ HELD_OUT = 1 / 5
 """Share of the micrographs that only judge, at least one."""
 HELD_OUT_OF_ONE = 1 / 4
 """Share of a lone micrograph, at its end, that only judges."""
-RADIUS = 1 / 3
-"""A pick matches a label within this fraction of the diameter."""
 
 
 @dataclass(frozen=True, eq=False)

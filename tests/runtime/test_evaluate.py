@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from gtpick_rt.evaluate import (
+    Curve,
     calibration,
     count_hit,
     curve,
@@ -284,3 +285,10 @@ def test_a_report_on_picks_without_scores_has_neither_curve_nor_calibration() ->
     keys = ("average_precision", "calibration", "best_f1", "best_threshold", "lowest_score")
     assert [record[key] for key in keys] == [None] * 5
     assert (record["f1"], record["negatives"], record["negatives_hit"]) == (1, None, None)
+
+
+def test_precision_at_a_recall_is_that_of_the_best_picks_that_reach_it() -> None:
+    drawn = Curve(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False]), labels=4)
+    assert drawn.precision_at(0.25) == 1
+    assert drawn.precision_at(0.5) == pytest.approx(2 / 3)
+    assert drawn.precision_at(0.6) is None

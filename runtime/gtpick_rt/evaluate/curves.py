@@ -41,6 +41,11 @@ class Curve:
             return 0.0 if len(self.score) else 1.0
         return float(self.precision[self.right].sum() / self.labels)
 
+    def precision_at(self, recall: float) -> float | None:
+        """Precision of the best-scored picks that together reach a recall; None where all picks do not."""
+        reached = np.flatnonzero(self.recall >= recall)
+        return float(self.precision[reached[0]]) if len(reached) else None
+
     def best(self) -> tuple[float, float]:
         """The highest F1 that a threshold gives, and that threshold; it is 1 without picks."""
         if not len(self.score):
