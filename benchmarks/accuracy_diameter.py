@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from common import DATA, DIAMETER_A, PIXEL_SIZE_A, RESULTS, circumstances, convert, pick_command, save
 from PIL import Image
-from suite import Entry, Suite, load_suite, whole
+from suite import Entry, Suite, by, load_suite
 
 from gtpick_rt import Micrograph, Picker, read_micrograph
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate import evaluate
 from gtpick_rt.evaluate.loading import load
+from gtpick_rt.picker import whole
 from gtpick_rt.survey import survey
 
 FACTORS = (0.7, 0.85, 1.0, 1.2, 1.4)
@@ -59,9 +60,7 @@ def measured(true_A: float, found: dict[str, Any]) -> dict[str, Any]:
 
 def specimens(suite: Suite) -> Iterator[tuple[str, list[Entry], list[Micrograph]]]:
     """Name, entries and images of each specimen with particles."""
-    full = [entry for entry in suite.entries if not entry.empty]
-    for name in dict.fromkeys(entry.specimen for entry in full):
-        entries = [entry for entry in full if entry.specimen == name]
+    for name, entries in by(suite.filled, "specimen").items():
         yield name, entries, [read_micrograph(suite.path(entry)) for entry in entries]
 
 
@@ -96,8 +95,8 @@ def suite_by_factor(suite: Suite, loaded: Picker) -> list[dict[str, float]]:
             for entry, micrograph in zip(entries, micrographs, strict=True):
                 if entry.snr in FACTORS_AT_SNR:
                     picks = picker.pick(micrograph)
-                    kept = (picks.score >= picker.spec.threshold) & whole(picks.xy_px, entry.diameter_px, entry.size)
-                    pairs.append((picks[kept], suite.labels(entry)))
+                    picks = picks[picks.score >= picker.spec.threshold]
+                    pairs.append((whole(picks, entry.shape, entry.diameter_px), suite.labels(entry)))
             values.append(evaluate(pairs, entries[0].diameter_px / 3).f1)
     return [{"factor": factor, "f1": float(np.mean(values)), "lowest": min(values)} for factor, values in f1.items()]
 

@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import topaz
 from common import RESULTS, circumstances, pick_command, save
-from suite import EMPTIES, SHAPE, SNR, SPECIMENS, Entry, Suite, load_suite, whole
+from suite import EMPTIES, SNR, SPECIMENS, Entry, Suite, by, load_suite
 
 from gtpick_rt.commit import load_detections
 from gtpick_rt.evaluate import Curve, curve, precision_recall
+from gtpick_rt.picker import whole
 from gtpick_rt.types import Picks
 
 RULE = (
@@ -52,7 +53,7 @@ def pick_ours(suite: Suite, out: Path, model: str | None) -> Ours:
     shutil.rmtree(out, ignore_errors=True)
     picked: Picked = {}
     summary: dict[str, Any] = {}
-    for name, entries in _by(suite.entries, "specimen").items():
+    for name, entries in by(suite.entries, "specimen").items():
         target = out / name
         subprocess.run(pick_command([suite.folder / name], target, model, entries[0].diameter_A), check=True)
         picked |= {e.file: load_detections(target, PurePosixPath(Path(e.file).stem)) for e in entries}
@@ -62,11 +63,10 @@ def pick_ours(suite: Suite, out: Path, model: str | None) -> Ours:
 
 def draw_curve(suite: Suite, entries: list[Entry], picked: Picked) -> Curve:
     """The precision-recall curve over micrographs of one size."""
-    diameter, size = entries[0].diameter_px, entries[0].size
+    diameter = entries[0].diameter_px
     pairs = []
     for entry in entries:
-        picks = picked[entry.file]
-        pairs.append((picks[whole(picks.xy_px, diameter, size)], suite.labels(entry)))
+        pairs.append((whole(picked[entry.file], entry.shape, diameter), suite.labels(entry)))
     return curve(pairs, diameter / 3)
 
 
@@ -106,7 +106,7 @@ def best_topaz(suite: Suite, entries: list[Entry], ways: dict[str, Picked]) -> d
 
 def lattice(entry: Entry) -> Picks:
     """Touching discs in hexagonal packing all over a micrograph: what can be picked without looking at it."""
-    height, width = SHAPE[entry.size]
+    height, width = entry.shape
     pitch = entry.diameter_px
     rows = np.arange(pitch / 2, height, pitch * np.sqrt(0.75))
     columns = np.arange(pitch / 2, width, pitch)
@@ -117,11 +117,10 @@ def lattice(entry: Entry) -> Picks:
 
 def measure(suite: Suite, ours: Ours, ways: dict[str, Picked]) -> dict[str, Any]:
     """Every figure of the benchmark."""
-    full = [entry for entry in suite.entries if not entry.empty]
     cells = []
     for size in SPECIMENS:
         for snr in SNR:
-            entries = [entry for entry in full if entry.size == size and entry.snr == snr]
+            entries = [entry for entry in suite.filled if entry.size == size and entry.snr == snr]
             cell = {"size": size, "snr": snr, "micrographs": len(entries), **compare(suite, entries, ours)}
             cell["chance_f1"] = draw_curve(suite, entries, {e.file: lattice(e) for e in entries}).best()[0]
             if ways:
@@ -129,7 +128,7 @@ def measure(suite: Suite, ours: Ours, ways: dict[str, Picked]) -> dict[str, Any]
                 cell["ahead"] = cell["f1"] - cell["topaz_f1"]
             cells.append(cell)
     specimens = []
-    for name, entries in _by(full, "specimen").items():
+    for name, entries in by(suite.filled, "specimen").items():
         each = {f"{entry.snr:g}": compare(suite, [entry], ours)["gap"] for entry in entries}
         row = {"specimen": name, "diameter_A": entries[0].diameter_A, **compare(suite, entries, ours)}
         specimens.append({**row, "gap_by_snr": each})
@@ -197,14 +196,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     panels[-1].set(xlabel="F1 lost by the default threshold", title="specimens, all SNR")
     panels[-1].tick_params(axis="y", labelsize=7)
     figure.savefig(path, dpi=120)
-
-
-def _by(entries: tuple[Entry, ...] | list[Entry], field: str) -> dict[str, list[Entry]]:
-    """Group entries by a field, in the order met."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(getattr(entry, field), []).append(entry)
-    return groups
 
 
 def main() -> None:

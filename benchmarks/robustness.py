@@ -25,6 +25,7 @@ from PIL import Image
 from gtpick_rt.commit import star_path
 from gtpick_rt.evaluate import evaluate
 from gtpick_rt.formats import read_coordinates
+from gtpick_rt.picker import whole
 from gtpick_rt.types import FloatArray, Picks
 
 DIAMETER_PX = DIAMETER_A / PIXEL_SIZE_A
@@ -146,13 +147,6 @@ def moved(picks: Picks, variant: Variant, shape: Shape) -> Picks:
     """The same places on the variant of a micrograph of `shape`."""
     xy = np.asarray(variant.move(picks.xy_px, shape), np.float32)
     return Picks(xy, picks.diameter_px, picks.score)
-
-
-def whole(picks: Picks, shape: Shape, diameter_px: float) -> Picks:
-    """Those whose circle lies on an image of `shape`."""
-    corner = np.array([shape[1], shape[0]]) - 0.5 - diameter_px / 2
-    x, y = ((picks.xy_px >= diameter_px / 2 - 0.5) & (picks.xy_px <= corner)).T
-    return picks[x & y]
 
 
 def compare(

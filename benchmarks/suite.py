@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -25,7 +26,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gtpick_model.simulator import junk
 from gtpick_model.simulator.field import Conditions, Fields, simulate
@@ -34,8 +34,9 @@ from gtpick_model.simulator.procedural import procedural
 from gtpick_model.simulator.structures import Structure, held_out, load_folder
 from gtpick_model.simulator.views import ViewLibrary, build_library
 from gtpick_rt.formats import read_coordinates
+from gtpick_rt.picker import whole
 from gtpick_rt.reading import read_micrograph
-from gtpick_rt.types import FloatArray, Picks
+from gtpick_rt.types import Picks
 
 SPECIMENS = {
     "small": ("3mxw", "3eoa", "procedural-lobes-1085"),
@@ -102,6 +103,11 @@ class Entry:
         return self.coverage == 0
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the micrograph."""
+        return SHAPE[self.size]
+
+    @property
     def diameter_px(self) -> float:
         """Of the micrograph's own pixels."""
         return self.diameter_A / self.pixel_size_A
@@ -119,6 +125,11 @@ class Suite:
         """One hash over all micrographs and labels."""
         return hashlib.sha256("".join(entry.sha256 for entry in self.entries).encode()).hexdigest()
 
+    @property
+    def filled(self) -> list[Entry]:
+        """Those with particles."""
+        return [entry for entry in self.entries if not entry.empty]
+
     def path(self, entry: Entry) -> Path:
         """The MRC file of an entry."""
         return self.folder / entry.file
@@ -126,6 +137,14 @@ class Suite:
     def labels(self, entry: Entry) -> Picks:
         """The particles to pick."""
         return read_coordinates(self.path(entry).with_suffix(".star"), entry.diameter_px)
+
+
+def by(entries: Iterable[Entry], field: str) -> dict[str, list[Entry]]:
+    """Group entries by a field, in the order met."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(getattr(entry, field), []).append(entry)
+    return groups
 
 
 def load_suite(folder: Path) -> Suite:
@@ -148,13 +167,6 @@ def structures(names: list[str], folder: Path | None) -> dict[str, Structure]:
     made = [procedural(int(name.split("-")[2]), SIDE) for name in names if name.startswith("procedural-")]
     entries = load_folder(folder, SIDE) if folder else iter(())
     return {s.name: s for s in (*made, *entries) if s.name in names}
-
-
-def whole(xy_px: FloatArray, diameter_px: float, size: str) -> NDArray[np.bool_]:
-    """`(n,)`: whether a circle about each centre lies within a micrograph of that size."""
-    height, width = SHAPE[size]
-    low, high = xy_px - diameter_px / 2, xy_px + diameter_px / 2
-    return np.all((low >= -0.5) & (high <= (width - 0.5, height - 0.5)), axis=1)
 
 
 def plan() -> list[Plan]:
@@ -188,8 +200,10 @@ def draw(library: ViewLibrary, planned: Plan) -> Fields:
     )
     seed = (SEED, planned.number, *planned.seed)
     fields = simulate(library, 1, SHAPE[planned.size], conditions, seed, kinds=kinds)
-    (boxes,) = fields.boxes
-    return fields._replace(boxes=[boxes[torch.from_numpy(whole(boxes[:, :2].numpy(), extent, planned.size))]])
+    x, y, diameter_px = fields.boxes[0].numpy().T
+    particles = Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x))
+    kept = whole(particles, SHAPE[planned.size], extent)
+    return fields._replace(boxes=[torch.from_numpy(np.column_stack((kept.xy_px, kept.diameter_px)))])
 
 
 def write_suite(out: Path, folder: Path | None) -> Suite:

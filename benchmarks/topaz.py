@@ -7,11 +7,10 @@ threshold is Topaz's own lowest default; the best one is looked for afterwards.
 """
 
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import Entry, Suite
+from suite import Entry, Suite, by
 
 from gtpick_rt.formats import find_coordinates, read_coordinate_set
 from gtpick_rt.types import Picks
@@ -53,19 +52,12 @@ def pick(program: Path, suite: Suite, work: Path) -> dict[str, dict[str, Picks]]
     folder = work / f"topaz-{version(program)}-{suite.sha256[:12]}"
     picked: dict[str, dict[str, Picks]] = {way.name: {} for way in WAYS}
     for way in WAYS:
-        for entries in _of_one_size(suite):
+        for entries in by(suite.filled, "size").values():  # of one size in px, and so with the same options
             table = folder / way.name.replace(" ", "_") / f"{entries[0].size}.txt"
             if not table.exists():
                 _extract(program, way, suite, entries, table)
             picked[way.name] |= _read(table, entries)
     return picked
-
-
-def _of_one_size(suite: Suite) -> Iterator[list[Entry]]:
-    """Group the micrographs with particles by particle diameter in px: Topaz's options are the same for each group."""
-    full = [entry for entry in suite.entries if not entry.empty]
-    for size in dict.fromkeys(entry.size for entry in full):
-        yield [entry for entry in full if entry.size == size]
 
 
 def _extract(program: Path, way: Topaz, suite: Suite, entries: list[Entry], table: Path) -> None:

@@ -37,18 +37,17 @@ def on_real(weights: Path, micrographs: list[Path], labels: list[Picks]) -> dict
     found = [picker.pick(read_micrograph(path)) for path in micrographs]
     picks = [p[p.score >= picker.spec.threshold] for p in found]
     figures = evaluate(list(zip(picks, labels, strict=True)), RADIUS_PX)
-    return {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
+    tiles = int(provenance["tiles_128px"])
+    return {"tiles_128px": tiles, "precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
 
 
 def follow(run: Path, micrographs: list[Path], labels: list[Picks]) -> dict[str, Any]:
     """Every evaluation of a run, with the real figures beside the simulated ones."""
     record = json.loads((run / "curve.json").read_text())
-    per_step = record["schedule"]["batch"] * (min(record["schedule"]["tile_sizes_px"]) / 128) ** 2
     points = []
     for point in record["curve"]:
         real = on_real(run / f"step_{point['step']:06d}.safetensors", micrographs, labels)
-        tiles = round(point["step"] * per_step)
-        points.append({"tiles_128px": tiles, "simulated_best_f1": point["best_f1"], **real})
+        points.append({"simulated_best_f1": point["best_f1"], **real})
         print(run.name, {key: round(value, 3) for key, value in points[-1].items()}, flush=True)
     return {"variant": record["config"]["name"], "points": points}
 

@@ -125,7 +125,7 @@ class Picker:
         """
         decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
         merged = merge(_concatenate(decoded), self.spec.merge_distance)
-        return image.to_micrograph(_whole(merged, image.data.shape, self.spec.diameter_px))
+        return image.to_micrograph(whole(merged, image.data.shape, self.spec.diameter_px))
 
 
 def _check_diameter(diameter_A: float) -> None:
@@ -143,7 +143,7 @@ def _concatenate(parts: Sequence[Picks]) -> Picks:
     return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
 
 
-def _whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:
+def whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:
     """Those whose circle of `diameter_px` lies on the image of `(h, w)` pixels."""
     height, width = shape
     x, y = picks.xy_px.T + 0.5  # from the corner of the first pixel
