@@ -80,9 +80,9 @@ def survey_suite(suite: Suite, picker: Picker) -> dict[str, list[dict[str, Any]]
     return {"runs": runs, "micrographs": alone}
 
 
-def survey_empty(suite: Suite, picker: Picker) -> list[dict[str, Any]]:
+def survey_empty(suite: Suite, picker: Picker) -> dict[str, Any]:
     """Survey all micrographs without particles as one run: nothing is to be found."""
-    return [find(picker, [read_micrograph(suite.path(entry)) for entry in suite.entries if entry.empty])]
+    return find(picker, [read_micrograph(suite.path(entry)) for entry in suite.entries if entry.empty])
 
 
 def suite_by_factor(suite: Suite, loaded: Picker) -> list[dict[str, float]]:
@@ -101,28 +101,27 @@ def suite_by_factor(suite: Suite, loaded: Picker) -> list[dict[str, float]]:
     return [{"factor": factor, "f1": float(np.mean(values)), "lowest": min(values)} for factor, values in f1.items()]
 
 
-def pick_real(data: Path, work: Path, diameter: str, model: str | None) -> dict[str, Any]:
+def pick_real(data: Path, work: Path, diameter_A: float | None, model: str | None) -> dict[str, Any]:
     """Pick EMPIAR-10017 by the public command; the F1 and the parameters in force."""
-    micrographs, out = work / "micrographs", work / f"picks-{diameter}"
+    micrographs, out = work / "micrographs", work / f"picks-{diameter_A}"
     convert(data, micrographs)
-    command = pick_command([micrographs], out, model)
-    command[command.index("--diameter") + 1] = diameter
-    subprocess.run([*command, "--force"], check=True)
+    subprocess.run(pick_command([micrographs], out, model, diameter_A), check=True)
     diameter_px = DIAMETER_A / PIXEL_SIZE_A
     pairs = [(one.picks, one.labels) for one in load(out, data / "labels", diameter_px).micrographs]
     figures = evaluate(pairs, diameter_px / 3)
+    parameters = json.loads((out / "summary.json").read_text())["parameters"]
     return {
         "f1": figures.f1,
         "precision": figures.precision,
         "recall": figures.recall,
-        **json.loads((out / "summary.json").read_text())["parameters"],
+        **{key: value for key, value in parameters.items() if key != "out"},
     }
 
 
 def real(data: Path, work: Path, model: str | None) -> dict[str, Any]:
     """EMPIAR-10017 with a measured, the right and wrong diameters."""
-    rows = [{"factor": factor, **pick_real(data, work, f"{DIAMETER_A * factor:g}", model)} for factor in FACTORS]
-    auto = pick_real(data, work, "auto", model)
+    rows = [{"factor": factor, **pick_real(data, work, DIAMETER_A * factor, model)} for factor in FACTORS]
+    auto = pick_real(data, work, None, model)
     right = next(row for row in rows if row["factor"] == 1)
     return {
         "true_A": DIAMETER_A,

@@ -21,6 +21,7 @@ from gtpick_model.simulator.structures import Structure, held_out, load_folder
 from gtpick_model.simulator.views import ViewLibrary, build_library
 from gtpick_rt import Micrograph, Picker, Picks
 from gtpick_rt.evaluate import evaluate
+from gtpick_rt.picker import whole
 
 SIDE, EXTENT = 768, 48.0
 STANDARD = Conditions(extent_px=(EXTENT, EXTENT), coverage=(0.25, 0.25), snr=(0.05, 0.05), empty=0.0, prefiltered=0.3)
@@ -46,10 +47,9 @@ def measure(library: ViewLibrary, indices: list[int], conditions: Conditions, lo
         picker = Picker(loaded.backend, loaded.spec, EXTENT * pixel)
         picks = picker.pick(Micrograph(fields.images[0].numpy(), pixel, Path(f"{library.names[index]}.mrc")))
         truth = fields.boxes[0].numpy()
-        # Particles that reach over the border are not picked, nor counted as missed.
-        truth = truth[((truth[:, :2] >= EXTENT / 2) & (truth[:, :2] < SIDE - EXTENT / 2)).all(1)]
         labels = Picks(truth[:, :2], truth[:, 2], np.ones(len(truth), np.float32))
-        pairs.append((picks[picks.score >= picker.spec.threshold], labels))
+        # Particles that reach over the border are not picked, nor counted as missed.
+        pairs.append((picks[picks.score >= picker.spec.threshold], whole(labels, (SIDE, SIDE), EXTENT)))
     result = evaluate(pairs, EXTENT / 3)
     return {"micrographs": len(pairs), "precision": result.precision, "recall": result.recall, "f1": result.f1}
 

@@ -24,6 +24,7 @@ from gtpick_model.simulator.views import ViewLibrary, build_library
 from gtpick_model.tiles import split_structures
 from gtpick_rt import Micrograph, Picker, Picks
 from gtpick_rt.evaluate import evaluate
+from gtpick_rt.picker import whole
 from gtpick_rt.quality import FLAGS, quality_flags
 
 SHAPE, EXTENT = (768, 960), 30.0
@@ -102,11 +103,11 @@ def simulate_scene(
 def truth(fields: Fields, laid: list[tuple[str, junk.Junk]], recall: float) -> frozenset[str]:
     """What is wrong with a field, by `DEFINITIONS`; of its particles this share was found."""
     areas = [(kind, float(covered(kind, thing).sum()) / EXTENT**2) for kind, thing in laid]
-    whole = (SHAPE[0] - 2 * RIM) * (SHAPE[1] - 2 * RIM) / EXTENT**2
+    inner = (SHAPE[0] - 2 * RIM) * (SHAPE[1] - 2 * RIM) / EXTENT**2
     wrong = {
         "empty": len(fields.boxes[0]) == 0,
         "crowded": len(fields.boxes[0]) * EXTENT**2 / (SHAPE[0] * SHAPE[1]) >= 0.5,
-        "carbon edge": any(kind == "carbon" and 0.05 <= area / whole <= 0.95 for kind, area in areas),
+        "carbon edge": any(kind == "carbon" and 0.05 <= area / inner <= 0.95 for kind, area in areas),
         "ice": any(area >= {"contamination": 4, "crystalline_ice": 10}.get(kind, np.inf) for kind, area in areas),
         "low contrast": recall < 0.6,
     }
@@ -130,11 +131,9 @@ def judge(library: ViewLibrary, scene: str, loaded: Picker, seed: tuple[int, ...
 
 def found(fields: Fields, picks: Picks) -> float:
     """The share of the particles that lie whole on the field that were picked, 1 where there are none."""
-    x, y, diameter = fields.boxes[0].numpy().T
-    r = EXTENT / 2
-    whole = (x >= r) & (x < SHAPE[1] - r) & (y >= r) & (y < SHAPE[0] - r)
-    labels = Picks(np.stack([x, y], axis=1), diameter, np.ones_like(x))
-    return evaluate([(picks, labels[whole])], EXTENT / 3).recall
+    boxes = fields.boxes[0].numpy()
+    labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
+    return evaluate([(picks, whole(labels, SHAPE, EXTENT))], EXTENT / 3).recall
 
 
 def rates(judged: list[Judged], flag: str) -> dict[str, float | int | str | None]:

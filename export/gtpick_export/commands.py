@@ -1,5 +1,7 @@
 """`gtpick-rt export` and `gtpick-rt finetune`. PyTorch and ONNX are imported only when a command runs."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -51,8 +53,8 @@ def finetune(
         bool,
         typer.Option(
             "--complete",
-            help="Every particle is labelled: learn whatever is not as background, and choose the threshold by the "
-            "held-out labels. Without this, what looks like a particle that was passed over is not learned at all.",
+            help="Every particle is labelled: learn whatever is not as background. Without this, what looks like a "
+            "particle that was passed over is not learned at all.",
         ),
     ] = False,
     weights: Annotated[
@@ -65,8 +67,6 @@ def finetune(
     The last fifth of the micrographs, at least one, are held out, of a single one the last quarter: on them the network
     is compared before and after.
     """
-    from rich.progress import Progress
-
     from gtpick_export import finetuning
     from gtpick_export.release import release
     from gtpick_export.to_onnx import make_spec
@@ -74,14 +74,14 @@ def finetune(
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
     from gtpick_rt.picker import Picker
-    from gtpick_rt.survey import spread, survey
+    from gtpick_rt.survey import readable, spread, survey
 
     start = weights or finetuning.shipped_weights()
     network, trained = load_weights(start)
     spec = make_spec(network, start.stem, "1", trained)
     jobs = finetuning.find_labelled(micrographs, pixel_size)
     backend = finetuning.to_backend(network, spec)
-    starting = Picker(backend, spec, diameter, survey(backend, spec, spread(jobs), diameter).contrast)
+    starting = Picker(backend, spec, diameter, survey(backend, spec, readable(spread(jobs)), diameter).contrast)
     known, held_out = finetuning.load(jobs, labels, starting)
     seen, before = finetuning.find(starting, known), finetuning.find(starting, held_out)
     share = 1.0 if complete else finetuning.labelled_share(seen)
@@ -91,16 +91,31 @@ def finetune(
     )
     images = finetuning.to_learn(known, seen, spec, share)
     library, _ = libraries(None, PROCEDURALS, views=24)
-    with Progress() as progress:
-        bar = progress.add_task("fine-tuning", total=PACE.steps)
-        adapted = adapt(network, images, library, lambda step: progress.update(bar, completed=step), PACE)
+    with _progress(PACE.steps) as on_step:
+        adapted = adapt(network, images, library, on_step, PACE)
     tuned = Picker(finetuning.to_backend(adapted, spec), spec, diameter, starting.contrast)
     after = finetuning.find(tuned, held_out)
-    threshold = after.curve.best()[1] if complete else spec.threshold
-    parity = release(adapted, finetuning.tuned_spec(spec, out.stem, threshold, learned), out)
+    parity = release(adapted, finetuning.tuned_spec(spec, out.stem, learned), out)
     part = "the last quarter of " if len(jobs) == 1 else ""
     judges = ", ".join(each.name for each in held_out)
     typer.echo(f"held out, every pick without a label counted as wrong: {part}{judges}")
     typer.echo(f"before  {finetuning.describe(before, spec.threshold)}")
-    typer.echo(f"after   {finetuning.describe(after, threshold)}")
+    typer.echo(f"after   {finetuning.describe(after, spec.threshold)}")
     typer.echo(f"{out}: parity with PyTorch on {parity}")
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr; where that is no terminal, a line after every tenth of the steps."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("fine-tuning", total=steps)
+
+        def on_step(step: int) -> None:
+            progress.update(bar, completed=step)
+            if not progress.console.is_terminal and step % max(1, steps // 10) == 0:
+                progress.console.print(f"step {step} of {steps}")
+
+        yield on_step

@@ -4,8 +4,8 @@ Labels may be partial. What the starting network finds and nobody labelled is th
 passed over. With p, its probability of being a particle by the network's score, and c, the share of particles that have
 a label, Bayes' rule says that it is none with probability (1 - p) / (1 - p c): so far it counts as background.
 
-Complete labels also choose the threshold. Partial ones cannot: people label what is clearest, and the threshold that
-suits their labels best leaves out the rest. So the starting network's threshold stays.
+Complete labels on several held-out micrographs also choose the threshold. Partial ones cannot: people label what is
+clearest, and the threshold that suits their labels best leaves out the rest. So the starting network's threshold stays.
 """
 
 import hashlib
@@ -91,10 +91,10 @@ def to_backend(network: GTPick, spec: ModelSpec) -> Backend:
 
 def find_labelled(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job]:
     """List the micrographs. Raises UsageError when there are none, or a folder cannot be listed."""
-    jobs, unlisted = find_jobs(inputs)
-    if unlisted:
-        raise UsageError(unlisted[0].message)
-    return [replace(job, pixel_size_A=pixel_size_A or job.pixel_size_A) for job in jobs]
+    found = find_jobs(inputs)
+    if found.unlisted:
+        raise UsageError(found.unlisted[0].message)
+    return [replace(job, pixel_size_A=pixel_size_A or job.pixel_size_A) for job in found.jobs]
 
 
 def load(jobs: Sequence[Job], labels: Path, picker: Picker) -> tuple[list[Labelled], list[Labelled]]:
@@ -191,10 +191,10 @@ def _particle_px(seen: Result, spec: ModelSpec) -> float:
     return float(np.median(diameters)) if len(diameters) else spec.diameter_px
 
 
-def tuned_spec(spec: ModelSpec, name: str, threshold: float, learned: dict[str, str]) -> ModelSpec:
-    """The starting network's spec with new name and threshold, and what was learned before its own provenance."""
+def tuned_spec(spec: ModelSpec, name: str, learned: dict[str, str]) -> ModelSpec:
+    """The starting network's spec with a new name, and what was learned before its own provenance."""
     provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
-    return replace(spec, name=name, threshold=threshold, floor=min(spec.floor, threshold), provenance=provenance)
+    return replace(spec, name=name, provenance=provenance)
 
 
 def provenance(start: Path, known: Sequence[Labelled], share: float) -> dict[str, str]:

@@ -60,9 +60,11 @@ def test_the_truth_follows_from_what_was_drawn(
 
 
 def test_particles_cut_by_the_border_need_not_be_found(quality_flags: ModuleType) -> None:
-    boxes = torch.tensor([[10.0, 300, 30], [400, 14, 30], [400, 300, 30], [600, 500, 30]])
-    picks = Picks(np.array([[607, 506]], np.float32), np.array([30], np.float32), np.array([0.9], np.float32))
-    assert quality_flags.found(fields(boxes), picks) == 0.5
+    """Counted from the corner of the first pixel, 14.5 px of pixel centres are a radius of 15 px."""
+    cut = [[14.4, 100, 30], [400, 752.6, 30]]
+    whole = [[14.5, 300, 30], [600, 752.4, 30], [300, 300, 30]]
+    picks = Picks(np.array([[14, 307], [607, 752]], np.float32), np.full(2, 30, np.float32), np.ones(2, np.float32))
+    assert quality_flags.found(fields(torch.tensor(cut + whole)), picks) == pytest.approx(2 / 3)
     assert quality_flags.found(fields(torch.zeros(0, 3)), Picks.empty()) == 1
 
 

@@ -11,7 +11,7 @@ import mrcfile
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gtpick_export import finetuning
 from gtpick_export import release as releasing
@@ -21,7 +21,6 @@ from gtpick_model import tiles
 from gtpick_model.tiles import libraries
 from gtpick_rt import Picker, read_micrograph
 from gtpick_rt.errors import ModelError
-from gtpick_rt.evaluate import Curve
 
 app = typer.Typer()
 app.command()(finetune)
@@ -38,8 +37,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def micrographs(tmp_path: Path) -> list[Path]:
-    """Two micrographs of noise at 2 Å/px, each with labels."""
-    paths = [tmp_path / f"m{i}.mrc" for i in range(2)]
+    """Four micrographs of noise at 2 Å/px, each with labels."""
+    paths = [tmp_path / f"m{i}.mrc" for i in range(4)]
     (tmp_path / "labels").mkdir()
     for i, path in enumerate(paths):
         with mrcfile.new(path) as mrc:
@@ -49,14 +48,14 @@ def micrographs(tmp_path: Path) -> list[Path]:
     return paths
 
 
-Run = Callable[..., str]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(exported: Any, tmp_path: Path) -> Run:
-    """A function that fine-tunes the small network; returns what was printed."""
+    """A function that fine-tunes the small network."""
 
-    def finetune_these(micrographs: list[Path], *options: str) -> str:
+    def finetune_these(micrographs: list[Path], *options: str) -> Result:
         command = [*map(str, micrographs), "--labels", str(tmp_path / "labels"), "--diameter", f"{DIAMETER_A:g}"]
         command += ["--out", str(tmp_path / "mine.onnx"), "--weights", str(exported.weights), *options]
         with warnings.catch_warnings():
@@ -64,7 +63,7 @@ def run(exported: Any, tmp_path: Path) -> Run:
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        return result.output
+        return result
 
     return finetune_these
 
@@ -72,7 +71,7 @@ def run(exported: Any, tmp_path: Path) -> Run:
 def test_the_model_can_pick_and_tells_what_it_was_made_from(
     run: Run, exported: Any, micrographs: list[Path], tmp_path: Path
 ) -> None:
-    text = run(micrographs)
+    text = run(micrographs[:2]).stdout
     picker = Picker.open(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
     picker.pick(read_micrograph(micrographs[0]))
     provenance = picker.spec.provenance
@@ -89,7 +88,7 @@ def exported_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("exported_unseen")
 def test_before_and_after_are_printed_for_what_was_held_out(run: Run, micrographs: list[Path]) -> None:
-    text = run(micrographs, "--complete")
+    text = run(micrographs[:2], "--complete").stdout
     assert "3 labels, about 100% of the particles, on m0.mrc" in text
     assert "held out, every pick without a label counted as wrong: m1.mrc" in text
     rows = [line for line in text.splitlines() if line.startswith(("before", "after"))]
@@ -97,26 +96,18 @@ def test_before_and_after_are_printed_for_what_was_held_out(run: Run, micrograph
     assert all("precision" in row and "recall" in row and "F1" in row for row in rows)
 
 
-@pytest.mark.parametrize(("options", "threshold"), [((), 0.5), (("--complete",), 0.07)])
-def test_only_complete_labels_choose_the_threshold(
-    options: tuple[str, ...],
-    threshold: float,
-    run: Run,
-    micrographs: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    released: list[float] = []
-    monkeypatch.setattr(releasing, "release", lambda network, spec, out: released.append(spec.threshold))
-    monkeypatch.setattr(Curve, "best", lambda _: (0.9, 0.07))
-    run(micrographs, *options)
-    assert released == [threshold]
+@pytest.mark.usefixtures("exported_unseen")
+def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(run: Run, micrographs: list[Path]) -> None:
+    result = run(micrographs[:2])
+    assert {"step 1 of 2", "step 2 of 2"} <= set(result.stderr.splitlines())
+    assert "step" not in result.stdout
 
 
 @pytest.mark.usefixtures("exported_unseen")
 def test_of_one_micrograph_a_part_is_held_out(run: Run, micrographs: list[Path], tmp_path: Path) -> None:
     labels = tmp_path / "labels" / "m0.csv"
     labels.write_text("x,y\n40,50\n100,130\n")
-    assert "counted as wrong: the last quarter of m0.mrc" in run(micrographs[:1], "--labels", str(labels))
+    assert "counted as wrong: the last quarter of m0.mrc" in run(micrographs[:1], "--labels", str(labels)).stdout
 
 
 def test_missing_weights_of_the_shipped_model_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,21 +26,6 @@ from gtpick_rt.picker import Picker
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Picks
 
-SPEC = ModelSpec(
-    name="script",
-    version="1",
-    tile_px=64,
-    margin_px=16,
-    queries=4,
-    diameter_px=24,
-    diameter_range_px=(12, 28),
-    highpass_px=97,
-    clip=6,
-    merge_distance=0.5,
-    threshold=0.5,
-    floor=0.05,
-    provenance={"steps": "9"},
-)
 PIXEL_A, DIAMETER_A = 2.0, 96.0
 """48 px of the micrograph are 24 working px."""
 
@@ -56,8 +41,13 @@ def nothing(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 @pytest.fixture
-def picker() -> Picker:
-    return Picker(ScriptedBackend(SPEC, nothing), SPEC, DIAMETER_A)
+def spec(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, tile_px=64, margin_px=16, queries=4, provenance={"steps": "9"})
+
+
+@pytest.fixture
+def picker(spec: ModelSpec) -> Picker:
+    return Picker(ScriptedBackend(spec, nothing), spec, DIAMETER_A)
 
 
 Write = Callable[[str, list[tuple[float, float]]], Path]
@@ -128,7 +118,7 @@ def test_either_part_needs_labels(labelled: int, message: str, write: Write, pic
         read(paths, paths[0].parent / "labels", picker)
 
 
-def test_detections_come_in_working_pixels(write: Write) -> None:
+def test_detections_come_in_working_pixels(write: Write, spec: ModelSpec) -> None:
     """The scripted network finds one particle in the middle of the only tile."""
 
     def one(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -136,8 +126,8 @@ def test_detections_come_in_working_pixels(write: Write) -> None:
         scores[:, 0], boxes[:, 0] = 0.9, (31, 28, 19)
         return scores, boxes
 
-    spec = replace(SPEC, tile_px=320)
-    picker = Picker(ScriptedBackend(spec, one), spec, DIAMETER_A)
+    wide = replace(spec, tile_px=320)
+    picker = Picker(ScriptedBackend(wide, one), wide, DIAMETER_A)
     paths = [write("a", [(63, 57)]), write("b", [(63, 57)])]
     known, _ = read(paths, paths[0].parent / "labels", picker)
     result = find(picker, known)
@@ -165,14 +155,14 @@ def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float
 
 
 @pytest.fixture
-def learn(picker: Picker, write: Write) -> Callable[[Picks, list[tuple[float, float]], float], Any]:
+def learn(picker: Picker, write: Write, spec: ModelSpec) -> Callable[[Picks, list[tuple[float, float]], float], Any]:
     """A function that lays down what is learned from one micrograph with these detections and labels."""
 
     def run(found: Picks, labels: list[tuple[float, float]], share: float) -> Any:
         paths = [write("a", [(10, 10)]), write("b", [(10, 10)])]
         known, _ = read(paths, paths[0].parent / "labels", picker)
         result = Result([(found, picks(labels, diameter_px=24))], 8.0)
-        return to_learn(known, result, SPEC, share)[0]
+        return to_learn(known, result, spec, share)[0]
 
     return run
 
@@ -198,7 +188,7 @@ def test_a_label_gets_the_size_that_the_starting_network_sees(learn: Any) -> Non
     np.testing.assert_allclose(learn(picks([]), [(40, 41)], 1.0).boxes, [[40, 41, 24]])
 
 
-def test_the_new_spec_tells_what_was_learned_last_and_what_before() -> None:
-    spec = tuned_spec(SPEC, "mine", 0.03, {"labels": "7", "steps": "400"})
-    assert (spec.name, spec.threshold, spec.floor) == ("mine", 0.03, 0.03)
-    assert spec.provenance == {"labels": "7", "steps": "400", "base_steps": "9"}
+def test_the_new_spec_tells_what_was_learned_last_and_what_before(spec: ModelSpec) -> None:
+    tuned = tuned_spec(spec, "mine", {"labels": "7", "steps": "400"})
+    assert (tuned.name, tuned.threshold) == ("mine", spec.threshold)
+    assert tuned.provenance == {"labels": "7", "steps": "400", "base_steps": "9"}

@@ -13,24 +13,6 @@ from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 
-@pytest.fixture
-def spec() -> ModelSpec:
-    return ModelSpec(
-        name="twin",
-        version="1",
-        tile_px=64,
-        margin_px=8,
-        queries=16,
-        diameter_px=24,
-        diameter_range_px=(10, 33),
-        highpass_px=97,
-        clip=6,
-        merge_distance=0.5,
-        threshold=0.4,
-        floor=0.05,
-    )
-
-
 def uneven(shape: tuple[int, int], seed: int) -> FloatArray:
     """Noise on a gradient, with a few very bright pixels."""
     rng = np.random.default_rng(seed)

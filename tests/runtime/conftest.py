@@ -1,4 +1,4 @@
-"""A small model's spec, micrographs of bright dots, and a backend that finds them."""
+"""Micrographs of bright dots or dark discs, and backends that find them."""
 
 import warnings
 from collections.abc import Callable
@@ -17,24 +17,6 @@ from gtpick_rt.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 DOT_SCORE = 0.9
-
-
-@pytest.fixture
-def spec() -> ModelSpec:
-    return ModelSpec(
-        name="test-model",
-        version="1",
-        tile_px=256,
-        margin_px=32,
-        queries=256,
-        diameter_px=24,
-        diameter_range_px=(10, 36),
-        highpass_px=97,
-        clip=6,
-        merge_distance=0.5,
-        threshold=0.4,
-        floor=0.05,
-    )
 
 
 @pytest.fixture

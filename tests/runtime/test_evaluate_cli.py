@@ -11,7 +11,6 @@ from typer.testing import CliRunner, Result
 from gtpick_rt.cli import app
 from gtpick_rt.commit import commit_picks
 from gtpick_rt.formats.star import picks_to_star
-from gtpick_rt.inputs import Job
 from gtpick_rt.types import Picks
 
 TOPAZ = "image_name\tx_coord\ty_coord\tscore\n"
@@ -121,13 +120,36 @@ def test_the_kept_detections_of_an_output_folder_give_the_curve(run: Callable[..
     detections = Picks(
         np.array([[5, 5], [50, 5]], np.float32), np.full(2, 30, np.float32), np.array([0.9, 0.2], np.float32)
     )
-    commit_picks(tmp_path / "out", Job(Path("m/a.mrc"), PurePosixPath("m/a"), "m/a.mrc"), detections, 0.5)
+    commit_picks(tmp_path / "out", PurePosixPath("m/a"), detections, 0.5, "{}")
     save(tmp_path / "labels" / "a.star", (5, 5), (50, 5))
     printed = lines(run(tmp_path / "out", tmp_path / "labels", "--diameter", 30))
     assert {"picks 1 1", "recall 0.500 0.500", "average precision 1.000"} <= set(printed)
     assert "best F1 on these labels 1.000 at 0.20" in printed
     printed = lines(run(tmp_path / "out", tmp_path / "labels", "--diameter", 30, "--threshold", 0.1))
     assert {"picks 2 2", "recall 1.000 1.000"} <= set(printed)
+
+
+@pytest.mark.parametrize(("given", "warned"), [(1.0, False), (1.009, False), (0.991, False), (2, True), (0.98, True)])
+def test_another_pixel_size_than_that_of_the_run_beside_the_picks_is_warned_of(
+    given: float, warned: bool, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    picks, labels = save(tmp_path / "out" / "a.star", (5, 5)), save(tmp_path / "labels" / "a.star", (5, 5))
+    summary, options = picks.with_name("summary.json"), ("--diameter", 30)
+    assert "warning" not in run(picks.parent, labels.parent, *options, "--pixel-size", given).stderr
+    summary.write_text('{"micrographs": [{"pixel_size_A": 1.0}, {"pixel_size_A": 1.001}]}')
+    warning = f"warning: --pixel-size {given:g}, but 2 of 2 micrographs in {summary} have 1 to 1.001 Å"
+    for where in (picks.parent, picks):
+        result = run(where, labels, *options, "--pixel-size", given)
+        assert (result.exit_code, warning in result.stderr) == (0, warned)
+    assert "warning" not in run(picks, labels, *options).stderr
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"micrographs": 3}', '{"micrographs": [{"pixel_size_A": null}]}'])
+def test_a_summary_of_another_program_is_no_matter(text: str, run: Callable[..., Result], tmp_path: Path) -> None:
+    picks = save(tmp_path / "a.star", (5, 5))
+    (tmp_path / "summary.json").write_text(text)
+    result = run(picks, picks, "--diameter", 30, "--pixel-size", 2)
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a_negatives.csv"])

@@ -19,6 +19,8 @@ MAX_ROWS = 40
 """Micrographs that are listed; of more, those with the lowest F1."""
 MAX_NAMED = 5
 """Names in a note."""
+SAME_PIXEL_SIZE = 0.01
+"""Pixel sizes that differ by no more than this fraction are one."""
 
 
 def evaluate(
@@ -79,6 +81,7 @@ def evaluate(
     _print(figures)
     if loaded.log_odds:
         typer.echo("the scores of the picks were taken for log-odds, and are shown as probabilities")
+    _warn_of_pixel_size(picks, pixel_size)
     _note("no picks in the list, so counted as missed", loaded.unnamed)
     _note("ignored, for want of a counterpart", loaded.ignored)
     if json_file is not None:
@@ -100,6 +103,25 @@ def _lengths(diameter: float, pixel_size: float | None, radius: float | None) ->
         radius_px=(diameter / 3 if radius is None else radius) * unit_px,
         pixel_size_A=pixel_size,
     )
+
+
+def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
+    """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size than was given."""
+    from gtpick_rt.evaluate.loading import recorded_pixel_sizes_A
+    from gtpick_rt.layout import summary_path
+
+    if given_A is None:
+        return
+    summary = summary_path(picks if picks.is_dir() else picks.parent)
+    recorded = recorded_pixel_sizes_A(summary)
+    others = [each for each in recorded if abs(each - given_A) > SAME_PIXEL_SIZE * each]
+    if others:
+        found = " to ".join(f"{each:g}" for each in sorted({min(others), max(others)}))
+        typer.echo(
+            f"warning: --pixel-size {given_A:g}, but {len(others)} of {len(recorded)} micrographs in {summary} have "
+            f"{found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; give theirs",
+            err=True,
+        )
 
 
 def _need_matplotlib() -> None:

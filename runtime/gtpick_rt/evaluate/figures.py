@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.matching import match, match_boxes, unpaired_near
 from gtpick_rt.types import Picks
 
@@ -36,8 +35,6 @@ class Evaluation(Agreement):
     micrographs: int
     mean_f1: float
     """Mean over the micrographs of each one's F1; one without picks and labels counts as 1."""
-    average_precision: float
-    """Over the picks given."""
     centre_error_px: float | None
     """Median distance of matched centres; None without matches."""
     duplicates: int
@@ -65,7 +62,6 @@ def evaluate(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Evaluati
         **vars(_pooled(pairs, len(centre_error))),
         micrographs=len(pairs),
         mean_f1=float(np.mean(f1)),
-        average_precision=curve(pairs, radius_px).average_precision,
         centre_error_px=float(np.median(centre_error)) if len(centre_error) else None,
         duplicates=duplicates,
     )

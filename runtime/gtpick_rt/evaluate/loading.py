@@ -1,12 +1,14 @@
 """From files of picks and labels to micrographs to compare."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gtpick_rt.commit import STAR_SUFFIX, detections_path, load_detections
+from gtpick_rt.commit import load_detections
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats import CoordinateFiles, find_coordinates, read_coordinate_set
+from gtpick_rt.layout import STAR_SUFFIX, detections_path
 from gtpick_rt.types import Picks
 
 NEGATIVES = "_negatives"
@@ -88,6 +90,14 @@ def load(
         ignored=_alone(files, found, truth) + _alone(wanted.files, wanted, truth),
         unnamed=unnamed,
     )
+
+
+def recorded_pixel_sizes_A(summary: Path) -> list[float]:
+    """Pixel size of each micrograph of a `summary.json`; none where there is no such file, or not one of `pick`."""
+    try:
+        return [float(micrograph["pixel_size_A"]) for micrograph in json.loads(summary.read_text())["micrographs"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:
