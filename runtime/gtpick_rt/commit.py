@@ -9,41 +9,40 @@ import io
 import os
 import secrets
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.star import autopick_star, picks_to_star
-from gtpick_rt.inputs import Job, project_name
+from gtpick_rt.formats.star import picks_to_star
+from gtpick_rt.layout import detections_path, star_path
 from gtpick_rt.types import Picks
 
-STAR_SUFFIX = "_autopick.star"
-STATE_FOLDER = ".gtpick"
+_TEMPORARY = ".tmp"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file `path` by `data`, whole; folders are made as needed.
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace the file `path` by `data`, one piece or several, whole; folders are made as needed.
 
     Whatever happens, the file is the old one or the new one; the new one, even after a power cut, once this has
     returned. A process that is killed can leave a hidden `.tmp` file beside it. Raises OSError, which names `path`.
     """
     try:
         _make_folder(path.parent)
-        _replace(path, data)
+        _replace(path, (data,) if isinstance(data, bytes) else data)
         _sync_folder(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}.tmp"
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+    temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
     # O_EXCL: a link that someone put in place is not followed. Mode 0o666 leaves sharing to the umask.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -53,37 +52,32 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-def list_path(out: Path) -> Path:
-    """Where the list of finished micrographs goes: an output folder that has it holds a run's picks."""
-    return out / "autopick.star"
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left below `folder`, which nobody writes to now."""
+    for here, _, files in os.walk(folder):
+        for name in files:
+            if name.startswith(".") and name.endswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    (Path(here) / name).unlink()
 
 
-def star_path(out: Path, stem: PurePosixPath) -> Path:
-    """Where the picks of a micrograph go."""
-    return out / f"{stem}{STAR_SUFFIX}"
-
-
-def detections_path(out: Path, stem: PurePosixPath) -> Path:
-    """Where all detections of a micrograph are kept."""
-    return out / STATE_FOLDER / "detections" / f"{stem}.npz"
-
-
-def commit_picks(out: Path, job: Job, detections: Picks, threshold: float) -> Path:
+def commit_picks(out: Path, stem: PurePosixPath, detections: Picks, threshold: float, record: str) -> Path:
     """Keep all `detections`, then write those of score >= `threshold` as STAR: the file that marks the job done.
 
-    Returns its path. Raises OSError.
+    `record` is one line of text that goes into the STAR file: `formats.star.read_record` gives it back. Returns the
+    path of the STAR file. Raises OSError.
     """
     buffer = io.BytesIO()
     np.savez(buffer, xy_px=detections.xy_px, diameter_px=detections.diameter_px, score=detections.score)
-    write_atomic(detections_path(out, job.stem), buffer.getvalue())
-    path = star_path(out, job.stem)
-    write_atomic(path, picks_to_star(detections[detections.score >= threshold]).encode())
+    write_atomic(detections_path(out, stem), buffer.getvalue())
+    path = star_path(out, stem)
+    write_atomic(path, picks_to_star(detections[detections.score >= threshold], record).encode())
     return path
 
 
-def discard_picks(out: Path, job: Job) -> None:
-    """Remove what an earlier run committed for `job`, as far as that can be done."""
-    for path in (star_path(out, job.stem), detections_path(out, job.stem)):
+def discard_picks(out: Path, stem: PurePosixPath) -> None:
+    """Remove what was committed for a micrograph, as far as that can be done."""
+    for path in (star_path(out, stem), detections_path(out, stem)):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -98,16 +92,6 @@ def load_detections(out: Path, stem: PurePosixPath) -> Picks:
         raise UsageError(f"{path}: no detections are kept for {stem}; pick it again") from None
     except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: the kept detections are damaged ({error}); pick {stem} again") from error
-
-
-def write_autopick(out: Path, jobs: Sequence[Job]) -> Path:
-    """Write OUT/autopick.star, which names the coordinate file of each of `jobs`, all committed; returns its path.
-
-    Paths are relative to the current folder where they lie below it, as RELION wants. Raises OSError.
-    """
-    path = list_path(out)
-    write_atomic(path, autopick_star([(job.name, project_name(star_path(out, job.stem))) for job in jobs]).encode())
-    return path
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,12 +3,14 @@
 GtpickError
 ├── UsageError            the call cannot be carried out as given (exit code 1)
 │   ├── ModelError        the model file or its spec cannot be used
+│   ├── UndecidedError    the first micrographs do not show how large the particles are
 │   └── BackendError      the requested backend is absent or failed
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
     ├── UnreadableError   missing, no permission, or the disk gave an error
     ├── FormatError       not an image, or of a kind, mode, size or name that is not read, or damaged
     ├── IncompleteError   shorter than its own header says: truncated or still being written
     ├── PixelError        its pixels cannot be used: NaN, too large, or of a size unknown or unfit for the diameter
+    ├── HungError         reading it did not come to an end
     └── UnwritableError   its outputs cannot be written (no permission, name too long)
 """
 
@@ -23,6 +25,10 @@ class UsageError(GtpickError):
 
 class ModelError(UsageError):
     """The model file or its spec cannot be used."""
+
+
+class UndecidedError(UsageError):
+    """The micrographs looked at do not show how large the particles are."""
 
 
 class BackendError(UsageError):
@@ -47,6 +53,10 @@ class IncompleteError(MicrographError):
 
 class PixelError(MicrographError):
     """The image can be read, but not picked: bad pixels, or a pixel size that is unknown or unfit for the diameter."""
+
+
+class HungError(MicrographError):
+    """Reading the micrograph did not come to an end."""
 
 
 class UnwritableError(MicrographError):

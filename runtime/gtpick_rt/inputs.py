@@ -3,18 +3,23 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.summary import Failure
+
+if TYPE_CHECKING:
+    from gtpick_rt.formats.star import ListedMicrograph
 
 PIPELINE_NAME = re.compile(r".*?/job\d{3,}/(.+)")
 """RELION's job folders: outputs mirror only what follows them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One micrograph to pick."""
 
@@ -27,34 +32,51 @@ class Job:
     """Å per pixel as a STAR file gives it; None leaves it to the image's own header."""
 
 
-def find_jobs(inputs: Sequence[str], recursive: bool = False) -> tuple[list[Job], list[Failure]]:
-    """List the micrographs that `inputs` name, in a stable order, each once; and the folders that cannot be listed.
+@dataclass
+class Found:
+    """What a search has found."""
+
+    jobs: list[Job] = field(default_factory=list)
+    unlisted: list[Failure] = field(default_factory=list)
+    """Folders that cannot be listed."""
+    excluded: int = 0
+    """Images left out by their names."""
+    links: int = 0
+    """Links to folders, which are not followed."""
+
+
+def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES) -> Found:
+    """List the micrographs that `inputs` name, in a stable order, each once.
 
     A folder gives the images in it (`recursive`: and below it, without following links to folders), a glob what it
-    matches, a STAR file the micrographs that it lists. Outputs mirror the folders below a folder or glob, or the names
-    in a STAR file; a file that is named gives its bare name. Whether an image can be read shows only on reading it.
+    matches, a STAR file the micrographs that it lists; `names` chooses among the files of folders and globs. Outputs
+    mirror the folders below a folder or glob, or the names in a STAR file; a file that is named gives its bare name.
+    Whether an image can be read shows only on reading it.
 
     Raises UsageError: an input is missing or a STAR file unusable, nothing was found, or two micrographs would have
     the same outputs.
     """
     jobs: dict[PurePosixPath, Job] = {}
-    unlisted: list[Failure] = []
+    found = Found()
     for text in inputs:
-        for job in _expand(text, recursive, unlisted):
+        for job in _expand(text, recursive, names, found):
             other = jobs.setdefault(job.stem, job)
             if other is not job and other.path.resolve() != job.path.resolve():
-                raise UsageError(
-                    f"{str(other.path)!r} and {str(job.path)!r} would both be written to {str(job.stem)!r}; "
-                    "rename one, or pick them in two runs, each with its own --out"
-                )
-    if unlisted and not jobs:
-        raise UsageError(unlisted[0].message)
+                raise UsageError(clash(other.path, job))
+    if found.unlisted and not jobs:
+        raise UsageError(found.unlisted[0].message)
     if not jobs:
-        raise UsageError(
-            f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
-            + ("" if recursive else ", in subfolders only with --recursive")
-        )
-    return list(jobs.values()), unlisted
+        raise UsageError(_nothing(inputs, recursive, found.excluded))
+    found.jobs.extend(jobs.values())
+    return found
+
+
+def clash(path: Path, job: Job) -> str:
+    """Say that the outputs of `job` would be those of the micrograph `path`."""
+    return (
+        f"{str(path)!r} and {str(job.path)!r} would both be written to {str(job.stem)!r}; "
+        "rename one, or pick them in two runs, each with its own --out"
+    )
 
 
 def project_name(path: Path) -> str:
@@ -63,54 +85,69 @@ def project_name(path: Path) -> str:
     return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
 
 
-def _expand(text: str, recursive: bool, unlisted: list[Failure]) -> Iterator[Job]:
+def job_below(root_name: str, path: str, relative: str) -> Job:
+    """Job of a file that was found: outputs mirror `relative`, what follows the searched folder in its path.
+
+    `root_name` is the `project_name` of that folder. Of a file in a job folder of this RELION project, outputs mirror
+    what follows that folder.
+    """
+    name = relative if root_name == "." else os.path.join(root_name, relative)  # noqa: PTH118 - many
+    below_job = "" if name.startswith("/") else _below_job(name)
+    return Job(Path(path), _stem(below_job or relative), name)
+
+
+def job_named(path: Path) -> Job:
+    """Job of a file that is named: its outputs have its bare name. Raises UsageError when no file has such a name."""
+    return job_below(project_name(path.parent), str(path), path.name)
+
+
+def job_listed(star: Path, listed: "ListedMicrograph") -> Job:
+    """Job of a micrograph that a STAR file lists. Raises UsageError when no file has such a name.
+
+    Names are relative to RELION's project folder, in which it runs, or to the STAR file itself.
+    """
+    path = Path(listed.name)
+    beside = star.parent / path
+    if not os.path.lexists(path) and os.path.lexists(beside):
+        path = beside
+    return Job(path, _stem(_below_job(listed.name) or listed.name), listed.name, listed.pixel_size_A)
+
+
+def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[Job]:
     path = Path(text)
     try:
         is_folder = path.is_dir()
     except OSError as error:
         raise UsageError(f"{text!r}: cannot be looked at: {error.strerror}") from error
     if is_folder:
-        for found in _walk(path, recursive, unlisted):
-            yield _found(found, found.relative_to(path))
+        yield from _searched(Folder(path, recursive, names), found)
     elif path.suffix.lower() == ".star":
-        yield from _listed(path)
+        from gtpick_rt.formats.star import read_micrographs
+
+        yield from (job_listed(path, listed) for listed in read_micrographs(path))
     elif os.path.lexists(path):
-        yield _found(path, Path(path.name))
-    elif re.search(r"[*?[]", text):
-        yield from _matching(path)
+        yield job_named(path)
+    elif is_pattern(text):
+        yield from _searched(Pattern(path, names), found)
     else:
         raise UsageError(f"{text!r}: no such file or folder")
 
 
-def _listed(star: Path) -> Iterator[Job]:
-    """Names in a STAR file are relative to RELION's project folder, in which it runs, or to the file itself."""
-    from gtpick_rt.formats.star import read_micrographs
-
-    for listed in read_micrographs(star):
-        path = Path(listed.name)
-        beside = star.parent / path
-        if not os.path.lexists(path) and os.path.lexists(beside):
-            path = beside
-        yield Job(path, _stem(_below_job(listed.name) or listed.name), listed.name, listed.pixel_size_A)
+def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
+    files, unlisted = place.search()
+    found.unlisted += unlisted
+    found.excluded += place.excluded
+    found.links += place.links
+    root_name = project_name(place.root)
+    return (job_below(root_name, path, place.relative(path)) for path in files)
 
 
-def _matching(pattern: Path) -> Iterator[Job]:
-    root, wild = _split_glob(pattern)
-    try:
-        files = sorted(path for path in root.glob(wild) if not path.is_dir())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{str(pattern)!r}: cannot be searched ({error}); correct the pattern") from error
-    for found in files:
-        relative = found.relative_to(root)
-        if _is_candidate(relative):
-            yield _found(found, relative)
-
-
-def _found(path: Path, relative: Path) -> Job:
-    """Job of a file on disk; `relative` names its outputs, unless it lies in a job folder of this RELION project."""
-    name = project_name(path)
-    below_job = "" if name.startswith("/") else _below_job(name)
-    return Job(path, _stem(below_job or str(relative)), name)
+def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
+    return (
+        f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
+        + ("" if recursive else ", in subfolders only with --recursive")
+        + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
+    )
 
 
 def _below_job(name: str) -> str:
@@ -121,32 +158,8 @@ def _below_job(name: str) -> str:
 
 def _stem(name: str) -> PurePosixPath:
     # Outputs stay below the output folder, whatever a STAR file says.
-    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "//", "..")]
-    if not parts:
-        raise UsageError(f"{name!r}: not the name of a micrograph; correct the STAR file")
-    stem = PurePosixPath(*parts)
-    suffix = suffix_of(stem.name) or stem.suffix
-    return stem.with_name(stem.name[: len(stem.name) - len(suffix)] or stem.name)
-
-
-def _walk(folder: Path, recursive: bool, unlisted: list[Failure]) -> Iterator[Path]:
-    def report(error: OSError) -> None:
-        message = f"{error.filename}: the folder cannot be listed: {error.strerror}"
-        name = str(Path(error.filename).relative_to(folder))
-        unlisted.append(Failure(stem=name, path=error.filename, kind="UnreadableError", message=message))
-
-    for here, folders, files in os.walk(folder, onerror=report):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        yield from (Path(here) / name for name in sorted(files) if _is_candidate(Path(name)))
-
-
-def _is_candidate(relative: Path) -> bool:
-    """Tell images by their suffix: names that copying programs use until a file is whole (.part, ~) have another."""
-    hidden = any(part.startswith(".") for part in relative.parts)
-    return bool(suffix_of(relative.name)) and not hidden
-
-
-def _split_glob(path: Path) -> tuple[Path, str]:
-    """Split at the first component with a wildcard: the folder to search, and the pattern in it."""
-    first = next(index for index, part in enumerate(path.parts) if re.search(r"[*?[]", part))
-    return Path(*path.parts[:first]), str(Path(*path.parts[first:]))
+    *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or [""]
+    if not last:
+        raise UsageError(f"{name!r}: not the name of a micrograph; correct it")
+    suffix = suffix_of(last) or PurePosixPath(last).suffix
+    return PurePosixPath(*folders, last[: len(last) - len(suffix)] or last)

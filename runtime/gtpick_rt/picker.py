@@ -69,6 +69,7 @@ class Picker:
         cls,
         diameter_A: float | None = None,
         *,
+        contrast: Contrast = "dark",
         micrographs: Iterable[Micrograph] | None = None,
         model: str | None = None,
         backend: str = "auto",
@@ -76,7 +77,7 @@ class Picker:
         """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
 
         A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given, their diameter;
-        what was found is kept as `survey`. Without `micrographs` the diameter must be given, and particles are dark.
+        what was found is kept as `survey`. Without `micrographs` the diameter must be given, and `contrast` holds.
 
         Raises ModelError or BackendError, and UsageError when the diameter is neither given nor found.
         """
@@ -90,7 +91,7 @@ class Picker:
         if micrographs is None:
             if diameter_A is None:
                 raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
-            return cls(loaded, spec, diameter_A, model_sha256=sha256)
+            return cls(loaded, spec, diameter_A, contrast, model_sha256=sha256)
         found = survey(loaded, spec, micrographs, diameter_A)
         return cls(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
 

@@ -1,318 +1,325 @@
 """Pick many micrographs: the one module that owns threads.
 
-    reader thread      calling thread     writer thread
-    read, preprocess → infer, decode    → overlay, commit
+    arrivals   →   reading thread    →   calling thread   →   writing thread
+    thread         read, preprocess      infer, decode        commit, lists
 
-Each micrograph is one `_Item` that goes from stage to stage, in the order of the jobs. Only a few are in flight, so
-memory does not grow with their number.
+Between them are short belts, so that memory does not grow with the number of micrographs; when one thread fails, all
+end. No stage waits for ever for a disk or a device that does not answer.
 """
 
 import errno
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import takewhile
-from pathlib import Path
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
-from gtpick_rt.commit import commit_picks, discard_picks, list_path, write_atomic, write_autopick
-from gtpick_rt.errors import MicrographError, UnwritableError, UsageError
+from gtpick_rt.arrivals import WAITING, Source
+from gtpick_rt.belt import Belt, NobodyTakesError
+from gtpick_rt.errors import BackendError, HungError, IncompleteError, UnwritableError, UsageError
 from gtpick_rt.inputs import Job
-from gtpick_rt.overlay import draw_overlay
+from gtpick_rt.output import BlockedError, OutputFolder
 from gtpick_rt.picker import Picker
-from gtpick_rt.preprocess import WorkingImage
-from gtpick_rt.quality import quality_flags
-from gtpick_rt.reading import read_micrograph
-from gtpick_rt.reading.info import fault_of_name
-from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary
-from gtpick_rt.types import Picks
+from gtpick_rt.stages import TRANSIENT, Item, Stages, text_of
+from gtpick_rt.summary import Failure, ModelRecord, Record, Settings, Summary
 
-STAGES = ("read", "preprocess", "infer", "decode", "write")
 _AHEAD = 2
-"""Results that a thread may have waiting."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors that every later micrograph would meet too."""
+"""Items that may wait between two threads."""
+_TRIES_S = (0.5, 2.0)
+"""Pauses between attempts to read when a file system fails."""
+_AGAIN_S = 30.0
+"""After which a micrograph is tried again that could not be read or written, and a full disk is tried again."""
+_CHANGED_S = 2.0
+"""After which a micrograph is read again that changed while it was read."""
+_ROUNDS = 5
+"""Times that a micrograph is tried again before it counts as failed."""
+DEADLINE_S = 300.0
+"""Within which every stage must be through with a micrograph."""
+_MOST_HANGING = 3
+"""Micrographs that may hang in reading before the run gives up: then it is the disk."""
 
-Record = MicrographRecord | Failure
 Parameters = dict[str, str | float | bool | None]
 T = TypeVar("T")
-R = TypeVar("R")
 
 
-def run(
-    jobs: Sequence[Job],
-    picker: Picker,
-    out: Path,
-    threshold: float | None = None,
-    *,
-    overlays: bool = False,
-    force: bool = False,
-    failed: Sequence[Failure] = (),
-    command: Sequence[str] = (),
-    parameters: Parameters | None = None,
-    stop: threading.Event | None = None,
-    on_done: Callable[[Record], None] = lambda record: None,
-) -> Summary:
-    """Pick every job and write its outputs, `autopick.star` and `summary.json` under `out`.
+def settings_of(picker: Picker, threshold: float | None = None, pixel_size_A: float | None = None) -> Settings:
+    """What decides which picks a run makes; `threshold` is by default the model's own.
 
-    An error in one micrograph is recorded and the run goes on. However the run ends, what is done is committed and the
-    two files that list it are written.
-
-    Args:
-        jobs: the micrographs.
-        picker: finds the particles.
-        out: the output folder; made when absent.
-        threshold: score from which a detection is a pick, by default the model's own.
-        overlays: also draw OUT/overlays/<stem>.png.
-        force: replace the picks of an earlier run in `out`.
-        failed: what failed before the run, for the summary.
-        command: the command line, for the summary.
-        parameters: every other setting in force, for the summary.
-        stop: once set, the micrograph in inference is finished and no other is begun.
-        on_done: called in the calling thread, in order, with each micrograph's record.
-
-    Raises:
-        UsageError: `out` holds picks, cannot be made or is full, `threshold` is below the model's floor, or the backend
-            failed.
-
+    Raises UsageError when the threshold is below the scores that the model keeps.
     """
-    started = time.perf_counter()
-    stages = _Stages(picker, out, _checked_threshold(picker, threshold), overlays)
-    stages.failed.extend(failed)
-    _claim_folder(out, force)
-    stop = stop or threading.Event()
-    reader, writer = ThreadPoolExecutor(1, "gtpick-read"), ThreadPoolExecutor(1, "gtpick-write")
-    try:
-        read = _in_thread(reader, stages.read, _unless(stop, jobs))
-        detected = map(stages.detect, _unless(stop, read))
-        for record in _in_thread(writer, stages.write, detected):
-            on_done(record)
-    finally:
-        reader.shutdown(cancel_futures=True)
-        writer.shutdown()
-        summary = stages.summary(list(command), parameters or {}, time.perf_counter() - started)
-        _write_lists(out, stages.done, summary)
-    return summary
-
-
-@dataclass(slots=True)
-class _Item:
-    """One micrograph on its way; each stage adds what it made. It never holds the full-size image."""
-
-    job: Job
-    seconds: dict[str, float] = field(default_factory=dict)
-    pixel_size_A: float = 0.0
-    image: WorkingImage | None = None
-    detections: Picks | None = None
-    warnings: list[str] = field(default_factory=list)
-    error: Exception | None = None
-
-    @contextmanager
-    def timing(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = time.perf_counter() - started
-
-    @contextmanager
-    def keeping_errors(self) -> Iterator[None]:
-        """Note an error, which ends this micrograph's way; an error of the set-up ends the run."""
-        try:
-            yield
-        except UsageError:
-            raise
-        except Exception as error:
-            self.error = error
-
-
-class _Stages:
-    """What each thread does to a micrograph, and the books; only the writer thread writes them."""
-
-    def __init__(self, picker: Picker, out: Path, threshold: float, overlays: bool) -> None:
-        self.picker, self.out, self.threshold, self.overlays = picker, out, threshold, overlays
-        self.done: list[Job] = []
-        self.micrographs: list[MicrographRecord] = []
-        self.failed: list[Failure] = []
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-
-    def read(self, job: Job) -> _Item:
-        item = _Item(job)
-        with item.keeping_errors():
-            with item.timing("read"):
-                micrograph = read_micrograph(job.path, job.pixel_size_A)
-            item.pixel_size_A = micrograph.pixel_size_A
-            item.warnings.extend(micrograph.warnings)
-            with item.timing("preprocess"):
-                item.image = self.picker.prepare(micrograph)
-            if item.image.blank:
-                item.warnings.append("the image is blank: nothing to pick")
-        return item
-
-    def detect(self, item: _Item) -> _Item:
-        if item.image is not None:
-            with item.keeping_errors():
-                with item.timing("infer"):
-                    raw = self.picker.infer(item.image)
-                with item.timing("decode"):
-                    item.detections = self.picker.assemble(item.image, raw)
-        return item
-
-    def write(self, item: _Item) -> Record:
-        if item.image is not None and item.detections is not None:
-            with item.keeping_errors(), item.timing("write"):
-                self._commit(item, item.image, item.detections)
-        record = self._record(item)
-        if isinstance(record, Failure):
-            discard_picks(self.out, item.job)
-            self.failed.append(record)
-        else:
-            self.done.append(item.job)
-            self.micrographs.append(record)
-        for stage, seconds in item.seconds.items():
-            self.seconds[stage] += seconds
-        return record
-
-    def _commit(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
-        """Write the STAR file last: it is the mark that the micrograph is done."""
-        self._draw(item, image, detections)
-        with _writing(self.out):
-            commit_picks(self.out, item.job, detections, self.threshold)
-
-    def _draw(self, item: _Item, image: WorkingImage, detections: Picks) -> None:
-        """Draw the overlay if one is asked for; the picks are worth committing without it."""
-        picture = self.out / "overlays" / f"{item.job.stem}.png"
-        picks = detections[detections.score >= self.threshold]
-        try:
-            with _writing(self.out):
-                picture.unlink(missing_ok=True)  # one of an earlier run would show other picks
-                if self.overlays:
-                    write_atomic(picture, draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A))
-        except UsageError:
-            raise
-        except Exception as error:
-            item.warnings.append(f"no overlay: {_text(error)}")
-
-    def _record(self, item: _Item) -> Record:
-        stem, path = str(item.job.stem), str(item.job.path)
-        if item.error is not None or item.image is None or item.detections is None:
-            # Only our own messages are sure to name the file.
-            message = str(item.error) if isinstance(item.error, MicrographError) else f"{path}: {_text(item.error)}"
-            return Failure(stem=stem, path=path, kind=type(item.error).__name__, message=message)
-        height, width = item.image.shape
-        return MicrographRecord(
-            stem=stem,
-            path=path,
-            width=width,
-            height=height,
-            pixel_size_A=item.pixel_size_A,
-            picks=int((item.detections.score >= self.threshold).sum()),
-            detections=len(item.detections),
-            seconds=sum(item.seconds.values()),
-            warnings=item.warnings,
-            flags=quality_flags(item.image, item.detections, self.picker.spec),
-        )
-
-    def summary(self, command: list[str], parameters: Parameters, seconds: float) -> Summary:
-        spec = self.picker.spec
-        return Summary(
-            command=command,
-            parameters={**parameters, "threshold": self.threshold},
-            model=ModelRecord(name=spec.name, version=spec.version, sha256=self.picker.model_sha256),
-            backend=self.picker.backend.name,
-            seconds=seconds,
-            stage_seconds=self.seconds,
-            micrographs=self.micrographs,
-            failed=self.failed,
-        )
-
-
-def _in_thread(pool: ThreadPoolExecutor, stage: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Apply `stage` to `items` in the pool's thread, a few ahead of the consumer; yields in order."""
-    pending: deque[Future[R]] = deque()
-    for item in items:
-        pending.append(pool.submit(stage, item))
-        if len(pending) > _AHEAD or pending[0].done():
-            yield pending.popleft().result()
-    for future in pending:
-        yield future.result()
-
-
-def _unless(stop: threading.Event, items: Iterable[T]) -> Iterator[T]:
-    """`items` until `stop` is set."""
-    return takewhile(lambda _: not stop.is_set(), items)
-
-
-def _checked_threshold(picker: Picker, threshold: float | None) -> float:
     spec = picker.spec
-    if threshold is None:
-        return spec.threshold
+    threshold = spec.threshold if threshold is None else threshold
     if not spec.floor <= threshold <= 1:
         raise UsageError(
             f"threshold {threshold:g}: {spec.name} keeps scores from {spec.floor:g} to 1; choose one of them"
         )
-    return threshold
+    return Settings(
+        model=f"{spec.name} {spec.version}",
+        model_sha256=picker.model_sha256,
+        diameter_A=picker.diameter_A,
+        contrast=picker.contrast,
+        threshold=threshold,
+        pixel_size_A=pixel_size_A,
+    )
 
 
-def check_folder(out: Path, force: bool) -> None:
-    """Refuse an output folder that holds picks, unless by `force`, or whose name would not do in a STAR file.
+def run(
+    source: Source,
+    picker: Picker,
+    output: OutputFolder,
+    settings: Settings,
+    *,
+    overlays: bool = False,
+    command: Sequence[str] = (),
+    parameters: Parameters | None = None,
+    stop: threading.Event | None = None,
+    on_done: Callable[[Record], None] = lambda record: None,
+    on_notice: Callable[[str], None] = lambda text: None,
+    deadline_s: float = DEADLINE_S,
+) -> Summary:
+    """Pick what the source brings and write its outputs, `autopick.star` and `summary.json`.
 
-    Raises UsageError. `run` does this too; before it, it spares the user to wait for what will be refused.
+    An error in one micrograph is recorded and the run goes on; while the disk is full it waits. However the run ends,
+    what is done is committed and the two files that list it are written.
+
+    Args:
+        source: brings the micrographs.
+        picker: finds the particles.
+        output: the folder that takes them.
+        settings: from `settings_of`.
+        overlays: also draw OUT/overlays/<stem>.png.
+        command: the command line, for the summary.
+        parameters: every other setting in force, for the summary.
+        stop: once set, the micrograph in inference is finished and no other is begun.
+        on_done: called in the writing thread, in order, with each micrograph's record.
+        on_notice: called in any thread with what the user should know of the run as a whole.
+        deadline_s: within which every stage must be through with a micrograph.
+
+    Raises:
+        UsageError: `output` holds picks of other settings or was removed, the disk was full when the run was stopped,
+            or a disk or the backend failed or hangs.
+
     """
-    try:
-        fault = fault_of_name(out.absolute())
-        taken = list_path(out).exists()
-    except OSError as error:
-        raise _no_folder(out, error) from error
-    if fault:
-        raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
-    if taken and not force:
-        raise UsageError(f"{out} already holds picks; choose another --out, or --force to replace them")
+    output.begin(settings)
+    spec = picker.spec
+    stages = Stages(picker, output, settings, overlays)
+    started = time.perf_counter()
+
+    def summary() -> Summary:
+        return Summary(
+            command=list(command),
+            parameters={**(parameters or {}), "threshold": settings.threshold},
+            model=ModelRecord(name=spec.name, version=spec.version, sha256=picker.model_sha256),
+            backend=picker.backend.name,
+            seconds=time.perf_counter() - started,
+            stage_seconds=dict(stages.seconds),
+            picked=stages.picked,
+            totals=output.totals,
+        )
+
+    _Run(source, stages, stop or threading.Event(), deadline_s, summary, on_done, on_notice).go()
+    return summary()
 
 
-def _claim_folder(out: Path, force: bool) -> None:
-    check_folder(out, force)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_folder(out, error) from error
+class _Run:
+    """The threads of one run."""
 
+    def __init__(
+        self,
+        source: Source,
+        stages: Stages,
+        stop: threading.Event,
+        deadline_s: float,
+        summary: Callable[[], Summary],
+        on_done: Callable[[Record], None],
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self.source, self.stages, self.output, self.stop = source, stages, stages.output, stop
+        self.deadline_s, self.summary, self.on_done, self.on_notice = deadline_s, summary, on_done, on_notice
+        self.arrived: Belt[Job | Failure] = Belt(_AHEAD)
+        self.read: Belt[Item | Failure] = Belt(_AHEAD)
+        self.detected: Belt[Item | Failure] = Belt(_AHEAD)
+        self.error: BaseException | None = None
+        self.rounds: Counter[Job] = Counter()
+        self.hanging = 0
 
-def _no_folder(out: Path, error: OSError) -> UsageError:
-    return UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out")
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Tell a failure of one micrograph's outputs from one that ends the run."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise _disk_full(out, error) from error
-        raise UnwritableError(f"{error.filename}: cannot be written ({error.strerror})") from error
-
-
-def _disk_full(out: Path, error: OSError) -> UsageError:
-    return UsageError(f"{out}: disk full or read-only ({error.strerror}): free space and run again with --force")
-
-
-def _write_lists(out: Path, done: Sequence[Job], summary: Summary) -> None:
-    """Write each list, whatever becomes of the other."""
-    try:
+    def go(self) -> None:
+        """Run to the end of the source, to `stop`, or to the first error."""
+        threads = [
+            threading.Thread(target=self._stage, args=arguments, name=f"gtpick-{name}", daemon=True)
+            for name, arguments in {
+                "arrivals": (self._arrive, None, self.arrived),
+                "read": (self._read, self.arrived, self.read),
+                "write": (self._write, self.detected, None),
+            }.items()
+        ]
+        for thread in threads:
+            thread.start()
+        self._stage(self._detect, self.read, self.detected)
+        for thread in threads:
+            thread.join()
         try:
-            write_autopick(out, done)
+            self._write_last_lists()
         finally:
-            write_atomic(out / "summary.json", summary.to_json().encode())
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise _disk_full(out, error) from error
-        raise UsageError(f"{error.filename}: cannot be written ({error.strerror}); the picks are whole") from error
+            if self.error is not None:
+                raise self.error
+
+    def _stage(self, body: Callable[[], None], inlet: Belt[Any] | None, outlet: Belt[Any] | None) -> None:
+        """Run one stage to its end. After an error what is before it is given up, and what is after it committed."""
+        try:
+            body()
+        except NobodyTakesError:
+            pass
+        except BaseException as error:
+            self.error = self.error or error
+            self.stop.set()
+        finally:
+            if inlet is not None:
+                inlet.leave()
+            if outlet is not None:
+                outlet.end()
+
+    def _arrive(self) -> None:
+        for arrival in self.source:
+            if self.stop.is_set():
+                return
+            if arrival is not None:
+                self.arrived.put(arrival)
+
+    def _read(self) -> None:
+        for arrival in self.arrived:
+            if isinstance(arrival, Failure):
+                self.read.put(arrival)
+            elif arrival is not None and not self.stop.is_set():
+                item = self._read_patiently(arrival)
+                if not self._is_left(item):
+                    self.read.put(item)
+
+    def _read_patiently(self, job: Job) -> Item:
+        """Read; and read again after pauses when the file system fails."""
+        for pause_s in (*_TRIES_S, 0.0):
+            try:
+                item = _within(self.deadline_s, partial(self.stages.read, job))
+            except TimeoutError:
+                self.hanging += 1
+                if self.hanging > _MOST_HANGING:
+                    raise UsageError(f"{job.path}: the disk does not answer; the run ends, run it again") from None
+                item = Item(job, error=HungError(f"{job.path}: reading did not end in {self.deadline_s:g} s; copy it"))
+            if item.errno not in TRANSIENT or self.stop.wait(pause_s):
+                break
+        return item
+
+    def _is_left(self, item: Item) -> bool:
+        """Whether a micrograph goes no further now: it is gone, or will come again."""
+        if item.errno == errno.ENOENT and self.source.live:
+            self.output.log(micrograph=str(item.job.path), state="gone")
+            self.source.done(item.job)
+            return True
+        if item.changed:
+            item.error = IncompleteError(f"{item.job.path}: was written to while it was read, again and again")
+            return self._comes_again(item, _CHANGED_S)
+        return item.errno in TRANSIENT and self._comes_again(item, _AGAIN_S)
+
+    def _comes_again(self, item: Item, after_s: float) -> bool:
+        if self.rounds[item.job] >= _ROUNDS:
+            return False
+        self.rounds[item.job] += 1
+        self.output.log(micrograph=str(item.job.path), state="again", reason=text_of(item.error))
+        self.source.again(item.job, after_s)
+        return True
+
+    def _detect(self) -> None:
+        for item in self.read:
+            if isinstance(item, Item):
+                if self.stop.is_set():
+                    continue
+                try:
+                    _within(self.deadline_s, partial(self.stages.detect, item))
+                except TimeoutError:
+                    raise BackendError(
+                        f"{item.job.path}: inference did not end in {self.deadline_s:g} s; "
+                        "the device or its driver hangs"
+                    ) from None
+            if item is not None:
+                self.detected.put(item)
+
+    def _write(self) -> None:
+        for item in self.detected:
+            if isinstance(item, Failure) and item.kind == WAITING:
+                self.on_notice(item.message)
+            elif isinstance(item, Failure):
+                self._when_possible(partial(self.output.report, item))
+                self._tell(item)
+            elif item is not None:
+                self._write_item(item)
+            if self.output.lists_due:
+                with suppress(BlockedError, UnwritableError):  # they are written again, and at the end for certain
+                    self._write_lists()
+
+    def _write_item(self, item: Item) -> None:
+        record = self._when_possible(partial(self.stages.write, item))
+        if isinstance(record, Failure) and item.errno in TRANSIENT and self._comes_again(item, _AGAIN_S):
+            return
+        del self.rounds[item.job]
+        self.source.done(item.job)
+        self._tell(record, lag_s=time.monotonic() - item.arrived, stage_seconds=item.seconds)
+
+    def _tell(self, record: Record, **figures: object) -> None:
+        state = "failed" if isinstance(record, Failure) else "picked"
+        self.output.log(micrograph=record.path, state=state, **{**vars(record), **figures})
+        self.on_done(record)
+
+    def _when_possible(self, write: Callable[[], T]) -> T:
+        """Write; while the disk is full or fails, wait and try again."""
+        told = False
+        while True:
+            try:
+                return self._on_disk(write)
+            except (BlockedError, UnwritableError) as error:
+                if not told:
+                    self.on_notice(f"{error}: waiting until it can be written to")
+                    told = True
+                if self.stop.wait(_AGAIN_S):
+                    raise UsageError(f"{error}: free space and run again") from error
+
+    def _on_disk(self, write: Callable[[], T]) -> T:
+        try:
+            return _within(self.deadline_s, write)
+        except TimeoutError:
+            raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
+
+    def _write_lists(self) -> None:
+        self._on_disk(lambda: self.output.write_lists(self.summary()))
+
+    def _write_last_lists(self) -> None:
+        try:
+            self._write_lists()
+        except BlockedError as error:
+            raise UsageError(f"{error}: free space and run again") from error
+        except UnwritableError as error:
+            raise UsageError(f"{error}; the picks are whole") from error
 
 
-def _text(error: Exception | None) -> str:
-    return str(error) or repr(error)
+def _within(deadline_s: float, call: Callable[[], T]) -> T:
+    """Call in a thread that is given up when it does not return in time.
+
+    Raises TimeoutError, and what `call` raises.
+    """
+    outcome: list[T | BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=body, name="gtpick-task", daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    if not outcome:
+        raise TimeoutError
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]

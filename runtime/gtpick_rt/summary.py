@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -17,12 +17,41 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides which picks come out of a micrograph: one output folder holds the picks of one of them."""
+
+    model: str
+    """Name and version."""
+    model_sha256: str
+    diameter_A: float
+    contrast: str
+    threshold: float
+    pixel_size_A: float | None
+    """As given for all micrographs; None where each file's own was taken."""
+
+    def to_json(self) -> str:
+        """Write the settings in one line; equal settings give equal lines."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def differences(self, other: "Settings") -> list[str]:
+        """What differs in `other`, in words: "threshold 0.47, now 0.5"."""
+        pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
+        return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MicrographRecord:
     """One micrograph that was picked."""
 
     stem: str
     """Name of its outputs, relative to the output folder."""
+    name: str
+    """What lists call it."""
     path: str
+    size: int
+    """Bytes of the file."""
+    mtime_ns: int
+    """When the file was changed last, as its file system tells. With `size`, tells whether it was replaced since."""
     width: int
     height: int
     pixel_size_A: float
@@ -49,9 +78,24 @@ class Failure:
     message: str
 
 
+Record = MicrographRecord | Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Counts over all micrographs of an output folder, whichever run picked them."""
+
+    micrographs: int
+    failed: int
+    picks: int
+    detections: int
+    flags: dict[str, int]
+    """How many micrographs have each flag that any has, the most frequent first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One run of `pick`."""
+    """One run of `pick`, and the totals of the folder that it wrote into."""
 
     command: list[str]
     """The command line."""
@@ -61,23 +105,22 @@ class Summary:
     backend: str
     seconds: float
     stage_seconds: dict[str, float]
-    """Busy seconds of each stage; stages overlap, so they may add up to more than `seconds`."""
-    micrographs: list[MicrographRecord] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    """Busy seconds of each stage in this run; stages overlap, so they may add up to more than `seconds`."""
+    picked: int
+    """Micrographs picked in this run."""
+    totals: Totals
 
-    def flag_counts(self) -> dict[str, int]:
-        """How many micrographs have each flag that any has, the most frequent first."""
-        return dict(Counter(flag for record in self.micrographs for flag in record.flags).most_common())
-
-    def to_json(self) -> str:
-        """Write the record as JSON, with the version of gtpick-rt and totals."""
+    def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
+        """Write the summary with the JSON of each record, piece by piece: it may be long."""
         from gtpick_rt import __version__
 
-        totals = {
-            "micrographs": len(self.micrographs),
-            "failed": len(self.failed),
-            "picks": sum(record.picks for record in self.micrographs),
-            "detections": sum(record.detections for record in self.micrographs),
-            "flags": self.flag_counts(),
-        }
-        return json.dumps({"version": __version__, "totals": totals, **dataclasses.asdict(self)}, indent=1)
+        head = json.dumps({"version": __version__, **dataclasses.asdict(self)}, indent=1)
+        yield head.removesuffix("\n}")
+        for name, records in (("micrographs", micrographs), ("failed", failed)):
+            yield f',\n "{name}": ['
+            separator = "\n  "
+            for record in records:
+                yield separator + record
+                separator = ",\n  "
+            yield "\n ]" if separator.startswith(",") else "]"
+        yield "\n}\n"

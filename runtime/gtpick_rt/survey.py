@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.backends.base import Backend
-from gtpick_rt.errors import PixelError, UsageError
+from gtpick_rt.errors import PixelError, UndecidedError, UsageError
 from gtpick_rt.inputs import Job
 from gtpick_rt.picker import CONTRASTS, Contrast, Picker
 from gtpick_rt.reading import read_micrograph
@@ -82,8 +82,8 @@ def survey(
 ) -> Survey:
     """Find the contrast of the particles and, unless it is given, their diameter.
 
-    No more of `micrographs` are drawn than are needed; they may differ in size and pixel size. Raises UsageError when
-    they do not show the diameter. Where it is given and they do not show the contrast, the particles are dark.
+    No more of `micrographs` are drawn than are needed; they may differ in size and pixel size. Raises UndecidedError
+    when they do not show the diameter. Where it is given and they do not show the contrast, the particles are dark.
     """
     if diameter_A is not None:
         return _contrast_alone(backend, spec, micrographs, diameter_A)
@@ -102,7 +102,7 @@ def survey(
             if tried >= USUAL:
                 break
     if not best.settled:
-        raise UsageError(_undecided(tried))
+        raise UndecidedError(_undecided(tried))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
     return Survey(median, (low, high), contrast, tried)
 
@@ -123,15 +123,17 @@ def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Mic
     return Survey(diameter_A, None, _contrast(weight), tried)
 
 
-def spread(jobs: Sequence[Job]) -> Iterator[Micrograph]:
-    """Read micrographs from all over a run: a few at even distances, then those between.
-
-    Those that cannot be read are passed over: picking will name them.
-    """
+def spread(jobs: Sequence[Job]) -> Iterator[Job]:
+    """Micrographs from all over a run: a few at even distances, then those between."""
     step = math.ceil(len(jobs) / USUAL)
-    for job in (job for start in range(step) for job in jobs[start::step]):
+    return (job for start in range(step) for job in jobs[start::step])
+
+
+def readable(jobs: Iterable[Job], pixel_size_A: float | None = None) -> Iterator[Micrograph]:
+    """Read micrographs, of `pixel_size_A` where given; picking will name those that cannot be read."""
+    for job in jobs:
         try:
-            yield read_micrograph(job.path, job.pixel_size_A)
+            yield read_micrograph(job.path, pixel_size_A or job.pixel_size_A)
         except Exception:  # noqa: S112 - whatever is wrong with one file, the run goes on
             continue
 

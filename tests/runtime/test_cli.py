@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli import app
-from gtpick_rt.inputs import Job
+from gtpick_rt.inputs import Found, Job
 from gtpick_rt.reading.info import UNFINISHED
 from gtpick_rt.summary import Failure
 
@@ -141,7 +141,7 @@ def test_check_counts_a_folder_that_cannot_be_listed_as_a_failure(
 ) -> None:
     failure = Failure(stem="x", path="in/x", kind="UnreadableError", message="in/x: the folder cannot be listed: no")
     job = Job(Path("in/good [red].mrc"), PurePosixPath("good"), "in/good [red].mrc")
-    monkeypatch.setattr("gtpick_rt.inputs.find_jobs", lambda inputs, recursive: ([job], [failure]))
+    monkeypatch.setattr("gtpick_rt.inputs.find_jobs", lambda *_: Found([job], [failure]))
     result = run("check", "in", "--recursive")
     assert result.exit_code == 3
     assert "UnreadableError: in/x: the folder cannot be listed: no" in result.output

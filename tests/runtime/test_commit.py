@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -8,20 +9,17 @@ import pytest
 
 from gtpick_rt.commit import (
     commit_picks,
-    detections_path,
     discard_picks,
     load_detections,
-    star_path,
     write_atomic,
-    write_autopick,
 )
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats import read_coordinates
-from gtpick_rt.formats.star import read_document
-from gtpick_rt.inputs import Job
+from gtpick_rt.formats.star import read_record
+from gtpick_rt.layout import detections_path, star_path
 from gtpick_rt.types import Picks
 
-JOB = Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), "./Mics/a.mrc")
+STEM = PurePosixPath("Mics/a")
 
 
 @pytest.fixture
@@ -35,11 +33,6 @@ def detections() -> Picks:
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def listed(path: Path) -> list[tuple[str, str]]:
-    block = read_document(path).find_block("coordinate_files")
-    return [(row.str(0), row.str(1)) for row in block.find(["_rlnMicrographName", "_rlnMicrographCoordinates"])]
 
 
 def test_a_file_is_made_with_its_folders_or_replaced(tmp_path: Path) -> None:
@@ -155,19 +148,30 @@ def test_a_folder_that_cannot_be_synced_is_tolerated_but_not_a_disk_error(
 
 
 def test_picks_above_the_threshold_are_committed_and_all_detections_kept(tmp_path: Path, detections: Picks) -> None:
-    path = commit_picks(tmp_path, JOB, detections, 0.4)
-    assert path == star_path(tmp_path, JOB.stem) == tmp_path / "Mics" / "a_autopick.star"
+    path = commit_picks(tmp_path, STEM, detections, 0.4, '{"n": 1}')
+    assert path == star_path(tmp_path, STEM) == tmp_path / "Mics" / "a_autopick.star"
     np.testing.assert_array_equal(read_coordinates(path).xy_px, [[1, 2], [5, 6]])
-    kept = load_detections(tmp_path, JOB.stem)
+    kept = load_detections(tmp_path, STEM)
     for name in ("xy_px", "diameter_px", "score"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(detections, name))
         assert getattr(kept, name).dtype == np.float32
     assert files(tmp_path) == [".gtpick/detections/Mics/a.npz", "Mics/a_autopick.star"]
 
 
+@pytest.mark.parametrize("record", ['{"path": "/data_1/a.mrc"}', '{"name": "loop_ # version 2"}', "{}"])
+def test_the_record_of_a_micrograph_comes_back_from_its_star_file(
+    record: str, tmp_path: Path, detections: Picks
+) -> None:
+    path = commit_picks(tmp_path, STEM, detections, 0.4, record)
+    assert json.loads(read_record(path)) == json.loads(record)
+    assert path.read_text().count("data_") == 1  # RELION would take a second one for another table
+    path.write_text("data_\n\nloop_\n_rlnCoordinateX #1\n")
+    assert read_record(path) == ""
+
+
 def test_no_detections_are_committed_too(tmp_path: Path) -> None:
-    assert len(read_coordinates(commit_picks(tmp_path, JOB, Picks.empty(), 0.4))) == 0
-    assert len(load_detections(tmp_path, JOB.stem)) == 0
+    assert len(read_coordinates(commit_picks(tmp_path, STEM, Picks.empty(), 0.4, "{}"))) == 0
+    assert len(load_detections(tmp_path, STEM)) == 0
 
 
 def test_the_star_is_the_last_to_be_written(tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,17 +182,17 @@ def test_the_star_is_the_last_to_be_written(tmp_path: Path, detections: Picks, m
 
     monkeypatch.setattr("gtpick_rt.commit.write_atomic", fail)
     with pytest.raises(OSError, match="disk"):
-        commit_picks(tmp_path, JOB, detections, 0.4)
+        commit_picks(tmp_path, STEM, detections, 0.4, '{"n": 1}')
     assert files(tmp_path) == [".gtpick/detections/Mics/a.npz"]
 
 
 def test_missing_or_damaged_detections_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="pick it again"):
-        load_detections(tmp_path, JOB.stem)
+        load_detections(tmp_path, STEM)
     for data in (b"", b"PK\x03\x04 damaged", b"not a zip"):
-        write_atomic(detections_path(tmp_path, JOB.stem), data)
+        write_atomic(detections_path(tmp_path, STEM), data)
         with pytest.raises(UsageError, match=r"pick .* again"):
-            load_detections(tmp_path, JOB.stem)
+            load_detections(tmp_path, STEM)
 
 
 def test_kept_detections_are_never_unpickled(tmp_path: Path) -> None:
@@ -196,43 +200,17 @@ def test_kept_detections_are_never_unpickled(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (Path(tmp_path / "exploded"),)  # type: ignore[return-value]
 
-    path = detections_path(tmp_path, JOB.stem)
+    path = detections_path(tmp_path, STEM)
     path.parent.mkdir(parents=True)
     arrays = {name: np.array([Bomb()], dtype=object) for name in ("xy_px", "diameter_px", "score")}
     np.savez(path, **arrays)
     with pytest.raises(UsageError, match="damaged"):
-        load_detections(tmp_path, JOB.stem)
+        load_detections(tmp_path, STEM)
     assert not (tmp_path / "exploded").exists()
 
 
-def test_the_list_names_each_finished_micrograph_relative_to_the_project(
-    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for out in (Path("AutoPick/job003"), tmp_path / "AutoPick" / "job003"):
-        commit_picks(out, JOB, detections, 0.4)
-        path = write_autopick(out, [JOB])
-        assert path == out / "autopick.star"
-        assert listed(path) == [(JOB.name, "AutoPick/job003/Mics/a_autopick.star")]
-
-
-def test_the_list_names_outputs_elsewhere_in_full(
-    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "project")
-    out = tmp_path / "out"
-    star = commit_picks(out, JOB, detections, 0.4)
-    assert listed(write_autopick(out, [JOB])) == [(JOB.name, str(star))]
-
-
-def test_the_list_names_exactly_the_micrographs_given_whatever_lies_there(tmp_path: Path, detections: Picks) -> None:
-    commit_picks(tmp_path, JOB, detections, 0.4)
-    assert listed(write_autopick(tmp_path, [])) == []
-
-
 def test_discarding_leaves_nothing_to_take_for_picks(tmp_path: Path, detections: Picks) -> None:
-    commit_picks(tmp_path, JOB, detections, 0.4)
-    discard_picks(tmp_path, JOB)
+    commit_picks(tmp_path, STEM, detections, 0.4, '{"n": 1}')
+    discard_picks(tmp_path, STEM)
     assert files(tmp_path) == []
-    discard_picks(tmp_path, Job(JOB.path, PurePosixPath("a" * 300), "a"))
+    discard_picks(tmp_path, PurePosixPath("a" * 300))

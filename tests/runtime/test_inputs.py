@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.folders import Names
 from gtpick_rt.inputs import Job, find_jobs
 
 OPTICS_STAR = """
@@ -46,9 +47,9 @@ def touch(*names: str) -> None:
 
 def find(inputs: list[str], recursive: bool = False) -> list[Job]:
     """The jobs, where every folder can be listed."""
-    jobs, unlisted = find_jobs(inputs, recursive)
-    assert not unlisted
-    return jobs
+    found = find_jobs(inputs, recursive)
+    assert not found.unlisted
+    return found.jobs
 
 
 def stems(jobs: list[Job]) -> list[str]:
@@ -197,6 +198,87 @@ def test_a_micrograph_named_twice_is_picked_once() -> None:
     assert stems(find(["in", "in/a.mrc", absolute, "in/*.mrc"])) == ["a", "b"]
 
 
+MADE_BY_MOTION_CORRECTION = [
+    "x/a_noDW.mrc",
+    "x/a_DWS.mrc",
+    "x/a_EVN.mrc",
+    "x/a_ODD.mrc",
+    "x/a_even.mrc",
+    "average/even/a.mrc",
+    "x/average/odd/a.mrc",
+    "x/a_PS.mrc",
+    "x/A_ps.MRC",
+    "powerspectrum/a.mrc",
+    "x/a_ctf.mrc",
+    "x/a_ctf_diag_2D.mrc",
+    "x/a_background.mrc",
+    "x/a.tmp.mrc",
+]
+MICROGRAPHS = [
+    "average/a.mrc",
+    "x/FoilHole_1_Data_2_fractions.mrc",
+    "x/a.mrc",
+    "x/aPS.mrc",
+    "x/a_DW.mrc",
+    "x/a_patch_aligned.mrc",
+    "x/a_patch_aligned_doseweighted.mrc",
+    "x/even/a.mrc",
+    "x/odd_a.mrc",
+]
+
+
+def test_what_motion_correction_makes_beside_micrographs_is_left_out_and_counted() -> None:
+    touch(*(f"in/{name}" for name in MADE_BY_MOTION_CORRECTION + MICROGRAPHS))
+    for text in ("in", "in/**/*"):
+        found = find_jobs([text], recursive=True)
+        assert sorted(str(job.path) for job in found.jobs) == [f"in/{name}" for name in MICROGRAPHS]
+        assert found.excluded == len(MADE_BY_MOTION_CORRECTION)
+
+
+def test_names_choose_only_in_folders_and_globs() -> None:
+    touch("in/a_PS.mrc", "in/b.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nin/a_PS.mrc\n")
+    assert stems(find(["in/a_PS.mrc"])) == ["a_PS"]
+    assert stems(find(["mics.star"])) == ["in/a_PS"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen"),
+    [
+        ((), (), ["a_PS", "b", "x/c"]),
+        (("B.*",), (), ["b"]),
+        (("x/*", "a*"), (), ["a_PS", "x/c"]),
+        (("*",), ("x/*",), ["a_PS", "b"]),
+        (("*",), ("C.mrc", "b.tif"), ["a_PS", "b"]),
+    ],
+)
+def test_globs_match_the_path_below_the_folder_or_the_bare_name_in_any_case(
+    include: tuple[str, ...], exclude: tuple[str, ...], chosen: list[str]
+) -> None:
+    touch("in/a_PS.mrc", "in/b.mrc", "in/x/c.mrc")
+    assert stems(find_jobs(["in"], True, Names(include, exclude)).jobs) == chosen
+
+
+def test_when_names_leave_nothing_the_error_says_so() -> None:
+    touch("in/a_PS.mrc", "in/b_PS.mrc")
+    with pytest.raises(UsageError, match="2 were left out by their names: see --exclude"):
+        find(["in"])
+
+
+def test_links_to_folders_are_counted() -> None:
+    touch("in/a.mrc", "other/b.mrc")
+    Path("in/loop").symlink_to(Path("in").absolute())
+    Path("in/out").symlink_to(Path("other").absolute())
+    Path("in/file").symlink_to(Path("other/b.mrc").absolute())
+    assert find_jobs(["in"], recursive=True).links == 2
+    assert find_jobs(["in"]).links == 0
+
+
+def test_the_current_folder_gives_names_without_a_dot() -> None:
+    touch("a.mrc", "x/b.mrc")
+    assert [(str(job.path), job.name) for job in find(["."], True)] == [("a.mrc", "a.mrc"), ("x/b.mrc", "x/b.mrc")]
+
+
 def test_finding_nothing_says_what_is_looked_for() -> None:
     touch("in/sub/a.mrc", "in/b.txt")
     for text in ("in", "in/*.mrc"):
@@ -246,7 +328,7 @@ def test_a_pattern_in_a_forbidden_folder_is_a_usage_error(monkeypatch: pytest.Mo
         raise PermissionError(errno.EACCES, "Permission denied", str(root))
 
     monkeypatch.setattr(Path, "glob", forbidden)
-    with pytest.raises(UsageError, match=r"'in/\*\.mrc': cannot be searched .*Permission denied"):
+    with pytest.raises(UsageError, match="in: the folder cannot be listed: Permission denied"):
         find(["in/*.mrc"])
 
 
@@ -269,9 +351,9 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_forbidden_subfolder_is_a_failure_and_the_rest_is_found(forbid: Callable[[str], None]) -> None:
     touch("in/a.mrc", "in/x/b.mrc")
     forbid("in/x")
-    jobs, unlisted = find_jobs(["in"], recursive=True)
-    assert stems(jobs) == ["a"]
-    (failure,) = unlisted
+    found = find_jobs(["in"], recursive=True)
+    assert stems(found.jobs) == ["a"]
+    (failure,) = found.unlisted
     assert (failure.path, failure.kind) == ("in/x", "UnreadableError")
     assert failure.message == "in/x: the folder cannot be listed: Permission denied"
 

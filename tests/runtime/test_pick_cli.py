@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_folder_is_picked_from_end_to_end(folder: Path, tiny_model: Path, tmp_
     assert summary["parameters"]["diameter_A"] == 24
     assert summary["parameters"]["threshold"] == 0.9
     assert len(summary["model"]["sha256"]) == 64
-    assert "6 picks on 3 of 3 micrographs" in text
+    assert "6 picks on 3 micrographs" in text
     for name in ("autopick.star", "overlays", "summary.json"):
         assert str(out / name) in text
 
@@ -167,37 +168,46 @@ def test_when_the_diameter_cannot_be_measured_it_is_asked_for_and_nothing_is_wri
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_picks_is_refused_before_anything_is_measured(
-    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_second_run_picks_only_what_is_new_or_has_changed(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert pick(*command)[0] == 0
+    shutil.copy(folder / "a.mrc", folder / "new.mrc")
+    os.utime(folder / "b.mrc", ns=(0, 0))
+    code, text = pick(*command)
+    assert code == 0
+    assert "going on: 1 micrographs are picked already" in text
+    assert "2 micrographs picked" in text
+    assert "on 3 micrographs" in text
+    assert "0 micrographs picked" in pick(*command)[1]
+    assert "3 micrographs picked" in pick(*command, "--force")[1]
+
+
+def test_other_settings_are_refused_in_a_folder_that_holds_picks(
+    folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     command = (folder, "--out", tmp_path / "out", "--model", tiny_model)
     assert pick(*command, "--diameter", 24)[0] == 0
-    monkeypatch.setattr(Picker, "open", lambda *args, **kwargs: pytest.fail("a model was loaded"))
-    code, text = pick(*command)
+    code, text = pick(*command, "--diameter", 25)
     assert code == 1
-    assert "already holds picks" in text
+    assert "holds picks made otherwise (diameter_A 24.0, now 25.0)" in text
+    assert pick(*command, "--diameter", 25, "--force")[0] == 0
 
 
-def test_a_second_run_into_the_same_folder_needs_force(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
-    command = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
-    assert pick(*command)[0] == 0
-    code, text = pick(*command)
-    assert code == 1
-    assert f"{tmp_path / 'out'} already holds picks; choose another --out, or --force to replace them" in text
-    assert pick(*command, "--force")[0] == 0
-
-
-def test_a_full_disk_is_one_line(
-    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("measuring")
+def test_what_was_measured_once_is_not_measured_again(
+    tmp_path: Path, tiny_model: Path, discs: MakeDots, save_mrc: SaveMrc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr("gtpick_rt.commit.write_atomic", full)
-    code, text = pick(folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
-    assert code == 1
-    assert "out: disk full or read-only (No space left on device): free space and run again" in text
-    assert "Traceback" not in text
+    save_mrc(tmp_path / "in" / "a.mrc", 2000 - discs(70, 0.5, n=15, side_px=1100).data)
+    command = (tmp_path / "in", "--out", tmp_path / "out", "--model", tiny_model)
+    assert pick(*command)[0] == 0
+    before = json.loads((tmp_path / "out" / "summary.json").read_text())
+    monkeypatch.setattr("gtpick_rt.survey.survey", lambda *_: pytest.fail("measured again"))
+    shutil.copy(tmp_path / "in" / "a.mrc", tmp_path / "in" / "b.mrc")
+    assert pick(*command)[0] == 0
+    after = json.loads((tmp_path / "out" / "summary.json").read_text())
+    for name in ("diameter_A", "contrast", "diameter_auto"):
+        assert after["parameters"][name] == before["parameters"][name]
+    assert after["totals"]["picks"] == 2 * before["totals"]["picks"]
 
 
 def test_one_run_over_every_kind_of_bad_file_picks_the_good_and_names_each_other(
@@ -323,4 +333,4 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     assert (tmp_path / "out" / "a_autopick.star").is_file()
     assert not (tmp_path / "out" / "b_autopick.star").exists()
     assert signal.getsignal(number) == before
-    assert "finishing this micrograph; once more to stop at once" in capfd.readouterr().err
+    assert "finishing what is in hand; once more to stop at once" in capfd.readouterr().err

@@ -3,32 +3,66 @@
 import errno
 import json
 import os
+import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import gemmi
 import numpy as np
 import pytest
 from PIL import Image
 
-from gtpick_rt import pipeline
+from gtpick_rt import pipeline, stages
+from gtpick_rt.arrivals.listed import Listed
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.commit import load_detections
 from gtpick_rt.errors import BackendError, UsageError
 from gtpick_rt.inputs import Job
+from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import Picker
-from gtpick_rt.pipeline import Record, run
+from gtpick_rt.pipeline import settings_of
 from gtpick_rt.reading import read_micrograph
-from gtpick_rt.summary import Failure
+from gtpick_rt.summary import Failure, MicrographRecord, Record, Summary
 from gtpick_rt.types import FloatArray, Micrograph
 
 PLACES = np.array([[60, 50], [200, 90], [130, 140]], np.float32)
 Script = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 MakeDots = Callable[..., Micrograph]
 SaveMrc = Callable[[Path, FloatArray], Path]
+
+
+@dataclass
+class Outcome:
+    """What a run says of itself, and what summary.json holds after it."""
+
+    summary: Summary
+    micrographs: list[MicrographRecord]
+    failed: list[Failure]
+
+
+def run(
+    jobs: Sequence[Job],
+    picker: Picker,
+    out: Path,
+    threshold: float | None = None,
+    *,
+    force: bool = False,
+    failed: Sequence[Failure] = (),
+    **options: Any,
+) -> Outcome:
+    """Pick these jobs into this folder."""
+    with OutputFolder(out, force) as output:
+        summary = pipeline.run(Listed(jobs, failed), picker, output, settings_of(picker, threshold), **options)
+    written = json.loads((out / "summary.json").read_text())
+    return Outcome(
+        summary,
+        [MicrographRecord(**record) for record in written["micrographs"]],
+        [Failure(**failure) for failure in written["failed"]],
+    )
 
 
 @pytest.fixture
@@ -67,18 +101,20 @@ def listed(out: Path) -> list[str]:
 
 
 @pytest.fixture
-def fail_to_write(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """A function that lets writing fail, with this error, wherever the path holds this text."""
+def fail_to_write(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Callable[[], None]]:
+    """A function that lets writing fail, with this error, wherever the path holds this text; until what it returns."""
 
-    def arrange(text: str, number: int) -> None:
+    def arrange(text: str, number: int) -> Callable[[], None]:
         really = os.open
+        failing = [True]
 
         def opening(path: Path, flags: int, *args: int) -> int:
-            if flags & os.O_CREAT and text in str(path):
+            if failing and flags & os.O_CREAT and text in str(path):
                 raise OSError(number, os.strerror(number), str(path))
             return really(path, flags, *args)
 
         monkeypatch.setattr(os, "open", opening)
+        return failing.clear
 
     return arrange
 
@@ -105,7 +141,9 @@ def test_each_micrograph_gets_its_star_file_and_detections(
 
 
 def test_the_summary_accounts_for_the_run(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
-    summary = run([make_job("a")], dot_picker, out, command=["gtpick-rt", "pick"], parameters={"diameter_A": 48.0})
+    summary = run(
+        [make_job("a")], dot_picker, out, command=["gtpick-rt", "pick"], parameters={"diameter_A": 48.0}
+    ).summary
     assert summary.backend == "scripted"
     assert summary.model.name == "test-model"
     assert summary.command == ["gtpick-rt", "pick"]
@@ -166,32 +204,47 @@ def test_a_name_too_long_for_its_outputs_does_not_cost_the_others_their_list(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_full_disk_ends_the_run_at_once(
+def test_while_the_disk_is_full_the_run_waits_and_then_goes_on(
     number: int,
     dot_picker: Picker,
     make_job: Callable[[str], Job],
     out: Path,
-    fail_to_write: Callable[[str, int], None],
+    fail_to_write: Callable[[str, int], Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.01)
     (out / "full").mkdir(parents=True)
-    fail_to_write("/full/", number)
+    mend = fail_to_write("/full/", number)
     jobs = [make_job("a"), make_job("full/b"), *(make_job(f"m{n}") for n in range(9))]
     begun: list[int] = []
-    with pytest.raises(UsageError, match=rf"{out}: disk full or read-only \({os.strerror(number)}\): free space"):
-        run(jobs, acting(dot_picker, begun.append), out)
-    assert len(begun) < 7
-    picked = json.loads((out / "summary.json").read_text())["micrographs"]
-    assert picked[0]["stem"] == "a"
-    assert "full/b" not in {record["stem"] for record in picked}
-    assert len(listed(out)) == len(picked)
+    told: list[str] = []
+
+    def free_space(text: str) -> None:
+        told.append(text)
+        time.sleep(0.1)
+        assert len(begun) < 7  # no more work is taken
+        mend()
+
+    found = run(jobs, acting(dot_picker, begun.append), out, on_notice=free_space)
+    assert told == [f"{out}: disk full or read-only ({os.strerror(number)}): waiting until it can be written to"]
+    assert [record.stem for record in found.micrographs] == [str(job.stem) for job in jobs]
 
 
-def test_when_nothing_more_can_be_written_that_is_what_is_said(
-    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, fail_to_write: Callable[[str, int], None]
+def test_a_run_that_is_stopped_while_the_disk_is_full_says_so_and_loses_nothing(
+    dot_picker: Picker,
+    make_job: Callable[[str], Job],
+    out: Path,
+    fail_to_write: Callable[[str, int], Callable[[], None]],
 ) -> None:
-    fail_to_write(str(out), errno.ENOSPC)
-    with pytest.raises(UsageError, match="disk full or read-only"):
-        run([make_job("a")], dot_picker, out)
+    (out / "full").mkdir(parents=True)
+    mend = fail_to_write("/full/", errno.ENOSPC)
+    stop = threading.Event()
+    jobs = [make_job("a"), make_job("full/b")]
+    with pytest.raises(UsageError, match=rf"{out}: disk full or read-only .*: free space and run again"):
+        run(jobs, dot_picker, out, stop=stop, on_notice=lambda text: stop.set())
+    assert [record["stem"] for record in json.loads((out / "summary.json").read_text())["micrographs"]] == ["a"]
+    mend()
+    assert [record.stem for record in run(jobs[1:], dot_picker, out).micrographs] == ["a", "full/b"]
 
 
 @pytest.mark.parametrize(("broken", "other"), [("autopick.star", "summary.json"), ("summary.json", "autopick.star")])
@@ -204,13 +257,14 @@ def test_each_list_is_written_whatever_becomes_of_the_other(
     assert (out / other).is_file()
 
 
-def test_picks_of_an_earlier_run_are_replaced_only_by_force(
+def test_picks_of_other_settings_are_replaced_only_by_force(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path
 ) -> None:
     jobs = [make_job(stem) for stem in ("a", "b", "c")]
     run(jobs, dot_picker, out)
     before = (out / "a_autopick.star").read_bytes()
-    with pytest.raises(UsageError, match=f"{out} already holds picks; choose another --out, or --force"):
+    refused = rf"{out} holds picks made otherwise \(threshold 0.4, now 0.95\); choose another --out, or --force"
+    with pytest.raises(UsageError, match=refused):
         run(jobs, dot_picker, out, 0.95)
     assert (out / "a_autopick.star").read_bytes() == before
     jobs[1].path.write_bytes(b"damaged since")
@@ -219,6 +273,193 @@ def test_picks_of_an_earlier_run_are_replaced_only_by_force(
     assert not (out / "b_autopick.star").exists()
     assert (out / "c_autopick.star").exists()
     assert listed(out) == [jobs[0].name]
+
+
+def test_a_second_run_goes_on_where_the_first_ended(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    first, second = make_job("a"), make_job("b")
+    run([first], dot_picker, out)
+    with OutputFolder(out) as output:
+        assert output.previous == settings_of(dot_picker)
+        status = first.path.stat()
+        assert dict(output.finished) == {first.stem: (status.st_size, status.st_mtime_ns)}
+    found = run([second], dot_picker, out)
+    assert (found.summary.picked, found.summary.totals.micrographs) == (1, 2)
+    assert listed(out) == [first.name, second.name]
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"not a database", "cut"])
+def test_without_a_sound_index_the_star_files_tell_what_is_done(
+    damage: bytes | str | None, dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    jobs = [make_job(stem) for stem in ("a", "sub/b", "data_1")]
+    before = run(jobs, dot_picker, out)
+    index = out / ".gtpick" / "index.sqlite"
+    whole = index.read_bytes()
+    index.unlink()
+    if damage is not None:
+        index.write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
+    with OutputFolder(out) as output:
+        assert output.previous == settings_of(dot_picker)
+        assert set(output.finished) == {job.stem for job in jobs}
+    after = run([make_job("z")], dot_picker, out)
+    assert sorted(map(repr, after.micrographs[:-1])) == sorted(map(repr, before.micrographs))
+
+
+def test_a_micrograph_whose_star_file_was_removed_is_not_done(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    jobs = [make_job(stem) for stem in ("a", "b")]
+    run(jobs, dot_picker, out)
+    (out / "a_autopick.star").unlink()
+    with OutputFolder(out) as output:
+        assert set(output.finished) == {jobs[1].stem}
+
+
+def test_star_files_of_another_program_are_not_replaced_unasked(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    out.mkdir()
+    theirs = out / "a_autopick.star"
+    theirs.write_text("data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\n")
+    with pytest.raises(UsageError, match=rf"{theirs}: picks of another program or version .*--force"):
+        run([make_job("a")], dot_picker, out)
+    assert "1 2" in theirs.read_text()
+    assert len(run([make_job("b")], dot_picker, out, force=True).micrographs) == 1
+
+
+def test_a_second_writer_is_refused(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    with OutputFolder(out), pytest.raises(UsageError, match=rf"{out}: process {os.getpid()} on .* is writing here"):
+        OutputFolder(out)
+    run([make_job("a")], dot_picker, out)
+
+
+def test_when_the_output_folder_is_removed_the_run_ends_and_says_so(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    def remove_in_second(n: int) -> None:
+        if n == 1:
+            shutil.rmtree(out)
+
+    jobs = [make_job(stem) for stem in ("a", "b", "c")]
+    with pytest.raises(UsageError, match=rf"{out}: the output folder was removed while picking; run again"):
+        run(jobs, acting(dot_picker, remove_in_second), out)
+
+
+def test_a_folder_in_which_nothing_is_done_is_not_left_behind(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "x" / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_runs_have_left_is_removed(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    run([make_job("a")], dot_picker, out)
+    left = out / ".gtpick" / "detections" / ".123-abc.tmp"
+    left.touch()
+    with OutputFolder(out):
+        assert not left.exists()
+
+
+def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_CHANGED_S", 0.0)
+    job, reads = make_job("a"), 0
+
+    def changing(path: Path, pixel_size_A: float | None) -> Micrograph:
+        nonlocal reads
+        reads += 1
+        found = read_micrograph(path, pixel_size_A)
+        if reads == 1:
+            os.utime(path, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(stages, "read_micrograph", changing)
+    (record,) = run([job], dot_picker, out).micrographs
+    assert (reads, record.mtime_ns) == (2, 1)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
+    times: int,
+    number: int,
+    dot_picker: Picker,
+    make_job: Callable[[str], Job],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
+    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
+    faults = [number] * times
+
+    def failing(path: Path, pixel_size_A: float | None) -> Micrograph:
+        if path.stem == "a" and faults:
+            raise OSError(faults.pop(), "away", str(path))
+        return read_micrograph(path, pixel_size_A)
+
+    monkeypatch.setattr(stages, "read_micrograph", failing)
+    found = run([make_job("a"), make_job("b")], dot_picker, out)
+    assert {record.stem for record in found.micrographs} == {"a", "b"}
+    assert not faults
+
+
+def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
+    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
+
+    def failing(path: Path, pixel_size_A: float | None) -> Micrograph:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(stages, "read_micrograph", failing)
+    (failure,) = run([make_job("a")], dot_picker, out).failed
+    assert "Input/output error" in failure.message
+
+
+def test_a_micrograph_that_hangs_in_reading_is_set_aside(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = threading.Event()
+
+    def hanging(path: Path, pixel_size_A: float | None) -> Micrograph:
+        if path.stem == "hangs":
+            hold.wait(20)
+        return read_micrograph(path, pixel_size_A)
+
+    monkeypatch.setattr(stages, "read_micrograph", hanging)
+    jobs = [make_job(stem) for stem in ("a", "hangs", "b")]
+    found = run(jobs, dot_picker, out, deadline_s=1.0)
+    hold.set()
+    assert [record.stem for record in found.micrographs] == ["a", "b"]
+    assert [(failure.stem, failure.kind) for failure in found.failed] == [("hangs", "HungError")]
+
+
+def test_inference_that_hangs_ends_the_run_with_what_is_done_committed(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    hold = threading.Event()
+
+    def hang(n: int) -> None:
+        if n == 1:
+            hold.wait(20)
+
+    with pytest.raises(BackendError, match=r"m1.mrc: inference did not end in 1 s"):
+        run([make_job(f"m{n}") for n in range(3)], acting(dot_picker, hang), out, deadline_s=1.0)
+    hold.set()
+    assert len(listed(out)) == 1
+
+
+def test_the_log_has_a_line_for_each_micrograph(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
+    gone = make_job("gone\u2028")
+    gone.path.unlink()
+    run([make_job("a"), gone], dot_picker, out)
+    lines = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
+    assert [(line["state"], line["stem"]) for line in lines] == [("picked", "a"), ("failed", "gone\u2028")]
+    assert lines[0]["lag_s"] > 0
+    assert set(lines[0]["stage_seconds"]) == {"read", "preprocess", "infer", "decode", "write"}
 
 
 @pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"a\xffb")])
@@ -258,7 +499,7 @@ def test_picks_are_committed_though_their_overlay_fails(
     def fail(*args: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pipeline, "draw_overlay", fail)
+    monkeypatch.setattr(stages, "draw_overlay", fail)
     summary = run([make_job("a")], dot_picker, out, overlays=True)
     assert summary.micrographs[0].warnings[1:] == ["no overlay: ZeroDivisionError()"]
     assert len(coordinates(out / "a_autopick.star")) == 3
@@ -386,31 +627,10 @@ def test_only_a_few_micrographs_are_read_ahead(
         nonlocal most_ahead
         most_ahead = max(most_ahead, len(reads) - n)
 
-    monkeypatch.setattr(pipeline, "read_micrograph", counting)
+    monkeypatch.setattr(stages, "read_micrograph", counting)
     summary = run([make_job(f"m{n}") for n in range(12)], acting(dot_picker, compare), out)
     assert len(summary.micrographs) == len(reads) == 12
     assert most_ahead <= 4
-
-
-def test_a_thread_stays_ahead_of_a_slow_consumer() -> None:
-    """One item is handed over for each that is taken, even when all that were handed over are finished."""
-    begun: list[int] = []
-    filled = threading.Event()
-
-    def items() -> Iterator[int]:
-        for n in range(8):
-            begun.append(n)
-            if n == 2:
-                filled.set()  # until then the first is held back
-            yield n
-
-    with ThreadPoolExecutor(1) as pool:
-        results = pipeline._in_thread(pool, lambda n: (filled.wait(), n)[1], items())
-        for n in range(5):
-            assert next(results) == n
-            assert len(begun) == n + 3
-            pool.submit(lambda: None).result()  # by now all that was begun is finished
-        assert list(results) == [5, 6, 7]
 
 
 def test_failures_are_told_apart_from_picked_micrographs(

@@ -10,7 +10,6 @@ import pytest
 from scipy import ndimage
 
 from gtpick_rt.commit import commit_picks
-from gtpick_rt.inputs import Job
 from gtpick_rt.types import Picks
 
 BOX = 32
@@ -57,7 +56,8 @@ def test_relion_extracts_what_was_picked(tmp_path: Path) -> None:
         mrc.voxel_size = 1.5
     (tmp_path / "micrographs.star").write_text(MICROGRAPHS)
     picks = Picks(SPOTS, np.full(3, 20, np.float32), np.array([0.9, 0.8, 0.7], np.float32))
-    commit_picks(tmp_path / "picks", Job(path, PurePosixPath("mics/spots"), "mics/spots.mrc", 1.5), picks, 0.5)
+    record = '{"path": "/data_1/loop_/spots.mrc"}'
+    commit_picks(tmp_path / "picks", PurePosixPath("mics/spots"), picks, 0.5, record)
 
     command = "relion_preprocess --i micrographs.star --coord_dir picks/ --coord_suffix _autopick.star"
     command += f" --part_dir extract/ --part_star extract/particles.star --extract --extract_size {BOX}"

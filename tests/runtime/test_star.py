@@ -83,19 +83,19 @@ def test_picks_read_back_within_their_rounding(tmp_path: Path, picks: Picks) -> 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_come_back_unchanged(name: str) -> None:
     rows = [(name, f"out/{name}_autopick.star"), ("plain.mrc", name)]
-    block = cif.read_string(autopick_star(rows)).find_block("coordinate_files")
+    block = cif.read_string("".join(autopick_star(rows))).find_block("coordinate_files")
     table = block.find(["_rlnMicrographName", "_rlnMicrographCoordinates"])
     assert [(row.str(0), row.str(1)) for row in table] == rows
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 def test_any_printable_name_comes_back_unchanged(name: str) -> None:
-    (block,) = cif.read_string(autopick_star([(name, name)]))
+    (block,) = cif.read_string("".join(autopick_star([(name, name)])))
     assert [value.str(0) for value in block.find(["_rlnMicrographName"])] == [name]
 
 
 def test_the_list_of_micrographs_is_what_relion_4_reads() -> None:
-    assert autopick_star([("Mics/a.mrc", "AutoPick/job003/Mics/a_autopick.star")]) == (
+    assert "".join(autopick_star([("Mics/a.mrc", "AutoPick/job003/Mics/a_autopick.star")])) == (
         "\n# version 30001\n\ndata_coordinate_files\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
         "Mics/a.mrc AutoPick/job003/Mics/a_autopick.star\n\n"
     )

@@ -14,7 +14,7 @@ from gtpick_rt.model_files import shipped_models
 from gtpick_rt.picker import Picker
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.spec import ModelSpec
-from gtpick_rt.survey import AT_ALL_SCALES, MOST, USUAL, Survey, spread, survey
+from gtpick_rt.survey import AT_ALL_SCALES, MOST, USUAL, Survey, readable, spread, survey
 from gtpick_rt.types import FloatArray, Micrograph
 
 MakeDiscs = Callable[..., Micrograph]
@@ -179,7 +179,7 @@ def test_micrographs_come_from_all_over_the_run_and_bad_ones_are_passed_over(
         save_mrc(job.path, np.ones((5, 4), np.float32))
     jobs[3].path.write_bytes(b"nothing")
     jobs[1].path.unlink()
-    assert [int(micrograph.path.stem) for micrograph in spread(jobs)] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
+    assert [int(micrograph.path.stem) for micrograph in readable(spread(jobs))] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
     assert list(spread([])) == []
 
 

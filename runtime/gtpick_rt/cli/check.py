@@ -2,10 +2,16 @@
 
 import typer
 
-from gtpick_rt.cli.options import EXIT_SOME_FAILED, Inputs, PixelSize, Recursive
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, Exclude, Include, Inputs, PixelSize, Recursive, choice
 
 
-def check(inputs: Inputs, pixel_size: PixelSize = None, recursive: Recursive = False) -> None:
+def check(
+    inputs: Inputs,
+    pixel_size: PixelSize = None,
+    recursive: Recursive = False,
+    include: Include = None,
+    exclude: Exclude = None,
+) -> None:
     """List the micrographs that would be picked, and those that cannot be read and why. Picks nothing.
 
     Only headers are read. Exit code 3 tells that some micrographs cannot be picked.
@@ -19,9 +25,9 @@ def check(inputs: Inputs, pixel_size: PixelSize = None, recursive: Recursive = F
     from gtpick_rt.reading import choose_pixel_size, probe
 
     readable = Table(Column("micrograph", overflow="fold"), "width", "height", "pixels", "Å/px", box=None)
-    jobs, unlisted = find_jobs(inputs, recursive)
-    failures = [f"{failure.kind}: {failure.message}" for failure in unlisted]
-    for job in jobs:
+    found = find_jobs(inputs, recursive, choice(include, exclude))
+    failures = [f"{failure.kind}: {failure.message}" for failure in found.unlisted]
+    for job in found.jobs:
         try:
             info = probe(job.path)
             pixel, warnings = choose_pixel_size(info, pixel_size or job.pixel_size_A)
@@ -37,5 +43,7 @@ def check(inputs: Inputs, pixel_size: PixelSize = None, recursive: Recursive = F
     for failure in failures:
         console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
     typer.echo(f"{readable.row_count} micrographs can be picked, {len(failures)} cannot")
+    if found.excluded:
+        typer.echo(f"{found.excluded} left out by their names; see --exclude")
     if failures:
         raise typer.Exit(EXIT_SOME_FAILED)

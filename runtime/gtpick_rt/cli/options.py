@@ -1,9 +1,14 @@
 """What several commands share: arguments and exit codes."""
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.folders import Names
 
 EXIT_USAGE = 1
 EXIT_SOME_FAILED = 3
@@ -18,9 +23,48 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def choice(include: list[str] | None, exclude: list[str] | None) -> "Names":
+    """Make a choice of names from the values of --include and --exclude."""
+    from gtpick_rt.folders import DEFAULT_EXCLUDES, Names
+
+    return Names(tuple(include or ()), DEFAULT_EXCLUDES if exclude is None else tuple(filter(None, exclude)))
+
+
+def diameter_in_A(text: str) -> float | None:
+    """Read the value of --diameter; None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--diameter {text}: neither a number of Å nor auto") from None
+
+
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Micrographs: folders, files, globs or STAR files.")]
 PixelSize = Annotated[
     float | None,
     typer.Option(min=0.01, callback=finite, help="Å per pixel, instead of what STAR files or image headers say."),
 ]
+Diameter = Annotated[
+    str,
+    typer.Option(metavar="Å|auto", help="Particle diameter in Å, about its longest extent; auto measures it."),
+]
+Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")]
+BackendName = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Score from which a detection is a pick; by default the model's.")
+]
+Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")]
+Force = Annotated[bool, typer.Option("--force", help="Pick all again, whatever the folder holds.")]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")]
+Include = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Only such names in folders; may be given several times.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="No such names in folders; may be given several times. By default power spectra, half sets and sums "
+        "without dose weighting; '' excludes nothing.",
+    ),
+]

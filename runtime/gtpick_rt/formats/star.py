@@ -1,7 +1,8 @@
 """STAR files as RELION 3.1 to 5 write and read them. gemmi parses and quotes; rows are formatted here for speed."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ COORDINATE_COLUMNS = (
 )
 """RELION's own autopicking columns. Class 0 and psi 0 are its dummies, needed to join STAR files."""
 
+_RECORD = "# gtpick-rt "
+_MAX_RECORD_BYTES = 1 << 16
+
 BARE_NAME = re.compile(r"(?!data_|save_|loop_|stop_|global_)[a-z0-9/.][\w/.,:=@%~+-]+", re.ASCII | re.IGNORECASE)
 """Names that need no quotes. gemmi quotes more, and not every reader of STAR files knows quotes."""
 
@@ -36,19 +40,41 @@ class ListedMicrograph:
     pixel_size_A: float | None
 
 
-def picks_to_star(picks: Picks) -> str:
-    """Write the coordinate file of one micrograph, in its pixels; without picks, a header only."""
+def picks_to_star(picks: Picks, record: str = "") -> str:
+    """Write the coordinate file of one micrograph, in its pixels; without picks, a header only.
+
+    `record` is one line that comes after the table, as a comment.
+    """
     rows = "".join(
         f"{x:.2f} {y:.2f} {score:.6f} 0 0.000000\n"
         for (x, y), score in zip(picks.xy_px.tolist(), picks.score.tolist(), strict=True)
     )
-    return _table("", COORDINATE_COLUMNS, rows)
+    return "".join(_table("", COORDINATE_COLUMNS, [rows])) + (f"{_RECORD}{_inert(record)}\n" if record else "")
 
 
-def autopick_star(rows: Sequence[tuple[str, str]]) -> str:
-    """Write the list that RELION's Extract reads: (micrograph name, coordinate file) pairs."""
-    text = "".join(f"{_quote(micrograph)} {_quote(coordinates)}\n" for micrograph, coordinates in rows)
+def read_record(path: Path) -> str:
+    """Read the line that `picks_to_star` put after the table, "" where there is none. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_RECORD_BYTES))
+        last = file.read().decode(errors="replace").rstrip("\n").rpartition("\n")[2]
+    return last.removeprefix(_RECORD) if last.startswith(_RECORD) else ""
+
+
+def _inert(record: str) -> str:
+    """RELION takes "data_" for the beginning of a table even in a comment; in JSON this spells the same."""
+    return record.replace("data_", "data\\u005f")
+
+
+def autopick_star(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Write, piece by piece, the list that RELION's Extract reads: (micrograph name, coordinate file) pairs."""
+    text = (f"{_quote(micrograph)} {_quote(coordinates)}\n" for micrograph, coordinates in rows)
     return _table("coordinate_files", ("_rlnMicrographName", "_rlnMicrographCoordinates"), text)
+
+
+def output_nodes_star(node: str, label: str, number: int) -> str:
+    """Write what an External job tells RELION of the file that it made: a type by label from RELION 4 on, else by number."""
+    columns = ("_rlnPipeLineNodeName", "_rlnPipeLineNodeTypeLabel", "_rlnPipeLineNodeType")
+    return "".join(_table("output_nodes", columns, [f"{_quote(node)} {label} {number}\n"]))
 
 
 def read_star(path: Path) -> Table:
@@ -103,9 +129,11 @@ def read_document(path: Path) -> cif.Document:
         raise UsageError(f"{path}: cannot be read as a STAR file ({error})") from error
 
 
-def _table(block: str, columns: Sequence[str], rows: str) -> str:
+def _table(block: str, columns: Sequence[str], rows: Iterable[str]) -> Iterator[str]:
     header = "".join(f"{column} #{number}\n" for number, column in enumerate(columns, start=1))
-    return f"\n{VERSION}\n\ndata_{block}\n\nloop_\n{header}{rows}\n"
+    yield f"\n{VERSION}\n\ndata_{block}\n\nloop_\n{header}"
+    yield from rows
+    yield "\n"
 
 
 def _quote(text: str) -> str:

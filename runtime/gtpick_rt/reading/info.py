@@ -1,6 +1,7 @@
 """What a header says about an image, and the limits within which it is believed."""
 
 import gzip
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ SUFFIXES = MRC_SUFFIXES + TIFF_SUFFIXES
 
 MAX_SIDE = 1 << 16
 MAX_PIXELS = 1 << 28
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 UNFINISHED = "truncated, or still being written: wait until it is whole, or copy it again"
 """What is wrong with a file that ends too early, and the way out."""
@@ -42,7 +45,7 @@ def suffix_of(name: str) -> str:
 
 def fault_of_name(path: Path) -> str:
     """Tell why `path` cannot be written to a STAR file or shown on a terminal, or "" when it can."""
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(path)):
+    if _CONTROL.search(str(path)):
         return "has control characters"
     try:
         str(path).encode()

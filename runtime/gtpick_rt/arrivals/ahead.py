@@ -1,0 +1,44 @@
+"""Look at the first arrivals before the run takes them."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from gtpick_rt.arrivals.source import Arrival, Source
+from gtpick_rt.inputs import Job
+
+PATIENCE_S = 10.0
+"""After which what has arrived must do: a microscope that is collecting brings something within this time."""
+
+
+class Ahead:
+    """A source whose first arrivals can be looked at; they are brought again to the run."""
+
+    def __init__(self, source: Source, stop: threading.Event, patience_s: float = PATIENCE_S) -> None:
+        self._stop, self._patience_s = stop, patience_s
+        self._coming = iter(source)
+        self._held: deque[Arrival] = deque()
+        self.live, self.again, self.done = source.live, source.again, source.done
+
+    def look(self) -> Iterator[Job]:
+        """The micrographs as they arrive; ends when none has come for a while, though the first is waited for.
+
+        It also ends at `stop`.
+        """
+        last: float | None = None
+        for arrival in self._coming:
+            if self._stop.is_set():
+                return
+            if arrival is not None:
+                self._held.append(arrival)
+            if isinstance(arrival, Job):
+                yield arrival
+                last = time.monotonic()
+            elif last is not None and time.monotonic() - last > self._patience_s:
+                return
+
+    def __iter__(self) -> Iterator[Arrival | None]:
+        while self._held:
+            yield self._held.popleft()
+        yield from self._coming

@@ -1,0 +1,64 @@
+"""Micrographs that are all there from the beginning."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from gtpick_rt.arrivals.source import TICK_S, Arrival
+from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.inputs import Job
+from gtpick_rt.summary import Failure
+
+
+class Listed:
+    """The source of a batch: the failures and jobs as given, then the jobs that came back, until all are done."""
+
+    live = False
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        failures: Sequence[Failure] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock, self._wait = clock, wait
+        self._to_come: deque[Arrival] = deque([*failures, *jobs])
+        self._returned: deque[tuple[float, Job]] = deque()
+        self._open, self._done = len(jobs), deque[Job]()
+
+    def again(self, job: Job, after_s: float) -> None:
+        """Give a job back, to have it once more, not before `after_s`."""
+        self._returned.append((self._clock() + after_s, job))
+
+    def done(self, job: Job) -> None:
+        """Say that nothing more will be done with a job."""
+        self._done.append(job)
+
+    def __iter__(self) -> Iterator[Arrival | None]:
+        while self._to_come:
+            yield self._to_come.popleft()
+        while len(self._done) < self._open:
+            for _ in range(len(self._returned)):
+                due, job = self._returned.popleft()
+                if due <= self._clock():
+                    yield job
+                else:
+                    self._returned.append((due, job))
+            self._wait(TICK_S / 4)
+            yield None
+
+
+def unfinished(jobs: Sequence[Job], finished: Mapping[PurePosixPath, tuple[int, int]]) -> list[Job]:
+    """Those that an earlier run has not picked, or whose file has changed since; see `OutputFolder.finished`."""
+    return [job for job in jobs if job.stem not in finished or _content(job) != finished[job.stem]]
+
+
+def _content(job: Job) -> tuple[int, int] | None:
+    """None where the file cannot be looked at: reading it will say why."""
+    try:
+        stamp = stamp_of(job.path)
+    except OSError:
+        return None
+    return stamp.size, stamp.mtime_ns

@@ -1,0 +1,151 @@
+"""Whether a file is whole: what is seen of it, and the patience with one that is not.
+
+A file is ready when its header is sound and promises no more bytes than are there, when neither the beginning of its
+pixels nor the middle nor the end is blank, and when it has stayed as it is for a while. Each of the three catches
+writers that the others miss: one that stalls, one that claims the whole size first, one that is nearly done.
+"""
+
+import os
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, UnreadableError
+from gtpick_rt.inputs import Job
+from gtpick_rt.reading import probe
+from gtpick_rt.reading.info import TIFF_SUFFIXES, UNFINISHED, regular_size, suffix_of, translated_errors
+from gtpick_rt.reading.mrc import HEADER_BYTES, parse_header
+from gtpick_rt.summary import Failure
+
+PROBE_BYTES = 1 << 16
+_UNCOMPRESSED_MRC = (".mrc", ".mrcs")
+_MISSING = (FileNotFoundError, NotADirectoryError)
+
+
+def flaw_of(path: Path) -> MicrographError | None:
+    """What keeps a file from being picked as it is now: IncompleteError or UnreadableError; None where nothing does.
+
+    An image that will never be readable has no flaw: whoever reads it will say what is wrong.
+    """
+    try:
+        with translated_errors(path):
+            return _flaw_inside(path)
+    except (IncompleteError, UnreadableError) as error:
+        return error
+    except FormatError:
+        return None
+
+
+def _flaw_inside(path: Path) -> IncompleteError | None:
+    if _has_blank_header(path):
+        return IncompleteError(f"{path}: its header is blank: still being written, or damaged: copy it again")
+    try:
+        probe(path)
+    except FormatError as error:
+        # The tags of a TIFF are in several pieces, of which some may be still to come.
+        if suffix_of(path.name) in TIFF_SUFFIXES and regular_size(path) < PROBE_BYTES:
+            return IncompleteError(f"{error}; or {UNFINISHED}")
+        return None
+    part = _blank_part(path)
+    if not part:
+        return None
+    return IncompleteError(
+        f"{path}: there are only zeros at the {part} of its pixels: still being written, or damaged; "
+        "an image that is meant to be so is picked without --watch"
+    )
+
+
+def _has_blank_header(path: Path) -> bool:
+    if not path.is_file():
+        return False  # and opening a pipe would wait for its writer
+    with path.open("rb") as file:
+        return not file.read(HEADER_BYTES).strip(b"\0")
+
+
+def _blank_part(path: Path) -> str:
+    """Which of three samples of the pixels has only zeros; "" where none has."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = 0
+        if suffix_of(path.name) in _UNCOMPRESSED_MRC:
+            start = parse_header(path, file.read(HEADER_BYTES)).data_offset
+        last = max(start, size - PROBE_BYTES)
+        for part, offset in (("beginning", start), ("middle", (start + last) // 2), ("end", last)):
+            file.seek(offset)
+            if not file.read(PROBE_BYTES).strip(b"\0"):
+                return part
+    return ""
+
+
+class State(Enum):
+    """What a look at a file has found."""
+
+    WAITING = auto()
+    READY = auto()
+    GONE = auto()
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A file that is waited for until it is ready. Times are in seconds of our own clock."""
+
+    job: Job
+    settle_s: float
+    expected: bool
+    """It was named, so that it is waited for also while it is not there."""
+    since: float
+    """When it was first seen as it is now."""
+    stamp: Stamp | None = None
+    reported: bool = False
+    """It has been given up for the time being: nothing needs to wait for it."""
+    _due: float = 0.0
+    """When to look into it, if it has not changed until then."""
+    _pause_s: float = 0.0
+    _flaw: MicrographError | None = None
+
+    def look(self, now: float, timing: Timing) -> State:
+        """Look at the file, and into it when it has settled or its turn has come again."""
+        try:
+            stamp = stamp_of(self.job.path)
+        except OSError as error:
+            if isinstance(error, _MISSING) and not self.expected and not os.path.lexists(self.job.path):
+                return State.GONE
+            self._flaw = _unreadable(self.job.path, error)
+        else:
+            if stamp != self.stamp:
+                self.stamp, self.since, self._flaw = stamp, now, None
+                self._due, self._pause_s = now + self.settle_s, 0.0
+            if now >= self._due:
+                self._flaw = flaw_of(self.job.path)
+                if self._flaw is None:
+                    return State.READY
+        if now >= self._due:
+            self._pause_s = min(max(2 * self._pause_s, self.settle_s, timing.poll_s), timing.longest_s)
+            self._due = now + self._pause_s
+        return State.WAITING
+
+    def next_look(self, now: float, timing: Timing) -> float:
+        """When to look again. A file that grows is noticed soon, one that has been given up can wait longer."""
+        return self._due if self.reported else min(self._due, now + timing.poll_s)
+
+    def report(self, now: float, timing: Timing) -> Failure | None:
+        """What is to be said about a file that is not ready, once: of an incomplete one only after a long wait."""
+        if self.reported or self._flaw is None or now - self.since < _patience_s(self._flaw, timing):
+            return None
+        self.reported = True
+        job, kind = self.job, type(self._flaw).__name__
+        return Failure(stem=str(job.stem), path=str(job.path), kind=kind, message=str(self._flaw))
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableError:
+    flaw = UnreadableError(f"{path}: cannot be read: {error.strerror}; it is looked for again from time to time")
+    flaw.__cause__ = error
+    return flaw
+
+
+def _patience_s(flaw: MicrographError, timing: Timing) -> float:
+    """Someone has to do something about a forbidden file, and had better know at once."""
+    forbidden = isinstance(flaw, UnreadableError) and not isinstance(flaw.__cause__, _MISSING)
+    return 0.0 if forbidden else timing.max_wait_s

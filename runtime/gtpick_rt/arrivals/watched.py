@@ -1,0 +1,263 @@
+"""Micrographs that arrive while a microscope collects: found by looking again and again, never by notification alone.
+
+Notification misses what another machine writes to a shared file system, without any error.
+"""
+
+import heapq
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from gtpick_rt.arrivals.origins import Origin, Place, failure_of, origin_of
+from gtpick_rt.arrivals.ready import Candidate, State
+from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.errors import UsageError
+from gtpick_rt.folders import DEFAULT_NAMES, Names
+from gtpick_rt.inputs import Job, clash
+from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.summary import Failure
+
+RECHECKED = 1000
+"""Files that were given before and are looked at again after each search."""
+_SHARE_OF_TIME = 10
+"""The pause between searches, in multiples of what a search takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A file that was given, or that an earlier run has picked."""
+
+    origin: Origin
+    size: int
+    mtime_ns: int
+    inode: int | None
+    """None of an earlier run."""
+
+    def is_still(self, stamp: Stamp) -> bool:
+        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
+        return same and self.inode in (None, stamp.inode)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Awaited(Candidate):
+    """A file that will be given once it is ready."""
+
+    origin: Origin
+
+
+class Watched:
+    """The source of a run that goes on: everything in `inputs`, now or later, once it is whole, and again once changed.
+
+    Args:
+        inputs: folders, globs, files and micrographs STAR files, which may grow; "-" stands for paths on stdin.
+        recursive: look in subfolders too.
+        names: choice among the files of folders and globs.
+        timing: how patient to be.
+        finished: size in bytes and time of change in ns of each micrograph that an earlier run has picked, by stem: it
+            is passed over while it stays so.
+        stop_after_idle_s: end when nothing has come, or is waited for, for so long; None watches for ever.
+        until: end when so many jobs are done.
+        clock: seconds of a clock that only goes forward.
+        wait: sleeps for some seconds.
+
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        *,
+        recursive: bool = False,
+        names: Names = DEFAULT_NAMES,
+        timing: Timing = DEFAULT_TIMING,
+        finished: Mapping[PurePosixPath, tuple[int, int]] = MappingProxyType({}),
+        stop_after_idle_s: float | None = None,
+        until: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._origins = [origin_of(text, recursive, names, timing) for text in inputs]
+        self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
+        self._idle_s, self._until = stop_after_idle_s, until
+        self._seen: dict[str, _Awaited | _Given | None] = {}  # by path; None is passed over for good
+        self._owners: dict[str, str] = {}  # the path to which each stem belongs
+        self._fresh: deque[tuple[Origin, str] | Failure] = deque()  # found, but not looked at yet
+        self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
+        self._turns = count()
+        self._waiting: set[str] = set()  # the paths without which the run does not end
+        self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
+        self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
+        self._unchecked: deque[str] = deque()  # finished, but perhaps changed since
+        self._round: Iterator[str] = iter(())
+        self._done, self._searched, self._recheck_due = 0, False, False
+        self._next_search = self._last_event = clock()
+
+    @property
+    def excluded(self) -> int:
+        """How many files were left out by their names."""
+        return sum(origin.place.excluded for origin in self._origins if isinstance(origin, Place))
+
+    @property
+    def links(self) -> int:
+        """How many links to folders were met, and not followed."""
+        return sum(origin.place.links for origin in self._origins if isinstance(origin, Place))
+
+    def again(self, job: Job, after_s: float) -> None:
+        """Give a job back, to have it once more when it is whole, not before `after_s`."""
+        self._returned.append((job, self._clock() + after_s))
+
+    def done(self, job: Job) -> None:
+        """Say that nothing more will be done with a job."""
+        self._returned.append((job, None))
+
+    def __iter__(self) -> Iterator[Arrival | None]:
+        while True:
+            self._take_back()
+            if self._is_over():
+                return
+            arrival = self._next()
+            if arrival is None:
+                self._wait(self._pause_s())
+            yield arrival
+
+    def _next(self) -> Arrival | None:
+        """Work until there is something to give or nothing to do, but for no longer than a tick."""
+        begun = now = self._clock()
+        arrival: Arrival | None = None
+        while arrival is None and now - begun < TICK_S:
+            if self._fresh:
+                arrival = self._admit(self._fresh.popleft(), now)
+            elif now >= self._next_search:
+                self._search(now)
+            elif self._recheck_due:
+                self._recheck(now)
+            elif self._may_look(now):
+                arrival = self._look(heapq.heappop(self._looks)[2], now)
+            else:
+                break
+            now = self._clock()
+        return arrival
+
+    def _may_look(self, now: float) -> bool:
+        held_back = self._until is not None and self._done + len(self._in_hand) >= self._until
+        return bool(self._looks) and now >= self._looks[0][0] and not held_back
+
+    def _pause_s(self) -> float:
+        now = self._clock()
+        if self._fresh or self._may_look(now):
+            return 0.0
+        soonest = min([self._next_search] + [at for at, *_ in self._looks[:1] if at > now])
+        return min(max(0.0, soonest - now), TICK_S)
+
+    def _is_over(self) -> bool:
+        if self._until is not None and self._done >= self._until:
+            return True
+        if not self._searched or self._fresh or self._waiting or self._in_hand or self._unchecked:
+            self._last_event = self._clock()
+            return False
+        idle = self._idle_s is not None and self._clock() - self._last_event >= self._idle_s
+        return idle or all(origin.ended for origin in self._origins)
+
+    def _search(self, now: float) -> None:
+        """Find new names, which is quick: nothing is looked at."""
+        for origin in self._origins:
+            for found in origin.new(self._seen, now):
+                self._fresh.append(found if isinstance(found, Failure) else (origin, found))
+        took = self._clock() - now
+        pause_s = min(max(self._timing.poll_s, _SHARE_OF_TIME * took), self._timing.longest_s)
+        self._next_search, self._searched, self._recheck_due = now + took + pause_s, True, True
+
+    def _admit(self, found: tuple[Origin, str] | Failure, now: float) -> Failure | None:
+        """Begin to wait for a file, unless it is finished or cannot become a micrograph."""
+        if isinstance(found, Failure):
+            return found
+        origin, path = found
+        if path in self._seen:
+            return None
+        self._seen[path] = None
+        try:
+            job = origin.job(path)
+        except UsageError as error:
+            return failure_of(path, str(error))
+        owner = self._owners.setdefault(str(job.stem), path)
+        fault = fault_of_name(job.path)
+        if fault:
+            return failure_of(path, f"{path!r}: the file name {fault}; rename the file")
+        if owner != path:
+            same = os.path.realpath(owner) == os.path.realpath(path)
+            return None if same else failure_of(path, clash(Path(owner), job))
+        if job.stem in self._finished:
+            self._seen[path] = _Given(origin, *self._finished[job.stem], inode=None)
+            self._unchecked.append(path)
+        else:
+            self._await(path, job, origin, now)
+        return None
+
+    def _await(self, path: str, job: Job, origin: Origin, now: float, at: float = 0.0) -> None:
+        self._seen[path] = _Awaited(job, origin.settle_s, origin.expects, since=now, origin=origin)
+        self._waiting.add(path)
+        heapq.heappush(self._looks, (max(at, now), next(self._turns), path))
+
+    def _look(self, path: str, now: float) -> Arrival | None:
+        """Look at a file that is waited for."""
+        awaited = self._seen[path]
+        if not isinstance(awaited, _Awaited):
+            raise RuntimeError(f"{path}: not waited for")
+        state = awaited.look(now, self._timing)
+        if awaited.since == now:
+            self._last_event = now
+        if state is State.READY and awaited.stamp is not None:
+            stamp = awaited.stamp
+            self._seen[path] = _Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
+            self._waiting.discard(path)
+            self._in_hand[str(awaited.job.stem)] = path
+            return awaited.job
+        if state is State.GONE:
+            self._waiting.discard(path)
+            self._forget(path, awaited.job)
+            return None
+        failure = awaited.report(now, self._timing)
+        if awaited.reported:
+            self._waiting.discard(path)
+        heapq.heappush(self._looks, (awaited.next_look(now, self._timing), next(self._turns), path))
+        return failure
+
+    def _forget(self, path: str, job: Job) -> None:
+        del self._seen[path], self._owners[str(job.stem)]
+
+    def _take_back(self) -> None:
+        while self._returned:
+            job, at = self._returned.popleft()
+            path = self._in_hand.pop(str(job.stem), None)
+            given = self._seen.get(path) if path is not None else None
+            if path is None or not isinstance(given, _Given):
+                continue
+            if at is None:
+                self._done += 1
+                if not given.origin.expects and not os.path.lexists(path):
+                    self._forget(path, job)  # it may have gone before it was read: if it comes again, it is new
+            else:
+                self._await(path, job, given.origin, self._clock(), at)
+
+    def _recheck(self, now: float) -> None:
+        """Look again at some of the files that were given, first at those that an earlier run has picked."""
+        self._recheck_due = False
+        for _ in range(RECHECKED):
+            path = self._unchecked.popleft() if self._unchecked else next(self._round, None)
+            if path is None:
+                self._round = iter(list(self._seen))
+                return
+            given = self._seen.get(path)
+            if not isinstance(given, _Given) or path in self._in_hand.values():
+                continue
+            with suppress(OSError):
+                if not given.is_still(stamp_of(path)):
+                    self._await(path, given.origin.job(path), given.origin, now)

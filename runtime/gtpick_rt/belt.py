@@ -1,0 +1,49 @@
+"""Short queues that hand things from one thread to the next, and end when either side does."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_TICK_S = 0.2
+
+
+class NobodyTakesError(Exception):
+    """The thread at the other end of the belt has left."""
+
+
+class Belt(Generic[T]):
+    """Hands items from one thread to another, at most `ahead` of them waiting."""
+
+    def __init__(self, ahead: int) -> None:
+        self._queue: queue.Queue[T] = queue.Queue(ahead)
+        self._ended, self._left = threading.Event(), threading.Event()
+
+    def put(self, item: T) -> None:
+        """Hand over an item; waits while too many wait. Raises NobodyTakesError once the taker has left."""
+        while not self._left.is_set():
+            try:
+                return self._queue.put(item, timeout=_TICK_S)
+            except queue.Full:
+                continue
+        raise NobodyTakesError
+
+    def end(self) -> None:
+        """Say that no more items will come."""
+        self._ended.set()
+
+    def leave(self) -> None:
+        """Say that no more items will be taken."""
+        self._left.set()
+
+    def __iter__(self) -> Iterator[T | None]:
+        """Each item in turn, and None whenever there has been none for a while; to the end."""
+        while True:
+            ended = self._ended.is_set()
+            try:
+                yield self._queue.get(timeout=0 if ended else _TICK_S)
+            except queue.Empty:
+                if ended:
+                    return
+                yield None

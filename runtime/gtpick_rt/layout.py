@@ -1,0 +1,53 @@
+"""Where things lie in an output folder."""
+
+from pathlib import Path, PurePosixPath
+
+STAR_SUFFIX = "_autopick.star"
+STATE_FOLDER = ".gtpick"
+COORDS_SUFFIX = "coords_suffix"
+"""RELION 3.1's name of a file that has the ending of a coordinate file, but is none."""
+
+
+def list_path(out: Path) -> Path:
+    """The list of all picked micrographs that RELION reads."""
+    return out / "autopick.star"
+
+
+def coords_suffix_path(out: Path) -> Path:
+    """What RELION 3.1 reads instead: its name tells how coordinate files end, its content where micrographs are listed."""
+    return out / f"{COORDS_SUFFIX}{STAR_SUFFIX}"
+
+
+def summary_path(out: Path) -> Path:
+    """The record of the run."""
+    return out / "summary.json"
+
+
+def star_path(out: Path, stem: PurePosixPath) -> Path:
+    """The picks of a micrograph."""
+    return out / f"{stem}{STAR_SUFFIX}"
+
+
+def overlay_path(out: Path, stem: PurePosixPath) -> Path:
+    """The picture of a micrograph with its picks."""
+    return out / "overlays" / f"{stem}.png"
+
+
+def detections_path(out: Path, stem: PurePosixPath) -> Path:
+    """All detections of a micrograph, kept for re-thresholding."""
+    return out / STATE_FOLDER / "detections" / f"{stem}.npz"
+
+
+def index_path(out: Path) -> Path:
+    """The index of the records in the STAR files; it can be made anew from them."""
+    return out / STATE_FOLDER / "index.sqlite"
+
+
+def lock_path(out: Path) -> Path:
+    """The file that the one process that writes here has locked."""
+    return out / STATE_FOLDER / "lock"
+
+
+def log_path(out: Path) -> Path:
+    """The log of all runs, a line of JSON for each micrograph."""
+    return out / STATE_FOLDER / "log.jsonl"

@@ -1,0 +1,226 @@
+"""The output folder of a run: what it holds already, what is added to it, and the lists that are kept current."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from gtpick_rt.commit import commit_picks, discard_picks, sweep, write_atomic
+from gtpick_rt.errors import UnwritableError, UsageError
+from gtpick_rt.formats.star import autopick_star
+from gtpick_rt.inputs import project_name
+from gtpick_rt.journal import Journal, remove_index
+from gtpick_rt.layout import (
+    STATE_FOLDER,
+    index_path,
+    list_path,
+    lock_path,
+    log_path,
+    overlay_path,
+    star_path,
+    summary_path,
+)
+from gtpick_rt.lock import FolderLock
+from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.summary import Failure, MicrographRecord, Settings, Summary, Totals
+from gtpick_rt.types import Picks
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that every later micrograph would meet too, until someone frees space."""
+_SHARE_OF_TIME = 0.05
+"""That goes into rewriting the lists, which grow with the number of micrographs."""
+_LISTS_EVERY_S = 5.0
+
+
+class BlockedError(Exception):
+    """Nothing can be written to the output folder until someone frees space or mends the disk."""
+
+
+class OutputFolder:
+    """An output folder, held by this process alone from construction to `close`; a context manager.
+
+    It goes on from what it holds: `previous` are the settings of the picks in it, None when it has none or when all is
+    to be picked again by `force`.
+
+    Raises UsageError: the folder cannot be made, is being written to by another process, or holds picks that have no
+    record and that `force` does not allow to be replaced.
+    """
+
+    def __init__(self, out: Path, force: bool = False) -> None:
+        self.path, self._force = out, force
+        self._made = _make(out)
+        self._lock = FolderLock(lock_path(out))
+        try:
+            sweep(out)
+            self._journal = _opened(out)
+            self._refuse_foreign()
+        except BaseException:
+            self._lock.release()
+            raise
+        self.previous = None if force else self._journal.last_settings()
+        self._settings: Settings | None = None
+        self._lists_due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write; a folder into which nothing was written is not left behind."""
+        self._journal.close()
+        if self._settings is None and not list_path(self.path).exists():
+            _remove_traces(self.path, self._made)
+        self._lock.release()
+
+    def _refuse_foreign(self) -> None:
+        foreign = self._journal.foreign
+        if foreign is not None and not self._force:
+            raise UsageError(
+                f"{foreign}: picks of another program or version lie where these would go; "
+                "choose another --out, or --force to replace them"
+            )
+
+    @property
+    def finished(self) -> Mapping[PurePosixPath, tuple[int, int]]:
+        """Size in bytes and time of change in ns of each micrograph that need not be picked again."""
+        return {} if self.previous is None else self._journal.finished(self.previous)
+
+    def begin(self, settings: Settings) -> None:
+        """Go on with `settings`. Raises UsageError when the folder holds picks of others, unless by `force`."""
+        if self.previous not in (None, settings):
+            raise UsageError(
+                f"{self.path} holds picks made otherwise ({'; '.join(self.previous.differences(settings))}); "
+                "choose another --out, or --force to pick all of them again"
+            )
+        self._settings = settings
+
+    @property
+    def _in_force(self) -> Settings:
+        if self._settings is None:
+            raise RuntimeError("begin() comes first")
+        return self._settings
+
+    def draw(self, stem: PurePosixPath, picture: bytes | None) -> None:
+        """Replace the picture of a micrograph. Raises BlockedError or UnwritableError."""
+        path = overlay_path(self.path, stem)
+        with self._writing():
+            path.unlink(missing_ok=True)  # one of an earlier run would show other picks
+            if picture is not None:
+                write_atomic(path, picture)
+
+    def commit(self, record: MicrographRecord, detections: Picks) -> None:
+        """Write what was found on a micrograph; its STAR file, the mark that it is done, last.
+
+        Raises BlockedError, UnwritableError, or UsageError when the folder is gone.
+        """
+        settings = self._in_force
+        line = json.dumps({"settings": dataclasses.asdict(settings), "record": dataclasses.asdict(record)})
+        with self._writing():
+            commit_picks(self.path, PurePosixPath(record.stem), detections, settings.threshold, line)
+            self._note(lambda: self._journal.put(settings, record))
+
+    def fail(self, failure: Failure) -> None:
+        """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `commit` does."""
+        with self._writing():
+            discard_picks(self.path, PurePosixPath(failure.stem))
+            self._note(lambda: self._journal.drop(failure.stem))
+        self.report(failure)
+
+    def report(self, failure: Failure) -> None:
+        """Note something that went wrong before a micrograph could be read. Raises as `commit` does."""
+        with self._writing():
+            self._note(lambda: self._journal.put_failed(failure))
+
+    def _note(self, put: Callable[[], None]) -> None:
+        """Note in the index, or in a new one: it may have been damaged since it was opened."""
+        try:
+            put()
+        except sqlite3.Error:
+            try:
+                self._journal.rebuild()
+                put()
+            except sqlite3.Error as error:
+                raise BlockedError(f"{index_path(self.path)}: cannot be written ({error})") from error
+
+    def log(self, **entry: object) -> None:
+        """Append a line to the log, as far as that can be done."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}) + "\n"
+        with contextlib.suppress(OSError), log_path(self.path).open("a") as file:
+            file.write(line)
+
+    @property
+    def totals(self) -> Totals:
+        """Counts over all that the folder holds."""
+        return self._journal.totals(self._in_force)
+
+    @property
+    def lists_due(self) -> bool:
+        """Whether it is time to write the lists again."""
+        return time.monotonic() >= self._lists_due
+
+    def write_lists(self, summary: Summary) -> None:
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `commit` does."""
+        started = time.monotonic()
+        try:
+            with self._writing():
+                write_atomic(list_path(self.path), map(str.encode, autopick_star(self._rows())))
+        finally:
+            with self._writing():
+                records = self._journal.records(self._in_force), self._journal.failures()
+                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(*records)))
+            now = time.monotonic()
+            self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        """Paths are relative to the current folder where they lie below it, as RELION wants."""
+        for name, stem in self._journal.names(self._in_force):
+            yield name, project_name(star_path(self.path, PurePosixPath(stem)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._lock.check()
+            yield
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise BlockedError(f"{self.path}: disk full or read-only ({error.strerror})") from error
+            raise UnwritableError(f"{error.filename}: cannot be written ({error.strerror})") from error
+
+
+def _make(out: Path) -> list[Path]:
+    """Make the folder; returns what had to be made."""
+    try:
+        fault = fault_of_name(out.absolute())
+        if fault:
+            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
+        state = out / STATE_FOLDER
+        missing = [each for each in (state, *state.parents) if not each.exists()]
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+    return missing
+
+
+def _opened(out: Path) -> Journal:
+    try:
+        return Journal(out)
+    except (OSError, sqlite3.Error) as error:
+        raise UsageError(
+            f"{index_path(out)}: cannot be written ({error}); free space, or choose another --out"
+        ) from error
+
+
+def _remove_traces(out: Path, made: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        remove_index(out)
+        lock_path(out).unlink()
+        for folder in made:
+            folder.rmdir()

@@ -1,0 +1,388 @@
+"""What the watcher gives, when, and what it reports."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from gtpick_rt.arrivals import WAITING, Timing, Watched, stamp_of
+from gtpick_rt.folders import Names
+from gtpick_rt.inputs import Job
+from gtpick_rt.summary import Failure
+
+Watch = Callable[..., Any]
+Put = Callable[..., None]
+
+
+def finished(*names: str) -> dict[PurePosixPath, tuple[int, int]]:
+    """The micrographs of an earlier run, as they are now."""
+    stamps = {name: stamp_of(name) for name in names}
+    return {PurePosixPath(Path(name).stem): (stamp.size, stamp.mtime_ns) for name, stamp in stamps.items()}
+
+
+def test_what_is_there_and_what_comes_is_given_once_it_has_settled(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/b.mrc", "in/a.mrc")
+    watcher = watch("in")
+    assert watcher.jobs(1.9) == []
+    assert watcher.jobs(0.4) == ["a", "b"]
+    clock.at(10, lambda: put("in/c.mrc"))
+    assert watcher.jobs(9) == []
+    assert watcher.jobs(4) == ["c"]
+    assert watcher.jobs(100) == []
+
+
+def test_a_job_is_as_in_a_batch(watch: Watch, put: Put) -> None:
+    put("in/x/a.mrc", "MotionCorr/job002/Movies/b.mrc")
+    given = watch("in", "MotionCorr/job002", recursive=True).run(5)
+    assert given == [
+        Job(Path("in/x/a.mrc"), PurePosixPath("x/a"), "in/x/a.mrc"),
+        Job(Path("MotionCorr/job002/Movies/b.mrc"), PurePosixPath("Movies/b"), "MotionCorr/job002/Movies/b.mrc"),
+    ]
+
+
+def test_the_current_folder_can_be_watched(watch: Watch, put: Put) -> None:
+    put("a.mrc", "x/b.mrc")
+    watcher = watch(".", recursive=True)
+    assert [(str(job.path), job.name) for job in watcher.run(5)] == [("a.mrc", "a.mrc"), ("x/b.mrc", "x/b.mrc")]
+    assert watcher.jobs(50) == []
+
+
+def test_a_sign_is_given_at_least_every_fifth_of_a_second(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc")
+    last = clock.now
+    for arrival in watch("in", stop_after_idle_s=10).source:
+        assert clock.now - last <= 0.2001
+        last = clock.now
+        if isinstance(arrival, Job):
+            break
+
+
+def test_a_file_that_stays_incomplete_is_reported_once_and_given_when_it_is_whole(
+    watch: Watch, clock: Any, small: bytes
+) -> None:
+    Path("in").mkdir()
+    clock.write(Path("in/a.mrc"), small[:-1])
+    watcher = watch("in")
+    assert watcher.jobs(59) == []
+    failure = watcher.failure(10)
+    assert (failure.stem, failure.path, failure.kind) == ("a", "in/a.mrc", "IncompleteError")
+    assert "1215 of 1216 bytes" in failure.message
+    assert watcher.jobs(200) == []
+    clock.write(Path("in/a.mrc"), small)
+    assert watcher.jobs(35) == ["a"]
+
+
+def test_a_file_that_grows_slowly_is_not_reported(watch: Watch, clock: Any, small: bytes) -> None:
+    Path("in").mkdir()
+    for part in range(10):
+        size = len(small) * (part + 1) // 10
+        clock.at(40 * part, lambda size=size: clock.write(Path("in/a.mrc"), small[:size]))
+    watcher = watch("in")
+    assert watcher.jobs(360) == []
+    assert watcher.jobs(3.2) == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_read_is_reported_at_once_and_given_when_it_can(
+    watch: Watch, put: Put, failing_open: Callable[[int], None], number: int
+) -> None:
+    put("in/a.mrc")
+    failing_open(number)
+    watcher = watch("in")
+    failure = watcher.failure(100)
+    assert failure.kind == "UnreadableError"
+    assert failure.message.startswith(f"in/a.mrc: cannot be read: {os.strerror(number)}")
+    failing_open(0)
+    assert watcher.jobs(31) == ["a"]
+
+
+def test_an_unreadable_image_is_given_for_the_reader_to_say_what_is_wrong(watch: Watch, clock: Any) -> None:
+    Path("in").mkdir()
+    clock.write(Path("in/a.mrc"), b"no image" * 1000)
+    assert watch("in").jobs(3) == ["a"]
+
+
+def test_a_file_that_goes_before_it_is_ready_is_dropped_silently(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    clock.at(1, Path("in/a.mrc").unlink)
+    watcher = watch("in", stop_after_idle_s=100)
+    assert watcher.jobs(90) == ["b"]
+    put("in/a.mrc")
+    assert watcher.jobs(5) == ["a"]
+
+
+def test_a_link_is_waited_for_until_it_leads_to_a_file(watch: Watch, put: Put) -> None:
+    put("store/b.mrc", "in/c.mrc")
+    Path("in/a.mrc").symlink_to(Path("store/a.mrc").absolute())
+    Path("in/b.mrc").symlink_to(Path("store/b.mrc").absolute())
+    watcher = watch("in")
+    assert watcher.jobs(30) == ["b", "c"]
+    failure = watcher.failure(60)
+    assert (failure.path, failure.kind) == ("in/a.mrc", "UnreadableError")
+    put("store/a.mrc")
+    assert watcher.jobs(35) == ["a"]
+
+
+def test_a_file_whose_content_changes_is_given_again(watch: Watch, clock: Any, put: Put, small: bytes) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    watcher = watch("in")
+    assert watcher.jobs(5) == ["a", "b"]
+    clock.write(Path("in/a.mrc"), small[::-1][:100], offset=1024)
+    assert watcher.jobs(6) == ["a"]
+    assert watcher.jobs(60) == []
+    replacement = Path("in/.b")
+    replacement.write_bytes(small)
+    old = Path("in/b.mrc").stat()
+    os.utime(replacement, ns=(old.st_mtime_ns, old.st_mtime_ns))
+    replacement.rename("in/b.mrc")
+    assert watcher.jobs(6) == ["b"]
+
+
+def test_a_file_in_hand_is_not_given_again_before_it_is_done(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in")
+    (job,) = watcher.run(5, done=False)
+    clock.touch(Path("in/a.mrc"))
+    assert watcher.jobs(30) == []
+    watcher.source.done(job)
+    assert watcher.jobs(6) == ["a"]
+
+
+def test_a_job_that_is_given_back_comes_again_not_before_its_time(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in")
+    (job,) = watcher.run(5, done=False)
+    watcher.source.again(job, 30)
+    assert watcher.run(29) == []
+    assert watcher.run(5) == [job]
+    assert watcher.run(100) == []
+
+
+def test_a_file_that_was_gone_when_it_was_to_be_read_is_given_when_it_is_back(watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in")
+    (job,) = watcher.run(5, done=False)
+    Path("in/a.mrc").rename("a.mrc")
+    watcher.source.done(job)
+    assert watcher.run(20) == []
+    Path("a.mrc").rename("in/a.mrc")
+    assert watcher.run(5) == [job]
+
+
+def test_a_file_system_that_comes_back_gives_nothing_again(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "in/x/b.mrc")
+    watcher = watch("in", recursive=True)
+    assert watcher.jobs(5) == ["a", "x/b"]
+    Path("in").rename("unmounted")
+    notice = watcher.failure(20)
+    assert notice.kind == WAITING
+    Path("unmounted").rename("in")
+    assert watcher.jobs(100) == []
+
+
+def test_what_an_earlier_run_has_picked_is_passed_over_unless_it_has_changed(
+    watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc", "in/b.mrc", "in/c.mrc")
+    before = finished("in/a.mrc", "in/b.mrc")
+    clock.now += 1
+    clock.touch(Path("in/b.mrc"))
+    watcher = watch("in", finished=before)
+    assert sorted(watcher.jobs(6)) == ["b", "c"]
+    assert watcher.jobs(60) == []
+
+
+def test_finished_micrographs_are_not_looked_at_before_new_names(
+    watch: Watch, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [f"in/{number:04}.mrc" for number in range(3000)]
+    put(*old)
+    before = finished(*old)
+    put("in/zz.mrc")
+    looked_at = []
+
+    def looking(path: Path | str) -> Any:
+        looked_at.append(str(path))
+        return stamp_of(path)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.watched.stamp_of", looking)
+    watcher = watch("in", finished=before, stop_after_idle_s=1)
+    assert watcher.jobs(0.9) == []
+    assert len(looked_at) == 1000
+    assert watcher.jobs(2) == ["zz"]
+    assert watcher.jobs(10) == []
+    assert watcher.ended
+    assert set(looked_at) >= set(old)  # the end waits until all have been looked at
+
+
+def test_hostile_names_are_refused_and_odd_ones_are_not(watch: Watch, put: Put) -> None:
+    put("in/a\nb.mrc", "in/c\x1b[0m.mrc", os.fsdecode(b"in/d\xff.mrc"))
+    put("in/e f.mrc", "in/g'h.mrc", 'in/i"j.mrc', "in/#k.mrc", "in/Å.mrc", "in/_rlnX.mrc")
+    given = watch("in").run(100)
+    failures = [arrival for arrival in given if isinstance(arrival, Failure)]
+    assert [failure.kind for failure in failures] == ["FormatError"] * 3
+    assert all(failure.message.isprintable() and "rename the file" in failure.message for failure in failures)
+    stems = [str(arrival.stem) for arrival in given if isinstance(arrival, Job)]
+    assert sorted(stems) == ["#k", "_rlnX", "e f", "g'h", 'i"j', "Å"]
+
+
+def test_a_second_file_with_the_same_outputs_is_reported_once(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    watcher = watch("in", "other")
+    given = watcher.run(100)
+    (failure,) = (arrival for arrival in given if isinstance(arrival, Failure))
+    assert "'in/a.mrc' and 'other/a.mrc' would both be written to 'a'" in failure.message
+    assert failure.stem != "a"
+    assert [str(arrival.path) for arrival in given if isinstance(arrival, Job)] == ["in/a.mrc"]
+
+
+def test_a_file_that_is_reached_in_two_ways_is_given_once(watch: Watch, put: Put, project: Path) -> None:
+    put("in/a.mrc")
+    assert watch("in", "in/*.mrc", str(project / "in"), "in/a.mrc").jobs(10) == ["a"]
+
+
+def test_names_choose_among_the_files(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "in/a_noDW.mrc", "in/a_PS.mrc", "in/b.mrc", "in/b_c.mrc")
+    names = Names(include=("A*", "*_c.mrc"))
+    watcher = watch("in", names=names)
+    assert watcher.jobs(10) == ["a", "b_c"]
+    assert watcher.source.excluded == 3
+    assert watch("in/a_PS.mrc").jobs(10) == ["a_PS"]
+
+
+def test_links_to_folders_are_counted_and_not_followed(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "other/b.mrc")
+    Path("in/loop").symlink_to(Path("in").absolute())
+    Path("in/out").symlink_to(Path("other").absolute())
+    Path("in/text").symlink_to(Path("other/b.mrc").absolute())
+    watcher = watch("in", recursive=True)
+    assert watcher.jobs(10) == ["a"]
+    assert watcher.source.links == 2
+
+
+def test_a_folder_may_come_later_and_come_back(watch: Watch, put: Put) -> None:
+    watcher = watch("in", "in2/*/*.mrc")
+    notices = watcher.run(100)
+    assert [(notice.kind, notice.path) for notice in notices] == [(WAITING, "in"), (WAITING, "in2")]
+    put("in/a.mrc", "in2/x/b.mrc")
+    assert watcher.jobs(4) == ["a", "x/b"]
+    Path("in").rename("away")
+    assert watcher.jobs(50) == []
+    Path("away").rename("in")
+    put("in/c.mrc")
+    assert watcher.jobs(5) == ["c"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_reported_once_and_tried_ever_less_often(
+    watch: Watch, put: Put, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    put("in/a.mrc", "in/x/b.mrc")
+    tries, failing = 0, True
+    really = os.scandir
+
+    def scandir(path: str) -> Any:
+        nonlocal tries
+        if str(path) == "in/x" and failing:
+            tries += 1
+            raise OSError(number, os.strerror(number))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    watcher = watch("in", recursive=True)
+    failure, job = watcher.run(300)
+    assert (failure.path, failure.kind, str(job.stem)) == ("in/x", "UnreadableError", "a")
+    assert failure.message == f"in/x: the folder cannot be listed: {os.strerror(number)}"
+    assert 10 <= tries <= 16
+    failing = False
+    assert watcher.jobs(34) == ["x/b"]
+
+
+def test_searches_become_rarer_when_they_are_slow(
+    watch: Watch, clock: Any, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("in/a.mrc")
+    searches = []
+    really = os.scandir
+
+    def scandir(path: str) -> Any:
+        searches.append(clock.now)
+        clock.now += 0.5
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    watch("in").jobs(50)
+    assert 9 <= len(searches) <= 10
+
+
+def test_the_watcher_ends_when_nothing_has_come_for_so_long(watch: Watch, clock: Any, put: Put, small: bytes) -> None:
+    put("in/a.mrc")
+    clock.write(Path("in/b.mrc"), small[:-1])
+    clock.at(65, lambda: put("in/c.mrc"))
+    watcher = watch("in", stop_after_idle_s=10)
+    given = watcher.run(1000)
+    assert watcher.ended
+    assert [str(arrival.stem) for arrival in given] == ["a", "b", "c"]  # b is reported after 60 s
+    assert 75 <= clock.now <= 80
+
+
+def test_the_watcher_does_not_end_while_a_job_is_in_hand(watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in", stop_after_idle_s=5)
+    (job,) = watcher.run(100, done=False)
+    assert not watcher.ended
+    watcher.source.done(job)
+    watcher.run(6)
+    assert watcher.ended
+
+
+def test_a_watcher_that_stops_when_idle_at_once_gives_what_is_there(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    watcher = watch("in", stop_after_idle_s=0)
+    assert watcher.jobs(100) == ["a", "b"]
+    assert watcher.ended
+
+
+def test_the_watcher_ends_after_so_many_jobs_and_gives_no_more(watch: Watch, put: Put) -> None:
+    put(*(f"in/{number}.mrc" for number in range(5)))
+    watcher = watch("in", until=3)
+    jobs = watcher.run(20, done=False)
+    assert len(jobs) == 3
+    watcher.source.again(jobs[0], 0)
+    (other,) = watcher.run(20, done=False)  # in its place
+    for job in (*jobs[1:], other):
+        watcher.source.done(job)
+    assert watcher.run(20) == []
+    assert watcher.ended
+
+
+def test_the_iteration_can_be_broken_off_and_go_on(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    source = watch("in", stop_after_idle_s=1).source
+
+    def next_job(arrivals: Iterator[Any]) -> str:
+        return next(str(arrival.stem) for arrival in arrivals if arrival is not None)
+
+    assert next_job(iter(source)) == "a"
+    assert next_job(iter(source)) == "b"
+
+
+def test_settling_takes_as_long_as_is_asked_for(watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in", timing=Timing(settle_s=7.5))
+    assert watcher.jobs(7.4) == []
+    assert watcher.jobs(0.3) == ["a"]
+
+
+def test_the_watcher_lives_by_the_real_clock_too(put: Put) -> None:
+    put("in/a.mrc")
+    source = Watched(["in"], timing=Timing(settle_s=0.01, poll_s=0.01), until=1)
+    given = []
+    for arrival in source:
+        if isinstance(arrival, Job):
+            given.append(str(arrival.stem))
+            source.done(arrival)
+    assert given == ["a"]
