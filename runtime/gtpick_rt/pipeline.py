@@ -11,7 +11,7 @@ import errno
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -77,6 +77,7 @@ def run(
     stop: threading.Event | None = None,
     on_done: Callable[[Record], None] = lambda record: None,
     on_notice: Callable[[str], None] = lambda text: None,
+    on_log: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     deadline_s: float = DEADLINE_S,
 ) -> Summary:
     """Pick what the source brings and write its outputs, `autopick.star` and `summary.json`.
@@ -95,6 +96,7 @@ def run(
         stop: once set, the micrograph in inference is finished and no other is begun.
         on_done: called in the writing thread, in order, with each micrograph's record.
         on_notice: called in any thread with what the user should know of the run as a whole.
+        on_log: called in any thread with each entry of the log.
         deadline_s: within which every stage must be through with a micrograph.
 
     Raises:
@@ -119,7 +121,7 @@ def run(
             totals=output.totals,
         )
 
-    _Run(source, stages, stop or threading.Event(), deadline_s, summary, on_done, on_notice).go()
+    _Run(source, stages, stop or threading.Event(), deadline_s, summary, on_done, on_notice, on_log).go()
     return summary()
 
 
@@ -135,9 +137,11 @@ class _Run:
         summary: Callable[[], Summary],
         on_done: Callable[[Record], None],
         on_notice: Callable[[str], None],
+        on_log: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self.source, self.stages, self.output, self.stop = source, stages, stages.output, stop
-        self.deadline_s, self.summary, self.on_done, self.on_notice = deadline_s, summary, on_done, on_notice
+        self.deadline_s, self.summary = deadline_s, summary
+        self.on_done, self.on_notice, self.on_log = on_done, on_notice, on_log
         self.arrived: Belt[Job | Failure] = Belt(_AHEAD)
         self.read: Belt[Item | Failure] = Belt(_AHEAD)
         self.detected: Belt[Item | Failure] = Belt(_AHEAD)
@@ -214,7 +218,7 @@ class _Run:
     def _is_left(self, item: Item) -> bool:
         """Whether a micrograph goes no further now: it is gone, or will come again."""
         if item.errno == errno.ENOENT and self.source.live:
-            self.output.log(micrograph=str(item.job.path), state="gone")
+            self._log(state="gone", path=str(item.job.path))
             self.source.done(item.job)
             return True
         if item.changed:
@@ -226,7 +230,7 @@ class _Run:
         if self.rounds[item.job] >= _ROUNDS:
             return False
         self.rounds[item.job] += 1
-        self.output.log(micrograph=str(item.job.path), state="again", reason=text_of(item.error))
+        self._log(state="again", path=str(item.job.path), message=text_of(item.error))
         self.source.again(item.job, after_s)
         return True
 
@@ -268,8 +272,13 @@ class _Run:
 
     def _tell(self, record: Record, **figures: object) -> None:
         state = "failed" if isinstance(record, Failure) else "picked"
-        self.output.log(micrograph=record.path, state=state, **{**vars(record), **figures})
+        self._log(state=state, **vars(record), **figures)
         self.on_done(record)
+
+    def _log(self, **entry: object) -> None:
+        entry["backlog"] = self.source.backlog
+        self.output.log(**entry)
+        self.on_log(entry)
 
     def _when_possible(self, write: Callable[[], T]) -> T:
         """Write; while the disk is full or fails, wait and try again."""

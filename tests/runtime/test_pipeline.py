@@ -458,6 +458,7 @@ def test_the_log_has_a_line_for_each_micrograph(dot_picker: Picker, make_job: Ca
     run([make_job("a"), gone], dot_picker, out)
     lines = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
     assert [(line["state"], line["stem"]) for line in lines] == [("picked", "a"), ("failed", "gone\u2028")]
+    assert [line["backlog"] for line in lines] == [1, 0]
     assert lines[0]["lag_s"] > 0
     assert set(lines[0]["stage_seconds"]) == {"read", "preprocess", "infer", "decode", "write"}
 

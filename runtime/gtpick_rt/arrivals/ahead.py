@@ -15,11 +15,16 @@ PATIENCE_S = 10.0
 class Ahead:
     """A source whose first arrivals can be looked at; they are brought again to the run."""
 
-    def __init__(self, source: Source, stop: threading.Event, patience_s: float = PATIENCE_S) -> None:
-        self._stop, self._patience_s = stop, patience_s
+    def __init__(self, source: Source, stop: threading.Event) -> None:
+        self._source, self._stop = source, stop
         self._coming = iter(source)
         self._held: deque[Arrival] = deque()
         self.live, self.again, self.done = source.live, source.again, source.done
+
+    @property
+    def backlog(self) -> int:
+        """How many micrographs are known and not done yet."""
+        return self._source.backlog
 
     def look(self) -> Iterator[Job]:
         """The micrographs as they arrive; ends when none has come for a while, though the first is waited for.
@@ -35,7 +40,7 @@ class Ahead:
             if isinstance(arrival, Job):
                 yield arrival
                 last = time.monotonic()
-            elif last is not None and time.monotonic() - last > self._patience_s:
+            elif last is not None and time.monotonic() - last > PATIENCE_S:
                 return
 
     def __iter__(self) -> Iterator[Arrival | None]:

@@ -28,6 +28,11 @@ class Listed:
         self._returned: deque[tuple[float, Job]] = deque()
         self._open, self._done = len(jobs), deque[Job]()
 
+    @property
+    def backlog(self) -> int:
+        """How many micrographs are not done yet."""
+        return self._open - len(self._done)
+
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more, not before `after_s`."""
         self._returned.append((self._clock() + after_s, job))

@@ -39,6 +39,11 @@ class Source(Protocol):
     live: bool
     """Whether files may come and go, so that one that is gone is no failure."""
 
+    @property
+    def backlog(self) -> int:
+        """How many micrographs are known and not done yet; may be asked in any thread."""
+        ...
+
     def __iter__(self) -> Iterator[Arrival | None]:
         """What arrives, until the source is exhausted and everything that it gave is done.
 

@@ -110,6 +110,11 @@ class Watched:
         """How many links to folders were met, and not followed."""
         return sum(origin.place.links for origin in self._origins if isinstance(origin, Place))
 
+    @property
+    def backlog(self) -> int:
+        """How many files are known and not done yet."""
+        return len(self._fresh) + len(self._waiting) + len(self._in_hand)
+
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more when it is whole, not before `after_s`."""
         self._returned.append((job, self._clock() + after_s))

@@ -50,6 +50,10 @@ def pick(
     stop_after_idle: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="Watching: end when nothing has arrived for so long.")
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, metavar="PORT", help="Serve Prometheus metrics on this port, to this machine."),
+    ] = None,
     until: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Watching: end after so many micrographs.")
     ] = None,
@@ -71,6 +75,7 @@ def pick(
         threshold=threshold,
         overlays=overlays,
         force=force,
+        metrics_port=metrics,
     )
     if watch or "-" in inputs:
         timing = Timing(settle_s=settle, max_wait_s=max_wait)

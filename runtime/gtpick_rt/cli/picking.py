@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from types import FrameType
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -49,6 +50,7 @@ class Request:
     threshold: float | None
     overlays: bool
     force: bool
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,10 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
         typer.echo(_specimen(picker))
         if work.before:
             typer.echo(f"going on: {work.before} micrographs are picked already")
-        with _progress(work.total, picker.backend.name) as (on_done, on_notice, count):
+        with (
+            _metrics(request) as on_log,
+            _progress(work.total, picker.backend.name) as (on_done, on_notice, count),
+        ):
             summary = run(
                 work.source,
                 picker,
@@ -137,11 +142,24 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
                 stop=stop,
                 on_done=on_done,
                 on_notice=on_notice,
+                on_log=on_log,
             )
     typer.echo(_closing(summary, request, not_begun=0 if work.total is None else work.total - count()))
     if received:
         raise typer.Exit(EXIT_SIGNAL + received[0])
     return summary
+
+
+@contextmanager
+def _metrics(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Serve metrics if that is asked for; gives what is to be called with each entry of the log."""
+    if request.metrics_port is None:
+        yield lambda entry: None
+        return
+    from gtpick_rt.metrics import Metrics
+
+    with closing(Metrics(request.metrics_port, request.out)) as metrics:
+        yield metrics.observe
 
 
 def _open_picker(request: Request, previous: Settings | None, work: Work, stop: threading.Event) -> Picker:

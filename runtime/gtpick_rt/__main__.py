@@ -1,0 +1,5 @@
+"""`python -m gtpick_rt` is `gtpick-rt`."""
+
+from gtpick_rt.cli import main
+
+main()
