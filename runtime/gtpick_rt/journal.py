@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -129,11 +129,11 @@ class Journal:
         """Name and stem of each micrograph picked with `settings`, in the order of picking."""
         return self._of(settings, "name, stem")
 
-    def records(self, settings: Settings) -> Iterator[str]:
+    def records(self, settings: Settings) -> Generator[str, None, None]:
         """The JSON of each `MicrographRecord` picked with `settings`, in the order of picking."""
         return (text for (text,) in self._of(settings, "record"))
 
-    def failures(self) -> Iterator[str]:
+    def failures(self) -> Generator[str, None, None]:
         """The JSON of each `Failure`, in the order of failing."""
         return (text for (text,) in self._db.execute("SELECT record FROM failed ORDER BY rowid"))
 

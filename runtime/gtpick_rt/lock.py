@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 from gtpick_rt.errors import UsageError
 
@@ -15,12 +16,17 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 class FolderLock:
     """The lock of an output folder, held from construction to `release`.
 
-    Raises UsageError when another process holds it, naming that process, or when the file system has no locks.
+    Raises UsageError when another process holds it, naming that process, or when the file cannot be locked.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = self._take()
+        try:
+            self._descriptor = self._take()
+        except OSError as error:
+            raise UsageError(
+                f"{path.parent.parent}: the output folder cannot be locked ({error.strerror}); choose another --out"
+            ) from error
 
     def _take(self) -> int:
         while True:
@@ -30,26 +36,26 @@ class FolderLock:
             except OSError as error:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 os.close(descriptor)
-                raise self._refused(error, holder) from error
+                self._refuse(error, holder)
             if self._is_ours(descriptor):  # it may have been removed between opening and locking
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 return descriptor
             os.close(descriptor)
 
-    def _refused(self, error: OSError, holder: str) -> UsageError:
+    def _refuse(self, error: OSError, holder: str) -> NoReturn:
         folder = self.path.parent.parent
         if error.errno in _TAKEN:
-            return UsageError(
+            raise UsageError(
                 f"{folder}: {holder or 'another process'} is writing here; "
                 "wait for it, stop it, or choose another --out"
-            )
+            ) from error
         if error.errno in _UNSUPPORTED:
-            return UsageError(
+            raise UsageError(
                 f"{folder}: its file system has no locks ({error.strerror}), without which two runs could mix; "
                 "choose an --out on another one, or have it mounted with locks"
-            )
-        return UsageError(f"{folder}: the output folder cannot be locked ({error.strerror}); choose another --out")
+            ) from error
+        raise error
 
     def check(self) -> None:
         """Raise UsageError when the folder was removed or replaced: what is written now would be lost."""

@@ -6,8 +6,8 @@ import errno
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -55,17 +55,21 @@ class OutputFolder:
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force
         self._made = _make(out)
+        self._settings: Settings | None = None
+        self._lists_due = 0.0
         self._lock = FolderLock(lock_path(out))
         try:
             sweep(out)
             self._journal = _opened(out)
-            self._refuse_foreign()
         except BaseException:
             self._lock.release()
             raise
-        self.previous = None if force else self._journal.last_settings()
-        self._settings: Settings | None = None
-        self._lists_due = 0.0
+        try:
+            self._refuse_foreign()
+            self.previous = None if force else self._journal.last_settings()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -170,16 +174,16 @@ class OutputFolder:
         """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `commit` does."""
         started = time.monotonic()
         try:
-            with self._writing():
-                write_atomic(list_path(self.path), map(str.encode, autopick_star(self._rows())))
+            with self._writing(), closing(self._rows()) as rows:
+                write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
         finally:
-            with self._writing():
-                records = self._journal.records(self._in_force), self._journal.failures()
-                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(*records)))
+            records, failures = self._journal.records(self._in_force), self._journal.failures()
+            with self._writing(), closing(records), closing(failures):
+                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failures)))
             now = time.monotonic()
             self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
+    def _rows(self) -> Generator[tuple[str, str], None, None]:
         """Paths are relative to the current folder where they lie below it, as RELION wants."""
         for name, stem in self._journal.names(self._in_force):
             yield name, project_name(star_path(self.path, PurePosixPath(stem)))

@@ -326,6 +326,7 @@ def test_star_files_of_another_program_are_not_replaced_unasked(
     with pytest.raises(UsageError, match=rf"{theirs}: picks of another program or version .*--force"):
         run([make_job("a")], dot_picker, out)
     assert "1 2" in theirs.read_text()
+    assert list(out.iterdir()) == [theirs]
     assert len(run([make_job("b")], dot_picker, out, force=True).micrographs) == 1
 
 

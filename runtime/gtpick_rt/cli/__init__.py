@@ -1,6 +1,8 @@
 """The command line: one file per command. Commands import what they need when they run, so that starting is quick."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -23,18 +25,23 @@ LOOK: dict[str, Any] = {
 }
 
 
-class _Group(TyperGroup):
+@contextmanager
+def errors_told() -> Iterator[None]:
     """Our own errors, and those of the command line's syntax, are one line on stderr and exit code 1."""
+    try:
+        yield
+    except GtpickError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except SystemExit as error:
+        # the command-line library exits with 2 for wrong options
+        sys.exit(EXIT_USAGE if error.code == 2 else error.code)
 
+
+class _Group(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with errors_told():
             return super().main(*args, **kwargs)
-        except GtpickError as error:
-            typer.echo(f"error: {error}", err=True)
-            sys.exit(EXIT_USAGE)
-        except SystemExit as error:
-            # the command-line library exits with 2 for wrong options
-            sys.exit(EXIT_USAGE if error.code == 2 else error.code)
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, **LOOK)

@@ -72,7 +72,7 @@ def autopick_star(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def output_nodes_star(node: str, label: str, number: int) -> str:
-    """Write what an External job tells RELION of the file that it made: a type by label from RELION 4 on, else by number."""
+    """Write what an External job tells RELION of a file that it made: its type, by label and by RELION 3.1's number."""
     columns = ("_rlnPipeLineNodeName", "_rlnPipeLineNodeTypeLabel", "_rlnPipeLineNodeType")
     return "".join(_table("output_nodes", columns, [f"{_quote(node)} {label} {number}\n"]))
 

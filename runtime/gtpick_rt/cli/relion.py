@@ -1,0 +1,157 @@
+"""`gtpick-relion`: the picker as an External job of RELION 3.1, 4 and 5.
+
+RELION starts it in the project folder, and reads in the job's folder how it ended and what it made; a file that
+appears there asks it to stop.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtpick_rt.cli import LOOK, errors_told
+from gtpick_rt.cli.options import (
+    EXIT_SIGNAL,
+    EXIT_SOME_FAILED,
+    BackendName,
+    Diameter,
+    Force,
+    Model,
+    Overlays,
+    PixelSize,
+    Threshold,
+    diameter_in_A,
+)
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.cli.picking import Finished, Work
+
+SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{outcome}" for outcome in ("SUCCESS", "FAILURE", "ABORTED"))
+ABORT_NOW = "RELION_JOB_ABORT_NOW"
+OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
+COORDINATES = ("MicrographCoordsGroup.star.relion.autopick", 2)
+"""RELION's type of a list of coordinate files: the label of RELION 4 and 5, the number of 3.1."""
+_OUTCOMES: dict[str | int | None, str] = {
+    0: SUCCESS,
+    EXIT_SIGNAL + signal.SIGINT: ABORTED,
+    EXIT_SIGNAL + signal.SIGTERM: ABORTED,
+}
+"""By exit code."""
+_POLL_S = 1.0
+
+app = typer.Typer(**LOOK)
+
+
+def main() -> None:
+    """Run the job; however it ends, RELION is told."""
+    # looked for beforehand, so that RELION is told also of a command line that cannot be parsed
+    folder = next((Path(value) for name, value in pairwise(sys.argv) if name == "--o"), None)
+    with errors_told(), nullcontext() if folder is None else _outcome_told(folder):
+        app()
+
+
+@app.command()
+def relion(
+    o: Annotated[Path, typer.Option("--o", help="Folder of the job.")],
+    in_mics: Annotated[Path, typer.Option("--in_mics", help="STAR file of the micrographs; it may grow between runs.")],
+    j: Annotated[int, typer.Option("--j", help="Accepted, without effect: all cores granted to the job are used.")] = 1,
+    pipeline_control: Annotated[
+        Path | None, typer.Option("--pipeline_control", "--pipeline-control", help="Accepted: the same as --o.")
+    ] = None,
+    diameter: Diameter = "auto",
+    pixel_size: PixelSize = None,
+    model: Model = None,
+    backend: BackendName = "auto",
+    threshold: Threshold = None,
+    overlays: Overlays = False,
+    force: Force = False,
+) -> None:
+    """Pick the particles on micrographs as an External job of RELION, run in the project folder.
+
+    Run again, it picks the micrographs that are new, and lists all.
+    """
+    from gtpick_rt.cli.picking import Request, pick_all
+
+    request = Request(
+        out=o,
+        diameter_A=diameter_in_A(diameter),
+        pixel_size_A=pixel_size,
+        model=model,
+        backend=backend,
+        threshold=threshold,
+        overlays=overlays,
+        force=force,
+    )
+    _name_outputs(o, in_mics)
+    ended = threading.Event()
+    try:
+        totals = pick_all(request, partial(_listed, in_mics, o, ended)).totals
+    finally:
+        ended.set()
+    if totals.failed and not totals.micrographs:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _listed(in_mics: Path, folder: Path, ended: threading.Event, finished: "Finished", stop: threading.Event) -> "Work":
+    """The micrographs of a STAR file, until RELION asks to abort."""
+    from gtpick_rt.cli.picking import listed
+    from gtpick_rt.folders import DEFAULT_NAMES
+
+    threading.Thread(target=_await_abort, args=(folder, ended, stop), name="gtpick-abort", daemon=True).start()
+    return listed([str(in_mics)], False, DEFAULT_NAMES, finished, stop)
+
+
+def _await_abort(folder: Path, ended: threading.Event, stop: threading.Event) -> None:
+    while not ended.wait(_POLL_S):
+        if (folder / ABORT_NOW).exists():
+            stop.set()
+            return
+
+
+def _name_outputs(folder: Path, in_mics: Path) -> None:
+    """Tell RELION what the job makes; it looks when the job has ended well or is marked so."""
+    from gtpick_rt.commit import write_atomic
+    from gtpick_rt.formats.star import output_nodes_star
+    from gtpick_rt.layout import coords_suffix_path, list_path
+
+    suffix = coords_suffix_path(folder)
+    node = suffix if _is_of_relion_31(folder) else list_path(folder)
+    try:
+        write_atomic(suffix, f"{in_mics}\n".encode())
+        write_atomic(folder / OUTPUT_NODES, output_nodes_star(str(node), *COORDINATES).encode())
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be written ({error.strerror}); free space, and continue") from error
+
+
+def _is_of_relion_31(folder: Path) -> bool:
+    """RELION writes the job's settings before it starts the job; 3.1 has the type of job as a number."""
+    job = folder / "job.star"
+    return job.exists() and "_rlnJobTypeLabel" not in job.read_text(errors="replace")
+
+
+@contextmanager
+def _outcome_told(folder: Path) -> Iterator[None]:
+    """Leave the one file in `folder` that says how the job has ended. Raises UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in (SUCCESS, FAILURE, ABORTED, ABORT_NOW):
+            (folder / stale).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}; the folder of a job must be writable") from error
+    outcome = FAILURE
+    try:
+        yield
+    except SystemExit as ending:
+        outcome = _OUTCOMES.get(ending.code, FAILURE)
+        raise
+    finally:
+        aborted = (folder / ABORT_NOW).exists()
+        (folder / (ABORTED if aborted else outcome)).touch()
