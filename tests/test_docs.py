@@ -11,7 +11,8 @@ from typer.main import get_command
 from gtpick_rt.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample") for path in folder.glob("*.md"))
+FOLDERS = (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
 
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Self, TypeVar
 
 from gtpick_rt.commit import commit_picks, discard_picks, sweep, write_atomic
 from gtpick_rt.errors import UnwritableError, UsageError
@@ -26,7 +26,7 @@ from gtpick_rt.layout import (
     star_path,
     summary_path,
 )
-from gtpick_rt.lock import FolderLock
+from gtpick_rt.lock import lock_folder
 from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.summary import Failure, MicrographRecord, Settings, Summary, Totals
 from gtpick_rt.types import Picks
@@ -36,9 +36,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SHARE_OF_TIME = 0.05
 """That goes into rewriting the lists, which grow with the number of micrographs."""
 _LISTS_EVERY_S = 5.0
+T = TypeVar("T")
 
 
-class BlockedError(Exception):
+class BlockedError(UsageError):
     """Nothing can be written to the output folder until someone frees space or mends the disk."""
 
 
@@ -57,7 +58,7 @@ class OutputFolder:
         self._made = _make(out)
         self._settings: Settings | None = None
         self._lists_due = 0.0
-        self._lock = FolderLock(lock_path(out))
+        self._lock = lock_folder(lock_path(out))
         try:
             sweep(out)
             self._journal = _opened(out)
@@ -66,7 +67,7 @@ class OutputFolder:
             raise
         try:
             self._refuse_foreign()
-            self.previous = None if force else self._journal.last_settings()
+            self.previous = None if force else self._indexed(self._journal.last_settings)
         except BaseException:
             self.close()
             raise
@@ -95,7 +96,8 @@ class OutputFolder:
     @property
     def finished(self) -> Mapping[PurePosixPath, tuple[int, int]]:
         """Size in bytes and time of change in ns of each micrograph that need not be picked again."""
-        return {} if self.previous is None else self._journal.finished(self.previous)
+        previous = self.previous
+        return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
     def begin(self, settings: Settings) -> None:
         """Go on with `settings`. Raises UsageError when the folder holds picks of others, unless by `force`."""
@@ -129,30 +131,33 @@ class OutputFolder:
         line = json.dumps({"settings": dataclasses.asdict(settings), "record": dataclasses.asdict(record)})
         with self._writing():
             commit_picks(self.path, PurePosixPath(record.stem), detections, settings.threshold, line)
-            self._note(lambda: self._journal.put(settings, record))
+            self._indexed(lambda: self._journal.put(settings, record))
 
     def fail(self, failure: Failure) -> None:
         """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `commit` does."""
         with self._writing():
             discard_picks(self.path, PurePosixPath(failure.stem))
-            self._note(lambda: self._journal.drop(failure.stem))
+            self._indexed(lambda: self._journal.drop(failure.stem))
         self.report(failure)
 
     def report(self, failure: Failure) -> None:
         """Note something that went wrong before a micrograph could be read. Raises as `commit` does."""
         with self._writing():
-            self._note(lambda: self._journal.put_failed(failure))
+            self._indexed(lambda: self._journal.put_failed(failure))
 
-    def _note(self, put: Callable[[], None]) -> None:
-        """Note in the index, or in a new one: it may have been damaged since it was opened."""
+    def _indexed(self, call: Callable[[], T]) -> T:
+        """Use the index, or a new one: it may have been damaged since it was opened."""
         try:
-            put()
+            return call()
         except sqlite3.Error:
             try:
                 self._journal.rebuild()
-                put()
-            except sqlite3.Error as error:
-                raise BlockedError(f"{index_path(self.path)}: cannot be written ({error})") from error
+                return call()
+            except (OSError, sqlite3.Error) as error:
+                raise self._no_index(error) from error
+
+    def _no_index(self, error: Exception) -> BlockedError:
+        return BlockedError(f"{index_path(self.path)}: cannot be used ({error})")
 
     def log(self, **entry: object) -> None:
         """Append a line to the log, as far as that can be done."""
@@ -163,7 +168,7 @@ class OutputFolder:
     @property
     def totals(self) -> Totals:
         """Counts over all that the folder holds."""
-        return self._journal.totals(self._in_force)
+        return self._indexed(lambda: self._journal.totals(self._in_force))
 
     @property
     def lists_due(self) -> bool:
@@ -177,9 +182,9 @@ class OutputFolder:
             with self._writing(), closing(self._rows()) as rows:
                 write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
         finally:
-            records, failures = self._journal.records(self._in_force), self._journal.failures()
-            with self._writing(), closing(records), closing(failures):
-                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failures)))
+            with self._writing(), closing(self._journal.records(self._in_force)) as records:
+                with closing(self._journal.failures()) as failures:
+                    write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failures)))
             now = time.monotonic()
             self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
 
@@ -191,12 +196,15 @@ class OutputFolder:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            self._lock.check()
+            if not self._lock.is_held():  # what is written now would be lost
+                raise UsageError(f"{self.path}: the output folder was removed while picking; run again")
             yield
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise BlockedError(f"{self.path}: disk full or read-only ({error.strerror})") from error
             raise UnwritableError(f"{error.filename}: cannot be written ({error.strerror})") from error
+        except sqlite3.Error as error:
+            raise self._no_index(error) from error
 
 
 def _make(out: Path) -> list[Path]:
