@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from gtpick_rt.arrivals import WAITING, Source
 from gtpick_rt.belt import Belt, NobodyTakesError
 from gtpick_rt.errors import BackendError, HungError, IncompleteError, UnwritableError, UsageError
+from gtpick_rt.hand import Hand
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import BlockedError, OutputFolder
 from gtpick_rt.picker import Picker
@@ -38,7 +39,7 @@ _ROUNDS = 5
 DEADLINE_S = 300.0
 """Within which every stage must be through with a micrograph."""
 _MOST_HANGING = 3
-"""Micrographs that may hang in reading before the run gives up: then it is the disk."""
+"""Micrographs in a row that may hang in reading before the run gives up: then it is the disk."""
 
 Parameters = dict[str, str | float | bool | None]
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def run(
         return Summary(
             command=list(command),
             parameters={**(parameters or {}), "threshold": settings.threshold},
-            model=ModelRecord(name=spec.name, version=spec.version, sha256=picker.model_sha256),
+            model=ModelRecord(name=spec.name, version=spec.version, sha256=picker.model_sha256, floor=spec.floor),
             backend=picker.backend.name,
             seconds=time.perf_counter() - started,
             stage_seconds=dict(stages.seconds),
@@ -146,6 +147,11 @@ class _Run:
         self.read: Belt[Item | Failure] = Belt(_AHEAD)
         self.detected: Belt[Item | Failure] = Belt(_AHEAD)
         self.error: BaseException | None = None
+        self.reading, self.inferring, self.writing = (
+            Hand("gtpick-reading"),
+            Hand("gtpick-inferring"),
+            Hand("gtpick-writing"),
+        )
         self.rounds: Counter[Job] = Counter()
         self.hanging = 0
 
@@ -167,6 +173,8 @@ class _Run:
         try:
             self._write_last_lists()
         finally:
+            for hand in (self.reading, self.inferring, self.writing):
+                hand.rest()
             if self.error is not None:
                 raise self.error
 
@@ -205,7 +213,8 @@ class _Run:
         """Read; and read again after pauses when the file system fails."""
         for pause_s in (*_TRIES_S, 0.0):
             try:
-                item = _within(self.deadline_s, partial(self.stages.read, job))
+                item = self.reading.do(partial(self.stages.read, job), self.deadline_s)
+                self.hanging = 0
             except TimeoutError:
                 self.hanging += 1
                 if self.hanging > _MOST_HANGING:
@@ -240,7 +249,7 @@ class _Run:
                 if self.stop.is_set():
                     continue
                 try:
-                    _within(self.deadline_s, partial(self.stages.detect, item))
+                    self.inferring.do(partial(self.stages.detect, item), self.deadline_s)
                 except TimeoutError:
                     raise BackendError(
                         f"{item.job.path}: inference did not end in {self.deadline_s:g} s; "
@@ -295,7 +304,7 @@ class _Run:
 
     def _on_disk(self, write: Callable[[], T]) -> T:
         try:
-            return _within(self.deadline_s, write)
+            return self.writing.do(write, self.deadline_s)
         except TimeoutError:
             raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
 
@@ -309,26 +318,3 @@ class _Run:
             raise UsageError(f"{error}: free space and run again") from error
         except UnwritableError as error:
             raise UsageError(f"{error}; the picks are whole") from error
-
-
-def _within(deadline_s: float, call: Callable[[], T]) -> T:
-    """Call in a thread that is given up when it does not return in time.
-
-    Raises TimeoutError, and what `call` raises.
-    """
-    outcome: list[T | BaseException] = []
-
-    def body() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body, name="gtpick-task", daemon=True)
-    thread.start()
-    thread.join(deadline_s)
-    if not outcome:
-        raise TimeoutError
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
