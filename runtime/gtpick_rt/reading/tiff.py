@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import tifffile
@@ -42,13 +43,34 @@ def read(path: Path) -> tuple[ImageInfo, NDArray[np.generic]]:
     """
     info = probe(path)
     with _translated_errors(path), path.open("rb") as file:
-        # Not Image.open: its limit on pixels is global, and lower than large detectors need.
-        pixels = np.asarray(TiffImagePlugin.TiffImageFile(file))
+        witness = _Witness(file)
+        try:
+            # Not Image.open: its limit on pixels is global, and lower than large detectors need.
+            pixels = np.asarray(TiffImagePlugin.TiffImageFile(cast("IO[bytes]", witness)))
+        finally:
+            if witness.error is not None:
+                raise witness.error
     if pixels.shape != (info.height, info.width):
         raise FormatError(f"{path}: the TIFF decodes to shape {pixels.shape}, not to one grey image; convert it to MRC")
     if info.mode == "int8":  # Pillow has no signed bytes
         pixels = pixels.view(np.int8)
     return info, pixels[::-1]
+
+
+class _Witness:
+    """Reads a file for Pillow, which takes some errors of the disk for the end of the tags, and keeps the error."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.error: OSError | None = None
+        self._read, self.seek, self.tell = file.read, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as the file does."""
+        try:
+            return self._read(size)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 @contextmanager

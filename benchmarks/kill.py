@@ -1,0 +1,264 @@
+"""Kill runs of `pick` at random moments, and one commit after every call to the operating system: nothing may be lost.
+
+The runs are real but for the network, in processes that end by SIGKILL while others go on with the same folder.
+After each kill every file under its final name must be whole and nothing that was done may be undone or done again;
+at the end each micrograph is picked once. Exits with code 1 when any of this is broken.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from io import BufferedWriter, TextIOWrapper
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from common import circumstances, save
+from tiny import fake_picker, flaws_at_end, flaws_of, job_of, stems_done, write_micrograph
+
+from gtpick_rt import output as output_module
+from gtpick_rt import pipeline, stages
+from gtpick_rt.arrivals import Listed, Source, Timing, Watched
+from gtpick_rt.arrivals.listed import unfinished
+from gtpick_rt.inputs import find_jobs
+from gtpick_rt.output import OutputFolder
+from gtpick_rt.pipeline import settings_of
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.summary import Summary
+from gtpick_rt.types import Micrograph
+
+MICROGRAPHS = 40
+"""Picked into one folder; then the next folder begins."""
+MOST_READ = 12
+LONGEST_S = 0.03
+"""A run is killed when it has read some micrographs, fewer than the one, and a random time up to the other after."""
+IN_FLIGHT = 9
+"""Micrographs that can be read but not committed at any time: two wait at each of three belts, three are in hand."""
+JUNK = "junk"
+"""Name of a file that cannot be read; each run tries it again."""
+
+
+@dataclass
+class Tally:
+    """What has happened."""
+
+    kills: int = 0
+    folders: int = 0
+    micrographs: int = 0
+    read_again: int = 0
+    """Micrographs that were in flight at a kill and had to be begun again."""
+    crash_points: int = 0
+    flaws: list[str] = field(default_factory=list)
+
+
+def listed(folder: Path, output: OutputFolder) -> Source:
+    """A batch of what has not been picked."""
+    return Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
+
+
+def watched(folder: Path, output: OutputFolder) -> Source:
+    """A watcher that ends when all that is there is picked."""
+    timing = Timing(settle_s=0.01, poll_s=0.02)
+    return Watched([str(folder)], timing=timing, finished=output.finished, stop_after_idle_s=0.0)
+
+
+def pick(make_source: Callable[[Path, OutputFolder], Source], folder: Path, out: Path, diary: int) -> None:
+    """One run, which notes in the open file `diary` what it reads."""
+
+    def noted(path: Path, pixel_size_A: float | None) -> Micrograph:
+        os.write(diary, f"{path.stem}\n".encode())
+        return read_micrograph(path, pixel_size_A)
+
+    stages.read_micrograph = noted
+    output_module._LISTS_EVERY_S, output_module._SHARE_OF_TIME = 0.01, 0.5
+    picker = fake_picker()
+    with OutputFolder(out) as output:
+        pipeline.run(make_source(folder, output), picker, output, settings_of(picker))
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Do this in another process, which is as warm as this one; returns its number."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def kill_until_done(
+    make_source: Callable[[Path, OutputFolder], Source], folder: Path, dice: random.Random, tally: Tally, kills: int
+) -> None:
+    """Pick the micrographs that arrive in `folder`, killed again and again; after so many kills in all, to the end."""
+    write_micrograph(folder / "m000.mrc")
+    out, diary = folder.parent / "out", os.open(folder.parent / "reads", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+    (folder / f"{JUNK}.mrc").write_bytes(b"not an image " * 100)
+    reads: Counter[str] = Counter()
+    arrived, ended = 1, False
+    while not ended:
+        for number in range(arrived, min(MICROGRAPHS, arrived + dice.randrange(12))):
+            shutil.copy(folder / "m000.mrc", folder / f"m{number:03}.mrc")
+            arrived = number + 1
+        before, position = stems_done(out), os.fstat(diary).st_size
+        child = forked(partial(pick, make_source, folder, out, diary))
+        if tally.kills < kills:
+            wait_for(child, diary, before=position, reads=dice.randrange(MOST_READ))
+            time.sleep(dice.uniform(0, LONGEST_S))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status)
+        tally.kills += killed
+        if not killed and os.waitstatus_to_exitcode(status):
+            tally.flaws.append("a run does not go on after a kill")
+            break
+        read = os.pread(diary, 1 << 20, position).decode().split()
+        tally.flaws += flaws_of(out) + flaws_after(before, stems_done(out), read)
+        reads.update(read)
+        ended = not killed and arrived == MICROGRAPHS
+    os.close(diary)
+    tally.flaws += flaws_at_end(out, {f"m{number:03}" for number in range(MICROGRAPHS)})
+    tally.micrographs += MICROGRAPHS
+    tally.read_again += sum(times - 1 for stem, times in reads.items() if stem != JUNK)
+
+
+def wait_for(child: int, diary: int, before: int, reads: int) -> None:
+    """Wait until so many lines have been added to the diary, or the process has ended."""
+    line = len(f"{JUNK}\n")  # all are of one length
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.fstat(diary).st_size < before + reads * line and os.waitid(os.P_PID, child, ended) is None:
+        time.sleep(0.001)
+
+
+def flaws_after(before: set[str], after: set[str], read: list[str]) -> list[str]:
+    """What is wrong when of the micrographs done `before` a run and `after` it, the run has read these."""
+    flaws = [f"{stem}: was done, and is undone" for stem in before - after]
+    flaws += [f"{stem}: was done, and was done again" for stem in before.intersection(read)]
+    flaws += [f"{stem}: read {times} times in one run" for stem, times in Counter(read).items() if times > 1]
+    if len(set(read) - after - {JUNK}) > IN_FLIGHT:
+        flaws.append(f"{len(set(read) - after)} micrographs were in flight")
+    return flaws
+
+
+class Fuse:
+    """Kills this process at the n-th of the moments before and after each call to system, file or database."""
+
+    def __init__(self, moment: int) -> None:
+        self._left = moment
+
+    def __call__(self, frame: FrameType, event: str, called: Any) -> None:
+        """Be told of a call by `sys.setprofile`."""
+        if event in ("c_call", "c_return") and _touches_files(called):
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _touches_files(called: Any) -> bool:
+    if getattr(called, "__module__", None) == "posix":
+        return called.__name__ not in ("fspath", "getpid", "stat", "lstat", "fstat")
+    inside = getattr(called, "__self__", None)
+    return isinstance(inside, BufferedWriter | TextIOWrapper | sqlite3.Connection | sqlite3.Cursor)
+
+
+def crash_everywhere(folder: Path, tally: Tally) -> None:
+    """Crash while a second micrograph is committed and listed: at every call, until there is none left."""
+    paths = [write_micrograph(folder / "in" / f"{stem}.mrc") for stem in "ab"]
+    first = folder / "first"
+    _commit(first, [paths[0]], None)
+    for moment in count(1):
+        out = folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(first, out)
+        child = forked(partial(_commit, out, paths, Fuse(moment)))
+        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        tally.flaws += flaws_of(out)
+        _commit(out, paths, None)
+        tally.flaws += flaws_at_end(out, {"a", "b"})
+        if not killed:
+            break
+        tally.crash_points += 1
+
+
+def _commit(out: Path, paths: list[Path], fuse: Fuse | None) -> None:
+    """Do what the writing thread does, without threads."""
+    picker = fake_picker()
+    settings = settings_of(picker)
+    with OutputFolder(out) as output:
+        output.begin(settings)
+        steps = stages.Stages(picker, output, settings, overlays=True)
+        items = [steps.read(job_of(path)) for path in paths if job_of(path).stem not in output.finished]
+        for item in items:
+            steps.detect(item)
+        sys.setprofile(fuse)
+        for item in items:
+            record = steps.write(item)
+            output.log(state="picked", stem=record.stem)
+        output.write_lists(_summary(output))
+        sys.setprofile(None)
+
+
+def _summary(output: OutputFolder) -> Summary:
+    from gtpick_rt.summary import ModelRecord
+
+    model = ModelRecord(name="fake", version="1", sha256="", floor=0.05)
+    return Summary(
+        command=[],
+        parameters={},
+        model=model,
+        backend="scripted",
+        seconds=0.0,
+        stage_seconds={},
+        picked=0,
+        totals=output.totals,
+    )
+
+
+def torture(folder: Path, kills: int, seed: int) -> Tally:
+    """All of it, in an empty folder."""
+    dice, tally = random.Random(seed), Tally()
+    crash_everywhere(folder / "crash", tally)
+    while tally.kills < kills and not tally.flaws:
+        make_source = (listed, watched)[tally.folders % 2]
+        kill_until_done(make_source, folder / f"{tally.folders}" / "in", dice, tally, kills)
+        tally.folders += 1
+    return tally
+
+
+def main() -> None:
+    """Kill, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-save", action="store_true", help="print the result only")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = asdict(torture(Path(folder), options.kills, options.seed))
+    result["seconds"] = round(time.monotonic() - started, 1)
+    print(json.dumps(result, indent=1))
+    if not options.no_save:
+        save("kill", circumstances(["python", *sys.argv]) | result)
+    if result["flaws"]:
+        sys.exit("promises were broken")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Take away each safeguard against loss in turn, in a copy of the code: do the tests notice?
+
+Each safeguard is named with the tests that guard it, of which every file must fail. Exits with code 1 when one does
+not.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, circumstances, save
+
+RUNTIME = Path("runtime/gtpick_rt")
+COMMIT, PIPELINE, CHANGES = "test_commit.py", "test_pipeline.py", "arrivals/test_watched.py"
+WRITERS = "arrivals/test_writers.py"
+NTH_CALL, KILL, POWER = "../faults/test_nth_call.py", "../faults/test_kill.py", "../faults/test_power_cut.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A safeguard that is taken away by replacing texts in one module."""
+
+    name: str
+    module: str
+    replacements: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+    """Below tests/runtime; each must fail."""
+
+
+MUTATIONS = (
+    Mutation("files are not synced", "commit.py", (("os.fsync(file.fileno())", "pass"),), (COMMIT, POWER)),
+    Mutation("folders are not synced", "commit.py", (("_sync_folder(path.parent)", "pass"),), (COMMIT, POWER)),
+    Mutation("new folders are not synced", "commit.py", (("_sync_folder(made.parent)", "pass"),), (COMMIT, POWER)),
+    Mutation(
+        "files are written in place, without renaming",
+        "commit.py",
+        (
+            ("    temporary = path.parent / f", "    temporary = path\n    _ = f"),
+            ("os.O_CREAT | os.O_EXCL,", "os.O_CREAT | os.O_TRUNC,"),
+            ("        temporary.replace(path)\n", ""),
+        ),
+        (COMMIT, KILL),
+    ),
+    Mutation(
+        "the STAR file comes before the detections",
+        "commit.py",
+        (
+            ("    write_atomic(detections_path(out, stem), buffer.getvalue())\n", ""),
+            (
+                "    return write_star(out, stem, detections, threshold, record)\n",
+                "    path = write_star(out, stem, detections, threshold, record)\n"
+                "    write_atomic(detections_path(out, stem), buffer.getvalue())\n    return path\n",
+            ),
+        ),
+        (COMMIT, KILL),
+    ),
+    Mutation("the STAR file has no record", "commit.py", (("threshold], record)", "threshold])"),), (COMMIT, KILL)),
+    Mutation("what a killed run leaves is not removed", "output.py", (("sweep(out)", "pass"),), (PIPELINE, KILL)),
+    Mutation(
+        "the folder is not locked",
+        "lock.py",
+        (("fcntl.flock(", "id("), ("fcntl.LOCK_EX | fcntl.LOCK_NB", "")),
+        (PIPELINE,),
+    ),
+    Mutation(
+        "the output folder is not synced",
+        "output.py",
+        (("        make_folder(state)", "        state.mkdir(parents=True, exist_ok=True)"),),
+        (POWER,),
+    ),
+    Mutation(
+        "the errors of the disk are left to Pillow",
+        "reading/tiff.py",
+        (("if witness.error is not None", "if False"),),
+        (NTH_CALL,),
+    ),
+    Mutation("the index is not reconciled", "journal.py", (("self._reconcile()", "pass"),), (PIPELINE, KILL)),
+    Mutation(
+        "a file is not looked at again after reading",
+        "stages.py",
+        (("_stamp(job) != item.stamp", "False"),),
+        (PIPELINE,),
+    ),
+    Mutation(
+        "a file need not settle",
+        "arrivals/ready.py",
+        (("            if now >= self._due:", "            if True:"),),
+        (CHANGES, WRITERS),
+    ),
+    Mutation(
+        "blank pixels are not looked for", "arrivals/ready.py", (("part = _blank_part(path)", 'part = ""'),), (WRITERS,)
+    ),
+    Mutation(
+        "the size in the header is not compared",
+        "reading/mrc.py",
+        (("size < needed", "False"),),
+        (WRITERS, "test_reading.py"),
+    ),
+)
+
+
+def mutated(mutation: Mutation, copy: Path) -> None:
+    """Make a copy of the project without this safeguard."""
+    for name in ("runtime", "export", "gtpick_model", "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    path = copy / RUNTIME / mutation.module
+    text = path.read_text()
+    for old, new in mutation.replacements:
+        if text.count(old) != 1:
+            sys.exit(f"{mutation.module}: {old!r} is there {text.count(old)} times; correct the mutation")
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def outcome(copy: Path, test: str) -> str:
+    """Which test of this file fails first, or "" when all pass."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(copy / name) for name in ("runtime", "export", ""))}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"tests/runtime/{test}"]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode > 1 or bool(done.returncode) != bool(failed):
+        sys.exit(f"{' '.join(command)}: cannot be run\n{done.stdout}{done.stderr}")
+    return failed[0].partition("::")[2] if failed else ""
+
+
+def main() -> None:
+    """Mutate, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="mutations whose name holds this text; nothing is written")
+    only = parser.parse_args().only
+    results: list[dict[str, Any]] = []
+    for mutation in (mutation for mutation in MUTATIONS if only in mutation.name):
+        with tempfile.TemporaryDirectory() as folder:
+            mutated(mutation, Path(folder))
+            for test in mutation.tests:
+                failed = outcome(Path(folder), test)
+                results.append({"mutation": mutation.name, "test": test, "fails": failed})
+                print(f"{mutation.name:45} {test:28} {failed or 'NOT NOTICED'}", flush=True)
+    if not only:
+        save("mutations", circumstances(["python", *sys.argv]) | {"results": results})
+    if not all(result["fails"] for result in results):
+        sys.exit("a safeguard is not guarded")
+
+
+if __name__ == "__main__":
+    main()
