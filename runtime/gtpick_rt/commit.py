@@ -16,7 +16,8 @@ import numpy as np
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import picks_to_star
-from gtpick_rt.layout import detections_path, star_path
+from gtpick_rt.formats.writing import SINGLE
+from gtpick_rt.layout import converted_path, detections_path, star_path
 from gtpick_rt.types import Picks
 
 _TEMPORARY = ".tmp"
@@ -29,7 +30,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     returned. A process that is killed can leave a hidden `.tmp` file beside it. Raises OSError, which names `path`.
     """
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         _replace(path, (data,) if isinstance(data, bytes) else data)
         _sync_folder(path.parent)
     except OSError as error:
@@ -70,6 +71,11 @@ def commit_picks(out: Path, stem: PurePosixPath, detections: Picks, threshold: f
     buffer = io.BytesIO()
     np.savez(buffer, xy_px=detections.xy_px, diameter_px=detections.diameter_px, score=detections.score)
     write_atomic(detections_path(out, stem), buffer.getvalue())
+    return write_star(out, stem, detections, threshold, record)
+
+
+def write_star(out: Path, stem: PurePosixPath, detections: Picks, threshold: float, record: str) -> Path:
+    """Do as `commit_picks`, for `detections` that are kept already."""
     path = star_path(out, stem)
     write_atomic(path, picks_to_star(detections[detections.score >= threshold], record).encode())
     return path
@@ -77,7 +83,8 @@ def commit_picks(out: Path, stem: PurePosixPath, detections: Picks, threshold: f
 
 def discard_picks(out: Path, stem: PurePosixPath) -> None:
     """Remove what was committed for a micrograph, as far as that can be done."""
-    for path in (star_path(out, stem), detections_path(out, stem)):
+    converted = (converted_path(out, suffix, stem) for suffix in SINGLE)
+    for path in (star_path(out, stem), detections_path(out, stem), *converted):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -94,7 +101,7 @@ def load_detections(out: Path, stem: PurePosixPath) -> Picks:
         raise UsageError(f"{path}: the kept detections are damaged ({error}); pick {stem} again") from error
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make `folder` and those above it that are missing, and make each last."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,11 @@ CREATE TABLE IF NOT EXISTS failed (stem TEXT PRIMARY KEY, record TEXT);
 PRAGMA user_version = 1;
 """
 _VERSION = 1
+_UNSOUND = (
+    *(ValueError, KeyError, TypeError, RecursionError),  # of reading
+    *(OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError),  # of noting
+)
+"""What comes of a record that is none of ours."""
 
 
 class Journal:
@@ -60,7 +65,6 @@ class Journal:
             raise sqlite3.DatabaseError(f"version {version}, {sound}")
         self._db.executescript(_SCHEMA)
         with self._transaction():
-            self._db.execute("DELETE FROM failed")  # each is tried again
             self._reconcile()
 
     def _reconcile(self) -> None:
@@ -72,7 +76,7 @@ class Journal:
             try:
                 found = json.loads(read_record(path))
                 self._put(Settings(**found["settings"]), MicrographRecord(**found["record"]))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, *_UNSOUND):
                 self.foreign = path
 
     @contextlib.contextmanager
@@ -113,6 +117,10 @@ class Journal:
         row = (failure.stem, json.dumps(dataclasses.asdict(failure)))
         self._db.execute("INSERT OR REPLACE INTO failed VALUES (?, ?)", row)
 
+    def forget_failures(self) -> None:
+        """Begin anew: each micrograph that failed is tried again. Raises sqlite3.Error."""
+        self._db.execute("DELETE FROM failed")
+
     def last_settings(self) -> Settings | None:
         """The settings of the micrograph picked last; None where none is."""
         found = self._db.execute(
@@ -132,6 +140,17 @@ class Journal:
     def records(self, settings: Settings) -> Generator[str, None, None]:
         """The JSON of each `MicrographRecord` picked with `settings`, in the order of picking."""
         return (text for (text,) in self._of(settings, "record"))
+
+    def elsewhere(self, settings: Settings) -> list[MicrographRecord]:
+        """The micrographs that are picked with `settings`, but for the threshold; in the order of picking."""
+        rows = self._db.execute(
+            "SELECT json, record FROM picked JOIN settings ON settings.id = picked.settings ORDER BY picked.rowid"
+        )
+        return [
+            MicrographRecord(**json.loads(record))
+            for text, record in rows
+            if settings.is_rethresholded(Settings(**json.loads(text)))
+        ]
 
     def failures(self) -> Generator[str, None, None]:
         """The JSON of each `Failure`, in the order of failing."""

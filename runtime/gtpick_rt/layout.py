@@ -38,6 +38,26 @@ def detections_path(out: Path, stem: PurePosixPath) -> Path:
     return out / STATE_FOLDER / "detections" / f"{stem}.npz"
 
 
+def formats_path(out: Path) -> Path:
+    """Which other formats the folder has."""
+    return out / STATE_FOLDER / "formats.json"
+
+
+def converted_path(out: Path, suffix: str, stem: PurePosixPath) -> Path:
+    """The picks of a micrograph in another format, in a folder named after it: `box/<stem>.box`."""
+    return out / suffix / f"{stem}.{suffix}"
+
+
+def cryosparc_path(out: Path) -> Path:
+    """The picks of all micrographs for cryoSPARC."""
+    return out / "picks.cs"
+
+
+def topaz_path(out: Path) -> Path:
+    """The picks of all micrographs as Topaz lists them."""
+    return out / "picks_topaz.txt"
+
+
 def index_path(out: Path) -> Path:
     """The index of the records in the STAR files; it can be made anew from them."""
     return out / STATE_FOLDER / "index.sqlite"

@@ -6,18 +6,21 @@ import errno
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Self, TypeVar
 
-from gtpick_rt.commit import commit_picks, discard_picks, sweep, write_atomic
+from gtpick_rt.commit import commit_picks, discard_picks, load_detections, make_folder, sweep, write_atomic, write_star
 from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.formats.star import autopick_star
+from gtpick_rt.formats.writing import SINGLE, Conversion, Finished, read_conversion
 from gtpick_rt.inputs import project_name
 from gtpick_rt.journal import Journal, remove_index
 from gtpick_rt.layout import (
     STATE_FOLDER,
+    converted_path,
+    formats_path,
     index_path,
     list_path,
     lock_path,
@@ -57,7 +60,8 @@ class OutputFolder:
         self.path, self._force = out, force
         self._made = _make(out)
         self._settings: Settings | None = None
-        self._lists_due = 0.0
+        self.conversion = Conversion()
+        self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self._lock = lock_folder(lock_path(out))
         try:
             sweep(out)
@@ -99,14 +103,51 @@ class OutputFolder:
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
-    def begin(self, settings: Settings) -> None:
-        """Go on with `settings`. Raises UsageError when the folder holds picks of others, unless by `force`."""
+    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
+        """Go on with `settings`, and with these other formats too.
+
+        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `commit` does.
+        """
         if self.previous not in (None, settings):
             raise UsageError(
                 f"{self.path} holds picks made otherwise ({'; '.join(self.previous.differences(settings))}); "
                 "choose another --out, or --force to pick all of them again"
             )
+        self._indexed(self._journal.forget_failures)
+        self._take_up(settings)
+        if formats:
+            self.convert_to(self.conversion.with_formats(formats))
+
+    def go_on(self, threshold: float | None = None) -> Settings:
+        """Go on with the picks that are here, at another threshold if one is given; returns the settings.
+
+        Raises UsageError when there are none.
+        """
+        if self.previous is None:
+            raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
+        settings = self.previous
+        self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
+        return self._in_force
+
+    def _take_up(self, settings: Settings) -> None:
+        with self.writing():
+            self.conversion = read_conversion(self.path)
         self._settings = settings
+
+    def convert_to(self, conversion: Conversion) -> None:
+        """Keep these other formats from now on. Raises as `commit` does."""
+        with self.writing():
+            write_atomic(formats_path(self.path), conversion.to_json().encode())
+        self.conversion = conversion
+
+    def records(self) -> Iterator[MicrographRecord]:
+        """What is known of each micrograph that was picked, in the order of picking."""
+        texts = self._indexed(lambda: list(self._journal.records(self._in_force)))
+        return (MicrographRecord(**json.loads(text)) for text in texts)
+
+    def at_other_thresholds(self) -> list[MicrographRecord]:
+        """The micrographs that are to be rewritten after `go_on`."""
+        return self._indexed(lambda: self._journal.elsewhere(self._in_force))
 
     @property
     def _in_force(self) -> Settings:
@@ -117,7 +158,7 @@ class OutputFolder:
     def draw(self, stem: PurePosixPath, picture: bytes | None) -> None:
         """Replace the picture of a micrograph. Raises BlockedError or UnwritableError."""
         path = overlay_path(self.path, stem)
-        with self._writing():
+        with self.writing():
             path.unlink(missing_ok=True)  # one of an earlier run would show other picks
             if picture is not None:
                 write_atomic(path, picture)
@@ -128,21 +169,55 @@ class OutputFolder:
         Raises BlockedError, UnwritableError, or UsageError when the folder is gone.
         """
         settings = self._in_force
-        line = json.dumps({"settings": dataclasses.asdict(settings), "record": dataclasses.asdict(record)})
-        with self._writing():
-            commit_picks(self.path, PurePosixPath(record.stem), detections, settings.threshold, line)
-            self._indexed(lambda: self._journal.put(settings, record))
+        self.convert(Finished(record, settings, detections), self.conversion.single)
+        with self.writing():
+            commit_picks(self.path, PurePosixPath(record.stem), detections, settings.threshold, self._line(record))
+        self.note(record)
+
+    def load(self, record: MicrographRecord) -> Finished:
+        """Read what was found on a micrograph back, at the threshold in force. Raises UsageError."""
+        detections = load_detections(self.path, PurePosixPath(record.stem))
+        return Finished.at(self._in_force, record, detections)
+
+    def convert(self, done: Finished, formats: Sequence[str]) -> None:
+        """Write these files of a micrograph in other formats. Raises as `commit` does; any thread may call it."""
+        with self.writing():
+            for name in formats:
+                path = converted_path(self.path, name, PurePosixPath(done.record.stem))
+                write_atomic(path, SINGLE[name](done, self.conversion).encode())
+
+    def rewrite(self, done: Finished) -> bool:
+        """Write all that depends on the threshold, for detections that are kept; the STAR file last.
+
+        An overlay, which would show other picks, is removed; tells whether there was one. Raises as `commit` does; any
+        thread may call it, and `note` is to follow.
+        """
+        stem = PurePosixPath(done.record.stem)
+        overlaid = overlay_path(self.path, stem).exists()
+        self.draw(stem, None)
+        self.convert(done, self.conversion.single)
+        with self.writing():
+            write_star(self.path, stem, done.detections, self._in_force.threshold, self._line(done.record))
+        return overlaid
+
+    def note(self, record: MicrographRecord) -> None:
+        """Take a micrograph that was written into the index. Raises as `commit` does."""
+        with self.writing():
+            self._indexed(lambda: self._journal.put(self._in_force, record))
+
+    def _line(self, record: MicrographRecord) -> str:
+        return json.dumps({"settings": dataclasses.asdict(self._in_force), "record": dataclasses.asdict(record)})
 
     def fail(self, failure: Failure) -> None:
         """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `commit` does."""
-        with self._writing():
+        with self.writing():
             discard_picks(self.path, PurePosixPath(failure.stem))
             self._indexed(lambda: self._journal.drop(failure.stem))
         self.report(failure)
 
     def report(self, failure: Failure) -> None:
         """Note something that went wrong before a micrograph could be read. Raises as `commit` does."""
-        with self._writing():
+        with self.writing():
             self._indexed(lambda: self._journal.put_failed(failure))
 
     def _indexed(self, call: Callable[[], T]) -> T:
@@ -179,12 +254,12 @@ class OutputFolder:
         """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `commit` does."""
         started = time.monotonic()
         try:
-            with self._writing(), closing(self._rows()) as rows:
+            with self.writing(), closing(self._rows()) as rows:
                 write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
         finally:
-            with self._writing(), closing(self._journal.records(self._in_force)) as records:
-                with closing(self._journal.failures()) as failures:
-                    write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failures)))
+            journal, settings = self._journal, self._in_force
+            with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
+                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failed)))
             now = time.monotonic()
             self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
 
@@ -194,7 +269,8 @@ class OutputFolder:
             yield name, project_name(star_path(self.path, PurePosixPath(stem)))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Where files are written here: raises BlockedError, UnwritableError, or UsageError when the folder is gone."""
         try:
             if not self._lock.is_held():  # what is written now would be lost
                 raise UsageError(f"{self.path}: the output folder was removed while picking; run again")
@@ -215,7 +291,7 @@ def _make(out: Path) -> list[Path]:
             raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
         state = out / STATE_FOLDER
         missing = [each for each in (state, *state.parents) if not each.exists()]
-        state.mkdir(parents=True, exist_ok=True)
+        make_folder(state)
     except OSError as error:
         raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
     return missing

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from gtpick_rt.arrivals import WAITING, Source
 from gtpick_rt.belt import Belt, NobodyTakesError
+from gtpick_rt.converting import convert
 from gtpick_rt.errors import BackendError, HungError, IncompleteError, UnwritableError, UsageError
 from gtpick_rt.hand import Hand
 from gtpick_rt.inputs import Job
@@ -73,6 +74,7 @@ def run(
     settings: Settings,
     *,
     overlays: bool = False,
+    formats: Sequence[str] = (),
     command: Sequence[str] = (),
     parameters: Parameters | None = None,
     stop: threading.Event | None = None,
@@ -92,6 +94,7 @@ def run(
         output: the folder that takes them.
         settings: from `settings_of`.
         overlays: also draw OUT/overlays/<stem>.png.
+        formats: also write these, of `formats.writing`, and those that the folder has already.
         command: the command line, for the summary.
         parameters: every other setting in force, for the summary.
         stop: once set, the micrograph in inference is finished and no other is begun.
@@ -105,7 +108,7 @@ def run(
             or a disk or the backend failed or hangs.
 
     """
-    output.begin(settings)
+    output.begin(settings, formats)
     spec = picker.spec
     stages = Stages(picker, output, settings, overlays)
     started = time.perf_counter()
@@ -171,6 +174,7 @@ class _Run:
         for thread in threads:
             thread.join()
         try:
+            self._stage(self._convert, None, None)
             self._write_last_lists()
         finally:
             for hand in (self.reading, self.inferring, self.writing):
@@ -307,6 +311,13 @@ class _Run:
             return self.writing.do(write, self.deadline_s)
         except TimeoutError:
             raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
+
+    def _convert(self) -> None:
+        """Complete what the folder has in other formats, unless the disk is in trouble."""
+        if self.error is None:
+            for failure in convert(self.output):
+                self.output.report(failure)
+                self.on_notice(f"{failure.kind}: {failure.message}")
 
     def _write_lists(self) -> None:
         self._on_disk(lambda: self.output.write_lists(self.summary()))

@@ -14,6 +14,8 @@ class ModelRecord:
     version: str
     sha256: str
     """Of the model file."""
+    floor: float
+    """Score from which detections are kept: no threshold can be lower."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,10 @@ class Settings:
     def to_json(self) -> str:
         """Write the settings in one line; equal settings give equal lines."""
         return json.dumps(dataclasses.asdict(self))
+
+    def is_rethresholded(self, other: "Settings") -> bool:
+        """Whether `other` differs, in the threshold alone."""
+        return other != self and dataclasses.replace(other, threshold=self.threshold) == self
 
     def differences(self, other: "Settings") -> list[str]:
         """What differs in `other`, in words: "threshold 0.47, now 0.5"."""

@@ -233,7 +233,7 @@ def test_names_of_a_micrograph_are_reduced_to_what_programs_agree_on(text: str, 
 
 def test_a_folder_gives_one_file_per_micrograph_by_its_name(tmp_path: Path) -> None:
     files = {"a": "sub/a_autopick.star", "b.1": "b.1.box", "c": "c.cbox", "d": "d.CSV"}
-    for path in (*files.values(), ".gtpick/e.star", "autopick.star", "picked.cs", "notes.txt"):
+    for path in (*files.values(), ".hidden/e.star", "autopick.star", "picked.cs", "notes.txt"):
         save(tmp_path / path, "")
     found = find_coordinates(tmp_path)
     assert found.files == {name: tmp_path / path for name, path in files.items()}
@@ -241,6 +241,20 @@ def test_a_folder_gives_one_file_per_micrograph_by_its_name(tmp_path: Path) -> N
     save(tmp_path / "STAR" / "c.star", "")
     with pytest.raises(UsageError, match="have the same name"):
         find_coordinates(tmp_path)
+
+
+def test_an_output_folder_gives_its_star_files_and_not_what_they_were_converted_to(tmp_path: Path) -> None:
+    for path in (
+        "sub/a_autopick.star",
+        "autopick.star",
+        "coords_suffix_autopick.star",
+        "box/sub/a.box",
+        "csv/sub/a.csv",
+    ):
+        save(tmp_path / path, "")
+    (tmp_path / ".gtpick").mkdir()
+    assert find_coordinates(tmp_path).files == {"a": tmp_path / "sub" / "a_autopick.star"}
+    assert find_coordinates(tmp_path / "box").files == {"a": tmp_path / "box" / "sub" / "a.box"}
 
 
 def test_two_micrographs_of_a_list_with_one_name_are_a_usage_error(tmp_path: Path) -> None:
@@ -282,7 +296,9 @@ def test_a_list_in_a_folder_that_lacks_the_micrograph_it_is_named_after_is_a_usa
         ("a.txt", "image_name\tx_coord\ty_coord\na\t1\t\n", "line 2: lacks a number"),
         ("a.txt", "x_coord\ty_coord\timage_name\n1\t2\n", "line 2: has fewer columns"),
         ("a.cs", "no NumPy file", "cannot be read as a cryoSPARC dataset"),
-        ("a.json", "{}", r"read from \.star, \.csv, \.box, \.cbox, \.txt, \.cs files only"),
+        ("a.json", "{}", "cannot be read as JSON of gtpick-rt"),
+        ("a.json", "[[", "cannot be read as JSON of gtpick-rt"),
+        ("a.xml", "", r"read from \.star, \.csv, \.box, \.cbox, \.txt, \.cs, \.json files only"),
     ],
 )
 def test_unusable_coordinates_are_a_usage_error_naming_the_file(

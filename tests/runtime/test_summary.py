@@ -9,7 +9,7 @@ def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
     summary = Summary(
         command=["gtpick-rt", "pick", "in"],
         parameters={"diameter_A": 160.0, "overlays": False, "pixel_size_A": None},
-        model=ModelRecord(name="nano", version="1", sha256="ab"),
+        model=ModelRecord(name="nano", version="1", sha256="ab", floor=0.05),
         backend="onnxruntime-cpu",
         seconds=2.0,
         stage_seconds={"read": 0.25},
@@ -22,7 +22,7 @@ def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
     assert read["totals"]["flags"] == {"ice": 2, "empty": 1}
     assert [entry["stem"] for entry in read["micrographs"]] == ["a", "b"]
     assert read["failed"] == [{"stem": "c", "kind": "FormatError"}]
-    assert read["model"] == {"name": "nano", "version": "1", "sha256": "ab"}
+    assert read["model"] == {"name": "nano", "version": "1", "sha256": "ab", "floor": 0.05}
     assert read["parameters"]["pixel_size_A"] is None
     without = json.loads("".join(summary.to_json([], [])))
     assert (without["micrographs"], without["failed"]) == ([], [])

@@ -10,9 +10,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gtpick_rt.cli.check import check
+from gtpick_rt.cli.convert import convert
 from gtpick_rt.cli.evaluate import evaluate
 from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
+from gtpick_rt.cli.rethreshold import rethreshold
 from gtpick_rt.errors import GtpickError, UsageError
 
 PLUGINS = "gtpick_rt.commands"
@@ -90,7 +92,7 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
 
 
-for _command in (pick, check, evaluate):
+for _command in (pick, check, convert, rethreshold, evaluate):
     app.command()(_command)
 for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
     _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."

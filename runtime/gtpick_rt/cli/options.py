@@ -1,6 +1,7 @@
 """What several commands share: arguments and exit codes."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,13 @@ def diameter_in_A(text: str) -> float | None:
         raise UsageError(f"--diameter {text}: neither a number of Å nor auto") from None
 
 
+def format_names(text: str) -> tuple[str, ...]:
+    """Read a list of formats with commas; STAR is always there, and need not be named."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name not in ("", "star")))
+
+
+OutputOf = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a run of pick.")]
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Micrographs: folders, files, globs or STAR files.")]
 PixelSize = Annotated[
     float | None,
@@ -52,7 +60,12 @@ Diameter = Annotated[
 Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")]
 BackendName = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Score from which a detection is a pick; by default the model's.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Score from which a detection is a pick; by default as for the folder's picks, or the model's.",
+    ),
 ]
 Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")]
 Force = Annotated[bool, typer.Option("--force", help="Pick all again, whatever the folder holds.")]

@@ -21,6 +21,7 @@ from gtpick_rt.cli.options import (
     Threshold,
     choice,
     diameter_in_A,
+    format_names,
 )
 
 
@@ -33,6 +34,9 @@ def pick(
     backend: BackendName = "auto",
     threshold: Threshold = None,
     recursive: Recursive = False,
+    formats: Annotated[
+        str, typer.Option(metavar="LIST", help="Other formats too, with commas: box,cbox,csv,json,cs,topaz.")
+    ] = "star",
     overlays: Overlays = False,
     force: Force = False,
     include: Include = None,
@@ -73,6 +77,7 @@ def pick(
         model=model,
         backend=backend,
         threshold=threshold,
+        formats=format_names(formats),
         overlays=overlays,
         force=force,
         metrics_port=metrics,

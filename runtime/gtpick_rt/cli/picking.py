@@ -23,6 +23,7 @@ from gtpick_rt.arrivals.listed import unfinished
 from gtpick_rt.cli.options import EXIT_SIGNAL
 from gtpick_rt.errors import UndecidedError
 from gtpick_rt.folders import Names
+from gtpick_rt.formats.writing import Conversion
 from gtpick_rt.inputs import Job, find_jobs
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import CONTRASTS, Picker
@@ -48,9 +49,15 @@ class Request:
     model: str | None
     backend: str
     threshold: float | None
+    """None takes that of the picks in the folder, or the model's."""
     overlays: bool
     force: bool
     metrics_port: int | None = None
+    formats: tuple[str, ...] = ()
+    """Other formats than STAR."""
+
+    def __post_init__(self) -> None:
+        Conversion(formats=self.formats)  # refuses formats that are not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +130,7 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
             if received:
                 raise typer.Exit(EXIT_SIGNAL + received[0]) from None
             raise
-        settings = settings_of(picker, request.threshold, request.pixel_size_A)
+        settings = settings_of(picker, _threshold(request, output.previous), request.pixel_size_A)
         typer.echo(_specimen(picker))
         if work.before:
             typer.echo(f"going on: {work.before} micrographs are picked already")
@@ -137,6 +144,7 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
                 output,
                 settings,
                 overlays=request.overlays,
+                formats=request.formats,
                 command=sys.argv,
                 parameters=_parameters(request, picker),
                 stop=stop,
@@ -178,6 +186,11 @@ def _open_picker(request: Request, previous: Settings | None, work: Work, stop: 
             if stop.is_set() or not work.endless:
                 raise
             typer.echo(f"{error}; or wait: the next micrographs are looked at as they come", err=True)
+
+
+def _threshold(request: Request, previous: Settings | None) -> float | None:
+    """As asked for, or as for the picks that are there; None is the model's own."""
+    return previous.threshold if request.threshold is None and previous else request.threshold
 
 
 def _specimen(picker: Picker) -> str:
@@ -274,6 +287,8 @@ def _closing(summary: Summary, request: Request, not_begun: int) -> str:
     if not_begun:
         lines.append(f"not begun: {not_begun}")
     lines.append(f"STAR files: {out}, listed in {out / 'autopick.star'}")
+    if request.formats:
+        lines.append(f"other formats: {', '.join(map(str, Conversion(formats=request.formats).places(out)))}")
     if request.overlays:
         lines.append(f"overlays: {out / 'overlays'}")
     lines.append(f"summary: {out / 'summary.json'}")

@@ -5,6 +5,7 @@
     .box .cbox   EMAN's and crYOLO's: boxes by their corner
     .txt         Topaz's list: centres, many micrographs
     .cs          cryoSPARC's: fractions of the sides, many micrographs
+    .json        our own, for other software: centres
 
 Every format has a module of its own, which says whose convention it is.
 """
@@ -21,9 +22,11 @@ from gtpick_rt.formats.box import read_box
 from gtpick_rt.formats.cbox import read_cbox
 from gtpick_rt.formats.comma import read_csv
 from gtpick_rt.formats.cryosparc import read_cs
+from gtpick_rt.formats.facility import read_json
 from gtpick_rt.formats.star import read_star
 from gtpick_rt.formats.table import Table, micrograph_name
 from gtpick_rt.formats.topaz import read_topaz
+from gtpick_rt.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
 from gtpick_rt.types import Picks
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -33,10 +36,11 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".cbox": read_cbox,
     ".txt": read_topaz,
     ".cs": read_cs,
+    ".json": read_json,
 }
 IN_FOLDERS = (".star", ".csv", ".box", ".cbox")
 """Formats of one file per micrograph; the others are named themselves, and a folder may hold other files like them."""
-LISTS = ("autopick.star",)
+LISTS = ("autopick.star", f"{COORDS_SUFFIX}{STAR_SUFFIX}")
 """Files in an output folder that hold no coordinates."""
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -98,8 +102,8 @@ def read_coordinate_set(files: Mapping[str, Path], diameter_px: float | None = N
 def find_coordinates(path: Path) -> CoordinateFiles:
     """List the micrographs of a coordinate file, or those of which a folder (or one below) has a coordinate file.
 
-    Of the files in a folder only the names are looked at. Raises UsageError: nothing is there, a file cannot be read,
-    or two have the same name.
+    Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR files count, not
+    what they were converted to. Raises UsageError: nothing is there, a file cannot be read, or two have the same name.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
@@ -109,9 +113,14 @@ def find_coordinates(path: Path) -> CoordinateFiles:
             return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
         listed = sorted(set(table.micrograph))
         return CoordinateFiles(_by_name((text, path, f"{text!r} in {path}") for text in listed), is_list=True)
-    inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IN_FOLDERS and file.name not in LISTS]
+    endings = (STAR_SUFFIX,) if (path / STATE_FOLDER).is_dir() else IN_FOLDERS
+    inside = [file for file in sorted(path.rglob("*")) if _is_of(file.name, endings)]
     seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     return CoordinateFiles(_by_name((file.stem, file, str(file)) for file in seen), is_list=False)
+
+
+def _is_of(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings) and name not in LISTS
 
 
 def _by_name(found: Iterable[tuple[str, Path, str]]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ x and y are those of the box's corner nearest the first pixel; the particle's ce
 crYOLO and RELION. A fifth column is a score as REPIC writes it, unless it holds EMAN1's marks of a kind of box.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,27 @@ import numpy as np
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.table import Table
 from gtpick_rt.formats.text import number, read_lines
+from gtpick_rt.types import Picks
 
 EMAN_MARKS = (-1, -2, -3)
 """Ends of a helix, and a plain box."""
+
+
+def box_of(diameter_px: float) -> int:
+    """The smallest box, in pixels, that holds the particle and whose half is a whole number."""
+    return 2 * math.ceil(diameter_px / 2)
+
+
+def picks_to_box(picks: Picks, box_px: int) -> str:
+    """Write the boxes of one micrograph, with scores; `box_px` is even.
+
+    RELION and Topaz read whole numbers only, so a centre is given to half a pixel.
+    """
+    corners = np.rint(picks.xy_px).astype(int) - box_px // 2
+    return "".join(
+        f"{x}\t{y}\t{box_px}\t{box_px}\t{score:.6f}\n"
+        for (x, y), score in zip(corners.tolist(), picks.score.tolist(), strict=True)
+    )
 
 
 def read_box(path: Path) -> Table:

@@ -13,8 +13,48 @@ from numpy.typing import NDArray
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import read_document
 from gtpick_rt.formats.table import Table
+from gtpick_rt.types import Picks
 
 COLUMNS = ("_CoordinateX", "_CoordinateY", "_Width", "_Height", "?_Confidence")
+_HEAD = """
+data_global
+
+_cbox_format_version 1.0
+
+data_cryolo
+
+loop_
+_CoordinateX #1
+_CoordinateY #2
+_CoordinateZ #3
+_Width #4
+_Height #5
+_Depth #6
+_EstWidth #7
+_EstHeight #8
+_Confidence #9
+_NumBoxes #10
+_Angle #11
+"""
+_TAIL = """
+data_cryolo_include
+
+loop_
+_slice_index #1
+"""
+
+
+def detections_to_cbox(detections: Picks, box_px: int) -> str:
+    """Write all that was detected on one micrograph, for the boxmanager's slider to choose from; `box_px` is even."""
+    if not len(detections):
+        return ""
+    half = box_px / 2
+    rows = zip(detections.xy_px.tolist(), detections.diameter_px.tolist(), detections.score.tolist(), strict=True)
+    lines = "".join(
+        f"{x - half:.2f} {y - half:.2f} <NA> {box_px} {box_px} <NA> {size:.2f} {size:.2f} {score:.6f} 1 <NA>\n"
+        for (x, y), size, score in rows
+    )
+    return _HEAD + lines + _TAIL
 
 
 def read_cbox(path: Path) -> Table:

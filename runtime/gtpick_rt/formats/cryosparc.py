@@ -1,9 +1,13 @@
 """cryoSPARC's `.cs`: a NumPy file of one record per particle, of many micrographs.
 
-Centres are fractions of the micrograph's sides, of which `location/micrograph_shape` has the rows first. They are read
-for the file that cryoSPARC names: its y fraction counts from the first row stored there.
+Centres are fractions of the micrograph's sides, of which `location/micrograph_shape` has the rows first. They are those
+in the file that the record names: the y fraction counts from the first row stored there. cryoSPARC's own patch motion
+correction stores the rows of its micrographs in the opposite order to MotionCor's and RELION's: for picks of the one to
+be used on the other, the rows are to be flipped.
 """
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,87 @@ from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.table import Table
+from gtpick_rt.types import Picks
 
 NEEDED = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac")
 SCORE = "pick_stats/ncc_score"
 MAX_HEADER = 100_000
 """Bytes; a particle set of all jobs has some hundred columns."""
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)
+"""Between the numbers of particles: odd, so that all of a micrograph differ, and large, so that those of two do."""
+
+
+def cs_dtype(path_bytes: int) -> np.dtype[np.void]:
+    """The record of a particle, as cryoSPARC's tools save it, where no path is longer."""
+    return np.dtype(
+        [
+            ("uid", "<u8"),
+            ("location/micrograph_uid", "<u8"),
+            ("location/exp_group_id", "<u4"),
+            ("location/micrograph_path", f"S{max(path_bytes, 1)}"),
+            ("location/micrograph_shape", "<u4", (2,)),
+            ("location/micrograph_psize_A", "<f4"),
+            ("location/center_x_frac", "<f4"),
+            ("location/center_y_frac", "<f4"),
+            ("location/min_dist_A", "<f4"),
+            ("pick_stats/ncc_score", "<f4"),
+            ("pick_stats/power", "<f4"),
+        ]
+    )
+
+
+def cs_header(dtype: np.dtype[np.void], count: int) -> bytes:
+    """What stands before the records of `count` particles."""
+    buffer = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": (count,)})
+    return buffer.getvalue()
+
+
+def cs_uid(stem: str) -> np.uint64:
+    """The number of a micrograph, always the same for the same stem."""
+    return np.frombuffer(hashlib.blake2b(stem.encode(), digest_size=8).digest(), "<u8")[0]
+
+
+def cs_rows(
+    picks: Picks,
+    index: NDArray[np.intp],
+    dtype: np.dtype[np.void],
+    *,
+    stem: str,
+    path: str,
+    shape: tuple[int, int],
+    pixel_size_A: float,
+    diameter_A: float,
+    flip_y: bool,
+) -> bytes:
+    """Write the records of one micrograph.
+
+    Args:
+        picks: in pixels of the micrograph.
+        index: `(n,)` places of the picks among all detections; a detection is numbered alike at every threshold.
+        dtype: from `cs_dtype`.
+        stem: gives the numbers.
+        path: of the micrograph.
+        shape: `(h, w)` of the micrograph.
+        pixel_size_A: of the micrograph.
+        diameter_A: of the particle, for the distance that picks keep.
+        flip_y: count rows from the last one stored.
+
+    """
+    records = np.zeros(len(picks), dtype)
+    x, y = picks.xy_px.astype(np.float64).T
+    records["uid"] = cs_uid(stem) + (index.astype(np.uint64) + np.uint64(1)) * _STRIDE
+    records["location/micrograph_uid"] = cs_uid(stem)
+    records["location/exp_group_id"] = 1
+    records["location/micrograph_path"] = path.encode()
+    records["location/micrograph_shape"] = shape
+    records["location/micrograph_psize_A"] = pixel_size_A
+    records["location/center_x_frac"] = x / shape[1]
+    records["location/center_y_frac"] = (shape[0] - 1 - y if flip_y else y) / shape[0]
+    records["location/min_dist_A"] = diameter_A
+    records[SCORE] = records["pick_stats/power"] = picks.score  # its pick inspector wants both
+    return records.tobytes()
 
 
 def read_cs(path: Path) -> Table:

@@ -124,7 +124,7 @@ def read_micrographs(path: Path) -> list[ListedMicrograph]:
 def read_document(path: Path) -> cif.Document:
     """Parse a STAR file. Raises UsageError."""
     try:
-        return cif.read(str(path))
+        return cif.read_string(path.read_text("utf-8"))
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path}: cannot be read as a STAR file ({error})") from error
 

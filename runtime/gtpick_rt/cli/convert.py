@@ -1,0 +1,43 @@
+"""`gtpick-rt convert`: finished picks in the formats of other programs."""
+
+from typing import Annotated
+
+import typer
+
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, format_names
+
+
+def convert(
+    out: OutputOf,
+    formats: Annotated[str, typer.Option(metavar="LIST", help="Formats with commas: box,cbox,csv,json,cs,topaz.")],
+    box_size: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Side of the boxes in .box and .cbox, even; by default the diameter."),
+    ] = None,
+    flip_y: Annotated[
+        bool,
+        typer.Option(
+            "--flip-y", help="Count rows in .cs from the last one: for cryoSPARC's own, mirrored micrographs."
+        ),
+    ] = False,
+) -> None:
+    """Write finished picks for EMAN2, crYOLO's boxmanager, cryoSPARC, Topaz and others.
+
+    Later runs into the folder, and rethreshold, keep these formats current.
+    """
+    from gtpick_rt.converting import convert as convert_all
+    from gtpick_rt.formats.writing import Conversion
+    from gtpick_rt.output import OutputFolder
+
+    asked = Conversion(formats=format_names(formats), box_px=box_size, flip_y=flip_y)
+    with OutputFolder(out) as output:
+        output.go_on()
+        output.convert_to(output.conversion.updated(asked))
+        failed = convert_all(output, anew=asked.single)
+        totals = output.totals
+    for failure in failed:
+        typer.echo(f"{failure.kind}: {failure.message}", err=True)
+    places = ", ".join(str(place) for place in asked.places(out)) or "STAR files are there already"
+    typer.echo(f"{totals.picks} picks on {totals.micrographs} micrographs: {places}")
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)

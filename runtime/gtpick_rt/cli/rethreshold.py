@@ -1,0 +1,33 @@
+"""`gtpick-rt rethreshold`: finished picks at another threshold, without inference."""
+
+from typing import Annotated
+
+import typer
+
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, finite
+
+
+def rethreshold(
+    out: OutputOf,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="Score from which a detection is a pick.")
+    ],
+) -> None:
+    """Rewrite finished picks at another threshold, from the detections that were kept; every format in the folder.
+
+    Interrupted, it completes when it is called again. pick goes on at the new threshold.
+    """
+    from gtpick_rt.output import OutputFolder
+    from gtpick_rt.rethresholding import rethreshold as rethreshold_all
+
+    with OutputFolder(out) as output:
+        done = rethreshold_all(output, threshold)
+        totals = output.totals
+    for failure in done.failed:
+        typer.echo(f"{failure.kind}: {failure.message}", err=True)
+    typer.echo(f"{done.micrographs} micrographs rewritten: {done.before} picks before, {done.after} now")
+    typer.echo(f"in all: {totals.picks} picks on {totals.micrographs} micrographs at threshold {threshold:g}")
+    if done.overlays:
+        typer.echo(f"{done.overlays} overlays removed, which showed other picks")
+    if done.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
