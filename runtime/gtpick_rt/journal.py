@@ -85,7 +85,8 @@ class Journal:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # after some errors SQLite has done it by itself
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ class Metrics:
     Raises UsageError when the port is taken or the library that serves is not installed.
     """
 
-    def __init__(self, port: int, out: Path) -> None:
+    def __init__(self, port: int, out: Path, backlog: Callable[[], int]) -> None:
         try:
             import prometheus_client as prometheus
         except ImportError as error:
-            raise UsageError("--metrics needs prometheus-client: pip install 'gtpick-rt[monitor]'") from error
+            raise UsageError(
+                "--metrics needs prometheus-client: install the extra monitor: pip install '.[monitor]' in the clone"
+            ) from error
         registry = prometheus.CollectorRegistry()
         self.micrographs = prometheus.Counter(
             "gtpick_micrographs", "Micrographs by what became of them", ["state"], registry=registry
@@ -38,7 +40,8 @@ class Metrics:
         self.picks = prometheus.Histogram(
             "gtpick_particles_per_micrograph", "Picks on a micrograph", buckets=_PICKS, registry=registry
         )
-        self.backlog = prometheus.Gauge("gtpick_backlog", "Micrographs known and not yet done", registry=registry)
+        waiting = prometheus.Gauge("gtpick_backlog", "Micrographs known and not yet done", registry=registry)
+        waiting.set_function(backlog)
         self.last = prometheus.Gauge("gtpick_last_done_timestamp", "When one was done last", registry=registry)
         free = prometheus.Gauge("gtpick_output_free_bytes", "Space on the output folder's disk", registry=registry)
         free.set_function(lambda: _free_bytes(out))
@@ -50,7 +53,6 @@ class Metrics:
     def observe(self, entry: Mapping[str, Any]) -> None:
         """Count a line of the log."""
         self.micrographs.labels(entry["state"]).inc()
-        self.backlog.set(entry["backlog"])
         if entry["state"] == "picked":
             self.particles.inc(entry["picks"])
             self.picks.observe(entry["picks"])

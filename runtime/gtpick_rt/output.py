@@ -111,7 +111,7 @@ class OutputFolder:
         if self.previous not in (None, settings):
             raise UsageError(
                 f"{self.path} holds picks made otherwise ({'; '.join(self.previous.differences(settings))}); "
-                "choose another --out, or --force to pick all of them again"
+                "choose another output folder, or --force to pick all of them again"
             )
         self._indexed(self._journal.forget_failures)
         self._take_up(settings)

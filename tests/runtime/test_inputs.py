@@ -289,7 +289,7 @@ def test_finding_nothing_says_what_is_looked_for() -> None:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (lambda path: None, "cannot be read as a STAR file"),
+        (lambda path: None, "mics.star: cannot be read: No such file or directory"),
         (lambda path: path.write_text("no star"), "cannot be read as a STAR file"),
         (
             lambda path: path.write_bytes(b"data_\nloop_\n_rlnMicrographName\n\xff.mrc\n"),

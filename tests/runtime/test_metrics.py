@@ -23,7 +23,7 @@ def port() -> int:
 
 @pytest.fixture
 def metrics(port: int, tmp_path: Path) -> Iterator[Metrics]:
-    with closing(Metrics(port, tmp_path)) as serving:
+    with closing(Metrics(port, tmp_path, lambda: 6)) as serving:
         yield serving
 
 
@@ -36,10 +36,8 @@ def read(port: int) -> dict[str, float]:
 
 def test_micrographs_picks_and_times_are_counted(metrics: Metrics, port: int) -> None:
     for picks, lag_s in ((3, 0.7), (400, 40.0)):
-        metrics.observe(
-            {"state": "picked", "backlog": 7, "picks": picks, "lag_s": lag_s, "stage_seconds": {"infer": 0.25}}
-        )
-    metrics.observe({"state": "failed", "backlog": 6})
+        metrics.observe({"state": "picked", "picks": picks, "lag_s": lag_s, "stage_seconds": {"infer": 0.25}})
+    metrics.observe({"state": "failed"})
     found = read(port)
     assert found['gtpick_micrographs_total{state="picked"}'] == 2
     assert found['gtpick_micrographs_total{state="failed"}'] == 1
@@ -57,9 +55,9 @@ def test_they_are_served_to_this_machine_alone(metrics: Metrics) -> None:
 
 def test_a_port_that_is_taken_is_refused(metrics: Metrics, port: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"--metrics {port}: the port cannot be used .*choose another"):
-        Metrics(port, tmp_path)
+        Metrics(port, tmp_path, lambda: 6)
 
 
 def test_once_closed_the_port_is_free(port: int, tmp_path: Path) -> None:
     for _ in range(2):
-        Metrics(port, tmp_path).close()
+        Metrics(port, tmp_path, lambda: 6).close()

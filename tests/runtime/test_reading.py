@@ -295,7 +295,7 @@ def test_an_unknown_suffix_is_refused_with_a_list_of_the_known(save: Callable[[s
         probe(save("a.png", b""))
 
 
-@pytest.mark.parametrize("name", ["a\n.mrc", "a\x1b[31m.mrc", os.fsdecode(b"a\xff.mrc")])
+@pytest.mark.parametrize("name", ["a\n.mrc", "a\x1b[31m.mrc", os.fsdecode(b"a\xff.mrc"), "a'b\"c.mrc"])
 def test_names_that_no_star_file_can_hold_are_refused(save: Callable[[str, bytes], Path], name: str) -> None:
     path = save(name, mrc_bytes())
     with pytest.raises(FormatError, match="rename the file") as raised:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, UnreadableError
 from gtpick_rt.inputs import Job
@@ -100,6 +100,8 @@ class Candidate:
     stamp: Stamp | None = None
     reported: bool = False
     """It has been given up for the time being: nothing needs to wait for it."""
+    _told: bool = False
+    """It has been said that it is not there."""
     _due: float = 0.0
     """When to look into it, if it has not changed until then."""
     _pause_s: float = 0.0
@@ -131,7 +133,11 @@ class Candidate:
         return self._due if self.reported else min(self._due, now + timing.poll_s)
 
     def report(self, now: float, timing: Timing) -> Failure | None:
-        """What is to be said about a file that is not ready, once: of an incomplete one only after a long wait."""
+        """What is to be said about a file that is not ready: that it is not there at once, the rest after a wait."""
+        if self._flaw is not None and isinstance(self._flaw.__cause__, _MISSING) and not self._told:
+            self._told = True
+            message = f"{self.job.path}: is not there; it is waited for, for {timing.max_wait_s:g} s"
+            return Failure(stem=str(self.job.stem), path=str(self.job.path), kind=WAITING, message=message)
         if self.reported or self._flaw is None or now - self.since < _patience_s(self._flaw, timing):
             return None
         self.reported = True

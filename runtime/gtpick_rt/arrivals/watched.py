@@ -113,7 +113,8 @@ class Watched:
     @property
     def backlog(self) -> int:
         """How many files are known and not done yet."""
-        return len(self._fresh) + len(self._waiting) + len(self._in_hand)
+        through = sum(at is None for _, at in list(self._returned))
+        return len(self._fresh) + len(self._waiting) + len(self._in_hand) - through
 
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more when it is whole, not before `after_s`."""

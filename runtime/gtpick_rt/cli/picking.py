@@ -73,13 +73,13 @@ class Work:
     """How many there are to pick, if that is known."""
     before: int
     """How many an earlier run has picked."""
+    excluded: Callable[[], int] = lambda: 0
+    """How many files were left out by their names, so far."""
 
 
 def listed(inputs: Sequence[str], recursive: bool, names: Names, finished: Finished, stop: threading.Event) -> Work:
     """The micrographs that are there now. Raises UsageError."""
     found = find_jobs(inputs, recursive, names)
-    if found.excluded:
-        typer.echo(f"{found.excluded} files left out by their names; see --exclude", err=True)
     jobs = unfinished(found.jobs, finished)
     for failure in found.unlisted:
         typer.echo(f"{failure.kind}: {failure.message}", err=True)
@@ -89,6 +89,7 @@ def listed(inputs: Sequence[str], recursive: bool, names: Names, finished: Finis
         endless=False,
         total=len(jobs) + len(found.unlisted),
         before=len(found.jobs) - len(jobs),
+        excluded=lambda: found.excluded,
     )
 
 
@@ -114,7 +115,14 @@ def watched(
         until=until,
     )
     ahead = Ahead(source, stop)
-    return Work(source=ahead, look=ahead.look, endless=not ends, total=until, before=len(finished))
+    return Work(
+        source=ahead,
+        look=ahead.look,
+        endless=not ends,
+        total=until,
+        before=len(finished),
+        excluded=lambda: source.excluded,
+    )
 
 
 def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]) -> Summary:
@@ -132,10 +140,10 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
             raise
         settings = settings_of(picker, _threshold(request, output.previous), request.pixel_size_A)
         typer.echo(_specimen(picker))
-        if work.before:
+        if work.before and settings == output.previous:
             typer.echo(f"going on: {work.before} micrographs are picked already")
         with (
-            _metrics(request) as on_log,
+            _metrics(request, work.source) as on_log,
             _progress(work.total, picker.backend.name) as (on_done, on_notice, count),
         ):
             summary = run(
@@ -152,21 +160,25 @@ def pick_all(request: Request, find: Callable[[Finished, threading.Event], Work]
                 on_notice=on_notice,
                 on_log=on_log,
             )
-    typer.echo(_closing(summary, request, not_begun=0 if work.total is None else work.total - count()))
+    typer.echo(_closing(summary, request))
+    if work.excluded():
+        typer.echo(f"left out by their names: {work.excluded()}, see --exclude")
+    if work.total is not None and work.total > count():
+        typer.echo(f"not begun: {work.total - count()}")
     if received:
         raise typer.Exit(EXIT_SIGNAL + received[0])
     return summary
 
 
 @contextmanager
-def _metrics(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _metrics(request: Request, source: Source) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Serve metrics if that is asked for; gives what is to be called with each entry of the log."""
     if request.metrics_port is None:
         yield lambda entry: None
         return
     from gtpick_rt.metrics import Metrics
 
-    with closing(Metrics(request.metrics_port, request.out)) as metrics:
+    with closing(Metrics(request.metrics_port, request.out, lambda: source.backlog)) as metrics:
         yield metrics.observe
 
 
@@ -275,7 +287,7 @@ def _progress(
         yield on_done, on_notice, lambda: int(bar.tasks[task].completed)
 
 
-def _closing(summary: Summary, request: Request, not_begun: int) -> str:
+def _closing(summary: Summary, request: Request) -> str:
     """Say what was done and where it is."""
     totals, out = summary.totals, request.out
     lines = [f"{summary.picked} micrographs picked in {summary.seconds:.1f} s on {summary.backend}"]
@@ -284,8 +296,6 @@ def _closing(summary: Summary, request: Request, not_begun: int) -> str:
         lines.append(f"failed: {totals.failed}, the summary says why")
     if totals.flags:
         lines.append(f"flags: {', '.join(f'{count} {flag}' for flag, count in totals.flags.items())}")
-    if not_begun:
-        lines.append(f"not begun: {not_begun}")
     lines.append(f"STAR files: {out}, listed in {out / 'autopick.star'}")
     if request.formats:
         lines.append(f"other formats: {', '.join(map(str, Conversion(formats=request.formats).places(out)))}")

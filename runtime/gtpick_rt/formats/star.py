@@ -125,7 +125,9 @@ def read_document(path: Path) -> cif.Document:
     """Parse a STAR file. Raises UsageError."""
     try:
         return cif.read_string(path.read_text("utf-8"))
-    except (OSError, ValueError, RuntimeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:
         raise UsageError(f"{path}: cannot be read as a STAR file ({error})") from error
 
 

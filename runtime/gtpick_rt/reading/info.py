@@ -47,6 +47,9 @@ def fault_of_name(path: Path) -> str:
     """Tell why `path` cannot be written to a STAR file or shown on a terminal, or "" when it can."""
     if _CONTROL.search(str(path)):
         return "has control characters"
+    if "'" in str(path) and '"' in str(path):
+        # STAR files would need a text field for it, at which RELION takes the table for ended.
+        return "has both kinds of quotes"
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_rt.arrivals import Arrival, Timing, Watched
+from gtpick_rt.arrivals import WAITING, Arrival, Timing, Watched
 from gtpick_rt.inputs import Job
 from gtpick_rt.summary import Failure
 from gtpick_rt.types import FloatArray
@@ -58,6 +58,7 @@ class Watcher:
     def __init__(self, source: Watched, clock: Clock) -> None:
         self.source, self.clock = source, clock
         self.ended = False
+        self.notices: list[Failure] = []
         self._arrivals: Iterator[Arrival | None] = iter(source)
 
     def run(self, seconds: float, done: bool = True) -> list[Arrival]:
@@ -66,7 +67,9 @@ class Watcher:
         for arrival in self._arrivals:
             if isinstance(arrival, Job) and done:
                 self.source.done(arrival)
-            if arrival is not None:
+            if isinstance(arrival, Failure) and arrival.kind == WAITING:
+                self.notices.append(arrival)
+            elif arrival is not None:
                 given.append(arrival)
             elif self.clock.now >= end:
                 return given
@@ -78,6 +81,13 @@ class Watcher:
         given = self.run(seconds, done)
         assert not [arrival for arrival in given if isinstance(arrival, Failure)]
         return [str(arrival.stem) for arrival in given if isinstance(arrival, Job)]
+
+    def notice(self, seconds: float) -> Failure:
+        """The only thing that comes within some seconds, a notice that something is waited for."""
+        before = len(self.notices)
+        assert not self.run(seconds)
+        (notice,) = self.notices[before:]
+        return notice
 
     def failure(self, seconds: float) -> Failure:
         """The only thing that comes within some seconds, a failure."""

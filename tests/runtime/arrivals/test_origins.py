@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from gtpick_rt.arrivals import WAITING
 from gtpick_rt.inputs import Job
 from gtpick_rt.summary import Failure
 
@@ -34,8 +33,7 @@ def test_a_star_file_that_grows_gives_each_micrograph_once_it_is_listed_and_whol
     watch: Watch, put: Put, list_in_star: Callable[..., None]
 ) -> None:
     watcher = watch("mics.star")
-    notice = watcher.failure(10)
-    assert (notice.kind, notice.path) == (WAITING, "mics.star")
+    assert watcher.notice(10).path == "mics.star"
     put("MotionCorr/job002/a.mrc", "MotionCorr/job002/b.mrc")
     list_in_star("MotionCorr/job002/a.mrc", "MotionCorr/job002/c.mrc")
     assert watcher.run(6) == [Job(Path("MotionCorr/job002/a.mrc"), PurePosixPath("a"), "MotionCorr/job002/a.mrc")]
@@ -123,6 +121,9 @@ def test_a_path_on_stdin_is_waited_for_while_it_is_missing_or_incomplete(
     failure = watcher.failure(100)
     assert (failure.stem, failure.kind) == ("c", "UnreadableError")
     assert watcher.ended
+    assert [notice.message for notice in watcher.notices] == [
+        f"{name}.mrc: is not there; it is waited for, for 60 s" for name in ("b", "c")
+    ]
 
 
 def test_hostile_lines_on_stdin_are_reported(watch: Watch, stdin: BinaryIO) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt.arrivals import WAITING, Timing, Watched, stamp_of
+from gtpick_rt.arrivals import Timing, Watched, stamp_of
 from gtpick_rt.folders import Names
 from gtpick_rt.inputs import Job
 from gtpick_rt.summary import Failure
@@ -177,8 +177,7 @@ def test_a_file_system_that_comes_back_gives_nothing_again(watch: Watch, put: Pu
     watcher = watch("in", recursive=True)
     assert watcher.jobs(5) == ["a", "x/b"]
     Path("in").rename("unmounted")
-    notice = watcher.failure(20)
-    assert notice.kind == WAITING
+    watcher.notice(20)
     Path("unmounted").rename("in")
     assert watcher.jobs(100) == []
 
@@ -265,8 +264,8 @@ def test_links_to_folders_are_counted_and_not_followed(watch: Watch, put: Put) -
 
 def test_a_folder_may_come_later_and_come_back(watch: Watch, put: Put) -> None:
     watcher = watch("in", "in2/*/*.mrc")
-    notices = watcher.run(100)
-    assert [(notice.kind, notice.path) for notice in notices] == [(WAITING, "in"), (WAITING, "in2")]
+    assert not watcher.run(100)
+    assert [notice.path for notice in watcher.notices] == ["in", "in2"]
     put("in/a.mrc", "in2/x/b.mrc")
     assert watcher.jobs(4) == ["a", "x/b"]
     Path("in").rename("away")
