@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +45,16 @@ def pick_command(inputs: list[Path], out: Path, model: str | None, diameter_A: f
     command = [str(Path(sys.executable).with_name("gtpick-rt")), "pick", *map(str, inputs), "--out", str(out)]
     command += ["--diameter", "auto" if diameter_A is None else f"{diameter_A:g}", "--backend", "cpu"]
     return command + (["--model", model] if model else [])
+
+
+@contextmanager
+def without_sync() -> Iterator[None]:
+    """Do not wait for the disk: what is prepared here is not what is measured."""
+    really, os.fsync = os.fsync, lambda descriptor: None
+    try:
+        yield
+    finally:
+        os.fsync = really
 
 
 def circumstances(command: list[str]) -> dict[str, Any]:

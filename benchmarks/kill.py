@@ -5,20 +5,17 @@ After each kill every file under its final name must be whole and nothing that w
 at the end each micrograph is picked once. Exits with code 1 when any of this is broken.
 """
 
-import argparse
-import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedWriter, TextIOWrapper
 from itertools import count
@@ -26,8 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from common import circumstances, save
-from tiny import fake_picker, flaws_at_end, flaws_of, job_of, stems_done, write_micrograph
+from tiny import fake_picker, flaws_at_end, flaws_of, job_of, report, stems_done, write_micrograph
 
 from gtpick_rt import output as output_module
 from gtpick_rt import pipeline, stages
@@ -244,20 +240,7 @@ def torture(folder: Path, kills: int, seed: int) -> Tally:
 
 def main() -> None:
     """Kill, print and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-save", action="store_true", help="print the result only")
-    options = parser.parse_args()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        result = asdict(torture(Path(folder), options.kills, options.seed))
-    result["seconds"] = round(time.monotonic() - started, 1)
-    print(json.dumps(result, indent=1))
-    if not options.no_save:
-        save("kill", circumstances(["python", *sys.argv]) | result)
-    if result["flaws"]:
-        sys.exit("promises were broken")
+    report("kill", __doc__, "--kills", torture)
 
 
 if __name__ == "__main__":

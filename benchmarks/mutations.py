@@ -84,7 +84,7 @@ MUTATIONS = (
     Mutation(
         "a file is not looked at again after reading",
         "stages.py",
-        (("_stamp(job) != item.stamp", "False"),),
+        (("stamp_if_there(job.path) != item.stamp", "False"),),
         (PIPELINE,),
     ),
     Mutation(

@@ -6,23 +6,17 @@ zeros or not at all. From each state that is drawn so, a second run must go on a
 network is absent. Exits with code 1 when anything is lost, short or not gone on with.
 """
 
-import argparse
-import json
 import os
 import random
 import stat
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from common import circumstances, save
-from tiny import fake_picker, flaws_at_end, flaws_of, stems_done, write_micrograph
+from tiny import fake_picker, flaws_at_end, flaws_of, report, stems_done, write_micrograph
 
 from gtpick_rt import belt, pipeline
 from gtpick_rt import output as output_module
@@ -211,20 +205,7 @@ def torture(folder: Path, cuts: int, seed: int) -> Tally:
 
 def main() -> None:
     """Cut, print and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cuts", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-save", action="store_true", help="print the result only")
-    options = parser.parse_args()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        result = asdict(torture(Path(folder).resolve(), options.cuts, options.seed))
-    result["seconds"] = round(time.monotonic() - started, 1)
-    print(json.dumps(result, indent=1))
-    if not options.no_save:
-        save("power_cut", circumstances(["python", *sys.argv]) | result)
-    if result["flaws"]:
-        sys.exit("promises were broken")
+    report("power_cut", __doc__, "--cuts", torture)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,16 @@ file must settle is included. The earlier run is real for one micrograph, which 
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from common import ROOT, circumstances, save
+from common import ROOT, circumstances, pick_command, save, without_sync
 
 from gtpick_rt.arrivals import Timing, stamp_of
 from gtpick_rt.commit import load_detections
@@ -37,19 +34,7 @@ PATIENCE_S = 300.0
 
 def command(folder: Path) -> list[str]:
     """Watch `folder`/in."""
-    program = str(Path(sys.executable).with_name("gtpick-rt"))
-    inputs = ["pick", str(folder / "in"), "--out", str(folder / "out"), "--diameter", str(DIAMETER_A)]
-    return [program, *inputs, "--backend", "cpu", "--watch"]
-
-
-@contextmanager
-def without_sync() -> Iterator[None]:
-    """Do not wait for the disk: what is prepared here is not what is measured."""
-    really, os.fsync = os.fsync, lambda descriptor: None
-    try:
-        yield
-    finally:
-        os.fsync = really
+    return [*pick_command([folder / "in"], folder / "out", None, DIAMETER_A), "--watch"]
 
 
 def prepare(folder: Path, count: int) -> None:

@@ -11,12 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from common import circumstances, save
+from common import circumstances, save, without_sync
 
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.summary import MicrographRecord, ModelRecord, Settings, Summary
@@ -34,16 +32,6 @@ CALLS = {
 }
 """In this order, on one folder."""
 ROUNDS = 3
-
-
-@contextmanager
-def without_sync() -> Iterator[None]:
-    """Do not wait for the disk: what is prepared here is not what is measured."""
-    really, os.fsync = os.fsync, lambda descriptor: None
-    try:
-        yield
-    finally:
-        os.fsync = really
 
 
 def prepare(out: Path, micrographs: int, detections: int) -> None:

@@ -3,15 +3,22 @@
 The micrographs are tiny and the backend has no network.
 """
 
+import argparse
 import contextlib
 import json
 import sqlite3
+import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import mrcfile
 import numpy as np
+from common import circumstances, save
 from gemmi import cif
 
 from gtpick_rt.backends.fake import ScriptedBackend
@@ -156,3 +163,24 @@ def _repeated_in_log(out: Path) -> list[str]:
             entry = json.loads(line)
             picked += [entry["stem"]] if entry["state"] == "picked" else []
     return [f"{stem}: picked {times} times" for stem, times in Counter(picked).items() if times > 1]
+
+
+def report(name: str, description: str | None, option: str, torture: Callable[[Path, int, int], Any]) -> None:
+    """Run `torture` in an empty folder, as often as `option` of the command line says; print and save its figures.
+
+    It gives a dataclass. Exits with code 1 when there are `flaws` in it.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(option, dest="times", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-save", action="store_true", help="print the result only")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tally = torture(Path(folder).resolve(), options.times, options.seed)
+    result = asdict(tally) | {"seconds": round(time.monotonic() - started, 1)}
+    print(json.dumps(result, indent=1))
+    if not options.no_save:
+        save(name, circumstances(["python", *sys.argv]) | result)
+    if tally.flaws:
+        sys.exit("promises were broken")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.errors import MicrographError, UsageError
 from gtpick_rt.inputs import Job
-from gtpick_rt.output import BlockedError, OutputFolder
+from gtpick_rt.output import OutputFolder
 from gtpick_rt.overlay import draw_overlay
 from gtpick_rt.picker import Picker
 from gtpick_rt.preprocess import WorkingImage
@@ -54,7 +54,7 @@ class Item:
         """Note an error, which ends this micrograph's way; an error of the set-up, or a full disk, is raised."""
         try:
             yield
-        except (UsageError, BlockedError):
+        except UsageError:
             raise
         except Exception as error:
             self.error = error
@@ -90,9 +90,9 @@ class Stages:
         item = Item(job)
         with item.keeping_errors():
             with item.timing("read"):
-                item.stamp = _stamp(job)
+                item.stamp = stamp_if_there(job.path)
                 micrograph = read_micrograph(job.path, self.settings.pixel_size_A or job.pixel_size_A)
-                item.changed = _stamp(job) != item.stamp
+                item.changed = stamp_if_there(job.path) != item.stamp
             item.pixel_size_A = micrograph.pixel_size_A
             item.warnings.extend(micrograph.warnings)
             with item.timing("preprocess"):
@@ -156,18 +156,10 @@ class Stages:
             if self.overlays:
                 picture = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
             self.output.draw(item.job.stem, picture)
-        except (UsageError, BlockedError):
+        except UsageError:
             raise
         except Exception as error:
             item.warnings.append(f"no overlay: {text_of(error)}")
-
-
-def _stamp(job: Job) -> Stamp | None:
-    """None where the file cannot be looked at: reading it will say why."""
-    try:
-        return stamp_of(job.path)
-    except OSError:
-        return None
 
 
 def text_of(error: Exception | None) -> str:

@@ -14,9 +14,32 @@ from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.picker import Picker
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.summary import MicrographRecord
 from gtpick_rt.types import FloatArray, Micrograph
 
 DOT_SCORE = 0.9
+
+
+@pytest.fixture
+def record_of() -> Callable[[str], MicrographRecord]:
+    """A function that makes the record of a micrograph, of 300 x 200 pixels with three picks among five detections."""
+
+    def make(stem: str) -> MicrographRecord:
+        return MicrographRecord(
+            stem=stem,
+            name=f"in/{stem}.mrc",
+            path=f"in/{stem}.mrc",
+            size=1,
+            mtime_ns=2,
+            width=300,
+            height=200,
+            pixel_size_A=2.0,
+            picks=3,
+            detections=5,
+            seconds=0.5,
+        )
+
+    return make
 
 
 @pytest.fixture

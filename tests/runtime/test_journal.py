@@ -1,6 +1,7 @@
 """The index of a folder's records: what it says when it cannot be written."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,31 +14,15 @@ SETTINGS = Settings(
 )
 
 
-def record(stem: str) -> MicrographRecord:
-    return MicrographRecord(
-        stem=stem,
-        name=f"in/{stem}.mrc",
-        path=f"in/{stem}.mrc",
-        size=1,
-        mtime_ns=2,
-        width=40,
-        height=30,
-        pixel_size_A=1.5,
-        picks=3,
-        detections=4,
-        seconds=0.5,
-    )
-
-
-def test_a_full_disk_is_called_that(tmp_path: Path) -> None:
+def test_a_full_disk_is_called_that(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> None:
     (tmp_path / ".gtpick").mkdir()
     journal = Journal(tmp_path)
     (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
     journal._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError, match="database or disk is full"):
         for number in range(1000):
-            journal.put(SETTINGS, record(f"{number:0100}"))
+            journal.put(SETTINGS, record_of(f"{number:0100}"))
     journal._db.execute("PRAGMA max_page_count = 100000")
-    journal.put(SETTINGS, record("a"))
+    journal.put(SETTINGS, record_of("a"))
     assert journal.totals(SETTINGS).picks == 3 * journal.totals(SETTINGS).micrographs
     journal.close()

@@ -35,7 +35,7 @@ def picks_of(number: int) -> Picks:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Path:
     """A finished run of twelve micrographs, with five detections each; in other formats too."""
     folder = tmp_path / "out"
     with OutputFolder(folder) as output:
@@ -56,22 +56,6 @@ def out(tmp_path: Path) -> Path:
             )
         )
     return folder
-
-
-def record_of(stem: str) -> MicrographRecord:
-    return MicrographRecord(
-        stem=stem,
-        name=f"in/{stem}.mrc",
-        path=f"in/{stem}.mrc",
-        size=1,
-        mtime_ns=2,
-        width=300,
-        height=200,
-        pixel_size_A=2.0,
-        picks=3,
-        detections=5,
-        seconds=0.5,
-    )
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -191,7 +175,7 @@ def test_detections_that_are_missing_are_named_and_the_others_rewritten(out: Pat
         assert len(output.finished) == 11
 
 
-def test_picks_of_other_settings_are_left_alone(out: Path) -> None:
+def test_picks_of_other_settings_are_left_alone(out: Path, record_of: Callable[[str], MicrographRecord]) -> None:
     with OutputFolder(out, force=True) as output:
         output.begin(dataclasses.replace(SETTINGS, diameter_A=50.0))
         output.commit(record_of("other"), picks_of(0))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from gtpick_rt.arrivals.source import TICK_S, Arrival
-from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.stamp import stamp_if_there
 from gtpick_rt.inputs import Job
 from gtpick_rt.summary import Failure
 
@@ -61,9 +61,5 @@ def unfinished(jobs: Sequence[Job], finished: Mapping[PurePosixPath, tuple[int, 
 
 
 def _content(job: Job) -> tuple[int, int] | None:
-    """None where the file cannot be looked at: reading it will say why."""
-    try:
-        stamp = stamp_of(job.path)
-    except OSError:
-        return None
-    return stamp.size, stamp.mtime_ns
+    stamp = stamp_if_there(job.path)
+    return None if stamp is None else (stamp.size, stamp.mtime_ns)

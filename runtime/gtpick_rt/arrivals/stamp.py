@@ -19,3 +19,11 @@ def stamp_of(path: Path | str) -> Stamp:
     """The stamp of a file, or of that to which a link leads. Raises OSError."""
     status = os.stat(path)  # noqa: PTH116 - also of text, since there are many
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def stamp_if_there(path: Path | str) -> Stamp | None:
+    """The stamp, or None where the file cannot be looked at: reading it will say why."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
