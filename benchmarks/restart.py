@@ -7,6 +7,7 @@ file must settle is included. The earlier run is real for one micrograph, which 
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,7 @@ def prepare(folder: Path, count: int) -> None:
                 ),
                 detections,
             )
+    os.sync()  # an earlier run is on the disk long before the next one begins
 
 
 def first_new_s(folder: Path, name: str) -> float:
