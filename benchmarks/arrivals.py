@@ -28,14 +28,14 @@ LATER = 20
 """Later searches, of which the median counts."""
 
 
-def make(folder: Path, files: int) -> dict[PurePosixPath, tuple[int, int]]:
+def make(folder: Path, files: int) -> dict[str, tuple[int, int]]:
     """Fill `folder`; returns what a run would have noted of its files."""
     finished = {}
     for number in range(files):
         path = folder / f"FoilHole_{number:08}_Data_31419_fractions.mrc"
         path.touch()
         stamp = stamp_of(path)
-        finished[PurePosixPath(path.stem)] = (stamp.size, stamp.mtime_ns)
+        finished[path.stem] = (stamp.size, stamp.mtime_ns)
     return finished
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -129,10 +129,10 @@ class Journal:
         ).fetchone()
         return Settings(**json.loads(found[0])) if found else None
 
-    def finished(self, settings: Settings) -> Mapping[PurePosixPath, tuple[int, int]]:
+    def finished(self, settings: Settings) -> dict[str, tuple[int, int]]:
         """Size in bytes and time of change in ns of each micrograph picked with `settings`, by stem."""
         rows = self._of(settings, "stem, size, mtime_ns")
-        return _ByStem({stem: (size, mtime_ns) for stem, size, mtime_ns in rows})
+        return {stem: (size, mtime_ns) for stem, size, mtime_ns in rows}
 
     def names(self, settings: Settings) -> Iterator[tuple[str, str]]:
         """Name and stem of each micrograph picked with `settings`, in the order of picking."""
@@ -185,22 +185,6 @@ def remove_index(out: Path) -> None:
     path = index_path(out)
     for each in (path, path.with_name(f"{path.name}-journal")):
         each.unlink(missing_ok=True)
-
-
-class _ByStem(Mapping[PurePosixPath, tuple[int, int]]):
-    """Stems as text take a fraction of the memory of path objects."""
-
-    def __init__(self, stamps: dict[str, tuple[int, int]]) -> None:
-        self._stamps = stamps
-
-    def __getitem__(self, stem: PurePosixPath) -> tuple[int, int]:
-        return self._stamps[str(stem)]
-
-    def __iter__(self) -> Iterator[PurePosixPath]:
-        return map(PurePosixPath, self._stamps)
-
-    def __len__(self) -> int:
-        return len(self._stamps)
 
 
 def _stems(out: Path) -> Iterator[str]:

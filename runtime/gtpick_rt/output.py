@@ -98,8 +98,8 @@ class OutputFolder:
             )
 
     @property
-    def finished(self) -> Mapping[PurePosixPath, tuple[int, int]]:
-        """Size in bytes and time of change in ns of each micrograph that need not be picked again."""
+    def finished(self) -> Mapping[str, tuple[int, int]]:
+        """Size in bytes and time of change in ns of each micrograph that need not be picked again, by stem."""
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 

@@ -283,7 +283,7 @@ def test_a_second_run_goes_on_where_the_first_ended(
     with OutputFolder(out) as output:
         assert output.previous == settings_of(dot_picker)
         status = first.path.stat()
-        assert dict(output.finished) == {first.stem: (status.st_size, status.st_mtime_ns)}
+        assert dict(output.finished) == {str(first.stem): (status.st_size, status.st_mtime_ns)}
     found = run([second], dot_picker, out)
     assert (found.summary.picked, found.summary.totals.micrographs) == (1, 2)
     assert listed(out) == [first.name, second.name]
@@ -302,7 +302,7 @@ def test_without_a_sound_index_the_star_files_tell_what_is_done(
         index.write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
     with OutputFolder(out) as output:
         assert output.previous == settings_of(dot_picker)
-        assert set(output.finished) == {job.stem for job in jobs}
+        assert set(output.finished) == {str(job.stem) for job in jobs}
     after = run([make_job("z")], dot_picker, out)
     assert sorted(map(repr, after.micrographs[:-1])) == sorted(map(repr, before.micrographs))
 
@@ -314,7 +314,7 @@ def test_a_micrograph_whose_star_file_was_removed_is_not_done(
     run(jobs, dot_picker, out)
     (out / "a_autopick.star").unlink()
     with OutputFolder(out) as output:
-        assert set(output.finished) == {jobs[1].stem}
+        assert set(output.finished) == {str(jobs[1].stem)}
 
 
 def test_star_files_of_another_program_are_not_replaced_unasked(

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 
 from gtpick_rt.arrivals.source import TICK_S, Arrival
 from gtpick_rt.arrivals.stamp import stamp_if_there
@@ -55,9 +54,9 @@ class Listed:
             yield None
 
 
-def unfinished(jobs: Sequence[Job], finished: Mapping[PurePosixPath, tuple[int, int]]) -> list[Job]:
+def unfinished(jobs: Sequence[Job], finished: Mapping[str, tuple[int, int]]) -> list[Job]:
     """Those that an earlier run has not picked, or whose file has changed since; see `OutputFolder.finished`."""
-    return [job for job in jobs if job.stem not in finished or _content(job) != finished[job.stem]]
+    return [job for job in jobs if str(job.stem) not in finished or _content(job) != finished[str(job.stem)]]
 
 
 def _content(job: Job) -> tuple[int, int] | None:

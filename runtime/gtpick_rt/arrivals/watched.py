@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.origins import Origin, Place, failure_of, origin_of
@@ -21,7 +21,7 @@ from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import UsageError
 from gtpick_rt.folders import DEFAULT_NAMES, Names
 from gtpick_rt.inputs import Job, clash
-from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.reading.info import fault_of_name, suffix_of
 from gtpick_rt.summary import Failure
 
 RECHECKED = 1000
@@ -78,7 +78,7 @@ class Watched:
         recursive: bool = False,
         names: Names = DEFAULT_NAMES,
         timing: Timing = DEFAULT_TIMING,
-        finished: Mapping[PurePosixPath, tuple[int, int]] = MappingProxyType({}),
+        finished: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         stop_after_idle_s: float | None = None,
         until: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -86,6 +86,7 @@ class Watched:
     ) -> None:
         self._origins = [origin_of(text, recursive, names, timing) for text in inputs]
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
+        self._old_names = {stem.rpartition("/")[2] for stem in finished}
         self._idle_s, self._until = stop_after_idle_s, until
         self._seen: dict[str, _Awaited | _Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
@@ -139,15 +140,16 @@ class Watched:
         begun = now = self._clock()
         arrival: Arrival | None = None
         while arrival is None and now - begun < TICK_S:
-            if self._fresh:
-                arrival = self._admit(self._fresh.popleft(), now)
+            may_look = self._may_look(now)
+            if may_look:
+                arrival = self._look(heapq.heappop(self._looks)[2], now)
+            if self._fresh:  # whatever is due to be looked at, and the other way round: both may be many
+                arrival = arrival or self._admit(self._fresh.popleft(), now)
             elif now >= self._next_search:
                 self._search(now)
             elif self._recheck_due:
                 self._recheck(now)
-            elif self._may_look(now):
-                arrival = self._look(heapq.heappop(self._looks)[2], now)
-            else:
+            elif not may_look:
                 break
             now = self._clock()
         return arrival
@@ -173,13 +175,20 @@ class Watched:
         return idle or all(origin.ended for origin in self._origins)
 
     def _search(self, now: float) -> None:
-        """Find new names, which is quick: nothing is looked at."""
-        for origin in self._origins:
-            for found in origin.new(self._seen, now):
-                self._fresh.append(found if isinstance(found, Failure) else (origin, found))
+        """Find new names, which is quick: nothing is looked at. First come those that no earlier run has picked."""
+        found = [
+            each if isinstance(each, Failure) else (origin, each)
+            for origin in self._origins
+            for each in origin.new(self._seen, now)
+        ]
+        self._fresh.extend(sorted(found, key=self._is_old))
         took = self._clock() - now
         pause_s = min(max(self._timing.poll_s, _SHARE_OF_TIME * took), self._timing.longest_s)
         self._next_search, self._searched, self._recheck_due = now + took + pause_s, True, True
+
+    def _is_old(self, found: tuple[Origin, str] | Failure) -> bool:
+        name = "" if isinstance(found, Failure) else os.path.basename(found[1])  # noqa: PTH119 - many
+        return name[: len(name) - len(suffix_of(name))] in self._old_names
 
     def _admit(self, found: tuple[Origin, str] | Failure, now: float) -> Failure | None:
         """Begin to wait for a file, unless it is finished or cannot become a micrograph."""
@@ -200,8 +209,9 @@ class Watched:
         if owner != path:
             same = os.path.realpath(owner) == os.path.realpath(path)
             return None if same else failure_of(path, clash(Path(owner), job))
-        if job.stem in self._finished:
-            self._seen[path] = _Given(origin, *self._finished[job.stem], inode=None)
+        stamp = self._finished.get(str(job.stem))
+        if stamp is not None:
+            self._seen[path] = _Given(origin, *stamp, inode=None)
             self._unchecked.append(path)
         else:
             self._await(path, job, origin, now)

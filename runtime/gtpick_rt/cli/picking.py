@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -35,7 +35,7 @@ STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 GRACE_S = 30.0
 """Within which a run must end after a signal; then it is cut off. The next run picks what was not committed."""
 
-Finished = Mapping[PurePosixPath, tuple[int, int]]
+Finished = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ import pytest
 
 from gtpick_rt.arrivals import Timing, Watched, stamp_of
 from gtpick_rt.folders import Names
-from gtpick_rt.inputs import Job
+from gtpick_rt.inputs import Job, job_below
 from gtpick_rt.summary import Failure
 
 Watch = Callable[..., Any]
 Put = Callable[..., None]
 
 
-def finished(*names: str) -> dict[PurePosixPath, tuple[int, int]]:
+def finished(*names: str) -> dict[str, tuple[int, int]]:
     """The micrographs of an earlier run, as they are now."""
     stamps = {name: stamp_of(name) for name in names}
-    return {PurePosixPath(Path(name).stem): (stamp.size, stamp.mtime_ns) for name, stamp in stamps.items()}
+    return {Path(name).stem: (stamp.size, stamp.mtime_ns) for name, stamp in stamps.items()}
 
 
 def test_what_is_there_and_what_comes_is_given_once_it_has_settled(watch: Watch, clock: Any, put: Put) -> None:
@@ -215,6 +215,39 @@ def test_finished_micrographs_are_not_looked_at_before_new_names(
     assert watcher.jobs(10) == []
     assert watcher.ended
     assert set(looked_at) >= set(old)  # the end waits until all have been looked at
+
+
+def test_a_new_name_settles_while_the_finished_ones_before_it_are_taken_in(
+    watch: Watch, clock: Any, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [f"in/{number:04}.mrc" for number in range(3000)]
+    put(*old, "in/zz.mrc")
+
+    def slowly(*args: Any) -> Any:
+        clock.now += 0.001
+        return job_below(*args)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.origins.job_below", slowly)
+    watcher = watch("in", finished=finished(*old))
+    assert watcher.jobs(2.2) == ["zz"]
+    assert watcher.source.backlog > 0  # not all of the old ones have been taken in
+
+
+def test_what_takes_long_to_look_at_does_not_keep_out_what_is_new(
+    watch: Watch, clock: Any, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: Path | str) -> Any:
+        clock.now += 0.5
+        return stamp_of(path)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.ready.stamp_of", slowly)
+    Path("in").mkdir()
+    for number in range(50):
+        Path(f"in/{number:04}.mrc").touch()  # never whole: with all of them to be looked at again, one is always due
+    watcher = watch("in", timing=Timing(max_wait_s=1e6))
+    assert watcher.jobs(60) == []
+    put("in/zz.mrc")
+    assert watcher.jobs(120) == ["zz"]
 
 
 def test_hostile_names_are_refused_and_odd_ones_are_not(watch: Watch, put: Put) -> None:
