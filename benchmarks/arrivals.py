@@ -13,7 +13,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import mrcfile
@@ -58,7 +58,7 @@ def searches(folder: Path) -> dict[str, float]:
     return {"first_search_s": seconds[0], "later_search_s": statistics.median(seconds[1:])}
 
 
-def restart(folder: Path, finished: dict[PurePosixPath, tuple[int, int]]) -> dict[str, float]:
+def restart(folder: Path, finished: dict[str, tuple[int, int]]) -> dict[str, float]:
     """Seconds until the one new micrograph is given, and the memory that the watcher then takes for each file."""
     gc.collect()
     tracemalloc.start()

@@ -200,7 +200,7 @@ def _commit(out: Path, paths: list[Path], fuse: Fuse | None) -> None:
     with OutputFolder(out) as output:
         output.begin(settings)
         steps = stages.Stages(picker, output, settings, overlays=True)
-        items = [steps.read(job_of(path)) for path in paths if job_of(path).stem not in output.finished]
+        items = [steps.read(job_of(path)) for path in paths if str(job_of(path).stem) not in output.finished]
         for item in items:
             steps.detect(item)
         sys.setprofile(fuse)
