@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer import Exit
@@ -52,14 +53,18 @@ def test_a_documented_command_parses(line: str, tmp_path: Path, monkeypatch: pyt
             commands[name].make_context(name, arguments)
 
 
-def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_python_in_a_document_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = sorted((ROOT / "sample").glob("*.mrc"))
     if not sample or not list((ROOT / "runtime" / "gtpick_rt").rglob("*.onnx")):
         pytest.skip("the sample micrographs or the shipped model are absent")
     monkeypatch.chdir(tmp_path)
-    Path("image.mrc").symlink_to(sample[0])
-    for block in blocks(ROOT / "README.md", "python"):
-        exec(compile(block, "README.md", "exec"), {})
+    Path("micrographs").mkdir()
+    for path, source in zip("abc", sample, strict=False):
+        Path(f"micrographs/{path}.mrc").symlink_to(source)
+    variables: dict[str, Any] = {}
+    for block in blocks(ROOT / name, "python"):
+        exec(compile(block, name, "exec"), variables)
 
 
 @document

@@ -1,11 +1,10 @@
 """gtpick-rt: real-time cryo-EM particle picking.
 
-    from pathlib import Path
-    from gtpick_rt import Picker, read_micrograph
+    from gtpick_rt import pick
 
-    picker = Picker.open(diameter_A=120)
-    detections = picker.pick(read_micrograph(Path("image.mrc"), pixel_size_A=1.77))
-    picks = detections[detections.score >= picker.spec.threshold]
+    summary = pick("micrographs/", "picks", diameter_A=120)
+
+does what `gtpick-rt pick` does; `Picker` works on single images in memory.
 
 Importing the package loads nothing heavy: each name is imported when it is first used.
 """
@@ -14,20 +13,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gtpick_rt.errors import GtpickError
+    from gtpick_rt.formats import read_coordinates
     from gtpick_rt.picker import Picker
+    from gtpick_rt.picking import pick
     from gtpick_rt.reading import read_micrograph
     from gtpick_rt.spec import ModelSpec
+    from gtpick_rt.summary import Failure, MicrographRecord, Summary
     from gtpick_rt.types import Micrograph, Picks
 
     __version__: str
 
-__all__ = ["Micrograph", "ModelSpec", "Picker", "Picks", "__version__", "read_micrograph"]
+__all__ = [
+    "Failure",
+    "GtpickError",
+    "Micrograph",
+    "MicrographRecord",
+    "ModelSpec",
+    "Picker",
+    "Picks",
+    "Summary",
+    "__version__",
+    "pick",
+    "read_coordinates",
+    "read_micrograph",
+]
 
 _HOME = {
+    "Failure": "gtpick_rt.summary",
+    "GtpickError": "gtpick_rt.errors",
     "Micrograph": "gtpick_rt.types",
+    "MicrographRecord": "gtpick_rt.summary",
     "ModelSpec": "gtpick_rt.spec",
     "Picker": "gtpick_rt.picker",
     "Picks": "gtpick_rt.types",
+    "Summary": "gtpick_rt.summary",
+    "pick": "gtpick_rt.picking",
+    "read_coordinates": "gtpick_rt.formats",
     "read_micrograph": "gtpick_rt.reading",
 }
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from gtpick_rt.commit import commit_picks, discard_picks, load_detections, make_folder, sweep, write_atomic, write_star
 from gtpick_rt.errors import UnwritableError, UsageError
@@ -76,7 +76,7 @@ class OutputFolder:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "OutputFolder":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -175,7 +175,7 @@ def test_a_second_run_picks_only_what_is_new_or_has_changed(folder: Path, tiny_m
     os.utime(folder / "b.mrc", ns=(0, 0))
     code, text = pick(*command)
     assert code == 0
-    assert "going on: 1 micrographs are picked already" in text
+    assert "going on: 1 micrograph picked already" in text
     assert "2 micrographs picked" in text
     assert "on 3 micrographs" in text
     assert "0 micrographs picked" in pick(*command)[1]

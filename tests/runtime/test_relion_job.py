@@ -123,7 +123,7 @@ def test_continued_it_picks_what_is_new_and_lists_all(job: Run, capsys: pytest.C
     capsys.readouterr()
     assert job("--diameter", 24) == (0, ["EXIT_SUCCESS"])
     told = capsys.readouterr()
-    assert "going on: 2 micrographs are picked already\n1 micrographs picked" in told.out
+    assert "going on: 2 micrographs picked already\n1 micrograph picked" in told.out
     assert told.err == ""
     assert (JOB / "Movies/a_autopick.star").stat().st_mtime_ns == before
     assert listed() == NAMES

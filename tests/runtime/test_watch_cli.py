@@ -104,7 +104,7 @@ def test_a_signal_ends_watching_and_another_run_goes_on(
     (folder / "f.mrc").write_bytes(whole)
     result = CliRunner().invoke(app, command(*arguments, "--stop-after-idle", 1))
     assert result.exit_code == 0, result.output
-    assert "going on: 5 micrographs are picked already" in result.output
+    assert "going on: 5 micrographs picked already" in result.output
     assert picked(out) == list("abcdef")
     assert (out / "a_autopick.star").stat().st_ino == before.st_ino
 
@@ -129,7 +129,7 @@ def test_a_file_that_never_becomes_whole_is_reported_and_gives_code_3(
 def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
     whole: bytes, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gtpick_rt.cli import picking
+    from gtpick_rt import picking
     from gtpick_rt.errors import UndecidedError
     from gtpick_rt.picker import Picker
 

@@ -41,6 +41,11 @@ def diameter_in_A(text: str) -> float | None:
         raise UsageError(f"--diameter {text}: neither a number of Å nor auto") from None
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many: "1 micrograph", "2 micrographs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_names(text: str) -> tuple[str, ...]:
     """Read a list of formats with commas; STAR is always there, and need not be named."""
     names = (name.strip() for name in text.split(","))

@@ -1,6 +1,5 @@
 """`gtpick-rt pick`: find the particles on many micrographs."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -67,10 +66,14 @@ def pick(
     A folder that holds picks of the same settings is gone on with. INPUT - takes paths from stdin, a line each.
     """
     from gtpick_rt.arrivals import Timing
-    from gtpick_rt.cli.picking import Request, listed, pick_all, watched
+    from gtpick_rt.cli.picking import pick_all, stopping
+    from gtpick_rt.picking import Request, Watching
 
-    names = choice(include, exclude)
+    watching = Watching(
+        timing=Timing(settle_s=settle, max_wait_s=max_wait), stop_after_idle_s=stop_after_idle, until=until
+    )
     request = Request(
+        inputs=tuple(inputs),
         out=out,
         diameter_A=diameter_in_A(diameter),
         pixel_size_A=pixel_size,
@@ -78,15 +81,13 @@ def pick(
         backend=backend,
         threshold=threshold,
         formats=format_names(formats),
+        recursive=recursive,
+        names=choice(include, exclude),
+        watching=watching if watch or "-" in inputs else None,
         overlays=overlays,
         force=force,
-        metrics_port=metrics,
     )
-    if watch or "-" in inputs:
-        timing = Timing(settle_s=settle, max_wait_s=max_wait)
-        find = partial(watched, inputs, recursive, names, timing, stop_after_idle, until)
-    else:
-        find = partial(listed, inputs, recursive, names)
-    summary = pick_all(request, find)
+    with stopping() as stop:
+        summary = pick_all(request, stop, metrics)
     if summary.totals.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -9,10 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -30,9 +29,6 @@ from gtpick_rt.cli.options import (
     diameter_in_A,
 )
 from gtpick_rt.errors import UsageError
-
-if TYPE_CHECKING:
-    from gtpick_rt.cli.picking import Finished, Work
 
 SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{outcome}" for outcome in ("SUCCESS", "FAILURE", "ABORTED"))
 ABORT_NOW = "RELION_JOB_ABORT_NOW"
@@ -78,9 +74,11 @@ def relion(
 
     Run again, it picks the micrographs that are new, and lists all.
     """
-    from gtpick_rt.cli.picking import Request, pick_all
+    from gtpick_rt.cli.picking import pick_all, stopping
+    from gtpick_rt.picking import Request
 
     request = Request(
+        inputs=(str(in_mics),),
         out=o,
         diameter_A=diameter_in_A(diameter),
         pixel_size_A=pixel_size,
@@ -91,29 +89,28 @@ def relion(
         force=force,
     )
     _name_outputs(o, in_mics)
-    ended = threading.Event()
-    try:
-        totals = pick_all(request, partial(_listed, in_mics, o, ended)).totals
-    finally:
-        ended.set()
+    with stopping() as stop, _abort_heeded(o, stop.event):
+        totals = pick_all(request, stop).totals
     if totals.failed and not totals.micrographs:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _listed(in_mics: Path, folder: Path, ended: threading.Event, finished: "Finished", stop: threading.Event) -> "Work":
-    """The micrographs of a STAR file, until RELION asks to abort."""
-    from gtpick_rt.cli.picking import listed
-    from gtpick_rt.folders import DEFAULT_NAMES
+@contextmanager
+def _abort_heeded(folder: Path, stop: threading.Event) -> Iterator[None]:
+    """Stop when RELION asks for it."""
+    ended = threading.Event()
 
-    threading.Thread(target=_await_abort, args=(folder, ended, stop), name="gtpick-abort", daemon=True).start()
-    return listed([str(in_mics)], False, DEFAULT_NAMES, finished, stop)
+    def wait() -> None:
+        while not ended.wait(_POLL_S):
+            if (folder / ABORT_NOW).exists():
+                stop.set()
+                return
 
-
-def _await_abort(folder: Path, ended: threading.Event, stop: threading.Event) -> None:
-    while not ended.wait(_POLL_S):
-        if (folder / ABORT_NOW).exists():
-            stop.set()
-            return
+    threading.Thread(target=wait, name="gtpick-abort", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _name_outputs(folder: Path, in_mics: Path) -> None:

@@ -1,0 +1,120 @@
+"""`gtpick_rt.pick`: the command's engine for use from Python."""
+
+import inspect
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gtpick_rt
+from gtpick_rt import Failure, MicrographRecord
+from gtpick_rt.cli.pick import pick as command
+from gtpick_rt.errors import UndecidedError, UsageError
+from gtpick_rt.picker import Picker
+from gtpick_rt.types import FloatArray, Micrograph
+
+PLACES = np.array([[71, 39], [151, 87]], np.float32)
+RENAMED = {
+    "diameter": "diameter_A",
+    "pixel_size": "pixel_size_A",
+    "settle": "settle_s",
+    "max_wait": "max_wait_s",
+    "stop_after_idle": "stop_after_idle_s",
+}
+"""Options that say their unit in Python."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, dots: Callable[..., Micrograph], save_mrc: Callable[[Path, FloatArray], Path]) -> Path:
+    """Three micrographs, each with two dots."""
+    for name in "abc":
+        save_mrc(tmp_path / "in" / f"{name}.mrc", dots(PLACES, (128, 192)).data)
+    return tmp_path / "in"
+
+
+def test_it_has_the_options_of_the_command_with_the_same_defaults() -> None:
+    ours = inspect.signature(gtpick_rt.pick).parameters
+    for name, option in inspect.signature(command).parameters.items():
+        if name == "metrics":  # a program that picks serves its own
+            continue
+        same = ours[RENAMED.get(name, name)]
+        if name not in ("diameter", "formats", "include", "exclude"):  # spelled otherwise on a command line
+            assert same.default == option.default, name
+
+
+def test_paths_of_any_kind_are_picked_into_a_folder_that_is_gone_on_with(folder: Path, tiny_model: Path) -> None:
+    out, told = folder.parent / "out", list[Any]()
+    options: dict[str, Any] = {"diameter_A": 24, "model": str(tiny_model), "threshold": 0.9}
+    first = gtpick_rt.pick([folder / "a.mrc", str(folder / "b.mrc")], str(out), formats=["box"], **options)
+    assert (first.picked, first.totals.micrographs, first.totals.picks) == (2, 2, 4)
+    (folder / "d.mrc").write_bytes(b"nothing")
+    again = gtpick_rt.pick(folder, out, on_done=told.append, **options)
+    assert (again.picked, again.totals.micrographs, again.totals.failed) == (1, 3, 1)
+    assert [(type(record), Path(record.path).name) for record in told] == [
+        (MicrographRecord, "c.mrc"),
+        (Failure, "d.mrc"),
+    ]
+    assert sorted(path.name for path in (out / "box").glob("*.box")) == ["a.box", "b.box", "c.box"]
+
+
+def test_it_watches_until_asked_to_stop(folder: Path, tiny_model: Path) -> None:
+    stop, done = threading.Event(), list[str]()
+
+    def look(record: MicrographRecord | Failure) -> None:
+        done.append(record.stem)
+        if len(done) == 3:
+            stop.set()
+
+    summary = gtpick_rt.pick(
+        folder,
+        folder.parent / "out",
+        diameter_A=24,
+        model=str(tiny_model),
+        watch=True,
+        settle_s=0.1,
+        stop=stop,
+        on_done=look,
+    )
+    assert sorted(done) == ["a", "b", "c"]
+    assert summary.totals.micrographs == 3
+
+
+def test_what_the_user_should_know_is_logged(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opening, asked = Picker.open, list[int]()
+
+    def undecided(diameter_A: float | None, **options: Any) -> Picker:
+        micrographs = options.pop("micrographs")
+        if not asked:
+            asked.append(len(list(micrographs)))
+            raise UndecidedError("too few particles show")
+        return opening(24.0, **options)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.ahead.PATIENCE_S", 0.5)
+    monkeypatch.setattr("gtpick_rt.picking.Picker.open", undecided)
+    stop = threading.Event()
+    gtpick_rt.pick(
+        folder,
+        folder.parent / "out",
+        model=str(tiny_model),
+        watch=True,
+        settle_s=0.1,
+        stop=stop,
+        on_done=lambda record: stop.set(),
+    )
+    assert asked == [3]
+    assert "too few particles show; or wait" in caplog.text
+    assert caplog.records[0].name == "gtpick_rt"
+
+
+def test_a_wrong_request_leaves_nothing_behind(folder: Path, tiny_model: Path) -> None:
+    out = folder.parent / "out"
+    with pytest.raises(UsageError, match="sta"):
+        gtpick_rt.pick(folder, out, diameter_A=24, model=str(tiny_model), formats=["sta"])
+    with pytest.raises(UsageError, match="nowhere"):
+        gtpick_rt.pick(folder / "nowhere", out, diameter_A=24, model=str(tiny_model))
+    assert not out.exists()
