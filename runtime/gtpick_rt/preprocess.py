@@ -7,11 +7,14 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from gtpick_rt.errors import PixelError
+from gtpick_rt.resample import resample
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MAX_UPSAMPLING = 2.0
 """A micrograph coarser than this holds too little of the particle to recognise it."""
+_ROUNDING = 8 * np.finfo(np.float32).eps
+"""Contrast over the grey level that resampling makes of a constant image."""
 _MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -61,7 +64,7 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
     this diameter, or smaller than one particle, or when its pixels are too large to reckon with.
     """
     shape = _working_shape(micrograph, diameter_A, spec)
-    image = np.asarray(Image.fromarray(micrograph.data).resize(shape[::-1], Image.Resampling.BICUBIC))
+    image = resample(micrograph.data, shape)
     data, sigma = _normalise(image, spec)
     if not np.isfinite(sigma):
         raise PixelError(f"{micrograph.path}: its pixels are too large to reckon with; write it again, scaled down")
@@ -95,10 +98,11 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
     Returns also that deviation: 0 where there is no contrast, and not finite where the arithmetic overflowed.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        flat = image - _background(image, spec.highpass_px)
+        background = _background(image, spec.highpass_px)
+        flat = image - background
         flat -= np.median(flat)
         sigma = np.float32(_MAD_TO_SIGMA) * np.median(np.abs(flat))
-        if sigma == 0:
+        if sigma <= _ROUNDING * np.abs(background.mean()) < np.inf:
             return np.zeros_like(flat), 0.0
         return np.clip(flat / sigma, -spec.clip, spec.clip), float(sigma)
 
