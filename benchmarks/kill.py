@@ -74,9 +74,9 @@ def watched(folder: Path, output: OutputFolder) -> Source:
 def pick(make_source: Callable[[Path, OutputFolder], Source], folder: Path, out: Path, diary: int) -> None:
     """One run, which notes in the open file `diary` what it reads."""
 
-    def noted(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def noted(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         os.write(diary, f"{path.stem}\n".encode())
-        return read_micrograph(path, pixel_size_A)
+        return read_micrograph(path, *sizes_A, **options)
 
     stages.read_micrograph = noted
     output_module._LISTS_EVERY_S, output_module._SHARE_OF_TIME = 0.01, 0.5

@@ -19,6 +19,7 @@ from common import ROOT, circumstances, save
 RUNTIME = Path("runtime/gtpick_rt")
 COMMIT, PIPELINE, CHANGES = "test_commit.py", "test_pipeline.py", "arrivals/test_watched.py"
 WRITERS = "arrivals/test_writers.py"
+RETHRESHOLD = "../faults/test_rethreshold_kill.py"
 NTH_CALL, KILL, POWER = "../faults/test_nth_call.py", "../faults/test_kill.py", "../faults/test_power_cut.py"
 
 
@@ -81,6 +82,58 @@ MUTATIONS = (
         (NTH_CALL,),
     ),
     Mutation("the index is not reconciled", "journal.py", (("self._reconcile()", "pass"),), (PIPELINE, KILL)),
+    Mutation(
+        "what is about to be rewritten is not doubted in the index",
+        "output.py",
+        (("self._journal.doubt(record.stem for record in todo)", "None"),),
+        (RETHRESHOLD,),
+    ),
+    Mutation(
+        "what is doubted is not read again",
+        "journal.py",
+        (("there - (known - doubted.keys())", "there - known"),),
+        (RETHRESHOLD,),
+    ),
+    Mutation(
+        "formats are not due after rewriting",
+        "output.py",
+        (("self.conversion.with_due(self.conversion.single)", "self.conversion"),),
+        (RETHRESHOLD,),
+    ),
+    Mutation(
+        "formats of another box size are not due",
+        "formats/writing.py",
+        (("due=self.with_due(asked.single).due", "due=self.due"),),
+        (RETHRESHOLD,),
+    ),
+    Mutation(
+        "formats stay due no longer than until they are looked at",
+        "converting.py",
+        (
+            (
+                "    lists = output.conversion.lists\n",
+                "    lists, due_now = output.conversion.lists, output.conversion.due\n",
+            ),
+            ("name in output.conversion.due", "name in due_now"),
+            (
+                "    extent, failures = ",
+                "    output.convert_to(replace(output.conversion, due=()))\n    extent, failures = ",
+            ),
+        ),
+        (RETHRESHOLD,),
+    ),
+    Mutation(
+        "lists are not written when a format cannot be",
+        "rethresholding.py",
+        (("    finally:\n", "    except ZeroDivisionError:\n        raise\n    else:\n"),),
+        ("test_rethreshold.py",),
+    ),
+    Mutation(
+        "kept detections are read in several threads at a time",
+        "commit.py",
+        (("with _PARSING, np.load", "with np.load"),),
+        (COMMIT,),
+    ),
     Mutation(
         "a file is not looked at again after reading",
         "stages.py",

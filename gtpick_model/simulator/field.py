@@ -52,6 +52,8 @@ class Fields(NamedTuple):
     """`(b, h, w)` bool: carbon, gold, contamination, filaments and smeared borders; no particle is labelled here."""
     pixel_A: Tensor
     """`(b,)`."""
+    optics: Optics
+    """What each was imaged with."""
 
 
 class _Specimen(NamedTuple):
@@ -89,7 +91,8 @@ def simulate(
     generator = torch.Generator(device or torch.device("cpu")).manual_seed(int(rng.integers(2**62)))
     specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
     pixel_A = torch.tensor([float(library.extent_A[s.structure]) / s.extent_px for s in specimens], device=device)
-    transfers = transfer(_draw_optics(rng, pixel_A, conditions), shape)
+    optics = _draw_optics(rng, pixel_A, conditions)
+    transfers = transfer(optics, shape)
     protein = torch.zeros(count, *shape, device=device)
     drawn_area = _draw(rng, protein, library, specimens).to(protein.device)
     dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, kinds, generator)
@@ -102,7 +105,7 @@ def simulate(
     for i, s in enumerate(specimens):
         boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
         negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
-    return Fields(images, boxes, negatives, forbidden, pixel_A)
+    return Fields(images, boxes, negatives, forbidden, pixel_A, optics)
 
 
 def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import secrets
+import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -17,10 +18,12 @@ import numpy as np
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import picks_to_star
 from gtpick_rt.formats.writing import SINGLE
-from gtpick_rt.layout import converted_path, detections_path, star_path
+from gtpick_rt.layout import converted_path, detections_path, preview_path, star_path
 from gtpick_rt.types import Picks
 
 _TEMPORARY = ".tmp"
+_PARSING = threading.Lock()
+"""Held while numpy reads headers as Python text: in two threads at a time, CPython 3.11 can raise SystemError."""
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -84,7 +87,7 @@ def write_star(out: Path, stem: PurePosixPath, detections: Picks, threshold: flo
 def discard_picks(out: Path, stem: PurePosixPath) -> None:
     """Remove what was committed for a micrograph, as far as that can be done."""
     converted = (converted_path(out, suffix, stem) for suffix in SINGLE)
-    for path in (star_path(out, stem), detections_path(out, stem), *converted):
+    for path in (star_path(out, stem), detections_path(out, stem), preview_path(out, stem), *converted):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -93,7 +96,8 @@ def load_detections(out: Path, stem: PurePosixPath) -> Picks:
     """Read back the detections that `commit_picks` kept. Raises UsageError when they are missing or damaged."""
     path = detections_path(out, stem)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        data = io.BytesIO(path.read_bytes())
+        with _PARSING, np.load(data, allow_pickle=False) as arrays:
             return Picks(arrays["xy_px"], arrays["diameter_px"], arrays["score"])
     except FileNotFoundError:
         raise UsageError(f"{path}: no detections are kept for {stem}; pick it again") from None

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -19,11 +20,11 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def convert(output: OutputFolder, anew: tuple[str, ...] = ()) -> list[Failure]:
-    """Write the picks in the formats that the folder has: the lists, and of each micrograph what is missing.
+def convert(output: OutputFolder) -> list[Failure]:
+    """Write the picks in the formats that the folder has: the lists, and of each micrograph what is missing or due.
 
-    Formats that are named in `anew` are written again where they are. Returns the micrographs whose detections cannot
-    be read. Raises UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
+    Returns the micrographs whose detections cannot be read; while there are any, what is due stays so. Raises
+    UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
     """
     lists = output.conversion.lists
     if not output.conversion.formats:
@@ -34,7 +35,7 @@ def convert(output: OutputFolder, anew: tuple[str, ...] = ()) -> list[Failure]:
         due = [
             name
             for name in output.conversion.single
-            if name in anew or not converted_path(output.path, name, stem).exists()
+            if name in output.conversion.due or not converted_path(output.path, name, stem).exists()
         ]
         done = loaded(output, record) if due or lists else None
         if isinstance(done, Finished):
@@ -47,6 +48,8 @@ def convert(output: OutputFolder, anew: tuple[str, ...] = ()) -> list[Failure]:
             failures[done.stem] = done
         elif done is not None:
             extent = extent.and_of(done)
+    if output.conversion.due and not failures:
+        output.convert_to(replace(output.conversion, due=()))
     for name in lists:
         path, pieces = LISTS[name]
         micrographs = (output.load(record) for record in output.records() if record.stem not in failures)

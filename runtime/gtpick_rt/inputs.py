@@ -1,4 +1,4 @@
-"""From what the user names (folders, files, globs, STAR files) to the list of micrographs to pick."""
+"""From what the user names (folders, files, globs, lists) to the list of micrographs to pick."""
 
 import os
 import re
@@ -13,10 +13,12 @@ from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.summary import Failure
 
 if TYPE_CHECKING:
-    from gtpick_rt.formats.star import ListedMicrograph
+    from gtpick_rt.formats.listed import ListedMicrograph
 
 PIPELINE_NAME = re.compile(r".*?/job\d{3,}/(.+)")
 """RELION's job folders: outputs mirror only what follows them."""
+LISTS = (".star", ".cs")
+"""Files that list micrographs: RELION's micrographs STAR, cryoSPARC's exposures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,13 @@ class Job:
     stem: PurePosixPath
     """Name of its outputs, relative to the output folder, without suffix."""
     name: str
-    """What lists call it: as the STAR file does that named it, since RELION compares these names letter by letter."""
+    """What lists call it: as the list does that named it, since RELION compares these names letter by letter."""
     pixel_size_A: float | None = None
-    """Å per pixel as a STAR file gives it; None leaves it to the image's own header."""
+    """Å per pixel as a list gives it; None leaves it to the image's own header."""
+    exposure_uid: int | None = None
+    """cryoSPARC's number of it, by which it joins picks and micrographs; None where no exposure was named."""
+    exposure_group: int | None = None
+    """cryoSPARC's number of its exposure group, where that is known."""
 
 
 @dataclass
@@ -49,11 +55,11 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEF
     """List the micrographs that `inputs` name, in a stable order, each once.
 
     A folder gives the images in it (`recursive`: and below it, without following links to folders), a glob what it
-    matches, a STAR file the micrographs that it lists; `names` chooses among the files of folders and globs. Outputs
-    mirror the folders below a folder or glob, or the names in a STAR file; a file that is named gives its bare name.
-    Whether an image can be read shows only on reading it.
+    matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs that it lists; `names` chooses among
+    the files of folders and globs. Outputs mirror the folders below a folder or glob, or the names in a list; a file
+    that is named gives its bare name. Whether an image can be read shows only on reading it.
 
-    Raises UsageError: an input is missing or a STAR file unusable, nothing was found, or two micrographs would have
+    Raises UsageError: an input is missing or a list unusable, nothing was found, or two micrographs would have
     the same outputs.
     """
     jobs: dict[PurePosixPath, Job] = {}
@@ -101,16 +107,33 @@ def job_named(path: Path) -> Job:
     return job_below(project_name(path.parent), str(path), path.name)
 
 
-def job_listed(star: Path, listed: "ListedMicrograph") -> Job:
-    """Job of a micrograph that a STAR file lists. Raises UsageError when no file has such a name.
+def is_list(path: Path) -> bool:
+    """Whether a path names a file that lists micrographs, by its suffix."""
+    return path.suffix.lower() in LISTS
 
-    Names are relative to RELION's project folder, in which it runs, or to the STAR file itself.
+
+def read_list(path: Path) -> "list[ListedMicrograph]":
+    """Read a list of micrographs, see `LISTS`. Raises UsageError when it cannot be read or lists none."""
+    if path.suffix.lower() == ".cs":
+        from gtpick_rt.formats.exposures import read_exposures
+
+        return read_exposures(path)
+    from gtpick_rt.formats.star import read_micrographs
+
+    return read_micrographs(path)
+
+
+def job_listed(source: Path, listed: "ListedMicrograph") -> Job:
+    """Job of a micrograph that the list `source` names. Raises UsageError when no file has such a name.
+
+    Names are relative to the list's project; those of RELION to its project folder, in which it runs, or to the list.
     """
-    path = Path(listed.name)
-    beside = star.parent / path
+    path = (listed.project or Path()) / listed.name
+    beside = source.parent / listed.name
     if not os.path.lexists(path) and os.path.lexists(beside):
         path = beside
-    return Job(path, _stem(_below_job(listed.name) or listed.name), listed.name, listed.pixel_size_A)
+    stem = _stem(_below_job(listed.name) or listed.name)
+    return Job(path, stem, listed.name, listed.pixel_size_A, listed.exposure_uid, listed.exposure_group)
 
 
 def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[Job]:
@@ -121,10 +144,8 @@ def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[
         raise UsageError(f"{text!r}: cannot be looked at: {error.strerror}") from error
     if is_folder:
         yield from _searched(Folder(path, recursive, names), found)
-    elif path.suffix.lower() == ".star":
-        from gtpick_rt.formats.star import read_micrographs
-
-        yield from (job_listed(path, listed) for listed in read_micrographs(path))
+    elif is_list(path):
+        yield from (job_listed(path, listed) for listed in read_list(path))
     elif os.path.lexists(path):
         yield job_named(path)
     elif is_pattern(text):
@@ -157,7 +178,7 @@ def _below_job(name: str) -> str:
 
 
 def _stem(name: str) -> PurePosixPath:
-    # Outputs stay below the output folder, whatever a STAR file says.
+    # Outputs stay below the output folder, whatever a list says.
     *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or [""]
     if not last:
         raise UsageError(f"{name!r}: not the name of a micrograph; correct it")

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -70,12 +70,15 @@ class Journal:
     def _reconcile(self) -> None:
         there = set(_stems(self._out)) - {COORDS_SUFFIX}
         known = {stem for (stem,) in self._db.execute("SELECT stem FROM picked")}
+        doubted = dict(self._db.execute("SELECT stem, rowid FROM picked WHERE settings IS NULL"))
         self._db.executemany("DELETE FROM picked WHERE stem = ?", [(stem,) for stem in known - there])
-        for stem in sorted(there - known):
+        for stem in sorted(there - (known - doubted.keys())):
             path = star_path(self._out, PurePosixPath(stem))
             try:
                 found = json.loads(read_record(path))
                 self._put(Settings(**found["settings"]), MicrographRecord(**found["record"]))
+                if stem in doubted:  # it keeps its place in the order of picking
+                    self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
             except (OSError, *_UNSOUND):
                 self.foreign = path
 
@@ -112,6 +115,16 @@ class Journal:
     def drop(self, stem: str) -> None:
         """Forget the picks of a micrograph. Raises sqlite3.Error."""
         self._db.execute("DELETE FROM picked WHERE stem = ?", (stem,))
+
+    def doubt(self, stems: Iterable[str]) -> None:
+        """Note for good that STAR files are about to be written anew. Raises sqlite3.Error.
+
+        Each that is not put after that is read again when the index is opened, whatever has happened to it.
+        """
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            self._db.executemany("UPDATE picked SET settings = NULL WHERE stem = ?", [(stem,) for stem in stems])
+        self._db.execute("PRAGMA synchronous = OFF")
 
     def put_failed(self, failure: Failure) -> None:
         """Note a failure, until the micrograph is picked. Raises sqlite3.Error."""

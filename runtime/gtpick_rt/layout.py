@@ -33,6 +33,16 @@ def overlay_path(out: Path, stem: PurePosixPath) -> Path:
     return out / "overlays" / f"{stem}.png"
 
 
+def preview_path(out: Path, stem: PurePosixPath) -> Path:
+    """The micrograph without its picks, small, for who draws them."""
+    return out / STATE_FOLDER / "previews" / f"{stem}.jpg"
+
+
+def retry_folder(out: Path) -> Path:
+    """Where other processes ask for micrographs to be tried again."""
+    return out / STATE_FOLDER / "retry"
+
+
 def detections_path(out: Path, stem: PurePosixPath) -> Path:
     """All detections of a micrograph, kept for re-thresholding."""
     return out / STATE_FOLDER / "detections" / f"{stem}.npz"
@@ -71,3 +81,8 @@ def lock_path(out: Path) -> Path:
 def log_path(out: Path) -> Path:
     """The log of all runs, a line of JSON for each micrograph."""
     return out / STATE_FOLDER / "log.jsonl"
+
+
+def token_path(out: Path) -> Path:
+    """What the monitor asks of who looks from another machine."""
+    return out / STATE_FOLDER / "monitor-token"

@@ -7,6 +7,7 @@ keeps a file changing, and who finds it unchanged for long enough takes over.
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -49,12 +50,42 @@ def lock_folder(path: Path) -> FolderLock:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            return _Heartbeat(path.with_name(f"{path.name}.held"))
+            return _Heartbeat(_heartbeat(path))
     except OSError as error:
         out = path.parent.parent
         raise UsageError(
             f"{out}: the output folder cannot be locked ({error.strerror}); choose another --out"
         ) from error
+
+
+def lives(path: Path) -> bool | None:
+    """Whether a process holds the folder whose lock is the file `path`, which is not touched: that could be in its way.
+
+    None where that cannot be told, because it is said to run on another machine.
+    """
+    holder = _text_of(path) or _text_of(_heartbeat(path) / "beat")
+    found = re.match(r"process (\d{1,9}) on (.*)", holder)
+    if found is None:
+        return False
+    if found[2] != socket.gethostname():
+        return None
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
+def _heartbeat(path: Path) -> Path:
+    return path.with_name(f"{path.name}.held")
+
+
+def _text_of(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
 
 
 def _refused(path: Path, holder: str) -> UsageError:
@@ -102,6 +133,8 @@ class _Flock:
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)  # for `lives`
         os.close(self._descriptor)
 
 

@@ -26,6 +26,7 @@ from gtpick_rt.layout import (
     lock_path,
     log_path,
     overlay_path,
+    preview_path,
     star_path,
     summary_path,
 )
@@ -145,9 +146,17 @@ class OutputFolder:
         texts = self._indexed(lambda: list(self._journal.records(self._in_force)))
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
-    def at_other_thresholds(self) -> list[MicrographRecord]:
-        """The micrographs that are to be rewritten after `go_on`."""
-        return self._indexed(lambda: self._journal.elsewhere(self._in_force))
+    def begin_rewriting(self) -> list[MicrographRecord]:
+        """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other formats become due.
+
+        An interruption loses none, for their STAR files tell what they are. Raises as `commit` does.
+        """
+        todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
+        if todo:
+            self.convert_to(self.conversion.with_due(self.conversion.single))
+            with self.writing():
+                self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
+        return todo
 
     @property
     def _in_force(self) -> Settings:
@@ -162,6 +171,11 @@ class OutputFolder:
             path.unlink(missing_ok=True)  # one of an earlier run would show other picks
             if picture is not None:
                 write_atomic(path, picture)
+
+    def show(self, stem: PurePosixPath, preview: bytes) -> None:
+        """Replace the preview of a micrograph. Raises BlockedError or UnwritableError."""
+        with self.writing():
+            write_atomic(preview_path(self.path, stem), preview)
 
     def commit(self, record: MicrographRecord, detections: Picks) -> None:
         """Write what was found on a micrograph; its STAR file, the mark that it is done, last.
@@ -187,15 +201,14 @@ class OutputFolder:
                 write_atomic(path, SINGLE[name](done, self.conversion).encode())
 
     def rewrite(self, done: Finished) -> bool:
-        """Write all that depends on the threshold, for detections that are kept; the STAR file last.
+        """Write the STAR file of a micrograph anew, for detections that are kept.
 
         An overlay, which would show other picks, is removed; tells whether there was one. Raises as `commit` does; any
-        thread may call it, and `note` is to follow.
+        thread may call it, and `note` is to follow, and `convert` at the end.
         """
         stem = PurePosixPath(done.record.stem)
         overlaid = overlay_path(self.path, stem).exists()
         self.draw(stem, None)
-        self.convert(done, self.conversion.single)
         with self.writing():
             write_star(self.path, stem, done.detections, self._in_force.threshold, self._line(done.record))
         return overlaid

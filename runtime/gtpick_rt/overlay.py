@@ -1,4 +1,4 @@
-"""Pictures of micrographs with their picks, to look at."""
+"""Pictures of micrographs, with their picks and without."""
 
 import io
 
@@ -10,6 +10,8 @@ from gtpick_rt.preprocess import WorkingImage
 from gtpick_rt.types import Picks
 
 MAX_SIDE_PX = 1024
+_PREVIEW_SIGMA = 3.0
+"""Grey values of a preview reach so many robust standard deviations to either side."""
 _SCORES = np.array([0.3, 0.6, 0.9])
 _RGB = np.array([[86, 180, 233], [240, 228, 66], [213, 94, 0]])
 """Sky blue, yellow and vermilion of the Okabe-Ito palette, which colour-blind readers tell apart, for these scores."""
@@ -35,6 +37,16 @@ def draw_overlay(image: WorkingImage, picks: Picks, diameter_px: float) -> bytes
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)  # on noise, as small as the default and several times faster
     return png.getvalue()
+
+
+def draw_preview(image: WorkingImage) -> bytes:
+    """Draw the flattened micrograph, with at most `MAX_SIDE_PX` pixels on its long side. Returns a grey JPEG."""
+    grey = np.clip((image.data + _PREVIEW_SIGMA) * (255 / (2 * _PREVIEW_SIGMA)), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(grey)
+    picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BILINEAR)
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=75)
+    return jpeg.getvalue()
 
 
 def _picture(image: WorkingImage) -> Image.Image:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 Contrast = Literal["dark", "bright"]
 """How particles show on the ice: dark in defocused micrographs as they come from the microscope."""
 CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
-BATCH_TILES = 4
-"""Tiles in one call of the backend: bounds the memory of the network's activations."""
+BATCH_TILES = 8
+"""Most tiles in one call of the backend: more are hardly faster, and each takes 20 MB in the network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +136,10 @@ def _check_diameter(diameter_A: float) -> None:
 
 
 def _batches(n: int) -> Iterator[slice]:
-    for start in range(0, n, BATCH_TILES):
-        yield slice(start, start + BATCH_TILES)
+    """As few batches as may be, of about the same size: a last small one would be slow."""
+    count = -(-n // BATCH_TILES)
+    edges = [n * number // count for number in range(count + 1)] if count else []
+    return (slice(start, stop) for start, stop in pairwise(edges))
 
 
 def _concatenate(parts: Sequence[Picks]) -> Picks:

@@ -24,6 +24,7 @@ from gtpick_rt.hand import Hand
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import BlockedError, OutputFolder
 from gtpick_rt.picker import Picker
+from gtpick_rt.retrying import Requests
 from gtpick_rt.stages import TRANSIENT, Item, Stages, text_of
 from gtpick_rt.summary import Failure, ModelRecord, Record, Settings, Summary
 
@@ -109,6 +110,7 @@ def run(
 
     """
     output.begin(settings, formats)
+    output.log(state="begun", settings=vars(settings), backend=picker.backend.name)
     spec = picker.spec
     stages = Stages(picker, output, settings, overlays)
     started = time.perf_counter()
@@ -123,6 +125,7 @@ def run(
             stage_seconds=dict(stages.seconds),
             picked=stages.picked,
             totals=output.totals,
+            backlog=source.backlog,
         )
 
     _Run(source, stages, stop or threading.Event(), deadline_s, summary, on_done, on_notice, on_log).go()
@@ -155,6 +158,7 @@ class _Run:
             Hand("gtpick-inferring"),
             Hand("gtpick-writing"),
         )
+        self.requests = Requests(stages.output.path)
         self.rounds: Counter[Job] = Counter()
         self.hanging = 0
 
@@ -201,6 +205,8 @@ class _Run:
         for arrival in self.source:
             if self.stop.is_set():
                 return
+            for stem in self.requests.take():
+                self.source.retry(stem)
             if arrival is not None:
                 self.arrived.put(arrival)
 

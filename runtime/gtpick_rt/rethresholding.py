@@ -38,7 +38,7 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
     floor = summary.model.floor
     if not floor <= threshold <= 1:
         raise UsageError(f"threshold {threshold:g}: scores from {floor:g} to 1 are kept; choose one of them")
-    todo = output.at_other_thresholds()
+    todo = output.begin_rewriting()
 
     def rewrite(record: MicrographRecord) -> tuple[MicrographRecord, bool] | Failure:
         done = loaded(output, record)
@@ -54,19 +54,17 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
         else:
             record, overlaid = outcome
             output.note(record)
+            output.log(state="rethresholded", stem=record.stem, picks=record.picks, median_score=record.median_score)
             done.append((before[record.stem], record.picks, overlaid))
-    failed += convert(output)
-    output.write_lists(
-        replace(
-            summary,
-            parameters={
-                "threshold_of_run": summary.parameters.get("threshold"),
-                **summary.parameters,
-                "threshold": settings.threshold,
-            },
-            totals=output.totals,
-        )
-    )
+    parameters = {
+        "threshold_of_run": summary.parameters.get("threshold"),
+        **summary.parameters,
+        "threshold": settings.threshold,
+    }
+    try:
+        failed += convert(output)
+    finally:
+        output.write_lists(replace(summary, parameters=parameters, totals=output.totals))
     return Rethresholded(
         micrographs=len(done),
         before=sum(count for count, _, _ in done),

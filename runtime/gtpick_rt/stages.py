@@ -10,7 +10,7 @@ from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.errors import MicrographError, UsageError
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import OutputFolder
-from gtpick_rt.overlay import draw_overlay
+from gtpick_rt.overlay import draw_overlay, draw_preview
 from gtpick_rt.picker import Picker
 from gtpick_rt.preprocess import WorkingImage
 from gtpick_rt.quality import quality_flags
@@ -91,7 +91,7 @@ class Stages:
         with item.keeping_errors():
             with item.timing("read"):
                 item.stamp = stamp_if_there(job.path)
-                micrograph = read_micrograph(job.path, self.settings.pixel_size_A or job.pixel_size_A)
+                micrograph = read_micrograph(job.path, self.settings.pixel_size_A, job.pixel_size_A, keep_float16=True)
                 item.changed = stamp_if_there(job.path) != item.stamp
             item.pixel_size_A = micrograph.pixel_size_A
             item.warnings.extend(micrograph.warnings)
@@ -128,7 +128,8 @@ class Stages:
     def _commit(self, item: Item) -> MicrographRecord:
         if item.image is None or item.detections is None or item.stamp is None:
             raise RuntimeError(f"{item.job.path}: not picked yet")
-        self._draw(item, item.image, item.detections)
+        picks = item.detections[item.detections.score >= self.settings.threshold]
+        self._draw(item, item.image, picks)
         height, width = item.image.shape
         record = MicrographRecord(
             stem=str(item.job.stem),
@@ -139,19 +140,22 @@ class Stages:
             width=width,
             height=height,
             pixel_size_A=item.pixel_size_A,
-            picks=int((item.detections.score >= self.settings.threshold).sum()),
+            picks=len(picks),
             detections=len(item.detections),
             seconds=sum(item.seconds.values()),
             warnings=item.warnings,
             flags=quality_flags(item.image, item.detections, self.picker.spec),
+            median_score=picks.median_score,
+            exposure_uid=item.job.exposure_uid,
+            exposure_group=item.job.exposure_group,
         )
         self.output.commit(record, item.detections)
         return record
 
-    def _draw(self, item: Item, image: WorkingImage, detections: Picks) -> None:
-        """Draw the overlay if one is asked for; the picks are worth committing without it."""
-        picks = detections[detections.score >= self.settings.threshold]
+    def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
+        """Draw the preview, and the overlay if one is asked for; the picks are worth committing without them."""
         try:
+            self.output.show(item.job.stem, draw_preview(image))
             picture = None
             if self.overlays:
                 picture = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
@@ -159,7 +163,7 @@ class Stages:
         except UsageError:
             raise
         except Exception as error:
-            item.warnings.append(f"no overlay: {text_of(error)}")
+            item.warnings.append(f"no picture: {text_of(error)}")
 
 
 def text_of(error: Exception | None) -> str:

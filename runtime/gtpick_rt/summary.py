@@ -70,6 +70,12 @@ class MicrographRecord:
     """What was odd about the file, though it was picked."""
     flags: list[str] = field(default_factory=list)
     """What is wrong with the micrograph, by `quality.quality_flags`; picks are kept whatever it says."""
+    median_score: float | None = None
+    """Of the picks; None without picks, and where an older version picked."""
+    exposure_uid: int | None = None
+    """cryoSPARC's number of the exposure; None where no list of exposures named it."""
+    exposure_group: int | None = None
+    """cryoSPARC's number of its exposure group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +121,8 @@ class Summary:
     picked: int
     """Micrographs picked in this run."""
     totals: Totals
+    backlog: int = 0
+    """Micrographs that were known and not yet done when this was written."""
 
     def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
         """Write the summary with the JSON of each record, piece by piece: it may be long."""

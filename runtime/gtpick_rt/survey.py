@@ -133,7 +133,7 @@ def readable(jobs: Iterable[Job], pixel_size_A: float | None = None) -> Iterator
     """Read micrographs, of `pixel_size_A` where given; picking will name those that cannot be read."""
     for job in jobs:
         try:
-            yield read_micrograph(job.path, pixel_size_A or job.pixel_size_A)
+            yield read_micrograph(job.path, pixel_size_A, job.pixel_size_A)
         except Exception:  # noqa: S112 - whatever is wrong with one file, the run goes on
             continue
 

@@ -16,8 +16,8 @@ FloatArray = NDArray[np.float32]
 class Micrograph:
     """One motion-corrected image."""
 
-    data: FloatArray
-    """`(h, w)` pixels; reading leaves only finite ones."""
+    data: NDArray[np.floating]
+    """`(h, w)` pixels, float32 or float16; reading leaves only finite ones."""
     pixel_size_A: float
     """Å per pixel of `data`."""
     path: Path
@@ -25,8 +25,8 @@ class Micrograph:
     """What was odd about the file, though it can be picked."""
 
     def __post_init__(self) -> None:
-        if self.data.dtype != np.float32:
-            raise ValueError(f"pixels are float32, got {self.data.dtype}")
+        if self.data.dtype not in (np.float16, np.float32):
+            raise ValueError(f"pixels are float32 or float16, got {self.data.dtype}")
         if self.data.ndim != 2 or 0 in self.data.shape:
             raise ValueError(f"a micrograph is a non-empty (h, w) array, got shape {self.data.shape}")
         if not 0 < self.pixel_size_A < np.inf:
@@ -63,6 +63,11 @@ class Picks:
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.intp]) -> "Picks":
         """The picks that a mask or an index array selects, in its order."""
         return Picks(self.xy_px[index], self.diameter_px[index], self.score[index])
+
+    @property
+    def median_score(self) -> float | None:
+        """None without picks."""
+        return float(np.median(self.score)) if len(self) else None
 
     @classmethod
     def empty(cls) -> "Picks":

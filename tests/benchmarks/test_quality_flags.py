@@ -10,6 +10,7 @@ import torch
 
 from gtpick_model.simulator.field import Fields
 from gtpick_model.simulator.junk import Junk
+from gtpick_model.simulator.optics import Optics
 from gtpick_rt.types import Picks
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -26,7 +27,7 @@ def quality_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def fields(boxes: torch.Tensor) -> Fields:
     nothing = torch.zeros(0)
-    return Fields(nothing, [boxes], [], nothing, nothing)
+    return Fields(nothing, [boxes], [], nothing, nothing, Optics(*[nothing] * 8))
 
 
 def thing(shape: tuple[int, int], width: int, density: float = 2) -> Junk:

@@ -1,9 +1,12 @@
-"""Micrographs of bright dots or dark discs, and backends that find them."""
+"""Micrographs of bright dots or dark discs, backends that find them, and output folders told line by line."""
 
+import json
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -12,10 +15,11 @@ import pytest
 from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.layout import detections_path, log_path, summary_path
 from gtpick_rt.picker import Picker
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
-from gtpick_rt.summary import MicrographRecord
-from gtpick_rt.types import FloatArray, Micrograph
+from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, Totals
+from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 DOT_SCORE = 0.9
 
@@ -191,3 +195,62 @@ def tiny_model(tiny_spec: ModelSpec, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.onnx"
     onnx.save(model, path)
     return path
+
+
+@dataclass
+class Told:
+    """An output folder as a run leaves it, told line by line; each call is one event at the time `now`."""
+
+    out: Path
+    record_of: Callable[[str], MicrographRecord]
+    now: float = 1.8e9
+
+    def __post_init__(self) -> None:
+        (self.out / ".gtpick").mkdir(parents=True)
+
+    def line(self, **entry: object) -> None:
+        """Append a line to the log."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.now))
+        with log_path(self.out).open("a") as file:
+            file.write(json.dumps({"time": stamp, **entry}) + "\n")
+
+    def picked(self, stem: str, detections: Picks | None = None, **changes: Any) -> None:
+        """A micrograph is picked; `changes` are of its record or of the line."""
+        record = asdict(self.record_of(stem))
+        times = {"lag_s": 1.5, "stage_seconds": {"infer": 0.4, "write": 0.1}, "backlog": 0}
+        self.line(state="picked", **(record | times | changes))
+        if detections is not None:
+            path = detections_path(self.out, PurePosixPath(stem))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, xy_px=detections.xy_px, diameter_px=detections.diameter_px, score=detections.score)
+
+    def failed(self, stem: str, backlog: int = 0, **changes: str) -> None:
+        """A micrograph fails."""
+        failure = Failure(stem=stem, path=f"in/{stem}.mrc", kind="FormatError", message=f"in/{stem}.mrc: no image")
+        self.line(**({"state": "failed", **asdict(failure), "backlog": backlog} | changes))
+
+    def begun(self, **changes: object) -> None:
+        """A run begins."""
+        settings = {"model": "nano 2", "diameter_A": 100.0, "threshold": 0.5} | changes
+        self.line(state="begun", settings=settings, backend="cpu")
+
+    def summary(self, threshold: float = 0.5, backlog: int = 0) -> None:
+        """The lists are written."""
+        summary = Summary(
+            command=["gtpick-rt", "pick"],
+            parameters={"diameter_A": 100.0, "threshold": threshold},
+            model=ModelRecord(name="nano", version="2", sha256="ab", floor=0.05),
+            backend="cpu",
+            seconds=2.0,
+            stage_seconds={},
+            picked=1,
+            totals=Totals(micrographs=1, failed=0, picks=3, detections=5, flags={}),
+            backlog=backlog,
+        )
+        summary_path(self.out).write_text("".join(summary.to_json(['{"stem": "a"}'], [])))
+
+
+@pytest.fixture
+def told(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Told:
+    """An output folder without anything in it yet."""
+    return Told(tmp_path / "told", record_of)

@@ -1,7 +1,11 @@
 import errno
+import gc
 import json
 import os
 import stat
+import sys
+import threading
+import time
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -214,3 +218,40 @@ def test_discarding_leaves_nothing_to_take_for_picks(tmp_path: Path, detections:
     discard_picks(tmp_path, STEM)
     assert files(tmp_path) == []
     discard_picks(tmp_path, PurePosixPath("a" * 300))
+
+
+def test_kept_detections_are_read_in_several_threads_at_a_time(
+    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython 3.11 cannot parse in two threads at once, which numpy asks of it: so often that it would show."""
+    commit_picks(tmp_path, STEM, detections, threshold=0.4, record="")
+    errors, collections = list[BaseException](), [0]
+
+    def load(depth: int) -> None:
+        if depth:
+            return load(depth - 1)
+        try:
+            for _ in range(60):
+                assert len(load_detections(tmp_path, STEM)) == 3
+        except BaseException as error:
+            errors.append(error)
+
+    def part(phase: str, info: object) -> None:
+        collections[0] += 1
+        time.sleep(0.0001 if collections[0] % 3 == 0 else 0)
+
+    before = gc.get_threshold(), sys.getswitchinterval()
+    try:
+        gc.set_threshold(1)
+        gc.callbacks.append(part)
+        sys.setswitchinterval(1e-5)
+        threads = [threading.Thread(target=load, args=(depth,)) for depth in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.callbacks.remove(part)
+        gc.set_threshold(*before[0])
+        sys.setswitchinterval(before[1])
+    assert errors == []

@@ -143,6 +143,76 @@ def test_an_old_micrographs_star_has_one_unnamed_block(header: str, values: str,
     assert find(["mics.star"]) == [Job(Path("Mics/a.mrc"), PurePosixPath("Mics/a"), "Mics/a.mrc", pixel)]
 
 
+RELION_5_STAR = """
+# version 50001
+
+data_general
+
+_rlnMicrographsAreMotionCorrected 1
+
+# version 50001
+
+data_micrographs
+
+loop_
+_rlnMicrographName #1
+_rlnOpticsGroup #2
+_rlnCtfImage #3
+_rlnDefocusU #4
+_rlnCtfIceRingDensity #5
+MotionCorr/job002/Movies/a.mrc   3 CtfFind/job003/Movies/a_PS.ctf:mrc 37034.9 1.48
+'MotionCorr/job002/Movies/b "2".mrc'   1 CtfFind/job003/Movies/b_PS.ctf:mrc 41828.6 0.40
+MotionCorr/job002/Movies/#c.mrc   2 CtfFind/job003/Movies/c_PS.ctf:mrc 38788.8 0.51
+
+# version 50001
+
+data_optics
+
+loop_
+_rlnOpticsGroupName #1
+_rlnOpticsGroup #2
+_rlnMtfFileName #3
+_rlnMicrographOriginalPixelSize #4
+_rlnVoltage #5
+_rlnMicrographPixelSize #6
+"group 1" 1 mtf.star 0.425 300.0 0.85
+opticsGroup2 2 mtf.star 0.425 300.0 1.70
+opticsGroup3 3 mtf.star 0.425 300.0 0.425
+"""
+
+
+def test_optics_groups_are_found_by_number_wherever_their_table_stands_as_relion_5_writes_it() -> None:
+    Path("mics.star").write_text(RELION_5_STAR)
+    assert {job.name.rpartition("/")[2]: job.pixel_size_A for job in find(["mics.star"])} == {
+        "a.mrc": 0.425,
+        'b "2".mrc': 0.85,
+        "#c.mrc": 1.7,
+    }
+
+
+def test_a_single_optics_group_need_not_be_a_loop() -> None:
+    text = "data_optics\n_rlnOpticsGroup 1\n_rlnMicrographPixelSize 0.9\n\n"
+    Path("mics.star").write_text(text + "data_micrographs\nloop_\n_rlnMicrographName\n_rlnOpticsGroup\na.mrc 1\n")
+    assert [job.pixel_size_A for job in find(["mics.star"])] == [0.9]
+
+
+def test_an_optics_group_that_is_not_there_is_a_usage_error_that_names_it() -> None:
+    Path("mics.star").write_text(OPTICS_STAR.replace("/b.mrc 2", "/b.mrc 7"))
+    with pytest.raises(UsageError, match=r"mics.star: .*Movies/b\.mrc' is of optics group '7', which data_optics"):
+        find(["mics.star"])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "<NA>", "inf"])
+def test_an_optics_group_with_no_pixel_size_leaves_it_to_the_header(value: str) -> None:
+    Path("mics.star").write_text(OPTICS_STAR.replace("1.5\n", f"{value}\n"))
+    assert [job.pixel_size_A for job in find(["mics.star"])] == [None, 0.885]
+
+
+def test_optics_groups_of_movies_alone_leave_the_pixel_size_to_the_header() -> None:
+    Path("mics.star").write_text(OPTICS_STAR.replace("_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"))
+    assert [job.pixel_size_A for job in find(["mics.star"])] == [None, None]
+
+
 def test_names_in_a_star_are_relative_to_the_project_or_else_to_the_star() -> None:
     touch("far/Mics/a.mrc", "far/Mics/b.mrc", "Mics/b.mrc")
     Path("far/mics.star").write_text("data_\nloop_\n_rlnMicrographName\nMics/a.mrc\nMics/b.mrc\n")

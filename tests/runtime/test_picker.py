@@ -1,5 +1,6 @@
 """What is picked does not depend on how the micrograph lies, is cut, or is tiled."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.errors import UsageError
-from gtpick_rt.picker import Picker
+from gtpick_rt.picker import BATCH_TILES, Picker, _batches
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
@@ -131,3 +132,11 @@ def test_particles_that_reach_over_the_border_are_dropped(spec: ModelSpec, dots:
 def test_a_diameter_must_be_positive(diameter_A: float, dot_picker: Picker) -> None:
     with pytest.raises(UsageError, match="diameter must be a positive"):
         Picker(dot_picker.backend, dot_picker.spec, diameter_A)
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 9, 25, 64])
+def test_batches_are_few_and_of_about_one_size(n: int) -> None:
+    sizes = [len(range(n)[part]) for part in _batches(n)]
+    assert sum(sizes) == n
+    assert len(sizes) == math.ceil(n / BATCH_TILES)
+    assert not sizes or max(sizes) - min(sizes) <= 1

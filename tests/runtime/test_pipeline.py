@@ -368,10 +368,10 @@ def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(pipeline, "_CHANGED_S", 0.0)
     job, reads = make_job("a"), 0
 
-    def changing(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def changing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         nonlocal reads
         reads += 1
-        found = read_micrograph(path, pixel_size_A)
+        found = read_micrograph(path, *sizes_A, **options)
         if reads == 1:
             os.utime(path, ns=(1, 1))
         return found
@@ -395,10 +395,10 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
     monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
     faults = [number] * times
 
-    def failing(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         if path.stem == "a" and faults:
             raise OSError(faults.pop(), "away", str(path))
-        return read_micrograph(path, pixel_size_A)
+        return read_micrograph(path, *sizes_A, **options)
 
     monkeypatch.setattr(stages, "read_micrograph", failing)
     found = run([make_job("a"), make_job("b")], dot_picker, out)
@@ -412,7 +412,7 @@ def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
     monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
 
-    def failing(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr(stages, "read_micrograph", failing)
@@ -425,10 +425,10 @@ def test_a_micrograph_that_hangs_in_reading_is_set_aside(
 ) -> None:
     hold = threading.Event()
 
-    def hanging(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def hanging(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         if path.stem == "hangs":
             hold.wait(20)
-        return read_micrograph(path, pixel_size_A)
+        return read_micrograph(path, *sizes_A, **options)
 
     monkeypatch.setattr(stages, "read_micrograph", hanging)
     jobs = [make_job(stem) for stem in ("a", "hangs", "b")]
@@ -457,7 +457,8 @@ def test_the_log_has_a_line_for_each_micrograph(dot_picker: Picker, make_job: Ca
     gone = make_job("gone\u2028")
     gone.path.unlink()
     run([make_job("a"), gone], dot_picker, out)
-    lines = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
+    begun, *lines = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
+    assert (begun["state"], begun["settings"]["diameter_A"], begun["backend"]) == ("begun", 48.0, "scripted")
     assert [(line["state"], line["stem"]) for line in lines] == [("picked", "a"), ("failed", "gone\u2028")]
     assert [line["backlog"] for line in lines] == [1, 0]
     assert lines[0]["lag_s"] > 0
@@ -503,7 +504,7 @@ def test_picks_are_committed_though_their_overlay_fails(
 
     monkeypatch.setattr(stages, "draw_overlay", fail)
     summary = run([make_job("a")], dot_picker, out, overlays=True)
-    assert summary.micrographs[0].warnings[1:] == ["no overlay: ZeroDivisionError()"]
+    assert summary.micrographs[0].warnings[1:] == ["no picture: ZeroDivisionError()"]
     assert len(coordinates(out / "a_autopick.star")) == 3
 
 
@@ -514,7 +515,7 @@ def test_picks_are_committed_though_their_overlay_cannot_be_written(
     (out / "overlays" / "a.png").mkdir()
     summary = run([make_job("a")], dot_picker, out, overlays=True)
     assert summary.micrographs[0].warnings[1:] == [
-        f"no overlay: {out / 'overlays' / 'a.png'}: cannot be written (Is a directory)"
+        f"no picture: {out / 'overlays' / 'a.png'}: cannot be written (Is a directory)"
     ]
 
 
@@ -621,9 +622,9 @@ def test_only_a_few_micrographs_are_read_ahead(
     reads: list[Path] = []
     most_ahead = 0
 
-    def counting(path: Path, pixel_size_A: float | None) -> Micrograph:
+    def counting(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         reads.append(path)
-        return read_micrograph(path, pixel_size_A)
+        return read_micrograph(path, *sizes_A, **options)
 
     def compare(n: int) -> None:
         nonlocal most_ahead

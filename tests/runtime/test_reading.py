@@ -70,6 +70,10 @@ def save(tmp_path: Path) -> Callable[[str, bytes], Path]:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_and_byte_order_reads_alike(save: Callable[[str, bytes], Path], mode: int, order: str) -> None:
     path = save("a.mrc", mrc_bytes(mode=mode, order=order))
+    kept = read_micrograph(path, keep_float16=True).data
+    assert kept.dtype == (np.float16 if mode == 12 else np.float32)
+    assert kept.dtype.isnative
+    np.testing.assert_array_equal(kept, IMAGE)
     micrograph = read_micrograph(path)
     assert micrograph.data.dtype == np.float32
     assert micrograph.data.flags.c_contiguous
@@ -308,14 +312,15 @@ def test_other_odd_names_are_read(save: Callable[[str, bytes], Path], name: str)
     assert read_micrograph(save(name, mrc_bytes())).data.shape == IMAGE.shape
 
 
-def test_a_few_bad_pixels_become_the_median(
-    save: Callable[[str, bytes], Path],
-) -> None:
+@pytest.mark.parametrize("mode", [2, 12])
+def test_a_few_bad_pixels_become_the_median(save: Callable[[str, bytes], Path], mode: int) -> None:
     image = np.full((20, 20), 7.0)
     image[0, :5] = 100
     image[3, 4], image[5, 6] = np.nan, np.inf
-    micrograph = read_micrograph(save("a.mrc", mrc_bytes(image)))
+    image[7, 8] = 65504  # the largest float16
+    micrograph = read_micrograph(save("a.mrc", mrc_bytes(image, mode=mode)), keep_float16=True)
     data = micrograph.data
+    assert data[7, 8] == 65504
     assert data[3, 4] == data[5, 6] == 7
     assert (data[0, :5] == 100).all()
     assert micrograph.warnings == ("2 NaN or infinite pixels replaced by the median",)
@@ -335,7 +340,6 @@ def test_a_constant_image_is_read(save: Callable[[str, bytes], Path]) -> None:
 @pytest.mark.parametrize("pixel", [0.0, 1.0, -1.0, float("nan"), 1e9])
 def test_a_pixel_size_that_means_unknown_must_be_given(save: Callable[[str, bytes], Path], pixel: float) -> None:
     path = save("a.mrc", mrc_bytes(pixel=pixel))
-    assert probe(path).pixel_size_A is None
     with pytest.raises(PixelError, match=r"exactly 1\.00 Å/px.*pass --pixel-size"):
         read_micrograph(path)
     assert read_micrograph(path, 1.0).pixel_size_A == 1.0
@@ -348,6 +352,33 @@ def test_the_given_pixel_size_wins_with_a_warning_where_the_header_disagrees(
     close, other = read_micrograph(path, PIXEL * 1.005), read_micrograph(path, 2.5)
     assert (close.pixel_size_A, close.warnings) == (PIXEL * 1.005, ())
     assert (other.pixel_size_A, other.warnings) == (2.5, ("using 2.5 Å per pixel; the header says 1.25",))
+
+
+@pytest.mark.parametrize(
+    ("header", "option", "listed", "chosen", "warned"),
+    [
+        (1.25, None, None, 1.25, []),
+        (1.25, None, 2.5, 2.5, ["the header says 1.25"]),
+        (1.25, 5.0, 2.5, 5.0, ["the list of micrographs says 2.5", "the header says 1.25"]),
+        (1.25, 1.25, 2.5, 1.25, ["the list of micrographs says 2.5"]),
+        (1.25, None, 1.251, 1.251, []),
+        (1.0, None, 1.77, 1.77, ["the header, as if it did not know, says 1"]),
+        (1.0, 1.77, 1.77, 1.77, ["the header, as if it did not know, says 1"]),
+        (1.0, 1.0, None, 1.0, []),
+        (0.0, None, 1.77, 1.77, []),
+    ],
+)
+def test_the_option_wins_over_the_list_and_the_list_over_the_header_and_what_disagrees_is_named(
+    save: Callable[[str, bytes], Path],
+    header: float,
+    option: float | None,
+    listed: float | None,
+    chosen: float,
+    warned: list[str],
+) -> None:
+    micrograph = read_micrograph(save("a.mrc", mrc_bytes(pixel=header)), option, listed)
+    assert micrograph.pixel_size_A == pytest.approx(chosen)
+    assert micrograph.warnings == tuple(f"using {chosen:g} Å per pixel; {text}" for text in warned)
 
 
 @given(st.binary(min_size=1024, max_size=1024))

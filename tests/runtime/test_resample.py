@@ -35,3 +35,8 @@ def test_it_commutes_with_flips_and_transposition(height: int, width: int, h: in
 @pytest.mark.parametrize("shape", [(13, 7), (40, 90)])
 def test_a_constant_stays_constant(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(resample(np.full((31, 45), 7, np.float32), shape), 7, rtol=1e-6)
+
+
+def test_float16_gives_what_its_float32_gives() -> None:
+    image = np.random.default_rng(0).normal(size=(700, 90)).astype(np.float16)
+    np.testing.assert_array_equal(resample(image, (300, 41)), resample(image.astype(np.float32), (300, 41)))

@@ -15,7 +15,7 @@ from gtpick_rt.errors import UsageError
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.formats.star import read_record
 from gtpick_rt.formats.topaz import read_topaz
-from gtpick_rt.formats.writing import Conversion
+from gtpick_rt.formats.writing import Conversion, Finished
 from gtpick_rt.layout import detections_path, index_path, overlay_path, star_path, summary_path
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.rethresholding import rethreshold
@@ -42,7 +42,8 @@ def out(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Path:
         output.begin(SETTINGS)
         output.convert_to(Conversion(formats=("box", "cbox", "topaz", "cs"), box_px=30))
         for number, stem in enumerate(STEMS):
-            output.commit(record_of(stem), picks_of(number))
+            record = Finished.at(SETTINGS, record_of(stem), picks_of(number)).record
+            output.commit(record, picks_of(number))
         output.write_lists(
             Summary(
                 command=["gtpick-rt", "pick"],
@@ -150,6 +151,18 @@ def test_the_lists_are_completed_too_after_an_interruption(out: Path, monkeypatc
     is_complete(out, 1, 0.8)
 
 
+def test_what_a_list_cannot_hold_keeps_the_others_from_nothing(
+    out: Path, record_of: Callable[[str], MicrographRecord]
+) -> None:
+    with OutputFolder(out) as output:
+        output.begin(SETTINGS)
+        output.commit(record_of("other/m0"), picks_of(0))  # for Topaz it is m0 too
+    code, text = call("rethreshold", out, "--threshold", 0.8)
+    assert (code, "Topaz knows micrographs by their names" in text) == (1, True)
+    assert json.loads(summary_path(out).read_text())["totals"]["picks"] == 13
+    assert (out / "autopick.star").read_text().count("_autopick.star") == 13
+
+
 def test_overlays_are_removed_and_that_is_said(out: Path) -> None:
     for stem in STEMS[:2]:
         path = overlay_path(out, PurePosixPath(stem))
@@ -180,7 +193,7 @@ def test_picks_of_other_settings_are_left_alone(out: Path, record_of: Callable[[
         output.begin(dataclasses.replace(SETTINGS, diameter_A=50.0))
         output.commit(record_of("other"), picks_of(0))
     before = star_path(out, PurePosixPath(STEMS[0])).read_bytes()
-    assert "1 micrographs rewritten" in call("rethreshold", out, "--threshold", 0.8)[1]
+    assert "1 micrograph rewritten" in call("rethreshold", out, "--threshold", 0.8)[1]
     assert star_path(out, PurePosixPath(STEMS[0])).read_bytes() == before
 
 
@@ -219,7 +232,7 @@ def test_picking_goes_on_at_the_new_threshold(
     shutil.copy(first, tmp_path / "in" / "b.mrc")
     code, text = call(*arguments)
     assert code == 0, text
-    assert "going on: 1 micrographs are picked already" in text
+    assert "going on: 1 micrograph picked already" in text
     assert star_path(out, PurePosixPath("a")).read_bytes() == rethresholded
     summary = json.loads(summary_path(out).read_text())
     assert summary["parameters"]["threshold"] == 0.06

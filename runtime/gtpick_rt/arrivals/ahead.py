@@ -19,7 +19,7 @@ class Ahead:
         self._source, self._stop = source, stop
         self._coming = iter(source)
         self._held: deque[Arrival] = deque()
-        self.live, self.again, self.done = source.live, source.again, source.done
+        self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
 
     @property
     def backlog(self) -> int:

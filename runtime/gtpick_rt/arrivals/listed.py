@@ -36,6 +36,13 @@ class Listed:
         """Give a job back, to have it once more, not before `after_s`."""
         self._returned.append((self._clock() + after_s, job))
 
+    def retry(self, stem: str) -> None:
+        """Give a job once more that is done."""
+        job = next((job for job in self._done if str(job.stem) == stem), None)
+        if job is not None:
+            self._open += 1
+            self._returned.append((self._clock(), job))
+
     def done(self, job: Job) -> None:
         """Say that nothing more will be done with a job."""
         self._done.append(job)

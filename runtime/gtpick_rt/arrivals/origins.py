@@ -1,4 +1,4 @@
-"""Where the watcher finds new names: folders and patterns, STAR files that grow, single files, lines of text."""
+"""Where the watcher finds new names: folders and patterns, lists that grow, single files, lines of text."""
 
 import os
 import queue
@@ -12,7 +12,7 @@ from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import UsageError
 from gtpick_rt.folders import Folder, Names, Pattern, is_pattern
-from gtpick_rt.inputs import Job, job_below, job_listed, job_named, project_name
+from gtpick_rt.inputs import Job, is_list, job_below, job_listed, job_named, project_name, read_list
 from gtpick_rt.reading.info import suffix_of
 from gtpick_rt.summary import Failure
 
@@ -41,8 +41,8 @@ def origin_of(text: str, recursive: bool, names: Names, timing: Timing) -> Origi
     path = Path(text)
     if text == "-":
         return Lines(sys.stdin.buffer)
-    if path.suffix.lower() == ".star" and not path.is_dir():
-        return StarFile(path, timing)
+    if is_list(path) and not path.is_dir():
+        return ListFile(path, timing)
     if not os.path.lexists(path) and is_pattern(text):
         return Place(Pattern(path, names), timing)
     if path.is_file() or suffix_of(text):
@@ -86,8 +86,8 @@ class Place:
         return job_below(self._name, path, self.place.relative(path))
 
 
-class StarFile:
-    """A micrographs STAR file, read again whenever it has changed and settled."""
+class ListFile:
+    """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and settled."""
 
     expects, ended = True, False
 
@@ -116,11 +116,9 @@ class StarFile:
             yield from self._tell(failure_of(str(self._path), self._flaw))
 
     def _rows(self) -> Iterator[str | Failure]:
-        from gtpick_rt.formats.star import read_micrographs
-
         self._flaw = ""
         try:
-            rows = read_micrographs(self._path)
+            rows = read_list(self._path)
         except UsageError as error:
             self._flaw = str(error)
             return

@@ -56,6 +56,10 @@ class Source(Protocol):
         """Give a job back, to have it once more, not before `after_s`."""
         ...
 
+    def retry(self, stem: str) -> None:
+        """Give the micrograph of this stem once more, if nothing more was to be done with it; for who iterates."""
+        ...
+
     def done(self, job: Job) -> None:
         """Say that nothing more will be done with a job: it is picked, has failed for good, or its file is gone."""
         ...

@@ -56,7 +56,7 @@ class Watched:
     """The source of a run that goes on: everything in `inputs`, now or later, once it is whole, and again once changed.
 
     Args:
-        inputs: folders, globs, files and micrographs STAR files, which may grow; "-" stands for paths on stdin.
+        inputs: folders, globs, files and lists of micrographs, which may grow; "-" stands for paths on stdin.
         recursive: look in subfolders too.
         names: choice among the files of folders and globs.
         timing: how patient to be.
@@ -120,6 +120,14 @@ class Watched:
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more when it is whole, not before `after_s`."""
         self._returned.append((job, self._clock() + after_s))
+
+    def retry(self, stem: str) -> None:
+        """Look again at a file that was given, though it has not changed."""
+        self._take_back()
+        path = self._owners.get(stem)
+        given = None if path is None else self._seen.get(path)
+        if path is not None and isinstance(given, _Given) and stem not in self._in_hand:
+            self._await(path, given.origin.job(path), given.origin, self._clock())
 
     def done(self, job: Job) -> None:
         """Say that nothing more will be done with a job."""

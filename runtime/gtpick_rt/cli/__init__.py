@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from gtpick_rt.cli.bench import bench
 from gtpick_rt.cli.check import check
 from gtpick_rt.cli.convert import convert
 from gtpick_rt.cli.evaluate import evaluate
@@ -92,7 +93,7 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
 
 
-for _command in (pick, check, convert, rethreshold, evaluate):
+for _command in (pick, check, convert, rethreshold, evaluate, bench):
     app.command()(_command)
 for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
     _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."

@@ -30,7 +30,7 @@ def check(
     for job in found.jobs:
         try:
             info = probe(job.path)
-            pixel, warnings = choose_pixel_size(info, pixel_size or job.pixel_size_A)
+            pixel, warnings = choose_pixel_size(info, pixel_size, job.pixel_size_A)
         except MicrographError as error:
             failures.append(f"{type(error).__name__}: {error}")
         else:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, format_names
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, counted, format_names
 
 
 def convert(
@@ -33,11 +33,11 @@ def convert(
     with OutputFolder(out) as output:
         output.go_on()
         output.convert_to(output.conversion.updated(asked))
-        failed = convert_all(output, anew=asked.single)
+        failed = convert_all(output)
         totals = output.totals
     for failure in failed:
         typer.echo(f"{failure.kind}: {failure.message}", err=True)
     places = ", ".join(str(place) for place in asked.places(out)) or "STAR files are there already"
-    typer.echo(f"{totals.picks} picks on {totals.micrographs} micrographs: {places}")
+    typer.echo(f"{counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}: {places}")
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.cli.files import need_matplotlib, write_file
 from gtpick_rt.cli.options import finite
 from gtpick_rt.errors import UsageError
 
@@ -75,7 +76,7 @@ def evaluate(
 
     lengths = _lengths(diameter, pixel_size, radius)
     if plot is not None:
-        _need_matplotlib()
+        need_matplotlib()
     loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
     figures = report(loaded.micrographs, lengths)
     _print(figures)
@@ -85,11 +86,11 @@ def evaluate(
     _note("no picks in the list, so counted as missed", loaded.unnamed)
     _note("ignored, for want of a counterpart", loaded.ignored)
     if json_file is not None:
-        _write(json_file, json.dumps(figures.record(), indent=1).encode())
+        write_file(json_file, json.dumps(figures.record(), indent=1).encode())
     if plot is not None:
         from gtpick_rt.evaluate.drawing import draw
 
-        _write(plot, draw(figures))
+        write_file(plot, draw(figures))
 
 
 def _lengths(diameter: float, pixel_size: float | None, radius: float | None) -> "Lengths":
@@ -122,15 +123,6 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
             f"{found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; give theirs",
             err=True,
         )
-
-
-def _need_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "--plot needs matplotlib: install the extra plot: pip install '.[plot]' in the clone"
-        ) from error
 
 
 def _print(figures: "Report") -> None:
@@ -230,12 +222,3 @@ def _note(what: str, names: "Sequence[str]") -> None:
     if names:
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         typer.echo(f"{what}: {', '.join(names[:MAX_NAMED])}{more}", err=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    from gtpick_rt.commit import write_atomic
-
-    try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error

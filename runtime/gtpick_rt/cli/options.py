@@ -53,10 +53,17 @@ def format_names(text: str) -> tuple[str, ...]:
 
 
 OutputOf = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a run of pick.")]
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Micrographs: folders, files, globs or STAR files.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT", help="Micrographs: folders, files, globs, STAR files or cryoSPARC's exposures (.cs)."
+    ),
+]
 PixelSize = Annotated[
     float | None,
-    typer.Option(min=0.01, callback=finite, help="Å per pixel, instead of what STAR files or image headers say."),
+    typer.Option(
+        min=0.01, callback=finite, help="Å per pixel, instead of what STAR or .cs files, or else image headers, say."
+    ),
 ]
 Diameter = Annotated[
     str,

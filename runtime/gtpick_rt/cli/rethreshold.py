@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, finite
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, counted, finite
 
 
 def rethreshold(
@@ -25,9 +25,11 @@ def rethreshold(
         totals = output.totals
     for failure in done.failed:
         typer.echo(f"{failure.kind}: {failure.message}", err=True)
-    typer.echo(f"{done.micrographs} micrographs rewritten: {done.before} picks before, {done.after} now")
-    typer.echo(f"in all: {totals.picks} picks on {totals.micrographs} micrographs at threshold {threshold:g}")
+    rewritten = counted(done.micrographs, "micrograph")
+    typer.echo(f"{rewritten} rewritten: {counted(done.before, 'pick')} before, {done.after} now")
+    in_all = f"{counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}"
+    typer.echo(f"in all: {in_all} at threshold {threshold:g}")
     if done.overlays:
-        typer.echo(f"{done.overlays} overlays removed, which showed other picks")
+        typer.echo(f"{counted(done.overlays, 'overlay')} removed, which showed other picks")
     if done.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -3,13 +3,15 @@
 Centres are fractions of the micrograph's sides, of which `location/micrograph_shape` has the rows first. They are those
 in the file that the record names: the y fraction counts from the first row stored there. cryoSPARC's own patch motion
 correction stores the rows of its micrographs in the opposite order to MotionCor's and RELION's: for picks of the one to
-be used on the other, the rows are to be flipped.
+be used on the other, the rows are to be flipped. What joins a particle to a micrograph there is the micrograph's uid.
 """
 
 import hashlib
 import io
+import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ NEEDED = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac
 SCORE = "pick_stats/ncc_score"
 MAX_HEADER = 100_000
 """Bytes; a particle set of all jobs has some hundred columns."""
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
 """Between the numbers of particles: odd, so that all of a micrograph differ, and large, so that those of two do."""
 
@@ -64,6 +67,8 @@ def cs_rows(
     dtype: np.dtype[np.void],
     *,
     stem: str,
+    micrograph_uid: int | None,
+    group: int | None,
     path: str,
     shape: tuple[int, int],
     pixel_size_A: float,
@@ -76,7 +81,9 @@ def cs_rows(
         picks: in pixels of the micrograph.
         index: `(n,)` places of the picks among all detections; a detection is numbered alike at every threshold.
         dtype: from `cs_dtype`.
-        stem: gives the numbers.
+        stem: gives the numbers of particles, and the micrograph's where cryoSPARC has none.
+        micrograph_uid: cryoSPARC's number of the exposure, if it has one.
+        group: cryoSPARC's number of the exposure group; 1 where it is not known.
         path: of the micrograph.
         shape: `(h, w)` of the micrograph.
         pixel_size_A: of the micrograph.
@@ -87,8 +94,8 @@ def cs_rows(
     records = np.zeros(len(picks), dtype)
     x, y = picks.xy_px.astype(np.float64).T
     records["uid"] = cs_uid(stem) + (index.astype(np.uint64) + np.uint64(1)) * _STRIDE
-    records["location/micrograph_uid"] = cs_uid(stem)
-    records["location/exp_group_id"] = 1
+    records["location/micrograph_uid"] = cs_uid(stem) if micrograph_uid is None else micrograph_uid
+    records["location/exp_group_id"] = 1 if group is None else group
     records["location/micrograph_path"] = path.encode()
     records["location/micrograph_shape"] = shape
     records["location/micrograph_psize_A"] = pixel_size_A
@@ -101,7 +108,7 @@ def cs_rows(
 
 def read_cs(path: Path) -> Table:
     """Read the locations of all particles; the score is their `ncc_score`. Raises UsageError."""
-    records = _records(path)
+    records = read_records(path)
     fields = records.dtype.names or ()
     missing = [name for name in NEEDED if f"location/{name}" not in fields]
     if missing:
@@ -121,11 +128,13 @@ def read_cs(path: Path) -> Table:
     )
 
 
-def _records(path: Path) -> NDArray[Any]:
+def read_records(path: Path) -> NDArray[Any]:
+    """Read the `(n,)` records of a `.cs` file in NumPy's format; nothing is unpickled. Raises UsageError."""
     try:
         with path.open("rb") as file:
+            _check_length(file)
             records = np.lib.format.read_array(file, allow_pickle=False, max_header_size=MAX_HEADER)
-    except (OSError, ValueError, MemoryError) as error:
+    except Exception as error:  # damaged headers make NumPy raise errors of many kinds
         raise UsageError(
             f"{path}: cannot be read as a cryoSPARC dataset in NumPy's format ({error}); "
             "save it again with cryosparc-tools: Dataset.load(...).save(...)"
@@ -133,3 +142,14 @@ def _records(path: Path) -> NDArray[Any]:
     if records.ndim != 1:
         raise UsageError(f"{path}: not a list of records; give a .cs file as cryoSPARC writes it")
     return records
+
+
+def _check_length(file: BinaryIO) -> None:
+    """Raise ValueError when the file is shorter than its header says, before memory is taken on its word."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = _HEADERS[version](file, max_header_size=MAX_HEADER)
+    if math.prod(shape) * max(dtype.itemsize, 1) > os.fstat(file.fileno()).st_size - file.tell():
+        raise ValueError("cut short, or still being written")
+    file.seek(0)

@@ -3,13 +3,13 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from gemmi import cif
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.listed import ListedMicrograph, known_pixel_size
 from gtpick_rt.formats.table import Table
 from gtpick_rt.types import Picks
 
@@ -30,14 +30,6 @@ _MAX_RECORD_BYTES = 1 << 16
 
 BARE_NAME = re.compile(r"(?!data_|save_|loop_|stop_|global_)[a-z0-9/.][\w/.,:=@%~+-]+", re.ASCII | re.IGNORECASE)
 """Names that need no quotes. gemmi quotes more, and not every reader of STAR files knows quotes."""
-
-
-@dataclass(frozen=True)
-class ListedMicrograph:
-    """One row of a micrographs STAR file."""
-
-    name: str
-    pixel_size_A: float | None
 
 
 def picks_to_star(picks: Picks, record: str = "") -> str:
@@ -99,19 +91,15 @@ def read_star(path: Path) -> Table:
 
 
 def read_micrographs(path: Path) -> list[ListedMicrograph]:
-    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups).
+    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups), in any order.
 
-    Raises UsageError when it cannot be read or lists no micrographs.
+    Raises UsageError when it cannot be read, lists no micrographs, or one is of an optics group that is not there.
     """
     document = read_document(path)
-    optics = document.find_block("optics")
-    group_pixels = {
-        cif.as_string(row[0]): _pixel_size(row[1])
-        for row in (optics.find("_rln", ["OpticsGroup", "MicrographPixelSize"]) if optics else ())
-    }
+    group_pixels = _group_pixels(document)
     columns = ["MicrographName", "?OpticsGroup", "?DetectorPixelSize", "?Magnification"]
     listed = [
-        ListedMicrograph(cif.as_string(row[0]), _row_pixel_size(row, group_pixels))
+        ListedMicrograph(name=cif.as_string(row[0]), pixel_size_A=_row_pixel_size(path, row, group_pixels))
         for block in document
         if block.name != "optics"
         for row in block.find("_rln", columns)
@@ -145,10 +133,28 @@ def _quote(text: str) -> str:
     return "\n" + quoted if quoted.startswith(";") else quoted  # a text field starts a line
 
 
-def _row_pixel_size(row: cif.Table.Row, group_pixels: dict[str, float | None]) -> float | None:
-    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the magnification."""
-    if row.has(1) and cif.as_string(row[1]) in group_pixels:
-        return group_pixels[cif.as_string(row[1])]
+def _group_pixels(document: cif.Document) -> dict[str, float | None] | None:
+    """Å per pixel of each optics group, None where it has none; None for RELION 3.0, which had no such groups."""
+    optics = document.find_block("optics")
+    if optics is None:
+        return None
+    rows = optics.find("_rln", ["OpticsGroup", "?MicrographPixelSize"])
+    return {cif.as_string(row[0]): _pixel_size(row[1]) if row.has(1) else None for row in rows}
+
+
+def _row_pixel_size(path: Path, row: cif.Table.Row, group_pixels: dict[str, float | None] | None) -> float | None:
+    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the magnification.
+
+    Raises UsageError when the group is not listed.
+    """
+    if row.has(1) and group_pixels is not None:
+        group = cif.as_string(row[1])
+        if group not in group_pixels:
+            raise UsageError(
+                f"{path}: {cif.as_string(row[0])!r} is of optics group {group!r}, which data_optics does not list; "
+                "add the group there, or correct the row"
+            )
+        return group_pixels[group]
     if row.has(2) and row.has(3):
         detector_um, magnification = _pixel_size(row[2]), _pixel_size(row[3])
         return 1e4 * detector_um / magnification if detector_um and magnification else None
@@ -156,5 +162,4 @@ def _row_pixel_size(row: cif.Table.Row, group_pixels: dict[str, float | None]) -
 
 
 def _pixel_size(text: str) -> float | None:
-    value = cif.as_number(text)
-    return value if 0 < value < float("inf") else None
+    return known_pixel_size(cif.as_number(text))

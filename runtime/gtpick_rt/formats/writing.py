@@ -30,6 +30,8 @@ class Conversion:
     """Side of the boxes in `.box` and `.cbox`; None takes the particle's diameter."""
     flip_y: bool = False
     """Whether `.cs` counts rows from the last one stored."""
+    due: tuple[str, ...] = ()
+    """Of `single`, those whose files may be of another threshold or box size, and are to be written anew."""
 
     def __post_init__(self) -> None:
         unknown = set(self.formats) - {*SINGLE, *LISTS}
@@ -52,12 +54,17 @@ class Conversion:
         """These formats too."""
         return dataclasses.replace(self, formats=tuple(dict.fromkeys((*self.formats, *names))))
 
+    def with_due(self, names: Iterable[str]) -> "Conversion":
+        """These formats are to be written anew too."""
+        return dataclasses.replace(self, due=tuple(dict.fromkeys((*self.due, *names))))
+
     def updated(self, asked: "Conversion") -> "Conversion":
-        """What is asked for now too; box size and flip hold for the formats that it names."""
+        """What is asked for now too, and anew; box size and flip hold for the formats that it names."""
         return Conversion(
             formats=self.with_formats(asked.formats).formats,
             box_px=asked.box_px if {"box", "cbox"} & set(asked.formats) else self.box_px,
             flip_y=asked.flip_y if "cs" in asked.formats else self.flip_y,
+            due=self.with_due(asked.single).due,
         )
 
     def places(self, out: Path) -> list[Path]:
@@ -74,7 +81,7 @@ def read_conversion(out: Path) -> Conversion:
     path = formats_path(out)
     try:
         found = json.loads(path.read_bytes())
-        return Conversion(**{**found, "formats": tuple(found["formats"])})
+        return Conversion(**{**found, "formats": tuple(found["formats"]), "due": tuple(found.get("due", ()))})
     except FileNotFoundError:
         return Conversion()
     except (ValueError, KeyError, TypeError) as error:
@@ -93,8 +100,9 @@ class Finished:
     @classmethod
     def at(cls, settings: Settings, record: MicrographRecord, detections: Picks) -> "Finished":
         """With the number of picks that the threshold of `settings` gives."""
-        picks = int((detections.score >= settings.threshold).sum())
-        return cls(dataclasses.replace(record, picks=picks), settings, detections)
+        picks = detections[detections.score >= settings.threshold]
+        record = dataclasses.replace(record, picks=len(picks), median_score=picks.median_score)
+        return cls(record, settings, detections)
 
     @property
     def index(self) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -111,10 +119,13 @@ class Finished:
         return conversion.box_px or box_of(self.settings.diameter_A / self.record.pixel_size_A)
 
 
+_INTERNAL = ("stem", "name", "seconds", "exposure_uid", "exposure_group")
+
+
 def _about(done: Finished) -> dict[str, object]:
     """What a facility wants to know: the record without what only this program needs, and how the picks were made."""
     record = dataclasses.asdict(done.record)
-    known = {name: record[name] for name in record if name not in ("stem", "name", "seconds")}
+    known = {name: record[name] for name in record if name not in _INTERNAL}
     made = ("model", "diameter_A", "contrast", "threshold")
     return {"micrograph": done.record.name, **known, **{name: getattr(done.settings, name) for name in made}}
 
@@ -151,6 +162,8 @@ def _cryosparc(micrographs: Iterable[Finished], extent: Extent, conversion: Conv
             done.index,
             dtype,
             stem=record.stem,
+            micrograph_uid=record.exposure_uid,
+            group=record.exposure_group,
             path=record.name,
             shape=(record.height, record.width),
             pixel_size_A=record.pixel_size_A,

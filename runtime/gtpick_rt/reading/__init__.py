@@ -1,5 +1,6 @@
-"""Reading micrographs: whatever the format, out come finite float32 pixels, row 0 first as in an MRC file."""
+"""Reading micrographs: whatever the format, out come finite float pixels, row 0 first as in an MRC file."""
 
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -7,13 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import FormatError, PixelError
-from gtpick_rt.reading.info import SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
-from gtpick_rt.types import FloatArray, Micrograph
+from gtpick_rt.reading.info import DUMMY_PIXEL_A, SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
+from gtpick_rt.types import Micrograph
 
 __all__ = ["ImageInfo", "choose_pixel_size", "probe", "read_micrograph"]
 
 MAX_BAD_FRACTION = 0.01
 """Up to this share of pixels may be NaN or infinite (dead detector pixels, borders after motion correction)."""
+_EXPONENT = 0x7C00
+"""Bits of a float16 that are all set where it is NaN or infinite."""
+MAX_DISAGREEMENT = 0.01
+"""Up to this share of each other two pixel sizes are the same: programs round them."""
 
 
 def probe(path: Path) -> ImageInfo:
@@ -28,35 +33,50 @@ def probe(path: Path) -> ImageInfo:
     return _format_of(path).probe(path)
 
 
-def read_micrograph(path: Path, pixel_size_A: float | None = None) -> Micrograph:
-    """Read one micrograph; `pixel_size_A`, where given, wins over the header's.
+def read_micrograph(
+    path: Path, pixel_size_A: float | None = None, listed_A: float | None = None, *, keep_float16: bool = False
+) -> Micrograph:
+    """Read one micrograph, of `pixel_size_A`, else of `listed_A`, else of the header's pixel size.
+
+    Pixels become float32; `keep_float16` leaves those of float16 files, which halves the memory, but NumPy and SciPy
+    can do little with them.
 
     Its `warnings` tell of bad pixels that were replaced, and of pixel sizes that disagree.
     Raises what `probe` raises, and PixelError: too many NaN or infinite pixels, or the pixel size is unknown.
     """
     info, pixels = _format_of(path).read(path)
-    pixel, warnings = choose_pixel_size(info, pixel_size_A)
-    data, replaced = _finite(path, pixels)
+    pixel, warnings = choose_pixel_size(info, pixel_size_A, listed_A)
+    data, replaced = _finite(path, pixels, keep_float16)
     if replaced:
         warnings = (*warnings, f"{replaced} NaN or infinite pixels replaced by the median")
     return Micrograph(data, pixel, path, warnings)
 
 
-def choose_pixel_size(info: ImageInfo, pixel_size_A: float | None) -> tuple[float, tuple[str, ...]]:
-    """Take the option where given, else the header's value, in Å; with a warning where they disagree.
+def choose_pixel_size(
+    info: ImageInfo, pixel_size_A: float | None, listed_A: float | None = None
+) -> tuple[float, tuple[str, ...]]:
+    """Choose the Å per pixel of an image: the option's, else the list's, else the header's.
 
-    Raises PixelError when there is neither.
+    The list is the STAR or .cs file that names the image. A header's 0 or exactly 1, which programs write when they do
+    not know, is never chosen. The second value warns of each that says otherwise, by more than MAX_DISAGREEMENT.
+
+    Raises PixelError when there is none.
     """
-    if pixel_size_A is None:
-        if info.pixel_size_A is None:
-            raise PixelError(
-                f"{info.path}: the header does not tell the pixel size (0 and exactly 1.00 Å/px, which programs write "
-                "when they do not know it, do not count): pass --pixel-size"
-            )
-        return info.pixel_size_A, ()
-    if info.pixel_size_A is not None and abs(info.pixel_size_A / pixel_size_A - 1) > 0.01:
-        return pixel_size_A, (f"using {pixel_size_A:g} Å per pixel; the header says {info.pixel_size_A:g}",)
-    return pixel_size_A, ()
+    header_A = info.pixel_size_A
+    is_dummy = header_A is not None and math.isclose(header_A, DUMMY_PIXEL_A, rel_tol=1e-6)
+    known = (pixel_size_A, listed_A, None if is_dummy else header_A)
+    chosen = next((value for value in known if value is not None), None)
+    if chosen is None:
+        raise PixelError(
+            f"{info.path}: the header does not tell the pixel size (0 and exactly 1.00 Å/px, which programs write "
+            "when they do not know it, do not count): pass --pixel-size"
+        )
+    header = "the header, as if it did not know," if is_dummy else "the header"
+    return chosen, tuple(
+        f"using {chosen:g} Å per pixel; {source} says {value:g}"
+        for source, value in (("the list of micrographs", listed_A), (header, header_A))
+        if value is not None and abs(value / chosen - 1) > MAX_DISAGREEMENT
+    )
 
 
 def _format_of(path: Path) -> ModuleType:
@@ -75,10 +95,11 @@ def _format_of(path: Path) -> ModuleType:
     return mrc
 
 
-def _finite(path: Path, pixels: NDArray[np.generic]) -> tuple[FloatArray, int]:
-    """`pixels` as float32, the few that are NaN or infinite replaced by the median of the others; and how many."""
-    data = np.ascontiguousarray(pixels, dtype=np.float32)
-    finite = np.isfinite(data)
+def _finite(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tuple[NDArray[np.floating], int]:
+    """`pixels` as floats, the few that are NaN or infinite replaced by the median of the others; and how many."""
+    is_half = keep_float16 and pixels.dtype.str[1:] == "f2"
+    data = np.ascontiguousarray(pixels, dtype=np.float16 if is_half else np.float32)
+    finite = _are_finite(data)
     bad = data.size - int(np.count_nonzero(finite))
     if bad == 0:
         return data, 0
@@ -86,3 +107,9 @@ def _finite(path: Path, pixels: NDArray[np.generic]) -> tuple[FloatArray, int]:
         raise PixelError(f"{path}: {bad} of {data.size} pixels are NaN or infinite; write the micrograph again")
     data[~finite] = np.median(data[finite])
     return data, bad
+
+
+def _are_finite(data: NDArray[np.floating]) -> NDArray[np.bool_]:
+    if data.dtype == np.float16:  # by its bits: NumPy has no fast way
+        return (data.view(np.uint16) & _EXPONENT) != _EXPONENT
+    return np.isfinite(data)

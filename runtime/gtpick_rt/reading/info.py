@@ -16,6 +16,9 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = MRC_SUFFIXES + TIFF_SUFFIXES
 """Names that end so, in any case, are taken for micrographs."""
 
+DUMMY_PIXEL_A = 1.0
+"""What programs write for the pixel size when they do not know it; hardly ever the true one."""
+
 MAX_SIDE = 1 << 16
 MAX_PIXELS = 1 << 28
 
@@ -35,7 +38,7 @@ class ImageInfo:
     mode: str
     """Pixel type, for people: "float32", "big-endian int16"."""
     pixel_size_A: float | None
-    """Å per pixel; None when the header does not say, or gives a value that stands for "unknown"."""
+    """Å per pixel as the header says, be it DUMMY_PIXEL_A; None when it does not, or says 0 or nonsense."""
 
 
 def suffix_of(name: str) -> str:

@@ -138,14 +138,14 @@ def _byte_order(path: Path, head: bytes) -> str:
 
 
 def _pixel_size(order: str, head: bytes) -> float | None:
-    """Å per pixel, or None for the values that programs write when they do not know: 0, exactly 1, nonsense."""
+    """Å per pixel as the header says; None for 0 and nonsense."""
     (intervals,) = struct.unpack_from(order + "i", head, 28)
     (cell_A,) = struct.unpack_from(order + "f", head, 40)
     if intervals <= 0 or not math.isfinite(cell_A):
         return None
     pixel = cell_A / intervals
     low, high = PLAUSIBLE_PIXEL_A
-    return pixel if low <= pixel <= high and not math.isclose(pixel, 1.0, rel_tol=1e-6) else None
+    return pixel if low <= pixel <= high else None
 
 
 def _describe(path: Path, header: Header) -> ImageInfo:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gtpick_model.simulator import detector, junk
 from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.junk import Junk
+from gtpick_model.simulator.optics import transfer
 from gtpick_model.simulator.views import ViewLibrary
 
 SHAPE = (80, 130)
@@ -202,3 +203,12 @@ def test_aggregates_and_fragments_are_apart_from_particles_and_not_labelled(
     for boxes, negatives in zip(fields.boxes, fields.negatives, strict=True):
         apart = torch.cdist(boxes[:, :2], negatives[:, :2])
         assert (apart > 0.349 * (boxes[:, None, 2] + negatives[None, :, 2])).all()
+
+
+def test_the_optics_are_those_of_the_image(balls: ViewLibrary, lone: Conditions) -> None:
+    """Where the contrast transfer of a field is nil its image has next to no power; that of another field has some."""
+    fields = simulate(balls, 2, (256, 256), replace(lone, snr=(1e12, 1e12), defocus_A=(5e3, 3.2e4)), SEED)
+    power = torch.fft.rfft2(fields.images).abs().square()
+    blind = transfer(fields.optics, (256, 256)).abs() < 0.01
+    own, other = ((power * where).sum((1, 2)) for where in (blind, blind.flip(0)))
+    assert (own < 0.05 * other).all()

@@ -1,4 +1,4 @@
-"""STAR files that grow, and paths that are sent on stdin."""
+"""Lists of micrographs that grow, and paths that are sent on stdin."""
 
 import io
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+import numpy as np
 import pytest
 
 from gtpick_rt.inputs import Job
@@ -78,6 +79,51 @@ def test_a_micrograph_that_a_star_file_lists_is_missed_in_the_end(
     assert (failure.stem, failure.kind) == ("a", "UnreadableError")
     put("a.mrc")
     assert watcher.jobs(35) == ["a"]
+
+
+EXPOSURES = Path("P3/J5/exposures.cs")
+
+
+@pytest.fixture
+def list_in_cs(clock: Any) -> Callable[..., None]:
+    """A function that writes cryoSPARC's exposures, their uid being the row; `cut` bytes are missing."""
+
+    def write(*names: str, cut: int = 0) -> None:
+        records = np.zeros(len(names), [("uid", "<u8"), ("micrograph_blob/path", "S99"), ("ctf/exp_group_id", "<u4")])
+        records["uid"], records["micrograph_blob/path"] = np.arange(len(names)), np.char.encode(names)
+        buffer = io.BytesIO()
+        np.save(buffer, records)
+        EXPOSURES.parent.mkdir(parents=True, exist_ok=True)
+        clock.write(EXPOSURES, buffer.getvalue()[: len(buffer.getvalue()) - cut])
+
+    return write
+
+
+def test_exposures_of_a_session_that_grows_come_once_each_with_their_numbers(
+    watch: Watch, put: Put, list_in_cs: Callable[..., None]
+) -> None:
+    watcher = watch(str(EXPOSURES))
+    assert watcher.notice(10).path == str(EXPOSURES)
+    put("P3/J2/a.mrc", "P3/J2/b.mrc")
+    list_in_cs("J2/a.mrc")
+    assert watcher.jobs(6) == ["J2/a"]
+    list_in_cs("J2/a.mrc", "J2/b.mrc", cut=1)
+    assert watcher.jobs(6) == []
+    list_in_cs("J2/a.mrc", "J2/b.mrc")
+    (job,) = watcher.run(6)
+    path = Path("P3/J2/b.mrc").absolute()
+    assert job == Job(path, PurePosixPath("J2/b"), "J2/b.mrc", exposure_uid=1, exposure_group=0)
+    assert watcher.jobs(50) == []
+
+
+def test_exposures_none_of_which_is_found_are_reported_in_the_end(
+    watch: Watch, put: Put, list_in_cs: Callable[..., None]
+) -> None:
+    list_in_cs("J2/a.mrc")
+    watcher = watch(str(EXPOSURES))
+    failure = watcher.failure(100)
+    assert failure.path == str(EXPOSURES)
+    assert "run from the folder of the cryoSPARC project" in failure.message
 
 
 @pytest.fixture

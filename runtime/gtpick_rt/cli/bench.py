@@ -1,0 +1,121 @@
+"""`gtpick-rt bench`: how fast picking is on this machine."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gtpick_rt.cli.files import need_matplotlib, write_file
+from gtpick_rt.cli.options import BackendName, Model, PixelSize
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.bench import Speed
+
+SIDE_PX, DIAMETER_A = 4096, 160.0
+"""Of the synthetic micrographs."""
+MIN_MICROGRAPHS = 2
+
+
+def bench(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="[INPUT]...", help="Micrographs; without any, synthetic ones.")
+    ] = None,
+    diameter: Annotated[
+        float | None, typer.Option(min=0, metavar="Å", help="Particle diameter in Å; must be given with INPUT.")
+    ] = None,
+    pixel_size: PixelSize = None,
+    model: Model = None,
+    backend: BackendName = "auto",
+    count: Annotated[int, typer.Option(min=2, metavar="N", help="At most so many micrographs.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, of which medians are taken.")] = 3,
+    side: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of synthetic micrographs, in pixels.")
+    ] = f"{SIDE_PX}x{SIDE_PX}",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them to this PNG (needs the extra plot).")] = None,
+) -> None:
+    """Measure how fast picking is here: each stage alone, the network alone, and all together.
+
+    Nothing else should run on the machine meanwhile. What is picked is thrown away.
+    """
+    from gtpick_rt.bench import measure, write_synthetic
+    from gtpick_rt.inputs import find_jobs
+    from gtpick_rt.picker import Picker
+
+    if plot is not None:
+        need_matplotlib()
+    if inputs and diameter is None:
+        raise UsageError("give the particle diameter in Å: --diameter")
+    with TemporaryDirectory() as folder:
+        if not inputs:
+            width, height = _size(side)
+            write_synthetic(Path(folder), count, width, height, diameter or DIAMETER_A)
+        jobs = find_jobs(inputs or [folder]).jobs[:count]
+        if len(jobs) < MIN_MICROGRAPHS:
+            raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
+        picker = Picker.open(diameter or DIAMETER_A, model=model, backend=backend)
+        speed = measure(picker, jobs, pixel_size, rounds)
+    _print(speed)
+    if json_file is not None:
+        write_file(json_file, (json.dumps(_record(speed, picker.spec.name), indent=1) + "\n").encode())
+    if plot is not None:
+        from gtpick_rt.bench.drawing import draw
+
+        write_file(plot, draw(speed))
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read the value of --side. Raises UsageError."""
+    try:
+        width, height = map(int, text.lower().split("x"))
+    except ValueError:
+        raise UsageError(f"--side {text}: not two numbers of pixels, as in 5760x4092") from None
+    return width, height
+
+
+def _print(speed: "Speed") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "s per micrograph", "micrographs/s", box=None, pad_edge=False, header_style="bold")
+    rows = {f"{stage}, alone": seconds for stage, seconds in speed.stage_s.items()}
+    rows["read, alone, not in the page cache"] = speed.read_cold_s
+    rows[f"processor time of all, on {speed.cores} cores"] = speed.cpu_s / speed.cores
+    rows["pipeline"] = speed.pipeline_s
+    rows["pipeline, files not in the page cache"] = speed.pipeline_cold_s
+    for name, seconds in rows.items():
+        table.add_row(name, f"{seconds:.3f}", f"{1 / seconds:.2f}")
+    console = Console()
+    console.print(
+        f"{speed.micrographs} micrographs of {speed.width} x {speed.height} px, {speed.tiles} tiles and "
+        f"{speed.picks:.0f} picks each, on {speed.backend}; medians of {speed.rounds} rounds\n"
+    )
+    console.print(table)
+    console.print(
+        f"\nThe pipeline runs at {speed.efficiency:.0%} of its slowest stage's rate, and at "
+        f"{speed.efficiency_of_bound:.0%} of what stages and cores allow.\n"
+        f"The network alone: "
+        + ", ".join(f"{rate:.0f} tiles/s in batches of {batch}" for batch, rate in speed.tiles_per_s.items())
+    )
+
+
+def _record(speed: "Speed", model: str) -> dict[str, Any]:
+    """All figures, and on what they were measured."""
+    import platform
+    from datetime import datetime, timezone
+
+    from gtpick_rt import __version__
+
+    derived = {name: getattr(speed, name) for name in ("bound_s", "efficiency", "efficiency_of_bound")}
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "model": model,
+        "machine": platform.platform(),
+        **asdict(speed),
+        **derived,
+    }
