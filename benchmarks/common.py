@@ -47,6 +47,19 @@ def pick_command(inputs: list[Path], out: Path, model: str | None, diameter_A: f
     return command + (["--model", model] if model else [])
 
 
+def measure(command: list[str]) -> dict[str, float]:
+    """Run `command` in a new process: seconds, cpu_seconds, system_seconds and peak_MB, as metered.py has them.
+
+    Ends the program when the command fails.
+    """
+    meter = [sys.executable, str(Path(__file__).with_name("metered.py"))]
+    done = subprocess.run([*meter, *command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr}")
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
 @contextmanager
 def without_sync() -> Iterator[None]:
     """Do not wait for the disk: what is prepared here is not what is measured."""

@@ -2,37 +2,24 @@
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, circumstances, convert, pick_command, save
+from common import DATA, circumstances, convert, measure, pick_command, save
 
 COUNTS = (1, 2, 5, 10)
 REPEATS = 3
 
 
-def measure(command: list[str], out: Path) -> dict[str, Any]:
-    """Run `command` in a new process with an empty `out`: wall seconds, peak MB, seconds by stage."""
+def measure_stages(command: list[str], out: Path) -> dict[str, Any]:
+    """Run `command` with an empty `out`: as `measure`, and seconds by stage."""
     shutil.rmtree(out, ignore_errors=True)
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr
-    message = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)  # of this process alone, unlike getrusage(RUSAGE_CHILDREN)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)}\nended with {process.returncode}: {message.decode()}")
-    stages = json.loads((out / "summary.json").read_text())["stage_seconds"]
-    return {"seconds": round(seconds, 3), "peak_MB": round(usage.ru_maxrss / 1024), "stage_seconds": stages}
+    figures = measure(command)
+    return {**figures, "stage_seconds": json.loads((out / "summary.json").read_text())["stage_seconds"]}
 
 
 def measure_counts(micrographs: list[Path], work: Path, model: str | None) -> list[dict[str, Any]]:
@@ -40,7 +27,7 @@ def measure_counts(micrographs: list[Path], work: Path, model: str | None) -> li
     rows = []
     for n in (n for n in COUNTS if n <= len(micrographs)):
         command = pick_command(micrographs[:n], work / "picks", model)
-        runs = [measure(command, work / "picks") for _ in range(REPEATS)]
+        runs = [measure_stages(command, work / "picks") for _ in range(REPEATS)]
         median = {key: statistics.median(run[key] for run in runs) for key in ("seconds", "peak_MB")}
         rows.append({"micrographs": n, **median, "runs": runs})
         print(f"{n:11} {median['seconds']:9.2f} {median['seconds'] / n:14.2f} {median['peak_MB']:9.0f}", flush=True)

@@ -1,10 +1,14 @@
 """The command `gtpick-rt pick`, from micrographs on disk to STAR files."""
 
+import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -334,3 +338,24 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     assert not (tmp_path / "out" / "b_autopick.star").exists()
     assert signal.getsignal(number) == before
     assert "finishing what is in hand; once more to stop at once" in capfd.readouterr().err
+
+
+def test_a_terminal_shows_the_rate_and_how_far_picking_is_behind(
+    folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.mrc").write_bytes(b"nothing")
+    command = [sys.executable, "-m", "gtpick_rt", "pick", folder, "--out", tmp_path / "out"]
+    command += ["--diameter", "24", "--model", tiny_model]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while more := os.read(ours, 1 << 16):
+                shown += more
+    os.close(ours)
+    text = shown.decode()
+    assert "onnxruntime-cpu" in text
+    assert re.search(r"\d\.\d\d/s,", text)
+    assert re.search(r"0 waiting, \d+\.\d s behind", text)
+    assert text.index("IncompleteError") < text.rindex("onnxruntime-cpu")  # the bar stays below what went wrong

@@ -66,10 +66,9 @@ class Terminal:
     def __init__(self, out: Path, metrics_port: int | None) -> None:
         self._out, self._port = out, metrics_port
         console = Console(stderr=True)
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        self._bar = Progress(
-            "picking on {task.fields[backend]}", *columns, console=console, disable=not console.is_terminal
-        )
+        texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
+        columns = (BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
+        self._bar = Progress("{task.fields[backend]}", *columns, console=console, disable=not console.is_terminal)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
@@ -82,7 +81,7 @@ class Terminal:
         if self._port is not None:
             self._metrics = Metrics(self._port, self._out, lambda: work.source.backlog)
         self._work, self._started = work, time.monotonic()
-        self._bar.add_task("", total=work.total, rate="", backend=picker.backend.name)
+        self._bar.add_task("", total=work.total, rate="", behind="", backend=picker.backend.name)
         self._bar.start()
 
     def notice(self, line: str) -> None:
@@ -97,10 +96,13 @@ class Terminal:
             self.notice(f"warning: {record.path}: {'; '.join(record.warnings)}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
-        self._bar.update(task.id, advance=1, rate=f"{rate:.2f} micrographs/s")
+        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,")
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Count what is logged."""
+        """Count what is logged, and show how far picking is behind what arrives."""
+        if "lag_s" in entry and self._bar.tasks:
+            behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
+            self._bar.update(self._bar.tasks[0].id, behind=behind)
         if self._metrics is not None:
             self._metrics.observe(entry)
 
