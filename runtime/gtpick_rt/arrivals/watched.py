@@ -122,12 +122,15 @@ class Watched:
         self._returned.append((job, self._clock() + after_s))
 
     def retry(self, stem: str) -> None:
-        """Look again at a file that was given, though it has not changed."""
+        """Look again at a file that was given, though it has not changed; report one again that is still not whole."""
         self._take_back()
         path = self._owners.get(stem)
-        given = None if path is None else self._seen.get(path)
-        if path is not None and isinstance(given, _Given) and stem not in self._in_hand:
-            self._await(path, given.origin.job(path), given.origin, self._clock())
+        known = None if path is None else self._seen.get(path)
+        if path is not None and isinstance(known, _Given) and stem not in self._in_hand:
+            self._await(path, known.origin.job(path), known.origin, self._clock())
+        elif path is not None and isinstance(known, _Awaited):
+            known.reported = False
+            self._waiting.add(path)
 
     def done(self, job: Job) -> None:
         """Say that nothing more will be done with a job."""

@@ -250,6 +250,18 @@ def test_what_takes_long_to_look_at_does_not_keep_out_what_is_new(
     assert watcher.jobs(120) == ["zz"]
 
 
+def test_a_file_that_is_not_whole_is_reported_again_when_asked_for(watch: Watch) -> None:
+    Path("in").mkdir()
+    Path("in/a.mrc").touch()
+    watcher = watch("in")
+    assert watcher.failure(70).stem == "a"
+    assert watcher.run(200) == []
+    watcher.source.retry("a")
+    watcher.source.retry("nobody")
+    assert watcher.failure(70).stem == "a"
+    assert watcher.run(200) == []
+
+
 def test_hostile_names_are_refused_and_odd_ones_are_not(watch: Watch, put: Put) -> None:
     put("in/a\nb.mrc", "in/c\x1b[0m.mrc", os.fsdecode(b"in/d\xff.mrc"))
     put("in/e f.mrc", "in/g'h.mrc", 'in/i"j.mrc', "in/#k.mrc", "in/Å.mrc", "in/_rlnX.mrc")
