@@ -18,6 +18,7 @@ from gtpick_rt.summary import Failure
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "GTPICK_REGENERATE_GOLDEN"
 """`GTPICK_REGENERATE_GOLDEN=1 python -m pytest tests/runtime/test_cli.py` rewrites the golden files."""
+COMMANDS = ("bench", "check", "convert", "evaluate", "monitor", "pick", "report", "rethreshold")
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def interface(command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("command", ["bench", "check", "convert", "evaluate", "pick", "rethreshold"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_interface_is_as_recorded(command: str) -> None:
     golden = GOLDEN / f"{command}.txt"
     if REGENERATE in os.environ:
@@ -66,7 +67,7 @@ def test_the_interface_is_as_recorded(command: str) -> None:
     assert interface(command) == golden.read_text()
 
 
-@pytest.mark.parametrize("command", ["bench", "check", "convert", "evaluate", "pick", "rethreshold"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_every_option(run: Callable[..., Result], command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -76,7 +77,7 @@ def test_help_names_every_option(run: Callable[..., Result], command: str) -> No
 
 def test_every_command_is_listed_with_a_line_of_help(run: Callable[..., Result]) -> None:
     listing = run("--help").output.partition("Commands:")[2].strip().splitlines()
-    assert {"pick", "check", "convert", "rethreshold", "evaluate", "bench"} <= {line.split()[0] for line in listing}
+    assert set(COMMANDS) <= {line.split()[0] for line in listing}
     assert all(len(line.split()) > 3 for line in listing)
 
 

@@ -13,8 +13,10 @@ from gtpick_rt.cli.bench import bench
 from gtpick_rt.cli.check import check
 from gtpick_rt.cli.convert import convert
 from gtpick_rt.cli.evaluate import evaluate
+from gtpick_rt.cli.monitor import monitor
 from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
+from gtpick_rt.cli.report import report
 from gtpick_rt.cli.rethreshold import rethreshold
 from gtpick_rt.errors import GtpickError, UsageError
 
@@ -93,7 +95,7 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
 
 
-for _command in (pick, check, convert, rethreshold, evaluate, bench):
+for _command in (pick, check, convert, rethreshold, evaluate, bench, monitor, report):
     app.command()(_command)
 for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
     _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."

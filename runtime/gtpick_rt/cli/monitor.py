@@ -1,0 +1,37 @@
+"""`gtpick-rt monitor`: a web page that shows a run as it goes on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gtpick_rt.cli.options import OutputOf
+from gtpick_rt.errors import UsageError
+
+_PORT = 8470
+
+
+def monitor(
+    out: OutputOf,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port of the page.")] = _PORT,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen at; any but this machine's own one for itself needs a token."
+        ),
+    ] = "127.0.0.1",
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the token is kept; by default OUT/.gtpick/monitor-token.")
+    ] = None,
+) -> None:
+    """Show a run on a web page as it goes on, or a finished one: progress, picks, trends, problems.
+
+    OUT is read, and nothing else; picking goes on undisturbed. Ctrl-C ends it. Needs the extra monitor.
+    """
+    try:
+        from gtpick_rt.monitor.serving import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed: install the extra monitor: pip install '.[monitor]' in the clone"
+        ) from error
+    serve(out, host, port, token_file, typer.echo)

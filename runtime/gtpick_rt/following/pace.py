@@ -1,0 +1,78 @@
+"""How fast a run is."""
+
+import statistics
+from collections import deque
+from typing import NamedTuple
+
+from gtpick_rt.following.records import Entry, Event, stages_of
+
+HOUR_S = 3600.0
+_RECENT = 200
+"""Micrographs whose times count for the lag and the like."""
+
+
+class _Recent(NamedTuple):
+    event: Event
+    entry: Entry | None
+
+
+class Pace:
+    """Rates over the last hour, and times of the last 200 micrographs."""
+
+    def __init__(self) -> None:
+        self._hour: deque[tuple[float, int]] = deque()
+        self._recent: deque[_Recent] = deque(maxlen=_RECENT)
+
+    def add(self, event: Event, entry: Entry | None = None) -> None:
+        """Count a micrograph that was picked or, without `entry`, failed."""
+        self._hour.append((event.time, entry.picks if entry else 0))
+        while self._hour[0][0] < event.time - HOUR_S:
+            self._hour.popleft()
+        self._recent.append(_Recent(event, entry))
+
+    @property
+    def _entries(self) -> list[Entry]:
+        return [each.entry for each in self._recent if each.entry is not None]
+
+    def per_hour(self, begun: float | None, end: float) -> tuple[float | None, float | None]:
+        """Micrographs and picks per hour, over the hour that ends at `end`, of which the run may have seen a part."""
+        if not self._hour:
+            return None, None
+        first = self._hour[0][0] if begun is None else begun
+        since = max(end - HOUR_S, first)
+        picks = [count for at, count in self._hour if at >= since]
+        hours = max(end - since, 1.0) / HOUR_S  # the log tells whole seconds
+        return len(picks) / hours, sum(picks) / hours
+
+    @property
+    def lags_s(self) -> list[float]:
+        """From ready micrograph to STAR file, in ascending order."""
+        return sorted(entry.lag_s for entry in self._entries if entry.lag_s is not None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Median of the busy time of all stages."""
+        return _median([entry.seconds for entry in self._entries])
+
+    @property
+    def picks(self) -> float | None:
+        """Median of picks on a micrograph."""
+        return _median([entry.picks for entry in self._entries])
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """Mean busy time of each stage."""
+        spent: dict[str, list[float]] = {}
+        for each in self._recent:
+            for stage, seconds in stages_of(each.event).items():
+                spent.setdefault(stage, []).append(seconds)
+        return {stage: statistics.fmean(values) for stage, values in spent.items()}
+
+
+def quantile(ranked: list[float], share: float) -> float | None:
+    """The value of an ascending list below which lies this share of it; None of an empty one."""
+    return ranked[min(int(share * len(ranked)), len(ranked) - 1)] if ranked else None
+
+
+def _median(values: list[float] | list[int]) -> float | None:
+    return float(statistics.median(values)) if values else None

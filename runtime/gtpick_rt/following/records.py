@@ -1,0 +1,146 @@
+"""The lines of the log, as values; a line that is none of ours, or damaged, is none."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+PICKED, FAILED, BEGUN, RETHRESHOLDED = "picked", "failed", "begun", "rethresholded"
+_START = b'{"time": "'
+_LARGEST = 1e15
+"""Beyond this no number of a log is what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One micrograph that was picked."""
+
+    id: int
+    """Its place in the order of first appearance, failures included."""
+    stem: str
+    name: str
+    time: float
+    """When it was done, in seconds since 1970."""
+    width: int
+    height: int
+    pixel_size_A: float
+    picks: int
+    detections: int
+    seconds: float
+    lag_s: float | None
+    """From ready micrograph to its STAR file."""
+    median_score: float | None
+    """Of its picks; None without picks, and where an older version picked."""
+    flags: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One micrograph that could not be picked."""
+
+    id: int
+    stem: str
+    path: str
+    kind: str
+    """Name of the error class."""
+    message: str
+    time: float
+
+
+class Event(NamedTuple):
+    """A line of the log."""
+
+    state: str
+    time: float
+    backlog: int | None
+    line: Mapping[str, Any]
+
+
+def read_event(line: bytes) -> Event | None:
+    """Read a line. After a crash a torn line and a whole one may stand in the same row: then the whole one counts."""
+    try:
+        found = json.loads(line[max(line.rfind(_START), 0) :])
+        stamp = found["time"]
+        # Python 3.10 wants the colon
+        at = datetime.fromisoformat(f"{stamp[:-2]}:{stamp[-2:]}").timestamp()
+        backlog = found.get("backlog")
+        return Event(text(found["state"]), at, None if backlog is None else count(backlog), found)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def entry_of(event: Event, number: int) -> Entry | None:
+    """The micrograph that was picked; `number` becomes its id."""
+    line = event.line
+    try:
+        entry = Entry(
+            id=number,
+            stem=text(line["stem"]),
+            name=text(line["name"]),
+            time=event.time,
+            width=count(line["width"]),
+            height=count(line["height"]),
+            pixel_size_A=amount(line["pixel_size_A"]),
+            picks=count(line["picks"]),
+            detections=count(line["detections"]),
+            seconds=amount(line["seconds"]),
+            lag_s=amount_or_none(line.get("lag_s")),
+            median_score=amount_or_none(line.get("median_score")),
+            flags=tuple(sys.intern(text(flag)) for flag in line.get("flags", ())),
+            warnings=tuple(text(warning) for warning in line.get("warnings", ())),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+    return entry if entry.width and entry.height and entry.pixel_size_A else None
+
+
+def problem_of(event: Event, number: int) -> Problem | None:
+    """The micrograph that failed; `number` becomes its id."""
+    line = event.line
+    try:
+        stem, path, kind, message = (text(line[name]) for name in ("stem", "path", "kind", "message"))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return Problem(number, stem, path, kind, message, event.time)
+
+
+def stages_of(event: Event) -> dict[str, float]:
+    """Busy seconds of each stage."""
+    try:
+        return {text(stage): amount(seconds) for stage, seconds in event.line.get("stage_seconds", {}).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def text(value: object) -> str:
+    """A text as it is. Raises ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def amount(value: object) -> float:
+    """A number that is finite and not negative. Raises ValueError for anything else."""
+    if type(value) not in (float, int) or not 0 <= value < _LARGEST:  # type: ignore[operator]
+        raise ValueError(f"{value!r} is no amount")
+    return float(value)  # type: ignore[arg-type]
+
+
+def amount_or_none(value: object) -> float | None:
+    """Such a number, or None for None. Raises ValueError."""
+    return None if value is None else amount(value)
+
+
+def count(value: object) -> int:
+    """A whole number that is not negative. Raises ValueError for anything else."""
+    if type(value) is not int or not 0 <= value < _LARGEST:  # True is an int too
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """What should be a mapping; an empty one where it is not."""
+    return value if isinstance(value, dict) else {}

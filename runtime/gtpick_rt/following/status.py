@@ -1,0 +1,81 @@
+"""How a run is doing, and what it says of itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gtpick_rt.following.records import Event, amount_or_none, mapping
+
+RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS = "running", "idle", "stalled", "finished", "no process"
+STATES = (RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What decides which picks come out. What is not known is None."""
+
+    threshold: float | None
+    floor: float | None
+    """Score from which detections are kept: no threshold can be lower."""
+    diameter_A: float | None
+    model: str | None
+    backend: str | None
+    version: str | None
+    """Of the gtpick-rt that picked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(Facts):
+    """How a run is doing. What is not known is None."""
+
+    state: str
+    """One of STATES."""
+    done: int
+    failed: int
+    backlog: int
+    """Micrographs known and not yet done, when the run told last."""
+    picks: int
+    """On all micrographs."""
+    flags: dict[str, int]
+    """How many micrographs have each flag that any has, the most frequent first."""
+    files_per_hour: float | None
+    """Micrographs picked or failed, over the last hour or since the run began."""
+    picks_per_hour: float | None
+    lag_p50_s: float | None
+    """Over the last 200 micrographs, as the next four."""
+    lag_p95_s: float | None
+    picks_per_micrograph: float | None
+    """Median."""
+    seconds_per_micrograph: float | None
+    """Median of the busy time of all stages."""
+    stage_seconds: dict[str, float]
+    """Mean busy time of each stage per micrograph."""
+    last_event_age_s: float | None
+    """Since a micrograph was picked or failed."""
+
+
+def facts_of(summary: Mapping[str, Any], begun: Event | None) -> Facts:
+    """Tell them from the summary and, as long as there is none, from the line of the log with which the run began."""
+    parameters, model = mapping(summary.get("parameters")), mapping(summary.get("model"))
+    line = {} if begun is None else begun.line
+    settings = mapping(line.get("settings"))
+    name = " ".join(str(model[part]) for part in ("name", "version") if part in model)
+    return Facts(
+        threshold=_amount(parameters.get("threshold", settings.get("threshold"))),
+        floor=_amount(model.get("floor")),
+        diameter_A=_amount(parameters.get("diameter_A", settings.get("diameter_A"))),
+        model=name or _text(settings.get("model")),
+        backend=_text(summary.get("backend", line.get("backend"))),
+        version=_text(summary.get("version")),
+    )
+
+
+def _amount(value: object) -> float | None:
+    try:
+        return amount_or_none(value)
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

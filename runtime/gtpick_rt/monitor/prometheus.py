@@ -1,0 +1,65 @@
+"""The status for Prometheus, under the names that `pick --metrics` has too. No name of a file is a label."""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gtpick_rt.following import STATES, Status
+
+
+def exposition(status: Status) -> bytes:
+    """Write the status as Prometheus reads it."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(status))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """All figures that are known."""
+        status = self._status
+        micrographs = GaugeMetricFamily(
+            "gtpick_output_micrographs", "Micrographs in the output folder by what became of them", labels=["state"]
+        )
+        micrographs.add_metric(["picked"], status.done)
+        micrographs.add_metric(["failed"], status.failed)
+        yield micrographs
+        yield GaugeMetricFamily("gtpick_output_particles", "Picks in the output folder", status.picks)
+        state = GaugeMetricFamily("gtpick_run_state", "1 for the state that the run is in", labels=["state"])
+        for name in STATES:
+            state.add_metric([name], name == status.state)
+        yield state
+        stages = GaugeMetricFamily("gtpick_stage_mean_seconds", "Mean busy time per micrograph", labels=["stage"])
+        for stage, seconds in status.stage_seconds.items():
+            stages.add_metric([stage], seconds)
+        yield stages
+        yield from _gauges(status)
+
+
+def _gauges(status: Status) -> Iterator[Metric]:
+    lag = GaugeMetricFamily(
+        "gtpick_lag_recent_seconds", "From ready micrograph to its STAR file, last 200", labels=["quantile"]
+    )
+    for quantile, seconds in (("0.5", status.lag_p50_s), ("0.95", status.lag_p95_s)):
+        if seconds is not None:
+            lag.add_metric([quantile], seconds)
+    yield lag
+    for name, text, value in (
+        ("gtpick_backlog", "Micrographs known and not yet done", status.backlog),
+        ("gtpick_micrographs_per_hour", "Over the last hour, or since the run began", status.files_per_hour),
+        ("gtpick_particles_per_hour", "Over the last hour, or since the run began", status.picks_per_hour),
+        ("gtpick_particles_per_micrograph_median", "Picks on a micrograph, last 200", status.picks_per_micrograph),
+        ("gtpick_last_done_timestamp", "When one was done last", _ago(status.last_event_age_s)),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(name, text, value)
+
+
+def _ago(seconds: float | None) -> float | None:
+    return None if seconds is None else time.time() - seconds

@@ -1,0 +1,82 @@
+/* The run at a glance: its state, its figures, where its time goes. */
+
+import { $, compact, fixed, integer, make, missing, say, seconds } from "./dom.js";
+
+const STATES = {
+  running: ["Running", "●"],
+  idle: ["Idle", "○"],
+  stalled: ["Stalled", "▲"],
+  finished: ["Finished", "✓"],
+  "no process": ["Not running", "■"],
+};
+
+/** Shows a Status, and counts the seconds since its last event. */
+export class Glance {
+  constructor() {
+    setInterval(() => this.#age(), 1000);
+  }
+
+  fill(status) {
+    this.status = status;
+    this.since = performance.now();
+    const [name, sign] = STATES[status.state] ?? [status.state, "○"];
+    $("state").dataset.state = status.state.replace(" ", "-");
+    say($("state-name"), name);
+    say($("state").querySelector(".mark"), sign);
+    document.title = `${status.state === "stalled" ? "▲ " : ""}${name}, ${integer(status.done)} done: gtpick-rt`;
+    this.#tiles(status);
+    this.#stages(status.stage_seconds ?? {});
+    const parts = [status.model, status.backend, status.diameter_A && `${compact(status.diameter_A)} Å`];
+    say($("setup"), parts.filter(Boolean).join("  ·  "));
+    this.#age();
+  }
+
+  #tiles(status) {
+    const tiles = [
+      ["Done", integer(status.done), ""], ["Waiting", integer(status.backlog), status.state === "stalled" ? "bad" : ""],
+      ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", compact(status.files_per_hour), ""],
+      ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
+      ["Picks, median", compact(status.picks_per_micrograph), ""], ["Threshold", fixed(status.threshold, 2), ""],
+    ];
+    if (!this.tiles) {
+      this.tiles = tiles.map(tile);
+      $("tiles").replaceChildren(...this.tiles);
+    }
+    for (const [i, [, value, kind]] of tiles.entries()) {
+      say(this.tiles[i].querySelector(".value > *"), value);
+      this.tiles[i].dataset.kind = kind;
+    }
+  }
+
+  #stages(stages) {
+    const longest = Math.max(1e-9, ...Object.values(stages));
+    const slowest = Object.keys(stages).find((name) => stages[name] === longest);
+    say($("backend"), slowest ? `${slowest}, the slowest, allows ${compact(3600 / longest)} / h` : "");
+    $("stages").replaceChildren(
+      ...Object.entries(stages).flatMap(([name, spent]) => {
+        const bar = make("meter", { min: 0, max: longest, value: spent });
+        bar.setAttribute("aria-hidden", "true");
+        return [make("dt", {}, name), make("dd", {}, bar, make("span", {}, spent < 1 ? `${Math.round(spent * 1000)} ms` : seconds(spent)))];
+      }),
+    );
+  }
+
+  #age() {
+    if (!this.status) return;
+    const { state, backlog, last_event_age_s: age } = this.status;
+    const ago = age === null ? missing : seconds(Math.floor(age + (performance.now() - this.since) / 1000), 0);
+    say($("state-age"), age === null ? "nothing yet" : `last one ${ago} ago`);
+    const alarm = $("alarm");
+    alarm.hidden = state !== "stalled";
+    if (state !== "stalled") return;
+    const idle = age === null ? "Nothing has been picked yet" : `Nothing was picked for ${ago}`;
+    const waiting = backlog ? `though ${integer(backlog)} wait` : "and the run shows no sign of life";
+    say(alarm, `${idle} ${waiting}. Look at the terminal of gtpick-rt pick: a disk or a device may not answer.`);
+  }
+}
+
+/** A figure with its name; `href` leads to what it counts. */
+function tile([label, , , href]) {
+  const value = href ? make("a", { href }) : make("span");
+  return make("div", { className: "figure" }, make("dt", { className: "label" }, label), make("dd", { className: "value" }, value));
+}

@@ -1,0 +1,1 @@
+"""A page that tells a colleague how a run went; importing its modules needs Jinja2 (extra monitor)."""

@@ -1,0 +1,153 @@
+"""What the report says in numbers and words."""
+
+import hashlib
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gtpick_rt import __version__
+from gtpick_rt.following import Entry, Problem, Status
+from gtpick_rt.following.pace import HOUR_S
+from gtpick_rt.model_files import shipped_models
+
+UNKNOWN = "not known"
+
+
+class Fact(NamedTuple):
+    """A name and what is so called."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+class Stage(NamedTuple):
+    """Where time went."""
+
+    name: str
+    mean: str
+    share: float
+    """Of the slowest stage."""
+
+
+def number(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """Write a number with a comma between thousands."""
+    return UNKNOWN if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def moment(seconds: float) -> str:
+    """Write a moment in the time of this machine."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with its two largest units."""
+    whole = round(seconds)
+    for unit, smaller, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size * {'d': 24, 'h': 60, 'min': 60}[unit] // size} {smaller}"
+    return f"{whole} s"
+
+
+def span(entries: Sequence[Entry], failures: Sequence[Problem]) -> tuple[float, float]:
+    """When the first and the last micrograph were done or failed."""
+    times = [entry.time for entry in entries] + [problem.time for problem in failures]
+    return min(times), max(times)
+
+
+def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[Fact]:
+    """The figures at a glance, of a run that lasted so long."""
+    picks = [entry.picks for entry in entries]
+    flagged = sum(bool(entry.flags) for entry in entries)
+    scores = [entry.median_score for entry in entries if entry.median_score is not None]
+    when = "over the whole run" if lasted_s < HOUR_S else "over its last hour"
+    middle = statistics.median(picks) if picks else None
+    return [
+        Fact("Micrographs picked", number(status.done), f"{number(status.backlog)} waiting" if status.backlog else ""),
+        Fact("Failed", number(status.failed)),
+        Fact("Flagged", number(flagged)),
+        Fact("Picks", number(status.picks)),
+        Fact("Picks per micrograph", number(middle), "median"),
+        Fact("Median score", number(statistics.median(scores) if scores else None, 2), "of the micrographs' medians"),
+        Fact("Threshold", number(status.threshold, 2)),
+        Fact("Diameter", number(status.diameter_A, unit=" Å")),
+        Fact("Pixel size", pixel_sizes(entries)),
+        Fact("Duration", duration(lasted_s), "from first to last"),
+        Fact("Micrographs / h", number(status.files_per_hour), when),
+        Fact("Picks / h", number(status.picks_per_hour), when),
+        Fact("Lag", number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"),
+    ]
+
+
+def pixel_sizes(entries: Sequence[Entry]) -> str:
+    """The pixel size, or the range of them."""
+    sizes = sorted({round(entry.pixel_size_A, 4) for entry in entries})
+    if not sizes:
+        return UNKNOWN
+    return f"{sizes[0]:.4g} Å" if len(sizes) == 1 else f"{sizes[0]:.4g} to {sizes[-1]:.4g} Å"
+
+
+def versions(status: Status, summary: Mapping[str, Any], made: float) -> list[Fact]:
+    """By what it was picked and reported."""
+    model = _mapping(summary.get("model"))
+    return [
+        Fact("Model", status.model or UNKNOWN),
+        Fact("Model file, SHA-256", str(model.get("sha256", UNKNOWN))),
+        Fact("Lowest score kept", number(status.floor, 2)),
+        Fact("Backend", status.backend or UNKNOWN),
+        Fact("Picked by", f"gtpick-rt {status.version or UNKNOWN}"),
+        Fact("Reported by", f"gtpick-rt {__version__}, {moment(made)}"),
+    ]
+
+
+def parameters(summary: Mapping[str, Any]) -> list[Fact]:
+    """Every setting of the last run."""
+    return [Fact(_spelt(name), _setting(value)) for name, value in _mapping(summary.get("parameters")).items()]
+
+
+def _spelt(name: str) -> str:
+    """The name of a setting with its unit set off: "diameter, Å"."""
+    plain = name.removesuffix("_A")
+    return plain.replace("_", " ") + (", Å" if plain != name else "")
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def command(summary: Mapping[str, Any]) -> str | None:
+    """The command line, to be typed again; where the program lies is left out."""
+    words = summary.get("command")
+    if not isinstance(words, list) or not words:
+        return None
+    return shlex.join([Path(str(words[0])).name, *map(str, words[1:])])
+
+
+def stages(status: Status) -> list[Stage]:
+    """Mean busy time of each stage per micrograph."""
+    slowest = max([*status.stage_seconds.values(), 0.0]) or 1.0
+    return [
+        Stage(name, f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.1f} s", seconds / slowest)
+        for name, seconds in status.stage_seconds.items()
+    ]
+
+
+def model_card(summary: Mapping[str, Any]) -> str | None:
+    """The card, in Markdown, of the model that picked; None where it is none of those that ship here."""
+    sha256 = _mapping(summary.get("model")).get("sha256")
+    for path in shipped_models().values():
+        text = path.with_suffix(".md")
+        if text.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return text.read_text(encoding="utf-8")
+    return None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,116 @@
+"""The report: one HTML file with everything inside, that needs neither a script nor a network."""
+
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from gtpick_rt.charts import Histograms, Sampler, trends
+from gtpick_rt.errors import UsageError
+from gtpick_rt.following import Entry, Story
+from gtpick_rt.following.tail import Head
+from gtpick_rt.layout import log_path, summary_path
+from gtpick_rt.report import facts, figures, gallery
+
+_THRESHOLD = 0.5
+"""Where the run has not told its own."""
+_MOST_FAILURES = 200
+
+
+def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
+    """Make the report of a run, finished or not, from its output folder; nothing there is changed or waited for.
+
+    Raises UsageError where `out` is no output folder, or nothing has been done in it yet.
+    """
+    if not log_path(out).is_file():
+        raise UsageError(f"{out}: no output folder of pick: {log_path(out)} is not there; give the OUT of a run")
+    story = Story(out, clock)
+    story.catch_up()
+    if not (story.entries or story.failures):
+        raise UsageError(f"{out}: no micrograph is done yet; make the report when some are")
+    summary = Head(summary_path(out)).read() or {}
+    style = Markup((files("gtpick_rt.report") / "templates" / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+    pages = Environment(
+        loader=PackageLoader("gtpick_rt.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = pages.get_template("report.html").render(
+        style=style,
+        style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        out=out.absolute().name,
+        **_words(story, summary, clock()),
+        **_figures(story),
+    )
+    return text.encode("utf-8", "replace")  # a file name need not be text
+
+
+def _words(story: Story, summary: dict[str, Any], now: float) -> dict[str, object]:
+    status, failures = story.status(), story.failures
+    first, last = facts.span(story.entries, failures)
+    card = facts.model_card(summary)
+    return {
+        "status": status,
+        "headline": facts.headline(status, story.entries, last - first),
+        "first": first,
+        "last": last,
+        "failures": failures[:_MOST_FAILURES],
+        "moment": facts.moment,
+        "parameters": facts.parameters(summary),
+        "command": facts.command(summary),
+        "versions": facts.versions(status, summary, now),
+        "stages": [(each, figures.stage_bar(each.share)) for each in facts.stages(status)],
+        "card": None if card is None else _rendered(card),
+    }
+
+
+def _rendered(card: str) -> Markup:
+    """Its own HTML would be shown, not obeyed; its title goes below that of the page."""
+    written = MarkdownIt("js-default").render(card)
+    return Markup(written.replace("<h1>", "<h2>").replace("</h1>", "</h2>"))  # noqa: S704
+
+
+def _figures(story: Story) -> dict[str, object]:
+    entries, status = story.entries, story.status()
+    threshold = _THRESHOLD if status.threshold is None else status.threshold
+    return {
+        "trends": _trends(entries) if entries else None,
+        "histograms": _histograms(Sampler(story).histograms(entries, threshold)),
+        "gallery": [
+            (group, [gallery.card(story, entry, threshold, status.diameter_A) for entry in group.entries])
+            for group in gallery.choose(entries)
+        ],
+        "legend": [(f"{score:.1f}", figures.swatch(gallery.colour(score))) for score in gallery.SCORES],
+    }
+
+
+def _trends(entries: list[Entry]) -> dict[str, object]:
+    found = trends(entries)
+    return {
+        "found": found,
+        "alone": len(entries) <= figures.MOST_ALONE,
+        "picks": figures.trend_of_picks(found, entries),
+        "score": figures.trend_of_scores(found),
+        "flags": figures.trend_of_flags(found),
+    }
+
+
+def _histograms(found: Histograms) -> dict[str, object] | None:
+    if not found.micrographs:
+        return None
+    return {
+        "found": found,
+        "score": figures.score_histogram(found),
+        "left": figures.picks_left(found),
+        "diameter": figures.length_histogram(found.diameter_A, "the diameters of the picks"),
+        "neighbour": figures.length_histogram(found.neighbour_A, "the distances to the nearest pick"),
+    }

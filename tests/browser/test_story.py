@@ -1,0 +1,178 @@
+"""The page on an output folder that was made up."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+
+OpenPage = Callable[..., Any]
+
+# The contrast of two colours of the page, by WCAG 2.
+CONTRAST = """([front, back]) => {
+  const probe = document.body.appendChild(document.createElement('i'));
+  const light = (name) => {
+    probe.style.color = `var(--${name})`;
+    const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map((value) => value / 255);
+    const linear = parts.map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
+  probe.remove();
+  return (high + 0.05) / (low + 0.05);
+}"""
+NAMELESS = """() => [...document.querySelectorAll('button, input, select, [role=option], [role=button], [role=img]')]
+  .filter((each) => !(each.getAttribute('aria-label') || each.labels?.length || each.textContent.trim()))
+  .map((each) => each.outerHTML)"""
+
+
+@pytest.fixture
+def page(story: Any, open_page: OpenPage) -> Any:
+    opened = open_page(story.url)
+    opened.locator("#trend-picks .outlier").first.wait_for()
+    opened.locator("#browse tr").first.wait_for()
+    return opened
+
+
+def shown(page: Any, name: str) -> None:
+    expect(page.locator("#name")).to_have_text(name)
+
+
+def test_a_stall_is_shown_with_what_waits_and_since_when(page: Any) -> None:
+    assert page.locator("#state-name").inner_text() == "Stalled"
+    alarm = page.locator("#alarm")
+    assert alarm.is_visible()
+    assert "Nothing was picked for 10 min though 7 wait" in alarm.inner_text()
+    assert "Stalled" in page.title()
+
+
+def test_hostile_names_and_messages_are_text_everywhere(page: Any, story: Any) -> None:
+    shown(page, story.hostile.rsplit("/", 1)[-1])
+    assert story.hostile in page.locator("#facts").evaluate("each => each.textContent")
+    assert story.hostile in page.locator("#failures").evaluate("each => each.textContent")
+    assert story.hostile.rsplit("/", 1)[-1] in page.locator("#browse").evaluate("each => each.textContent")
+    assert page.evaluate("document.querySelectorAll('img[onerror], [src=x], main script').length") == 0
+    assert page.evaluate("window.harm") is None
+
+
+def test_the_threshold_slider_changes_circles_and_count_and_goes_back_to_as_written(page: Any) -> None:
+    page.locator("#strip li").nth(1).click()
+    shown(page, "mic_00058.mrc")
+    circles = page.locator("#circles")
+    assert (page.locator("#count").inner_text(), circles.get_attribute("data-circles")) == ("20", "20")
+    picture = circles.evaluate("each => each.toDataURL()")
+    page.locator("#threshold").focus()
+    page.keyboard.press("Home")
+    expect(circles).to_have_attribute("data-circles", "30")
+    assert page.locator("#count").inner_text() == "30"
+    assert "+10 to the 20 as written" in page.locator("#count-note").inner_text()
+    assert "rethreshold" in page.locator("#hint").inner_text()
+    assert circles.evaluate("each => each.toDataURL()") != picture
+    page.keyboard.press("End")
+    expect(circles).to_have_attribute("data-circles", "0")
+    page.locator("#written").click()
+    expect(circles).to_have_attribute("data-circles", "20")
+    assert not page.locator("#hint").is_visible()
+    assert circles.evaluate("each => each.toDataURL()") == picture
+
+
+def test_the_micrograph_is_zoomed_moved_and_filtered_by_keys_and_wheel(page: Any) -> None:
+    picture = page.locator("#picture")
+    whole = picture.get_attribute("style")
+    page.locator("#viewer").focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    expect(page.locator("#viewer")).to_contain_class("zoomed")
+    zoomed = picture.get_attribute("style")
+    page.keyboard.press("ArrowRight")
+    expect(picture).not_to_have_attribute("style", zoomed)
+    page.keyboard.press("0")
+    expect(picture).to_have_attribute("style", whole)
+    page.locator("#viewer").hover()
+    page.mouse.wheel(0, -300)
+    expect(page.locator("#viewer")).to_contain_class("zoomed")
+    page.locator("[data-do=fit]").click()
+    page.locator("#blur").focus()
+    page.keyboard.press("End")
+    expect(picture).to_have_css("filter", re.compile(r"blur\(6px\)"))
+    assert page.locator("#blur-value").inner_text() == "σ 12 Å"
+
+
+def test_the_strip_is_walked_with_arrows_and_following_is_taken_up_again(page: Any, story: Any) -> None:
+    assert page.locator("#strip li").count() == 24
+    page.locator("#strip li[aria-selected=true]").focus()
+    page.keyboard.press("ArrowLeft")
+    shown(page, "mic_00058.mrc")
+    assert page.locator("#follow").get_attribute("aria-pressed") == "false"
+    page.keyboard.press("Home")
+    shown(page, "mic_00036.mrc")
+    page.locator("#older").click()
+    shown(page, "mic_00035.mrc")
+    page.locator("#newer").click()
+    shown(page, "mic_00036.mrc")
+    page.locator("#follow").click()
+    shown(page, story.hostile.rsplit("/", 1)[-1])
+
+
+def test_older_micrographs_come_by_pages_and_by_flag(page: Any, story: Any) -> None:
+    note = page.locator("#browse-note")
+    expect(note).to_contain_text("1 to 24")
+    page.locator("#page-older").click()
+    expect(note).to_contain_text("25 to 48")
+    page.locator("#page-older").click()
+    expect(note).to_contain_text("49 to 60")
+    assert note.inner_text() == f"49 to {story.count} of {story.count}"
+    assert page.locator("#page-older").is_disabled()
+    page.locator("#browse button", has_text="mic_00000.mrc").click()
+    shown(page, "mic_00000.mrc")
+    page.locator("#filter").select_option("ice")
+    expect(note).to_have_text("1 to 1 of 1")
+    assert page.locator("#browse .flag").inner_text() == "ice"
+
+
+def test_outliers_lead_to_their_micrograph_by_click_and_by_key(page: Any) -> None:
+    outliers = page.locator("#trend-picks .outlier")
+    assert outliers.count() == 7
+    page.locator("#trend-picks .outlier.unusual").click()
+    shown(page, "mic_00030.mrc")
+    assert page.locator("#circles").get_attribute("data-circles") == "80"
+    outliers.first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    shown(page, "mic_00015.mrc")
+
+
+def test_the_score_histogram_tells_what_a_threshold_leaves(page: Any) -> None:
+    label = page.locator("#hist-score").get_attribute("aria-label")
+    assert "0.40: 21 per micrograph" in label
+    page.locator("#threshold").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#hist-score .mark-line.chosen")).to_have_count(1)
+    assert "0.00: 31 per micrograph" in page.locator("#hist-score").get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_schemes_and_the_choice_is_kept(open_page: OpenPage, story: Any, scheme: str) -> None:
+    page = open_page(story.url, color_scheme=scheme)
+    other = {"light": "dark", "dark": "light"}[scheme]
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    for front in ("ink", "soft", "accent", "good", "warn", "bad", "curve"):
+        for back in ("panel", "page", "sunk"):
+            assert page.evaluate(CONTRAST, [front, back]) >= 4.5, (front, back)
+    for front in ("edge", "empty", "crowded", "carbon", "ice", "faint"):
+        assert page.evaluate(CONTRAST, [front, "panel"]) >= 3, front
+    page.locator("#theme").click()
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == other
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen_and_everything_has_a_name(
+    open_page: OpenPage, story: Any, width: int
+) -> None:
+    page = open_page(story.url, viewport={"width": width, "height": 800})
+    page.locator("#trend-picks .outlier").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(NAMELESS) == []
