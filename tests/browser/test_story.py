@@ -61,7 +61,8 @@ def test_the_threshold_slider_changes_circles_and_count_and_goes_back_to_as_writ
     page.locator("#strip li").nth(1).click()
     shown(page, "mic_00058.mrc")
     circles = page.locator("#circles")
-    assert (page.locator("#count").inner_text(), circles.get_attribute("data-circles")) == ("20", "20")
+    expect(circles).to_have_attribute("data-circles", "20")
+    assert page.locator("#count").inner_text() == "20"
     picture = circles.evaluate("each => each.toDataURL()")
     page.locator("#threshold").focus()
     page.keyboard.press("Home")
@@ -137,7 +138,7 @@ def test_outliers_lead_to_their_micrograph_by_click_and_by_key(page: Any) -> Non
     assert outliers.count() == 7
     page.locator("#trend-picks .outlier.unusual").click()
     shown(page, "mic_00030.mrc")
-    assert page.locator("#circles").get_attribute("data-circles") == "80"
+    expect(page.locator("#circles")).to_have_attribute("data-circles", "80")
     outliers.first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
