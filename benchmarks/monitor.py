@@ -225,8 +225,10 @@ def monitoring(out: Path) -> Iterator[Monitor]:
         assert process.stdout is not None
         if not process.stdout.readline():
             sys.exit("the monitor did not start")
-        yield Monitor(process, port)
-        process.terminate()
+        try:
+            yield Monitor(process, port)
+        finally:
+            process.terminate()
 
 
 async def must_know(port: int, count: int) -> None:

@@ -1,18 +1,18 @@
 """Micrographs as the page gets them: numbers and texts, and never a path that could be asked for."""
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from gtpick_rt.following import Entry, Problem
 from gtpick_rt.types import Picks
 
+_SHOWN = tuple(field.name for field in fields(Entry) if field.name != "stem")
+
 
 def row_of(entry: Entry) -> dict[str, Any]:
     """One micrograph of a list."""
-    row = asdict(entry)
-    del row["stem"]
-    return row
+    return {name: getattr(entry, name) for name in _SHOWN}
 
 
 def picks_of(entry: Entry, detections: Picks, diameter_A: float | None) -> dict[str, list[Any] | float | None]:
