@@ -40,3 +40,9 @@ def test_a_constant_stays_constant(shape: tuple[int, int]) -> None:
 def test_float16_gives_what_its_float32_gives() -> None:
     image = np.random.default_rng(0).normal(size=(700, 90)).astype(np.float16)
     np.testing.assert_array_equal(resample(image, (300, 41)), resample(image.astype(np.float32), (300, 41)))
+
+
+def test_every_float16_is_known() -> None:
+    numbers = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    image = np.where(np.isfinite(numbers), numbers, 0).reshape(256, 256).astype(np.float16)
+    np.testing.assert_array_equal(resample(image, (256, 256)), image.astype(np.float32))
