@@ -76,7 +76,7 @@ def circumstances(command: list[str]) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""),
         "command": " ".join(Path(word).name if "/" in word else word for word in command),
         "device": f"{_cpu_name()}, {cores} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},

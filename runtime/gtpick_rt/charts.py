@@ -16,7 +16,7 @@ _MOST_BINS = 300
 """Of the trends; the detections of the first micrograph of each are read for the histograms."""
 _WINDOW = 51
 """Neighbours in the order of acquisition that a micrograph is compared with."""
-_UNUSUAL = 3.5
+UNUSUAL = 3.5
 """Robust standard deviations from their median, as Iglewicz and Hoaglin (1993) advise."""
 _MOST_OUTLIERS = 300
 _SCORE_BINS, _LENGTH_BINS = 50, 40
@@ -112,8 +112,9 @@ def unusual(entries: Sequence[Entry]) -> NDArray[np.float64]:
     picks = np.fromiter((entry.picks for entry in entries), np.float64, len(entries))
     if not len(picks):
         return picks
-    median = median_filter(picks, _WINDOW, mode="nearest")
-    spread = 1.4826 * median_filter(np.abs(picks - median), _WINDOW, mode="nearest")
+    window = min(_WINDOW, len(picks))
+    median = median_filter(picks, window, mode="mirror")
+    spread = 1.4826 * median_filter(np.abs(picks - median), window, mode="mirror")
     at_least = np.sqrt(np.maximum(median, 1))  # counts scatter by chance
     return (picks - median) / np.maximum(spread, at_least)
 
@@ -121,7 +122,7 @@ def unusual(entries: Sequence[Entry]) -> NDArray[np.float64]:
 def is_outlier(entries: Sequence[Entry]) -> NDArray[np.bool_]:
     """Whether each micrograph has unusually many or few picks, or a flag, `(n,)`."""
     flagged = np.fromiter((bool(entry.flags) for entry in entries), np.bool_, len(entries))
-    return (np.abs(unusual(entries)) > _UNUSUAL) | flagged
+    return (np.abs(unusual(entries)) > UNUSUAL) | flagged
 
 
 def trends(entries: Sequence[Entry]) -> Trends:
@@ -146,9 +147,8 @@ def trends(entries: Sequence[Entry]) -> Trends:
 
 def _outliers(entries: Sequence[Entry]) -> list[Outlier]:
     z = unusual(entries)
-    rank = np.where(np.abs(z) > _UNUSUAL, np.abs(z), 0.0)
     candidates = np.flatnonzero(is_outlier(entries))
-    chosen = sorted(candidates[np.argsort(-rank[candidates], kind="stable")][:_MOST_OUTLIERS].tolist())
+    chosen = sorted(candidates[np.argsort(-np.abs(z[candidates]), kind="stable")][:_MOST_OUTLIERS].tolist())
     return [
         Outlier(id=entries[i].id, index=i, picks=entries[i].picks, z=round(float(z[i]), 2), flags=entries[i].flags)
         for i in chosen

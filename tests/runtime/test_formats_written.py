@@ -194,6 +194,9 @@ def test_json_tells_a_facility_what_is_known(tmp_path: Path) -> None:
         "y_px": [30, 90, 150],
         "score": [0.875, 0.75, 0.5],
         "diameter_px": [29.5] * 3,
+        "star": "mics/a_autopick.star",
+        "preview": ".gtpick/previews/mics/a.jpg",
+        "overlay": "overlays/mics/a.png",
     }
     assert {name: told[name] for name in expected} == expected
 

@@ -65,7 +65,8 @@ class Story:
         self._ids: dict[str, int] = {}
         self._lives: bool | None = False
         self._sign: float | None = None  # when the run was seen to write something, by our clock
-        self._summary: Mapping[str, Any] = {}
+        self.summary: Mapping[str, Any] = {}
+        """What summary.json says; empty as long as there is none."""
         self._forget()
 
     def _forget(self) -> None:
@@ -115,7 +116,7 @@ class Story:
         events = [event for event in map(read_event, news.lines) if event is not None]
         picked = [entry for entry in map(self._take_event, events) if entry is not None]
         if news.summary is not None:
-            self._summary = news.summary
+            self.summary = news.summary
             self._take_backlog(news.summary.get("backlog"), self._clock())
         if self._sign is None:
             self._sign = self._head.mtime or 0.0
@@ -274,7 +275,7 @@ class Story:
             seconds_per_micrograph=self._pace.seconds,
             stage_seconds=self._pace.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
-            **vars(facts_of(self._summary, self._begun)),
+            **vars(facts_of(self.summary, self._begun)),
         )
 
     def _state(self, now: float) -> str:

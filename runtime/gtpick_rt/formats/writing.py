@@ -15,7 +15,7 @@ from gtpick_rt.formats.comma import picks_to_csv
 from gtpick_rt.formats.cryosparc import cs_dtype, cs_header, cs_rows
 from gtpick_rt.formats.facility import picks_to_json
 from gtpick_rt.formats.topaz import HEADER, topaz_rows
-from gtpick_rt.layout import cryosparc_path, formats_path, topaz_path
+from gtpick_rt.layout import cryosparc_path, formats_path, overlay_path, preview_path, star_path, topaz_path
 from gtpick_rt.summary import MicrographRecord, Settings
 from gtpick_rt.types import Picks
 
@@ -127,7 +127,13 @@ def _about(done: Finished) -> dict[str, object]:
     record = dataclasses.asdict(done.record)
     known = {name: record[name] for name in record if name not in _INTERNAL}
     made = ("model", "diameter_A", "contrast", "threshold")
-    return {"micrograph": done.record.name, **known, **{name: getattr(done.settings, name) for name in made}}
+    places = {"star": star_path, "preview": preview_path, "overlay": overlay_path}
+    return {
+        "micrograph": done.record.name,
+        **known,
+        **{name: getattr(done.settings, name) for name in made},
+        **{name: str(place(Path(), PurePosixPath(done.record.stem))) for name, place in places.items()},
+    }
 
 
 SINGLE: dict[str, Callable[[Finished, Conversion], str]] = {

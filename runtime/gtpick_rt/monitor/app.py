@@ -158,7 +158,9 @@ class _Monitor:
         return _json(await self._figures.histograms(_THRESHOLD if threshold is None else threshold))
 
     async def _list_failures(self, request: Request) -> Response:
-        return _json(to_json([problem_row(each, each in self._asked) for each in self._story.failures]))
+        failures = self._story.failures
+        self._asked.intersection_update(failures)  # what was picked since, or failed once more, may be asked for again
+        return _json(to_json([problem_row(each, each in self._asked) for each in failures]))
 
     async def _retry(self, request: Request) -> Response:
         problem = self._story.failure(_id(request))

@@ -80,7 +80,7 @@ class Feed:
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """What one viewer is told: the status, and from now on all that is new."""
         told = self._number
-        yield ServerSentEvent(self._status.data, event="status")
+        yield ServerSentEvent(to_json(asdict(self._story.status())).decode(), event="status")
         while True:
             before, told, news = told, self._number, self._news
             for each in [each for each in (*self._picked, self._status) if each.number > before]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from gtpick_rt.charts import Histogram, Histograms, Outlier, Trends
+from gtpick_rt.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
 from gtpick_rt.following import Entry
 from gtpick_rt.quality import FLAGS
 from gtpick_rt.report.drawing import (
@@ -27,8 +27,6 @@ _NAMES_PX = 78
 """Room for the names of the flags, beside all trends, so that these lie below each other."""
 MOST_ALONE = 300
 """Micrographs up to which every flagged one is marked in the trend; beyond that flags have their own rows alone."""
-_UNUSUAL = 3.5
-"""Robust standard deviations of picks, as in charts."""
 
 
 def _middles(trends: Trends) -> list[float]:
@@ -39,7 +37,7 @@ def _middles(trends: Trends) -> list[float]:
 def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
     """Median and quartiles of picks per micrograph in the order of acquisition, and those that stand out."""
     alone = trends.micrographs <= MOST_ALONE
-    shown = [each for each in trends.outliers if alone or abs(each.z) > _UNUSUAL]
+    shown = [each for each in trends.outliers if alone or abs(each.z) > UNUSUAL]
     top = max([*trends.picks_q75, *(each.picks for each in shown), 1]) * 1.05
     frame = Frame(0, trends.micrographs, 0, top, height_px=150, scale_px=_NAMES_PX)
     middles = _middles(trends)
@@ -56,7 +54,7 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
 
 def _outlier(frame: Frame, outlier: Outlier, entry: Entry) -> Markup:
     told = ", ".join([f"{entry.name}: {outlier.picks:,} picks", *outlier.flags])
-    kind = "outlier unusual" if abs(outlier.z) > _UNUSUAL else "outlier"
+    kind = "outlier unusual" if abs(outlier.z) > UNUSUAL else "outlier"
     place = {"cx": f"{frame.x(outlier.index + 0.5)}%", "cy": frame.y(outlier.picks), "r": 4}
     return element("circle", element("title", told), class_=kind, **place)
 

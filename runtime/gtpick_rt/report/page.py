@@ -6,7 +6,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -15,8 +14,7 @@ from markupsafe import Markup
 from gtpick_rt.charts import Histograms, Sampler, trends
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following import Entry, Story
-from gtpick_rt.following.tail import Head
-from gtpick_rt.layout import log_path, summary_path
+from gtpick_rt.layout import log_path
 from gtpick_rt.report import facts, figures, gallery
 
 _THRESHOLD = 0.5
@@ -35,7 +33,6 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
     story.catch_up()
     if not (story.entries or story.failures):
         raise UsageError(f"{out}: no micrograph is done yet; make the report when some are")
-    summary = Head(summary_path(out)).read() or {}
     style = Markup((files("gtpick_rt.report") / "templates" / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     pages = Environment(
         loader=PackageLoader("gtpick_rt.report"),
@@ -48,16 +45,16 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
         style=style,
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         out=out.absolute().name,
-        **_words(story, summary, clock()),
+        **_words(story, clock()),
         **_figures(story),
     )
     return text.encode("utf-8", "replace")  # a file name need not be text
 
 
-def _words(story: Story, summary: dict[str, Any], now: float) -> dict[str, object]:
+def _words(story: Story, now: float) -> dict[str, object]:
     status, failures = story.status(), story.failures
     first, last = facts.span(story.entries, failures)
-    card = facts.model_card(summary)
+    card = facts.model_card(story.summary)
     return {
         "status": status,
         "headline": facts.headline(status, story.entries, last - first),
@@ -65,9 +62,9 @@ def _words(story: Story, summary: dict[str, Any], now: float) -> dict[str, objec
         "last": last,
         "failures": failures[:_MOST_FAILURES],
         "moment": facts.moment,
-        "parameters": facts.parameters(summary),
-        "command": facts.command(summary),
-        "versions": facts.versions(status, summary, now),
+        "parameters": facts.parameters(story.summary),
+        "command": facts.command(story.summary),
+        "versions": facts.versions(status, story.summary, now),
         "stages": [(each, figures.stage_bar(each.share)) for each in facts.stages(status)],
         "card": None if card is None else _rendered(card),
     }
