@@ -74,9 +74,10 @@ def circumstances(command: list[str]) -> dict[str, Any]:
     """When, on what and with which versions `command` was run."""
     packages = ("gtpick-rt", "numpy", "scipy", "onnxruntime")
     cores = len(os.sched_getaffinity(0))
+    changed = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""),
+        "commit": _git("rev-parse", "HEAD") + ("+changes" if changed else ""),
         "command": " ".join(Path(word).name if "/" in word else word for word in command),
         "device": f"{_cpu_name()}, {cores} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
