@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def without_sync() -> Iterator[None]:
 
 def circumstances(command: list[str]) -> dict[str, Any]:
     """When, on what and with which versions `command` was run."""
-    packages = ("gtpick-rt", "numpy", "scipy", "onnxruntime")
+    runtimes = ("onnxruntime", "onnxruntime-gpu")
+    packages = ("gtpick-rt", "numpy", "scipy", *(name for name in runtimes if _is_installed(name)))
     cores = len(os.sched_getaffinity(0))
     changed = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
@@ -90,6 +91,13 @@ def save(name: str, result: dict[str, Any]) -> None:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten: {path.relative_to(ROOT)}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _cpu_name() -> str:

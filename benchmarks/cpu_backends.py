@@ -28,7 +28,6 @@ from accuracy_simulated import EXTENT, SIDE, STANDARD
 from common import circumstances, save
 from onnxruntime import quantization
 
-from gtpick_export.parity import MIN_AGREEMENT, PICK_RADIUS_PX
 from gtpick_model.simulator.field import simulate
 from gtpick_model.simulator.procedural import procedural
 from gtpick_model.simulator.structures import held_out
@@ -38,6 +37,7 @@ from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.evaluate import match
 from gtpick_rt.model_files import resolve_model
+from gtpick_rt.parity import MIN_AGREEMENT, PICK_RADIUS_PX
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.tile import cut, tile_grid
 from gtpick_rt.types import FloatArray

@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 
-HEAVY = {"torch", "onnx", "onnxruntime", "scipy", "gemmi", "tifffile", "PIL", "gtpick_model", "gtpick_export"}
-FRAMEWORKS = {"torch", "onnx", "onnxruntime", "gtpick_model", "gtpick_export"}
+FRAMEWORKS = {
+    *("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda"),
+    *("gtpick_model", "gtpick_export"),
+}
+HEAVY = FRAMEWORKS | {"scipy", "gemmi", "tifffile", "PIL"}
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -26,24 +26,25 @@ _PARSING = threading.Lock()
 """Held while numpy reads headers as Python text: in two threads at a time, CPython 3.11 can raise SystemError."""
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Replace the file `path` by `data`, one piece or several, whole; folders are made as needed.
 
     Whatever happens, the file is the old one or the new one; the new one, even after a power cut, once this has
-    returned. A process that is killed can leave a hidden `.tmp` file beside it. Raises OSError, which names `path`.
+    returned. A process that is killed can leave a hidden `.tmp` file beside it. The umask takes its part of `mode`.
+    Raises OSError, which names `path`.
     """
     try:
         make_folder(path.parent)
-        _replace(path, (data,) if isinstance(data, bytes) else data)
+        _replace(path, (data,) if isinstance(data, bytes) else data, mode)
         _sync_folder(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
-    # O_EXCL: a link that someone put in place is not followed. Mode 0o666 leaves sharing to the umask.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    # O_EXCL: a link that someone put in place is not followed.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(pieces)

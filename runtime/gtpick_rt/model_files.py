@@ -5,12 +5,14 @@ from pathlib import Path
 from gtpick_rt.errors import ModelError
 
 DEFAULT_MODEL = "gtpick-nano"
+HALF_SUFFIX = ".fp16.onnx"
+"""Of the same model in half precision, beside the file that a user names."""
 _FOLDER = Path(__file__).with_name("models")
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name and ONNX file of each model in the package, by name."""
-    return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx"))}
+    """Name and ONNX file of each model in the package, by name; those in half precision are no models of their own."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx")) if not path.name.endswith(HALF_SUFFIX)}
 
 
 def resolve_model(name_or_path: str | None) -> Path:
@@ -28,3 +30,16 @@ def resolve_model(name_or_path: str | None) -> Path:
             "give an ONNX file: --model FILE"
         )
     return path
+
+
+def half_of(model: Path) -> Path:
+    """Find the half-precision file of a model, which GPUs run. Raises ModelError when there is none."""
+    if model.name.endswith(HALF_SUFFIX):
+        return model
+    half = model.with_name(model.stem + HALF_SUFFIX)
+    if not half.is_file():
+        raise ModelError(
+            f"{half}: is missing, and GPUs run models in half precision: make it with gtpick-rt export WEIGHTS "
+            f"{half.name} --precision fp16, or use --backend cpu"
+        )
+    return half

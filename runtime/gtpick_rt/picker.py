@@ -11,6 +11,7 @@ import numpy as np
 from gtpick_rt.backends import open_backend
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.decode import decode
+from gtpick_rt.engines.building import OnProgress
 from gtpick_rt.errors import UsageError
 from gtpick_rt.merge import merge
 from gtpick_rt.model_files import resolve_model
@@ -74,11 +75,13 @@ class Picker:
         micrographs: Iterable[Micrograph] | None = None,
         model: str | None = None,
         backend: str = "auto",
+        on_build: OnProgress = lambda phase, done, of: None,
     ) -> "Picker":
         """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
 
         A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given, their diameter;
         what was found is kept as `survey`. Without `micrographs` the diameter must be given, and `contrast` holds.
+        `on_build` is told of an engine that is built first.
 
         Raises ModelError or BackendError, and UsageError when the diameter is neither given nor found.
         """
@@ -87,7 +90,7 @@ class Picker:
         if diameter_A is not None:
             _check_diameter(diameter_A)
         path = resolve_model(model)
-        loaded, spec = open_backend(backend, path)
+        loaded, spec = open_backend(backend, path, on_build)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         if micrographs is None:
             if diameter_A is None:

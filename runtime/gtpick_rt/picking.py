@@ -86,6 +86,8 @@ def _ignore(*_: object) -> None:
 class Listeners:
     """What is called as a run goes on, in any of its threads."""
 
+    building: Callable[[str, int, int], None] = _ignore
+    """While an engine is built: with a phase, its steps that are done and how many it has."""
     begun: Callable[[Picker, Work, int], None] = _ignore
     """Before the first micrograph is picked: with the picker, the work, and how many are picked already."""
     done: Callable[[Record], None] = _ignore
@@ -130,7 +132,7 @@ def pick(
         diameter_A: the particles' longest extent in Å; None measures it on the first micrographs.
         pixel_size_A: Å per pixel, instead of what STAR files and image headers say.
         model: name of a shipped model, or path of an ONNX file; None is the default model.
-        backend: what runs the network.
+        backend: what runs the network: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.
         threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the model's.
         formats: other formats than STAR: box, cbox, csv, json, cs, topaz.
         recursive: look in subfolders too.
@@ -246,12 +248,22 @@ def _open_picker(
     if previous is not None:
         diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
         (contrast,) = (each for each in CONTRASTS if each == previous.contrast)
-        return Picker.open(diameter_A, contrast=contrast, model=request.model, backend=request.backend)
+        return Picker.open(
+            diameter_A,
+            contrast=contrast,
+            model=request.model,
+            backend=request.backend,
+            on_build=listeners.building,
+        )
     while True:
         try:
             micrographs = readable(work.look(), request.pixel_size_A)
             return Picker.open(
-                request.diameter_A, micrographs=micrographs, model=request.model, backend=request.backend
+                request.diameter_A,
+                micrographs=micrographs,
+                model=request.model,
+                backend=request.backend,
+                on_build=listeners.building,
             )
         except UndecidedError as error:
             if stop.is_set() or not work.endless:

@@ -18,7 +18,7 @@ from gtpick_rt.summary import Failure
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "GTPICK_REGENERATE_GOLDEN"
 """`GTPICK_REGENERATE_GOLDEN=1 python -m pytest tests/runtime/test_cli.py` rewrites the golden files."""
-COMMANDS = ("bench", "check", "convert", "evaluate", "monitor", "pick", "report", "rethreshold")
+COMMANDS = ("bench", "build", "check", "convert", "doctor", "evaluate", "monitor", "pick", "report", "rethreshold")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from gtpick_rt import model_files
 from gtpick_rt.errors import ModelError
-from gtpick_rt.model_files import resolve_model
+from gtpick_rt.model_files import half_of, resolve_model, shipped_models
 
 
 @pytest.fixture
@@ -49,3 +49,16 @@ def test_where_no_model_ships_the_message_says_so(shipped: Path) -> None:
         path.unlink()
     with pytest.raises(ModelError, match=r"no model 'gtpick-nano'.*\(none\)"):
         resolve_model(None)
+
+
+def test_a_file_in_half_precision_is_no_model_of_its_own_but_found_beside_one(shipped: Path) -> None:
+    half = shipped / "gtpick-nano.fp16.onnx"
+    half.touch()
+    assert list(shipped_models()) == ["gtpick-base", "gtpick-nano"]
+    assert half_of(shipped / "gtpick-nano.onnx") == half
+    assert half_of(half) == half
+
+
+def test_without_a_file_in_half_precision_the_message_says_how_to_make_it(shipped: Path) -> None:
+    with pytest.raises(ModelError, match=r"gtpick-nano\.fp16\.onnx: .*--precision fp16, or use --backend cpu"):
+        half_of(shipped / "gtpick-nano.onnx")

@@ -100,7 +100,7 @@ def test_the_pixel_size_given_overrules_the_header(folder: Path, tiny_model: Pat
     [
         (["--diameter", "wide"], "neither a number of Å nor auto"),
         (["--diameter", "-5"], "must be a positive number of Å"),
-        (["--diameter", "24", "--backend", "cuda"], "backend 'cuda' is not in this version"),
+        (["--diameter", "24", "--backend", "magic"], "backend 'magic' is not in this version"),
         (["--diameter", "24", "--model", "unheard-of"], "no model 'unheard-of'"),
         (["--diameter", "24", "--threshold", "0.01"], "keeps scores from 0.05"),
         (["--diameter", "24", "--threshold", "7"], "--threshold"),
@@ -123,7 +123,7 @@ def measuring(
 ) -> None:
     """Have the command use a network that measures dark discs."""
     backend = ScriptedBackend(spec, measure_discs)
-    monkeypatch.setattr("gtpick_rt.picker.open_backend", lambda name, model: (backend, spec))
+    monkeypatch.setattr("gtpick_rt.picker.open_backend", lambda *_: (backend, spec))
 
 
 @pytest.mark.usefixtures("measuring")

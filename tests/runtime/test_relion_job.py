@@ -138,7 +138,7 @@ def test_a_diameter_that_was_measured_holds_for_later_passes(
     save_mrc: SaveMrc,
 ) -> None:
     backend = ScriptedBackend(spec, measure_discs)
-    monkeypatch.setattr("gtpick_rt.picker.open_backend", lambda name, model: (backend, spec))
+    monkeypatch.setattr("gtpick_rt.picker.open_backend", lambda *_: (backend, spec))
     for name in NAMES:
         Path(name).unlink()
         save_mrc(Path(name), discs(70, 0.5, n=15, side_px=1100).data)

@@ -1,25 +1,19 @@
 """ONNX Runtime on the CPU: the backend that needs no GPU."""
 
-import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtpick_rt.errors import BackendError, ModelError
-from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.backends import onnx_file
+from gtpick_rt.backends.cores import usable_cores
+from gtpick_rt.errors import BackendError
+from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg, SessionOptions
-
-_EXTERNAL_DATA = b"\x0a\x08location\x12"
-"""How the key "location" is encoded in the ONNX file, for each tensor that is stored in a file of its own."""
-
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-"""The control group's CPU time in µs: granted, and per which period."""
+    from onnxruntime import SessionOptions
 
 
 class OnnxRuntimeCpu:
@@ -37,13 +31,10 @@ class OnnxRuntimeCpu:
         Raises BackendError when ONNX Runtime is not installed, and ModelError unless the file is a whole single-file
         ONNX model with a spec that its tensors agree with.
         """
-        self._session = _load(model)
-        self._cores = ThreadPoolExecutor(_cores(), "gtpick-infer")
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if METADATA_KEY not in metadata:
-            raise ModelError(f"{model}: not a GTpick model: its metadata hold no {METADATA_KEY!r}")
-        self._spec = ModelSpec.from_json(metadata[METADATA_KEY])
-        _check_tensors(model, self._session, self._spec)
+        onnx_file.runtime("cpu")
+        self._session = onnx_file.load(model, _options(), "CPUExecutionProvider")
+        self._cores = ThreadPoolExecutor(usable_cores(), "gtpick-infer")
+        self._spec = onnx_file.spec_of(model, self._session)
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -60,70 +51,9 @@ class OnnxRuntimeCpu:
         return scores, boxes
 
 
-def _load(model: Path) -> "InferenceSession":
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(
-            "the cpu backend needs ONNX Runtime: install the extra cpu: pip install '.[cpu]' in the clone"
-        ) from error
-    try:
-        content = model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
-    if _EXTERNAL_DATA in content:
-        raise ModelError(f"{model}: refers to weights in other files; export it again as a single ONNX file")
-    try:
-        return onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        raise ModelError(f"{model}: ONNX Runtime cannot load it ({error})") from error
-
-
 def _options() -> "SessionOptions":
     from onnxruntime import SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return options
-
-
-def _cores() -> int:
-    return max(1, math.floor(min(_physical_cores(), _cpu_quota())))
-
-
-def _physical_cores() -> int:
-    """Physical cores that this process may use; two hardware threads of one core count once."""
-    cpus = os.sched_getaffinity(0)
-    siblings = [Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus]
-    try:
-        return len({path.read_text() for path in siblings})
-    except OSError:
-        return len(cpus)
-
-
-def _cpu_quota() -> float:
-    """How many cores' time a container grants."""
-    try:
-        granted, period = _CPU_MAX.read_text().split()
-        return int(granted) / int(period)
-    except (OSError, ValueError):  # no such limit, or the word "max"
-        return math.inf
-
-
-def _check_tensors(model: Path, session: "InferenceSession", spec: ModelSpec) -> None:
-    tile = spec.tile_px
-    _check(model, session.get_inputs(), spec.input_name, (1, tile, tile))
-    _check(model, session.get_outputs(), spec.score_name, (spec.queries,))
-    _check(model, session.get_outputs(), spec.box_name, (spec.queries, 3))
-
-
-def _check(model: Path, nodes: "list[NodeArg]", name: str, shape: tuple[int, ...]) -> None:
-    """One tensor: float32, any batch, then `shape`; sizes that the file leaves open are not judged."""
-    found = {node.name: node for node in nodes}.get(name)
-    if found is None:
-        raise ModelError(f"{model}: its spec names a tensor {name!r}, but it has {', '.join(n.name for n in nodes)}")
-    batch, *rest = found.shape
-    agrees = len(rest) == len(shape) and all(not isinstance(n, int) or n == m for n, m in zip(rest, shape, strict=True))
-    if found.type != "tensor(float)" or isinstance(batch, int) or not agrees:
-        expected = ", ".join(["any", *map(str, shape)])
-        raise ModelError(f"{model}: tensor {name!r} should be float32 ({expected}), got {found.type} {found.shape}")

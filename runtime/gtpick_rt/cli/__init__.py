@@ -10,8 +10,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gtpick_rt.cli.bench import bench
+from gtpick_rt.cli.build import build
 from gtpick_rt.cli.check import check
 from gtpick_rt.cli.convert import convert
+from gtpick_rt.cli.doctor import doctor
 from gtpick_rt.cli.evaluate import evaluate
 from gtpick_rt.cli.monitor import monitor
 from gtpick_rt.cli.options import EXIT_USAGE
@@ -95,7 +97,7 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
 
 
-for _command in (pick, check, convert, rethreshold, evaluate, bench, monitor, report):
+for _command in (pick, check, convert, rethreshold, evaluate, bench, build, monitor, report, doctor):
     app.command()(_command)
 for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
     _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."

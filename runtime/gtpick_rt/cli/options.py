@@ -70,7 +70,9 @@ Diameter = Annotated[
     typer.Option(metavar="Å|auto", help="Particle diameter in Å, about its longest extent; auto measures it."),
 ]
 Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")]
-BackendName = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
+BackendName = Annotated[
+    str, typer.Option(help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.")
+]
 Threshold = Annotated[
     float | None,
     typer.Option(

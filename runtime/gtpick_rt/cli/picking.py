@@ -48,7 +48,13 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     Raises GtpickError.
     """
     with closing(Terminal(request.out, metrics_port)) as terminal:
-        listeners = Listeners(begun=terminal.begun, done=terminal.done, notice=terminal.notice, log=terminal.log)
+        listeners = Listeners(
+            building=terminal.building,
+            begun=terminal.begun,
+            done=terminal.done,
+            notice=terminal.notice,
+            log=terminal.log,
+        )
         try:
             summary = fulfil(request, listeners, stop.event, command=sys.argv)
         except UndecidedError:
@@ -68,13 +74,22 @@ class Terminal:
         console = Console(stderr=True)
         texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
         columns = (BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
+        self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
         self._bar = Progress("{task.fields[backend]}", *columns, console=console, disable=not console.is_terminal)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
 
+    def building(self, phase: str, done: int, of: int) -> None:
+        """Show how far the engine is that is built before anything is picked."""
+        if not self._engine.tasks:
+            self._engine.add_task("")
+            self._engine.start()
+        self._engine.update(self._engine.tasks[0].id, description=phase, completed=done, total=of)
+
     def begun(self, picker: Picker, work: Work, before: int) -> None:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
+        self._engine.stop()
         typer.echo(_specimen(picker))
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
@@ -118,7 +133,8 @@ class Terminal:
             yield f"not begun: {total - int(task.completed)}"
 
     def close(self) -> None:
-        """End the bar and the metrics."""
+        """End the bars and the metrics."""
+        self._engine.stop()
         self._bar.stop()
         if self._metrics is not None:
             self._metrics.close()

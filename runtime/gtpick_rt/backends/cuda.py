@@ -1,0 +1,169 @@
+"""The few calls of the CUDA runtime that a backend makes, each checked; by cuda-python, imported when it is needed."""
+
+import ctypes
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gtpick_rt.backends.batching import OutOfMemoryError
+from gtpick_rt.engines import Gpu
+from gtpick_rt.errors import BackendError
+from gtpick_rt.types import FloatArray
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+_GPUS = _DRIVER.with_name("gpus")
+_MODEL = re.compile(r"^Model:\s*(.*)$", re.MULTILINE)
+_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""How a GPU shows on Linux, and on Linux within Windows."""
+_ABSENT = {"cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary", "cudaErrorInitializationError"}
+_LOST = {
+    "cudaErrorDevicesUnavailable",
+    "cudaErrorECCUncorrectable",
+    "cudaErrorHardwareStackError",
+    "cudaErrorIllegalAddress",
+    "cudaErrorLaunchFailure",
+    "cudaErrorLaunchTimeout",
+    "cudaErrorNvlinkUncorrectable",
+    "cudaErrorSystemNotReady",
+    "cudaErrorUnknown",
+}
+"""After these the process can do nothing more with the GPU."""
+
+
+def gpu_is_here() -> bool:
+    """Whether there may be an NVIDIA GPU, told without loading a library."""
+    return any(path.exists() for path in (_DRIVER, *_DEVICES))
+
+
+def driver_version() -> str:
+    """The driver's version as the kernel tells it: "580.159.03"; empty where it does not."""
+    try:
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", _DRIVER.read_text())
+    except OSError:
+        return ""
+    return found.group() if found else ""
+
+
+def device_identity() -> str:
+    """The driver and the GPUs as the kernel tells them: what answers may depend on. Empty where it does not tell."""
+    models = [found[1] for path in sorted(_GPUS.glob("*/information")) for found in _MODEL.finditer(path.read_text())]
+    return ", ".join([driver_version(), *models])
+
+
+class Cuda:
+    """The CUDA runtime; `what` in each call is the tensor, or whatever else it is for, and stands in its errors.
+
+    Memory, streams and graphs belong to the caller, who frees them. Raises BackendError where cuda-python is absent.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from cuda.bindings import runtime
+        except (ImportError, RuntimeError) as error:
+            raise BackendError(
+                f"cuda-python is not usable here ({error}): install the extra gpu, or rtx for tensorrt-rtx: "
+                "pip install '.[gpu]' or pip install '.[rtx]' in the clone"
+            ) from error
+        self._cudart: Any = runtime
+
+    def gpus(self) -> list[Gpu]:
+        """The GPUs that this process may use. Raises BackendError when there is none."""
+        driver = driver_version() or f"CUDA {self._call('the driver', 'cudaDriverGetVersion')}"
+        found = []
+        for index in range(self._call("the GPUs", "cudaGetDeviceCount")):
+            properties = self._call(f"GPU {index}", "cudaGetDeviceProperties", index)
+            name = bytes(properties.name).split(b"\0", 1)[0].decode()
+            found.append(Gpu(name, (int(properties.major), int(properties.minor)), driver))
+        if not found:
+            raise BackendError("no NVIDIA GPU is visible to this process: see nvidia-smi, or use --backend cpu")
+        return found
+
+    def stream(self) -> Any:
+        """A stream that waits for no other."""
+        return self._call("a stream", "cudaStreamCreateWithFlags", self._cudart.cudaStreamNonBlocking)
+
+    def synchronize(self, stream: Any) -> None:
+        """Wait until all that was given to the stream is done."""
+        self._call("a batch", "cudaStreamSynchronize", stream)
+
+    def pinned(self, what: str, shape: tuple[int, ...]) -> FloatArray:
+        """Zeros on the host, where the GPU can reach them; free them with `free_pinned`."""
+        count = int(np.prod(shape))
+        address = self._call(what, "cudaMallocHost", 4 * count)
+        array = np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address))).reshape(shape)
+        array[...] = 0
+        return array
+
+    def memory(self, what: str, nbytes: int) -> int:
+        """Memory of the GPU; free it with `free`."""
+        return int(self._call(what, "cudaMalloc", nbytes))
+
+    def to_device(self, what: str, address: int, array: FloatArray, stream: Any) -> None:
+        """Copy pinned memory to the GPU, in the stream's turn."""
+        kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call(what, "cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
+
+    def to_host(self, what: str, array: FloatArray, address: int, stream: Any) -> None:
+        """Copy memory of the GPU to pinned memory, in the stream's turn."""
+        kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call(what, "cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
+
+    def capture(self, stream: Any, enqueue: Callable[[], None]) -> Any:
+        """Record what `enqueue` gives to the stream, which does not run meanwhile, as a graph that `launch` runs."""
+        mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("a CUDA graph", "cudaStreamBeginCapture", stream, mode)
+        try:
+            enqueue()
+        finally:
+            recorded = self._call("a CUDA graph", "cudaStreamEndCapture", stream)
+        graph = self._call("a CUDA graph", "cudaGraphInstantiate", recorded, 0)
+        self._call("a CUDA graph", "cudaGraphDestroy", recorded)
+        return graph
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        """Run a captured graph in the stream's turn."""
+        self._call("a CUDA graph", "cudaGraphLaunch", graph, stream)
+
+    def free(self, address: int) -> None:
+        """Give back memory of the GPU."""
+        self._call("memory", "cudaFree", address)
+
+    def free_pinned(self, array: FloatArray) -> None:
+        """Give back pinned memory, which nobody may touch again."""
+        self._call("memory", "cudaFreeHost", array.ctypes.data)
+
+    def free_graph(self, graph: Any) -> None:
+        """Give back a captured graph."""
+        self._call("a CUDA graph", "cudaGraphExecDestroy", graph)
+
+    def free_stream(self, stream: Any) -> None:
+        """Give back a stream."""
+        self._call("a stream", "cudaStreamDestroy", stream)
+
+    def _call(self, what: str, function: str, *arguments: Any) -> Any:
+        """Call, and return what the call gives beside its status. Raises BackendError unless that is success."""
+        try:
+            status, *results = getattr(self._cudart, function)(*arguments)
+        except RuntimeError as error:  # cuda-python finds no driver to call
+            raise BackendError(
+                f"there is no usable NVIDIA driver ({error}): install one, or use --backend cpu"
+            ) from error
+        if status == self._cudart.cudaError_t.cudaSuccess:
+            return results[0] if results else None
+        raise _error(what, function, status.name)
+
+
+def _error(what: str, function: str, name: str) -> BackendError:
+    if name == "cudaErrorMemoryAllocation":
+        return OutOfMemoryError(f"the GPU's memory is too small for {what}")
+    if name in _ABSENT:
+        return BackendError(f"there is no usable NVIDIA GPU ({name}): see nvidia-smi, or use --backend cpu")
+    if name in _LOST:
+        return BackendError(
+            f"the GPU was lost at {what} ({function}: {name}); see nvidia-smi and the kernel's log, then run again: "
+            "what was not committed is picked then"
+        )
+    return BackendError(f"the GPU failed at {what} ({function}: {name})")

@@ -1,0 +1,148 @@
+"""Proof that one way of running a model answers as another does, on a micrograph that ships for it.
+
+The micrograph is simulated. It is picked in all eight ways in which it can be turned and mirrored, by batches of all
+sizes: a single pick whose score lies at the threshold then weighs little, and a fault that only one batch size has
+shows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.decode import calibrate
+from gtpick_rt.errors import ModelError
+from gtpick_rt.evaluate import match
+from gtpick_rt.picker import Picker, RawDetections
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.spec import ModelSpec
+from gtpick_rt.tile import cut, tile_grid
+from gtpick_rt.types import FloatArray, Micrograph, Picks
+
+SAMPLE = Path(__file__).with_name("models") / "sample.mrc"
+SAMPLE_DIAMETER_A = 106.0
+
+PICK_RADIUS_PX = 1.0
+"""Two picks are the same when their centres are within one working pixel."""
+MIN_AGREEMENT = 0.995
+MAX_DRIFT_PX = 0.25
+"""Of the centre of a pick, in working pixels. It may be more for as many picks as may be missed: of two queries that
+found the same particle, half precision may let the other win."""
+ROW_PX, ROW_SCORE = 0.05, 1e-3
+"""Rows of a batch may differ so much. They need not be equal bit by bit: a device may add up the rows at the edge of a
+block in another order, which moves what half precision makes of it by a unit in its last place."""
+
+_BATCHES = (1, 2, 5, 8, 16, 32)
+"""Of the tiles that are compared; a last batch takes the rest."""
+_ROWS = 32
+"""Of one tile; each must give the same."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two runs of one model on the same tiles are apart."""
+
+    tiles: int
+    max_score_error: float
+    """Largest difference of sorted scores, query by query; sorting forgives ties in the choice of queries."""
+    reference_picks: int
+    picks: int
+    matched: int
+    drift_px: float
+    """Distance of the centres of two matched picks, in working pixels, that `MIN_AGREEMENT` of them do not exceed."""
+    rows_alike: bool
+    """Whether a tile that is repeated in a batch has the same answer in every row."""
+
+    @property
+    def agreement(self) -> float:
+        """Matched picks over the larger number of picks, 1 when both found none."""
+        most = max(self.reference_picks, self.picks)
+        return self.matched / most if most else 1.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two pick alike. Scores are told, not judged: half precision moves them all, and hardly a pick."""
+        return self.agreement >= MIN_AGREEMENT and self.drift_px <= MAX_DRIFT_PX and self.rows_alike
+
+    def __str__(self) -> str:
+        rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
+        return (
+            f"{self.tiles} tiles: scores within {self.max_score_error:.1e}, {self.matched} of "
+            f"{max(self.reference_picks, self.picks)} picks matched ({self.agreement:.2%}), centres within "
+            f"{self.drift_px:.3f} px{rows}"
+        )
+
+
+def compare(
+    reference: Backend,
+    candidate: Backend,
+    spec: ModelSpec,
+    sample: Path = SAMPLE,
+    diameter_A: float = SAMPLE_DIAMETER_A,
+) -> Parity:
+    """Let both backends pick the sample, and compare what they find at the model's threshold.
+
+    Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when a backend fails.
+    """
+    picker = Picker(reference, spec, diameter_A)
+    images = [picker.prepare(view) for view in _views(read_micrograph(sample))]
+    grids = [tile_grid(image.data.shape, spec) for image in images]
+    tiles = np.concatenate([cut(image.data, grid, spec) for image, grid in zip(images, grids, strict=True)])
+    expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
+    counts, drifts, start = [0, 0, 0], list[FloatArray](), 0
+    for image, grid in zip(images, grids, strict=True):
+        part = slice(start, start := start + len(grid))
+        wanted, got = (
+            image.to_working(picker.assemble(image, RawDetections(grid, scores[part], boxes[part])))
+            for scores, boxes in (expected, found)
+        )
+        figures, distances = _compare(wanted[wanted.score >= spec.threshold], got[got.score >= spec.threshold])
+        counts = [so_far + figure for so_far, figure in zip(counts, figures, strict=True)]
+        drifts.append(distances)
+    reference_picks, picks, matched = counts
+    if not reference_picks:
+        raise ModelError(f"{spec.name} finds nothing on {sample.name}: by that it cannot be proved that backends agree")
+    drift = float(np.quantile(np.concatenate(drifts), MIN_AGREEMENT, method="higher")) if matched else 0.0
+    error = float(np.abs(np.sort(expected[0]) - np.sort(found[0])).max())
+    alike = rows_alike(candidate, spec, tiles[0])
+    return Parity(len(tiles), error, reference_picks, picks, matched, drift, alike)
+
+
+def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
+    """Whether `(1, tile_px, tile_px)`, repeated in a batch, has the same detections above the floor in every row.
+
+    The same are those with centres within `ROW_PX` and scores within `ROW_SCORE`, in whichever order.
+    """
+    scores, boxes = backend.infer(np.repeat(tile[None], _ROWS, axis=0))
+    if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+        return False
+    kept = calibrate(scores, spec) >= spec.floor
+
+    def holds_all_of(row: int, other: int) -> bool:
+        pairs = match(boxes[other, kept[other], :2], boxes[row, :, :2], ROW_PX)
+        gaps = np.abs(scores[other, kept[other]][pairs[:, 0]] - scores[row][pairs[:, 1]])
+        return len(pairs) == kept[other].sum() and bool((gaps <= ROW_SCORE).all())
+
+    return all(holds_all_of(row, 0) and holds_all_of(0, row) for row in range(1, _ROWS))
+
+
+def _views(micrograph: Micrograph) -> Iterator[Micrograph]:
+    """The micrograph turned and mirrored in all eight ways."""
+    for data in (micrograph.data, micrograph.data.T):
+        for quarters in range(4):
+            turned = np.ascontiguousarray(np.rot90(data, quarters))
+            yield Micrograph(turned, micrograph.pixel_size_A, micrograph.path)
+
+
+def _in_batches(backend: Backend, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    answers = [backend.infer(part) for part in np.split(tiles, np.cumsum(_BATCHES)) if len(part)]
+    return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
+
+
+def _compare(wanted: Picks, got: Picks) -> tuple[tuple[int, int, int], FloatArray]:
+    """Numbers of picks wanted, found and matched, and how far the centres of each match are apart."""
+    pairs = match(got.xy_px, wanted.xy_px, PICK_RADIUS_PX)
+    offsets = got.xy_px[pairs[:, 0]] - wanted.xy_px[pairs[:, 1]]
+    return (len(wanted), len(got), len(pairs)), np.hypot(*offsets.T)
