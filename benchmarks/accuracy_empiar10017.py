@@ -89,13 +89,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with images, labels, negatives (README.md)")
     parser.add_argument("--work", type=Path, help="keep converted micrographs and picks here")
     parser.add_argument("--model", help="as `gtpick-rt pick --model`")
+    parser.add_argument("--backend", default="cpu", help="as `gtpick-rt pick --backend`; cpu is the reference")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         convert(arguments.data, work / "micrographs")
         out = work / "picks"
         shutil.rmtree(out, ignore_errors=True)
-        command = pick_command([work / "micrographs"], out, arguments.model)
+        command = pick_command([work / "micrographs"], out, arguments.model, backend=arguments.backend)
         subprocess.run(command, check=True)
         data = arguments.data
         loaded = load(out, data / "labels", DIAMETER_PX, negatives=data / "negatives")
@@ -104,17 +105,18 @@ def main() -> None:
         sys.exit(f"without a counterpart: {', '.join(loaded.ignored)}")
     result = score(loaded.micrographs)
     show(result)
-    RESULTS.mkdir(exist_ok=True)
+    is_reference = arguments.backend == "cpu"
     by_f1 = sorted(result["per_micrograph"], key=lambda m: m["f1"])
     named = {each.name: each for each in loaded.micrographs}
-    for chosen in (by_f1[-1], by_f1[len(by_f1) // 2], by_f1[0]):  # the best, the median and the worst
+    chosen_ones = (by_f1[-1], by_f1[len(by_f1) // 2], by_f1[0]) if is_reference else ()
+    for chosen in chosen_ones:  # the best, the median and the worst
         name = chosen["micrograph"]
         draw(named[name], data / "images" / f"{name}.jpg")
     model = {"model": summary["model"], "threshold": summary["parameters"]["threshold"]}
-    recorded = circumstances(
-        pick_command([Path("MICROGRAPHS")], Path("OUT"), arguments.model and Path(arguments.model).name)
-    )
-    save("accuracy_empiar10017", recorded | result | model)
+    named_model = arguments.model and Path(arguments.model).name
+    recorded = circumstances(pick_command([Path("MICROGRAPHS")], Path("OUT"), named_model, backend=arguments.backend))
+    name = "accuracy_empiar10017" if is_reference else f"accuracy_empiar10017_{arguments.backend}"
+    save(name, recorded | result | model | {"backend": summary["backend"]})
 
 
 if __name__ == "__main__":

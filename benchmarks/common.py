@@ -40,10 +40,12 @@ def convert(data: Path, out: Path) -> list[Path]:
     return targets
 
 
-def pick_command(inputs: list[Path], out: Path, model: str | None, diameter_A: float | None = DIAMETER_A) -> list[str]:
+def pick_command(
+    inputs: list[Path], out: Path, model: str | None, diameter_A: float | None = DIAMETER_A, backend: str = "cpu"
+) -> list[str]:
     """Return the public command, of this Python's environment, that the benchmarks measure; None is `auto`."""
     command = [str(Path(sys.executable).with_name("gtpick-rt")), "pick", *map(str, inputs), "--out", str(out)]
-    command += ["--diameter", "auto" if diameter_A is None else f"{diameter_A:g}", "--backend", "cpu"]
+    command += ["--diameter", "auto" if diameter_A is None else f"{diameter_A:g}", "--backend", backend]
     return command + (["--model", model] if model else [])
 
 
