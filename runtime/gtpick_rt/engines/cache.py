@@ -187,10 +187,13 @@ class EngineCache:
         text = _read_own(folder, f"{stem}.json", "its record")
         try:
             sidecar = json.loads(text)
+        except ValueError:
+            raise Unfit("its record is damaged or cut short") from None
+        try:
             content, seal = sidecar["record"], bytes.fromhex(sidecar["seal"])
             record = Record(**{**content, "key": EngineKey(**content["key"])})
         except (ValueError, TypeError, KeyError):
-            raise Unfit("its record is damaged, or of another version of gtpick-rt") from None
+            raise Unfit("its record is of another version of gtpick-rt") from None
         if not _holds(folder, seal, _canonical(content)):
             raise Unfit("its record was changed, or not written here")
         return record

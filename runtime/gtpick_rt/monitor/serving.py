@@ -15,8 +15,8 @@ from gtpick_rt.layout import token_path
 from gtpick_rt.monitor.app import make_app
 
 _TOKEN_BYTES = 32
-_NICE = 15
-"""Where all processors are busy with picking, the monitor gets one in thirty of what one of them can do."""
+_NICE = 19
+"""Where all processors are busy with picking, the monitor gets one part in seventy of what they can do."""
 _SHORTEST = 32
 """Characters of a token that somebody has chosen."""
 
