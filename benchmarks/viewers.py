@@ -121,7 +121,7 @@ def watch(port: int, count: int, seconds: float) -> dict[str, Any]:
 
     Prints a line when all have opened it.
     """
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # viewers are elsewhere
     viewers = [Viewer(port) for _ in range(count)]
 
     async def say_when_open() -> None:

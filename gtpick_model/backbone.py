@@ -1,5 +1,6 @@
 """Image features: a small residual network, one or two transformer encoder layers, and fusion at stride 8."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,13 +54,18 @@ class Backbone(nn.Module):
         self.fuse = nn.Sequential(conv(config.dim, config.dim), conv(config.dim, config.dim))
         self.norm = nn.LayerNorm(config.dim)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: float32, or float16 in an export in half precision."""
+        return self.norm.weight.dtype
+
     def forward(self, tiles: Tensor) -> Tensor:
         """Tiles `(b, 1, t, t)`, t a multiple of 16, to memory `(b, (t/8)^2, dim)` in row-major cell order."""
-        fine = self.to_8(self.to_4(tiles))
+        fine = self.to_8(self.to_4(tiles.to(self.dtype)))
         coarse = self.project(self.to_16(fine))
         rows, columns = coarse.shape[-2:]
         tokens = coarse.flatten(2).transpose(1, 2)
-        position = sine_encoding(token_centres(rows, columns, 2 * STRIDE, tokens), tokens.shape[-1])
+        position = sine_encoding(token_centres(rows, columns, 2 * STRIDE, tokens), tokens.shape[-1]).to(self.dtype)
         for layer in self.encoder:
             tokens = layer(tokens, position)
         coarse = tokens.transpose(1, 2).reshape(coarse.shape)

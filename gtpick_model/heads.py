@@ -35,6 +35,7 @@ class DetectionHead(nn.Module):
 
         Centres move in units of the reference diameter; diameters scale by at most a factor e^1.5.
         """
+        x = x.to(self.classify.weight.dtype)  # float32, also after layers in half precision
         shift = self.locate(x).float()
         diameter = reference[..., 2:]
         centre = reference[..., :2] + shift[..., :2] * diameter

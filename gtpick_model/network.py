@@ -48,7 +48,7 @@ class DecoderLayer(nn.Module):
 
 
 class GTPick(nn.Module):
-    """Particle detector for one tile."""
+    """Particle detector for one tile. Positions, boxes and heads are in float32, whatever the other weights are in."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -69,8 +69,9 @@ class GTPick(nn.Module):
         memory = self.backbone(tiles)
         x, reference, proposals = self.queries(memory, groups)
         side = int(memory.shape[1] ** 0.5)
-        memory_position = sine_encoding(token_centres(side, side, STRIDE, memory), self.config.dim)
-        sine = sine_encoding(reference[..., :2], self.config.dim)
+        dtype = self.backbone.dtype
+        memory_position = sine_encoding(token_centres(side, side, STRIDE, memory), self.config.dim).to(dtype)
+        sine = sine_encoding(reference[..., :2], self.config.dim).to(dtype)
         layers = []
         for layer, norm, head in zip(self.decoder, self.norms, self.heads, strict=True):
             x = layer(x, sine, memory, memory_position, groups)

@@ -58,6 +58,6 @@ class LearnedQueries(nn.Module):
         side_px = int(memory.shape[1] ** 0.5) * STRIDE
         batch = memory.shape[0]
         content = self.content[:groups].flatten(0, 1).expand(batch, -1, -1)
-        xy = self.reference[:groups].flatten(0, 1).sigmoid() * side_px
+        xy = self.reference[:groups].flatten(0, 1).float().sigmoid() * side_px
         diameter = torch.full_like(xy[:, :1], self.config.nominal_diameter_px)
         return content, torch.cat((xy, diameter), dim=-1).expand(batch, -1, -1), None

@@ -47,7 +47,7 @@ def test_the_wheel_holds_exactly_the_three_packages(wheel: Path) -> None:
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    kinds = {".py", ".typed", ".onnx", ".safetensors", ".md", ".html", ".css", ".js"}
+    kinds = {".py", ".typed", ".onnx", ".mrc", ".safetensors", ".md", ".html", ".css", ".js"}
     sources = {
         path.relative_to(parent).as_posix()
         for package, parent in PACKAGES.items()

@@ -17,21 +17,65 @@ def export(
     weights: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="weights.safetensors of a training run.")
     ],
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="The ONNX file to write: model.onnx in fp32, beside it model.fp16.onnx or model.int8.onnx."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Name of the model, shown in every result.")] = "",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    precision: Annotated[
+        str, typer.Option(help="fp32, which every backend is measured by; fp16, which GPUs run; or int8, to try out.")
+    ] = "fp32",
+    parity: Annotated[
+        bool, typer.Option("--parity", help="Also compare every backend that is here with the CPU in fp32.")
+    ] = False,
 ) -> None:
     """Export trained weights to one ONNX file, if it answers as the trained network does."""
-    from gtpick_export.release import release
+    import onnx
+
+    from gtpick_export.half import half_share
+    from gtpick_export.release import EXPORTS, release
     from gtpick_export.to_onnx import make_spec
     from gtpick_model.weights import load_weights
+    from gtpick_rt.errors import UsageError
 
+    if precision not in EXPORTS:
+        raise UsageError(f"no precision {precision!r}; choose one of {', '.join(EXPORTS)}")
     network, provenance = load_weights(weights)
-    spec = make_spec(network, name or out.stem, version, provenance)
-    parity = release(network, spec, out)
-    size = out.stat().st_size / 1e6
-    typer.echo(f"{out}: {size:.1f} MB, opset 18, dynamic batch, default threshold {spec.threshold:.3f}")
-    typer.echo(f"parity with PyTorch on {parity}")
+    model = out.with_name(f"{out.stem.removesuffix(f'.{precision}')}.onnx")
+    written = model if precision == "fp32" else model.with_suffix(f".{precision}.onnx")
+    spec = make_spec(network, name or model.stem, version, provenance)
+    found = release(network, spec, written, precision)
+    size, share = written.stat().st_size / 1e6, half_share(onnx.load(written))
+    typer.echo(f"{written}: {size:.1f} MB, opset 18, dynamic batch, default threshold {spec.threshold:.3f}")
+    typer.echo(f"{share:.1%} of its floating-point tensors are float16")
+    typer.echo(f"parity with PyTorch on {found}")
+    if parity:
+        _compare_backends(model, written)
+
+
+def _compare_backends(model: Path, written: Path) -> None:
+    """Print how every backend that is here picks beside float32 on the CPU. Raises BackendError if one does not."""
+    from gtpick_rt.backends import BACKENDS, open_backend
+    from gtpick_rt.errors import BackendError, GtpickError
+    from gtpick_rt.parity import compare
+
+    reference, spec = open_backend("cpu", model)
+    failed = []
+    for name in BACKENDS[1:]:
+        try:
+            backend, _ = open_backend(name, written if name == "cpu" else model)
+        except GtpickError as error:
+            typer.echo(f"{name}: {error}")
+            continue
+        found = compare(reference, backend, spec)
+        typer.echo(f"{name}: {found}")
+        if not found.holds:
+            failed.append(name)
+    if failed:
+        raise BackendError(f"{', '.join(failed)}: does not pick as float32 on the CPU; use another --backend")
 
 
 def finetune(
@@ -47,7 +91,13 @@ def finetune(
         ),
     ],
     diameter: Annotated[float, typer.Option(min=0, callback=finite, help="Particle diameter in Å, as for `pick`.")],
-    out: Annotated[Path, typer.Option(dir_okay=False, help="The model to write: `gtpick-rt pick --model` takes it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            dir_okay=False,
+            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it.",
+        ),
+    ],
     pixel_size: PixelSize = None,
     complete: Annotated[
         bool,
@@ -73,6 +123,8 @@ def finetune(
     from gtpick_model.finetune import PACE, adapt
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
+    from gtpick_rt.errors import ModelError
+    from gtpick_rt.model_files import HALF_SUFFIX
     from gtpick_rt.picker import Picker
     from gtpick_rt.survey import readable, spread, survey
 
@@ -95,13 +147,19 @@ def finetune(
         adapted = adapt(network, images, library, on_step, PACE)
     tuned = Picker(finetuning.to_backend(adapted, spec), spec, diameter, starting.contrast)
     after = finetuning.find(tuned, held_out)
-    parity = release(adapted, finetuning.tuned_spec(spec, out.stem, learned), out)
+    described = finetuning.tuned_spec(spec, out.stem, learned)
+    parity = release(adapted, described, out)
     part = "the last quarter of " if len(jobs) == 1 else ""
     judges = ", ".join(each.name for each in held_out)
     typer.echo(f"held out, every pick without a label counted as wrong: {part}{judges}")
     typer.echo(f"before  {finetuning.describe(before, spec.threshold)}")
     typer.echo(f"after   {finetuning.describe(after, spec.threshold)}")
     typer.echo(f"{out}: parity with PyTorch on {parity}")
+    half = out.with_name(out.stem + HALF_SUFFIX)
+    try:
+        typer.echo(f"{half}: parity with PyTorch on {release(adapted, described, half, 'fp16')}")
+    except ModelError as error:
+        typer.echo(f"GPUs cannot run this model, for it is not to be had in half precision: {error}", err=True)
 
 
 @contextmanager

@@ -1,51 +1,27 @@
 """Proof that an exported model answers as the network does: score error, and agreement of the picks themselves."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.base import Backend
+from gtpick_rt.decode import calibrate
 from gtpick_rt.evaluate import match
+from gtpick_rt.parity import MIN_AGREEMENT, PICK_RADIUS_PX, Parity, rows_alike
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
-PICK_RADIUS_PX = 1.0
-"""Two picks are the same when their centres are within one working pixel."""
-
-
 MAX_SCORE_ERROR = 1e-3
-MIN_AGREEMENT = 0.995
+"""Of an export in float32; one in lower precision is judged by its picks."""
+MIN_AGREEMENT_INT8 = 0.98
+"""Below what `Parity.holds` asks for: 8 bits do not reach it."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How far two runs of one model on the same tiles are apart."""
-
-    tiles: int
-    max_score_error: float
-    """Largest difference of sorted scores, query by query; sorting forgives ties in the choice of queries."""
-    reference_picks: int
-    picks: int
-    matched: int
-
-    @property
-    def agreement(self) -> float:
-        """Matched picks over the larger number of picks, 1 when both found none."""
-        most = max(self.reference_picks, self.picks)
-        return self.matched / most if most else 1.0
-
-    @property
-    def holds(self) -> bool:
-        """Whether the two answer alike: scores within `MAX_SCORE_ERROR`, `MIN_AGREEMENT` of the picks matched."""
-        return self.max_score_error <= MAX_SCORE_ERROR and self.agreement >= MIN_AGREEMENT
-
-    def __str__(self) -> str:
-        return (
-            f"{self.tiles} tiles: scores within {self.max_score_error:.1e}, {self.matched} of "
-            f"{max(self.reference_picks, self.picks)} picks matched ({self.agreement:.2%})"
-        )
+def answers_alike(parity: Parity, precision: str) -> bool:
+    """Whether an export in "fp32", "fp16" or "int8" is as close to the network as its precision allows."""
+    if precision == "int8":
+        return parity.agreement >= MIN_AGREEMENT_INT8
+    return parity.holds and (precision != "fp32" or parity.max_score_error <= MAX_SCORE_ERROR)
 
 
 @torch.no_grad()
@@ -53,11 +29,16 @@ def compare(network: GTPick, backend: Backend, spec: ModelSpec, tiles: FloatArra
     """Run `(n, 1, t, t)` tiles through both, one at a time in torch and as one batch in the backend."""
     scores, boxes = backend.infer(tiles)
     inference = Inference(network)
-    error, counts = 0.0, np.zeros(3, dtype=int)
+    error, drifts, counts = 0.0, list[FloatArray](), np.zeros(3, dtype=int)
     for i in range(len(tiles)):
         want_scores, want_boxes = (x[0].numpy() for x in inference(torch.from_numpy(tiles[i : i + 1])))
         error = float(np.maximum(error, np.abs(np.sort(want_scores) - np.sort(scores[i])).max()))
-        want = want_boxes[want_scores >= spec.threshold, :2]
-        got = boxes[i][scores[i] >= spec.threshold, :2]
-        counts += (len(want), len(got), len(match(got, want, PICK_RADIUS_PX)))
-    return Parity(len(tiles), error, *(int(c) for c in counts))
+        want = want_boxes[calibrate(want_scores, spec) >= spec.threshold, :2]
+        got = boxes[i][calibrate(scores[i], spec) >= spec.threshold, :2]
+        pairs = match(got, want, PICK_RADIUS_PX)
+        counts += (len(want), len(got), len(pairs))
+        drifts.append(np.linalg.norm(got[pairs[:, 0]] - want[pairs[:, 1]], axis=1))
+    drift = float(np.quantile(np.concatenate(drifts), MIN_AGREEMENT, method="higher")) if counts[2] else 0.0
+    reference_picks, picks, matched = (int(count) for count in counts)
+    alike = rows_alike(backend, spec, tiles[0])
+    return Parity(len(tiles), error, reference_picks, picks, matched, drift, alike)

@@ -1,31 +1,43 @@
 """The one way out for a network: an ONNX file that was seen to answer as the network does."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from gtpick_export.parity import Parity, compare
+from gtpick_export.half import export_half
+from gtpick_export.int8 import export_int8
+from gtpick_export.parity import answers_alike, compare
 from gtpick_export.to_onnx import export_onnx
 from gtpick_model.network import GTPick
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.tiles import libraries, make_tiles
 from gtpick_rt.backends import open_backend
 from gtpick_rt.errors import ModelError
+from gtpick_rt.parity import Parity
 from gtpick_rt.spec import ModelSpec
 
+EXPORTS: dict[str, Callable[[GTPick, ModelSpec, Path], None]] = {
+    "fp32": export_onnx,
+    "fp16": export_half,
+    "int8": export_int8,
+}
+"""How to write a network in each precision."""
+TILES = 64
 
-def release(network: GTPick, spec: ModelSpec, out: Path) -> Parity:
-    """Export to `out`, which stays as it was unless the export answers simulated tiles as PyTorch does.
+
+def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32") -> Parity:
+    """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch does in float32.
 
     Raises ModelError: it does not; then the export is kept beside `out`, hidden.
     """
     unproven = out.with_name(f".{out.name}.unproven")
-    export_onnx(network, spec, unproven)
+    EXPORTS[precision](network, spec, unproven)
     library, _ = libraries(None, 12, views=8)
-    tiles = make_tiles(library, 16, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
+    tiles = make_tiles(library, TILES, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
     backend, spec = open_backend("cpu", unproven)
     parity = compare(network, backend, spec, tiles.images.numpy())
-    if not parity.holds:
+    if not answers_alike(parity, precision):
         raise ModelError(f"{unproven} does not answer as PyTorch does and is not released: {parity}")
     unproven.replace(out)
     return parity

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnxscript.optimizer import optimize
 from scipy.special import expit, logit
 
 from gtpick_model.metrics import DUPLICATE
@@ -15,6 +17,8 @@ from gtpick_rt.spec import METADATA_KEY, ModelSpec
 
 OPSET = 18
 """Newer opsets rename GridSample modes and fuse attention into nodes that TensorRT's parsers refuse or misread."""
+FOLDED = 1 << 20
+"""Numbers in the largest constant worked out here: position codes, which not every engine can work out in float16."""
 MARGIN_PX = 32
 """Rim of a tile left to its neighbours: more than one nominal diameter."""
 FLOOR = 0.05
@@ -44,14 +48,15 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
 
 
 def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
-    """Write the network as one ONNX file with a dynamic batch and the spec in its metadata.
+    """Write the network as one ONNX file with a dynamic batch and the spec in its metadata. Raises ModelError."""
+    write_model(to_graph(network, spec), spec, path)
 
-    Raises:
-        ModelError: the graph needs operators outside the standard ONNX domain or another opset.
-    """
+
+def to_graph(network: GTPick, spec: ModelSpec) -> onnx.ModelProto:
+    """Trace inference, in the precision of the network's weights, with a dynamic batch."""
     tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
     program = torch.onnx.export(
-        Inference(network.float().cpu()).eval(),
+        Inference(network.cpu()).eval(),
         (tiles,),
         input_names=[spec.input_name],
         output_names=[spec.score_name, spec.box_name],
@@ -61,9 +66,21 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    model = program.model_proto
+    graph: onnx.ModelProto = optimize(program.model_proto, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    return graph
+
+
+def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+    """Write a graph as one file whose only metadata is the spec: PyTorch notes in it where our source files lie.
+
+    Raises:
+        ModelError: the graph needs operators outside the standard ONNX domain or another opset, or has a constant that
+            is not finite.
+    """
     _check(model)
-    del model.metadata_props[:]
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.to_json()
     write_atomic(path, model.SerializeToString())
@@ -75,3 +92,7 @@ def _check(model: onnx.ModelProto) -> None:
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if used or set(opsets.values()) != {OPSET}:
         raise ModelError(f"the exported graph must use opset {OPSET} alone, found opsets {opsets} and domains {used}")
+    constants = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
+    wild = [tensor.name for tensor in constants if not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()]
+    if wild:
+        raise ModelError(f"constants of the exported graph must be finite, these are not: {', '.join(wild)}")

@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 
 from gtpick_export import release as releasing
 from gtpick_export.commands import export
-from gtpick_export.parity import Parity
 from gtpick_model.tiles import libraries
-from gtpick_rt.errors import ModelError
+from gtpick_rt.errors import BackendError, ModelError, UsageError
+from gtpick_rt.model_files import half_of
+from gtpick_rt.parity import Parity
 
-GOOD = Parity(16, 1e-6, reference_picks=100, picks=100, matched=100)
-BAD = Parity(16, 0.3, reference_picks=100, picks=80, matched=70)
+GOOD = Parity(16, 1e-6, reference_picks=100, picks=100, matched=100, drift_px=0.0, rows_alike=True)
+BAD = Parity(16, 0.3, reference_picks=100, picks=80, matched=70, drift_px=0.0, rows_alike=True)
+ROUNDED = Parity(16, 0.01, reference_picks=1000, picks=1000, matched=996, drift_px=0.02, rows_alike=True)
 
 app = typer.Typer()
 app.command()(export)
@@ -26,13 +28,14 @@ def quick(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph was exported before, and a few small particles are enough."""
     small = libraries(None, 12, views=2, side=16)
     monkeypatch.setattr(releasing, "libraries", lambda *_, **__: small)
-    monkeypatch.setattr(releasing, "export_onnx", lambda network, spec, path: shutil.copy(exported.path, path))
+    for precision in releasing.EXPORTS:
+        monkeypatch.setitem(releasing.EXPORTS, precision, lambda network, spec, path: shutil.copy(exported.path, path))
 
 
-def release(exported: Any, out: Path, found: Parity, monkeypatch: pytest.MonkeyPatch) -> str:
+def release(exported: Any, out: Path, found: Parity, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
     """Export with a comparison that comes out like this; returns what was printed."""
     monkeypatch.setattr(releasing, "compare", lambda *_: found)
-    return CliRunner().invoke(app, [str(exported.weights), str(out)], catch_exceptions=False).output
+    return CliRunner().invoke(app, [str(exported.weights), str(out), *options], catch_exceptions=False).output
 
 
 def test_a_model_with_parity_is_released(exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +50,80 @@ def test_a_model_without_parity_is_not_released(exported: Any, tmp_path: Path, m
     with pytest.raises(ModelError, match=r"does not answer as PyTorch does.*70 of 100 picks"):
         release(exported, out, BAD, monkeypatch)
     assert not out.exists()
+
+
+def test_rounded_scores_are_released_in_half_precision_alone(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(exported, tmp_path / "model.onnx", ROUNDED, monkeypatch, "--precision", "fp16")
+    with pytest.raises(ModelError, match="does not answer as PyTorch does"):
+        release(exported, tmp_path / "model.onnx", ROUNDED, monkeypatch)
+
+
+@pytest.mark.parametrize("out", ["model.onnx", "model.fp16.onnx"])
+def test_half_precision_goes_beside_the_model_and_never_over_it(
+    out: str, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"in float32")
+    text = release(exported, tmp_path / out, GOOD, monkeypatch, "--precision", "fp16")
+    half = half_of(tmp_path / "model.onnx")
+    assert text.startswith(f"{half}: ")
+    assert "0.0% of its floating-point tensors are float16" in text  # what the fixture writes is none
+    assert (tmp_path / "model.onnx").read_bytes() == b"in float32"
+
+
+def test_a_precision_that_is_not_there_is_refused(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="no precision 'fp8'; choose one of fp32, fp16, int8"):
+        release(exported, tmp_path / "model.onnx", GOOD, monkeypatch, "--precision", "fp8")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Which backend was opened with which file; there is no backend but cpu and cuda."""
+    found: list[tuple[str, str]] = []
+
+    def open_backend(name: str, path: Path) -> tuple[str, None]:
+        if name not in ("cpu", "cuda"):
+            raise BackendError(f"no {name} here")
+        found.append((name, path.name))
+        return name, None
+
+    from gtpick_rt import backends
+
+    really = backends.open_backend
+    monkeypatch.setattr(releasing, "open_backend", really)
+    monkeypatch.setattr(backends, "open_backend", open_backend)
+    return found
+
+
+@pytest.mark.parametrize("faulty", [None, "cuda"])
+def test_every_backend_that_is_here_is_compared_with_float32_on_the_cpu(
+    faulty: str | None,
+    opened: list[tuple[str, str]],
+    exported: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def compare(reference: str, candidate: str, spec: None) -> Parity:
+        assert reference == "cpu"
+        return BAD if candidate == faulty else GOOD
+
+    monkeypatch.setattr("gtpick_rt.parity.compare", compare)
+    out = tmp_path / "model.onnx"
+    command = [str(exported.weights), str(out), "--precision", "fp16", "--parity"]
+    monkeypatch.setattr(releasing, "compare", lambda *_: GOOD)
+    result = CliRunner().invoke(app, command)
+    assert opened == [("cpu", "model.onnx"), ("cpu", "model.fp16.onnx"), ("cuda", "model.onnx")]
+    assert f"cpu: {GOOD}" in result.output
+    assert "tensorrt: no tensorrt here" in result.output
+    assert f"cuda: {BAD if faulty else GOOD}" in result.output
+    if faulty:
+        assert isinstance(result.exception, BackendError)
+        assert "cuda: does not pick as float32 on the CPU" in str(result.exception)
+    else:
+        assert result.exit_code == 0
 
 
 def test_a_released_model_outlives_a_failed_export(

@@ -1,6 +1,7 @@
 """The exported file: standard operators alone, one file, any batch, and a spec that the runtime reads."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_batch_normalisation_is_folded_away(model: onnx.ModelProto) -> None:
 
 def test_the_spec_is_the_only_metadata(model: onnx.ModelProto) -> None:
     assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
+    graph = model.graph
+    assert not any(part.metadata_props for part in (graph, *graph.node, *graph.value_info, *graph.initializer))
+
+
+def test_the_file_does_not_tell_where_it_was_made(exported: Any) -> None:
+    assert str(Path(__file__).parents[2]).encode() not in exported.path.read_bytes()
+
+
+def test_positions_are_constants(model: onnx.ModelProto) -> None:
+    """Only the code of the queries' positions depends on the tile."""
+    assert [node.op_type for node in model.graph.node].count("Sin") == 1
 
 
 def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
@@ -65,7 +77,7 @@ def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
 
 def test_the_command_proves_parity(exported: Any) -> None:
     assert "opset 18, dynamic batch, default threshold 0.500" in exported.report
-    assert "parity with PyTorch on 16 tiles" in exported.report
+    assert "parity with PyTorch on 64 tiles" in exported.report
     assert "(100.00%)" in exported.report
 
 
@@ -96,6 +108,14 @@ def identity(domain: str = "", opset: int = OPSET) -> onnx.ModelProto:
 
 def test_a_standard_graph_passes_the_check() -> None:
     _check(identity())
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_graph_with_a_constant_that_is_not_finite_is_refused(value: float) -> None:
+    model = identity()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, value], np.float32), "wild"))
+    with pytest.raises(ModelError, match=r"must be finite, these are not: wild"):
+        _check(model)
 
 
 @pytest.mark.parametrize(

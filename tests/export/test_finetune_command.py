@@ -103,6 +103,27 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(run: Run, mi
     assert "step" not in result.stdout
 
 
+@pytest.mark.parametrize("accurate", [True, False])
+def test_half_precision_comes_beside_the_model_if_it_picks_alike(
+    accurate: bool, run: Run, micrographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = []
+
+    def release(network: object, spec: object, out: Path, precision: str = "fp32") -> str:
+        if precision == "fp16" and not accurate:
+            raise ModelError("half of the picks are lost")
+        released.append((out.name, precision))
+        return "many tiles"
+
+    monkeypatch.setattr(releasing, "release", release)
+    result = run(micrographs[:2])
+    assert released == [("mine.onnx", "fp32"), ("mine.fp16.onnx", "fp16")][: 1 + accurate]
+    assert "mine.onnx: parity with PyTorch on many tiles" in result.stdout
+    assert ("mine.fp16.onnx: parity with PyTorch on many tiles" in result.stdout) == accurate
+    refusal = "GPUs cannot run this model, for it is not to be had in half precision: half of the picks are lost"
+    assert (refusal in result.stderr) != accurate
+
+
 @pytest.mark.usefixtures("exported_unseen")
 def test_of_one_micrograph_a_part_is_held_out(run: Run, micrographs: list[Path], tmp_path: Path) -> None:
     labels = tmp_path / "labels" / "m0.csv"

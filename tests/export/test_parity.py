@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT, Parity, compare
+from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT_INT8, answers_alike, compare
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.decode import calibrate
+from gtpick_rt.parity import MAX_DRIFT_PX, MIN_AGREEMENT, Parity
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
@@ -32,7 +34,13 @@ def answer(backend: OnnxRuntimeCpu, tiles: FloatArray) -> tuple[FloatArray, Floa
 
 
 def scripted(spec: ModelSpec, scores: FloatArray, boxes: FloatArray) -> ScriptedBackend:
-    backend = ScriptedBackend(spec, lambda tiles: (scores, boxes))
+    """Answers the tiles with these; a tile that is repeated, always with those of the first."""
+
+    def answer(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        first = np.zeros(len(tiles), int)
+        return (scores, boxes) if len(tiles) == len(scores) else (scores[first], boxes[first])
+
+    backend = ScriptedBackend(spec, answer)
     backend.open(Path("unused"))
     return backend
 
@@ -88,31 +96,51 @@ def test_moved_boxes_are_found_out(
     assert nudged.agreement == 1
 
 
-def test_missing_and_surplus_picks_lower_the_agreement() -> None:
-    assert Parity(1, 0.0, reference_picks=4, picks=2, matched=2).agreement == 0.5
-    assert Parity(1, 0.0, reference_picks=2, picks=4, matched=2).agreement == 0.5
-    assert Parity(1, 0.0, reference_picks=0, picks=0, matched=0).agreement == 1
-    assert Parity(1, 0.0, reference_picks=0, picks=1, matched=0).agreement == 0
+def test_the_drift_of_centres_is_told(
+    exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
+) -> None:
+    scores, boxes = answer
+    parity = compare(exported.network, scripted(spec, scores, boxes + np.float32([0.3, 0.4, 0])), spec, tiles)
+    assert parity.drift_px == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_threshold_is_one_of_calibrated_scores(
+    exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
+) -> None:
+    calibrated = replace(spec, calibration=(1.0, 2.0))
+    parity = compare(exported.network, scripted(calibrated, *answer), calibrated, tiles)
+    assert parity.picks == (calibrate(answer[0], calibrated) >= spec.threshold).sum() > (answer[0] >= 0.5).sum()
+
+
+ALIKE = Parity(
+    tiles=1,
+    max_score_error=0.0,
+    reference_picks=1000,
+    picks=1000,
+    matched=1000,
+    drift_px=0.0,
+    rows_alike=True,
+)
 
 
 @pytest.mark.parametrize(
-    ("parity", "holds"),
+    ("change", "precisions"),
     [
-        (Parity(1, MAX_SCORE_ERROR, reference_picks=1000, picks=1000, matched=round(1000 * MIN_AGREEMENT)), True),
-        (Parity(1, 1.01 * MAX_SCORE_ERROR, reference_picks=1000, picks=1000, matched=1000), False),
-        (Parity(1, 0.0, reference_picks=1000, picks=1000, matched=round(1000 * MIN_AGREEMENT) - 1), False),
-        (Parity(1, 0.0, reference_picks=0, picks=0, matched=0), True),
-        (Parity(1, float("nan"), reference_picks=10, picks=10, matched=10), False),
+        ({}, "fp32 fp16 int8"),
+        ({"max_score_error": MAX_SCORE_ERROR}, "fp32 fp16 int8"),
+        ({"max_score_error": 1.01 * MAX_SCORE_ERROR}, "fp16 int8"),
+        ({"max_score_error": float("nan")}, "fp16 int8"),
+        ({"matched": round(1000 * MIN_AGREEMENT)}, "fp32 fp16 int8"),
+        ({"matched": round(1000 * MIN_AGREEMENT) - 1}, "int8"),
+        ({"matched": round(1000 * MIN_AGREEMENT_INT8) - 1}, ""),
+        ({"drift_px": 1.01 * MAX_DRIFT_PX}, "int8"),
+        ({"rows_alike": False}, "int8"),
     ],
-    ids=["just alike", "other scores", "other picks", "no picks", "no scores"],
+    ids=str,
 )
-def test_parity_holds_when_both_scores_and_picks_are_alike(parity: Parity, holds: bool) -> None:
-    assert parity.holds == holds
-
-
-def test_parity_says_in_one_line_how_far_apart_the_two_are() -> None:
-    text = str(Parity(16, 2.5e-6, reference_picks=4, picks=5, matched=4))
-    assert text == "16 tiles: scores within 2.5e-06, 4 of 5 picks matched (80.00%)"
+def test_each_precision_has_its_own_limits(change: dict[str, Any], precisions: str) -> None:
+    found = [name for name in ("fp32", "fp16", "int8") if answers_alike(replace(ALIKE, **change), name)]
+    assert found == precisions.split()
 
 
 def test_no_picks_on_either_side_agree(

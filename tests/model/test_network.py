@@ -1,5 +1,6 @@
 """The network: shapes, groups that do not see each other, and attention that keeps content and position apart."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import floor, log, sqrt
@@ -192,6 +193,20 @@ def test_inference_gives_probabilities_and_boxes(network: GTPick) -> None:
     torch.testing.assert_close(scores, answer.logits.sigmoid())
     torch.testing.assert_close(boxes, answer.boxes)
     assert scores.shape == (2, 16)
+
+
+def test_layers_in_half_precision_lead_to_boxes_in_float32(network: GTPick) -> None:
+    tiles = torch.randn(2, 1, 64, 64)
+    half = copy.deepcopy(network).half()
+    for module in half.modules():
+        if isinstance(module, DetectionHead):
+            module.float()
+    wanted, found = run(network, tiles), run(half, tiles)
+    assert found.layers[-1].logits.dtype == found.layers[-1].boxes.dtype == torch.float32
+    # Rounding may choose other proposals for queries; the proposals themselves stay in order.
+    before, after = wanted.proposals or wanted.layers[-1], found.proposals or found.layers[-1]
+    torch.testing.assert_close(after.logits, before.logits, atol=0.05, rtol=0)
+    torch.testing.assert_close(after.boxes, before.boxes, atol=0.2, rtol=0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

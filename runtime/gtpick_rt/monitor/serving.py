@@ -6,6 +6,7 @@ import secrets
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -15,8 +16,6 @@ from gtpick_rt.layout import token_path
 from gtpick_rt.monitor.app import make_app
 
 _TOKEN_BYTES = 32
-_NICE = 19
-"""Where all processors are busy with picking, the monitor gets one part in seventy of what they can do."""
 _SHORTEST = 32
 """Characters of a token that somebody has chosen."""
 
@@ -32,7 +31,8 @@ def serve(out: Path, host: str, port: int, token_file: Path | None, say: Callabl
         if token:
             say("warning: whoever has this link, or listens to the network, sees the picks: it is not encrypted")
         say(f"http://{shown}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}")
-        os.nice(_NICE)
+        with suppress(OSError):  # where that is forbidden
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # it takes what picking leaves
         # The access log would keep the token.
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])

@@ -62,7 +62,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "record writable": (lambda engine: record_of(engine).chmod(0o602), "its record is open to others (mode 0602)"),
     "record truncated": (lambda engine: os.truncate(record_of(engine), 100), "its record is damaged"),
     "record edited": (lambda engine: edit_record(engine, size=1), "its record was changed, or not written here"),
-    "record incomplete": (lambda engine: record_of(engine).write_text('{"record": {}, "seal": ""}'), "is of another version"),
+    "record incomplete": (
+        lambda engine: record_of(engine).write_text('{"record": {}, "seal": ""}'),
+        "is of another version",
+    ),
     "record of another kind": (lambda engine: record_of(engine).write_text("[1]"), "its record is of another version"),
     "record of another version": (lambda engine: edit_record(engine, more=1), "its record is of another version"),
     "secret lost": (lambda engine: engine.with_name("secret").unlink(), "its record was changed, or not written here"),

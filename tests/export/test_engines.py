@@ -1,0 +1,127 @@
+"""TensorRT-RTX parses and builds every variant in single and in half precision, typed just as its file says."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from gtpick_export.half import export_half
+from gtpick_export.int8 import quantise
+from gtpick_export.to_onnx import export_onnx, make_spec, to_graph, write_model
+from gtpick_model.config import VARIANTS
+from gtpick_model.network import GTPick
+from gtpick_rt.engines import PROFILE, Built, build
+from gtpick_rt.engines.building import read_onnx
+from gtpick_rt.model_files import DEFAULT_MODEL, half_of, resolve_model
+
+pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+
+UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
+KINDS = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.FLOAT16: "HALF"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An ONNX file and its engine."""
+
+    path: Path
+    half: bool
+    graph: onnx.GraphProto
+    built: Built
+    printed: str
+    """What the library wrote to the standard output while it built; its logger is not told of that."""
+
+
+def random_network(variant: str) -> GTPick:
+    torch.manual_seed(0)
+    return GTPick(VARIANTS[variant]).eval()
+
+
+@contextmanager
+def deprecated_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield
+
+
+@contextmanager
+def to_file(descriptor: int) -> Iterator[None]:
+    """Let the whole process, not Python alone, write its standard output there."""
+    before = os.dup(1)
+    os.dup2(descriptor, 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+
+
+@pytest.fixture(scope="module", params=[f"{v}-{p}" for v in ("shipped", "small", "base") for p in ("fp32", "fp16")])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    variant, precision = request.param.split("-")
+    if variant == "shipped":
+        path = resolve_model(DEFAULT_MODEL) if precision == "fp32" else half_of(resolve_model(DEFAULT_MODEL))
+    else:
+        network = random_network(variant)
+        path = tmp_path_factory.mktemp("made") / f"{variant}{'.fp16' if precision == 'fp16' else ''}.onnx"
+        export = export_half if precision == "fp16" else export_onnx
+        with deprecated_ignored():
+            export(network, make_spec(network, variant, "1", UNCALIBRATED), path)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
+    printed = tmp_path_factory.mktemp("printed") / "out"
+    with printed.open("wb") as file, to_file(file.fileno()):
+        built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
+    return Made(path, precision == "fp16", graph, built, printed.read_text())
+
+
+def test_the_engine_is_built_for_batches_of_1_8_and_32(made: Made) -> None:
+    assert PROFILE.batches == (1, 8, 32)
+    assert len(made.built.plan) > 1_000_000
+
+
+def test_no_constant_of_the_file_loses_precision(made: Made) -> None:
+    assert "precision-lose casting" not in made.printed
+
+
+def test_every_tensor_has_the_type_that_the_file_gives_it(made: Made) -> None:
+    said = {
+        value.name: KINDS.get(value.type.tensor_type.elem_type)
+        for value in (*made.graph.value_info, *made.graph.output)
+    }
+    read = {name: kind for layer in made.built.layers for name, kind in layer.outputs.items()}
+    common = {name for name in said.keys() & read.keys() if said[name] is not None}
+    assert len(common) > 0.5 * sum(kind is not None for kind in said.values())
+    assert {name: read[name] for name in common} == {name: said[name] for name in common}
+
+
+def test_half_precision_is_in_most_of_a_half_file_and_in_nothing_of_another(made: Made) -> None:
+    assert made.built.half_share > 0.7 if made.half else made.built.half_share == 0
+
+
+def test_interpolation_is_as_in_the_file(made: Made) -> None:
+    said = {
+        node.name: next(a.s.decode() for a in node.attribute if a.name == "mode").upper()
+        for node in made.graph.node
+        if node.op_type in ("Resize", "GridSample")
+    }
+    assert said
+    assert {layer.name: layer.interpolation for layer in made.built.layers if layer.interpolation} == said
+
+
+def test_a_file_in_8_bits_is_parsed_and_built(tmp_path: Path) -> None:
+    network, path = random_network("nano"), tmp_path / "nano.int8.onnx"
+    spec = make_spec(network, "nano", "1", UNCALIBRATED)
+    tiles = np.random.default_rng(0).normal(size=(2, 1, spec.tile_px, spec.tile_px)).astype(np.float32)
+    with deprecated_ignored():
+        write_model(quantise(to_graph(network, spec), spec, tiles), spec, path)
+    built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
+    kinds = [kind for layer in built.layers for kind in layer.outputs.values()]
+    assert kinds.count("INT8") > 20
