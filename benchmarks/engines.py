@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from common import circumstances, save
-from gtpick_export.half import export_half
 
+from gtpick_export.half import export_half
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import VARIANTS
 from gtpick_model.network import GTPick
