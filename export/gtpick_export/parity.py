@@ -6,8 +6,7 @@ import torch
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.decode import calibrate
-from gtpick_rt.evaluate import match
-from gtpick_rt.parity import MIN_AGREEMENT, PICK_RADIUS_PX, Parity, rows_alike
+from gtpick_rt.parity import Parity, parity_of, rows_alike
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
@@ -29,16 +28,11 @@ def compare(network: GTPick, backend: Backend, spec: ModelSpec, tiles: FloatArra
     """Run `(n, 1, t, t)` tiles through both, one at a time in torch and as one batch in the backend."""
     scores, boxes = backend.infer(tiles)
     inference = Inference(network)
-    error, drifts, counts = 0.0, list[FloatArray](), np.zeros(3, dtype=int)
-    for i in range(len(tiles)):
-        want_scores, want_boxes = (x[0].numpy() for x in inference(torch.from_numpy(tiles[i : i + 1])))
-        error = float(np.maximum(error, np.abs(np.sort(want_scores) - np.sort(scores[i])).max()))
-        want = want_boxes[calibrate(want_scores, spec) >= spec.threshold, :2]
-        got = boxes[i][calibrate(scores[i], spec) >= spec.threshold, :2]
-        pairs = match(got, want, PICK_RADIUS_PX)
-        counts += (len(want), len(got), len(pairs))
-        drifts.append(np.linalg.norm(got[pairs[:, 0]] - want[pairs[:, 1]], axis=1))
-    drift = float(np.quantile(np.concatenate(drifts), MIN_AGREEMENT, method="higher")) if counts[2] else 0.0
-    reference_picks, picks, matched = (int(count) for count in counts)
-    alike = rows_alike(backend, spec, tiles[0])
-    return Parity(len(tiles), error, reference_picks, picks, matched, drift, alike)
+    wanted = [[answer[0].numpy() for answer in inference(torch.from_numpy(tile[None]))] for tile in tiles]
+
+    def centres(scores: FloatArray, boxes: FloatArray) -> FloatArray:
+        return boxes[calibrate(scores, spec) >= spec.threshold, :2]
+
+    pairs = [(centres(*want), centres(*got)) for want, got in zip(wanted, zip(scores, boxes, strict=True), strict=True)]
+    expected = np.stack([want_scores for want_scores, _ in wanted])
+    return parity_of(expected, scores, pairs, rows_alike(backend, spec, tiles[0]))

@@ -5,7 +5,7 @@ sizes: a single pick whose score lies at the threshold then weighs little, and a
 shows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gtpick_rt.picker import Picker, RawDetections
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.tile import cut, tile_grid
-from gtpick_rt.types import FloatArray, Micrograph, Picks
+from gtpick_rt.types import FloatArray, Micrograph
 
 SAMPLE = Path(__file__).with_name("models") / "sample.mrc"
 SAMPLE_DIAMETER_A = 106.0
@@ -91,23 +91,40 @@ def compare(
     grids = [tile_grid(image.data.shape, spec) for image in images]
     tiles = np.concatenate([cut(image.data, grid, spec) for image, grid in zip(images, grids, strict=True)])
     expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
-    counts, drifts, start = [0, 0, 0], list[FloatArray](), 0
+    centres, start = list[tuple[FloatArray, FloatArray]](), 0
     for image, grid in zip(images, grids, strict=True):
         part = slice(start, start := start + len(grid))
         wanted, got = (
             image.to_working(picker.assemble(image, RawDetections(grid, scores[part], boxes[part])))
             for scores, boxes in (expected, found)
         )
-        figures, distances = _compare(wanted[wanted.score >= spec.threshold], got[got.score >= spec.threshold])
-        counts = [so_far + figure for so_far, figure in zip(counts, figures, strict=True)]
-        drifts.append(distances)
-    reference_picks, picks, matched = counts
-    if not reference_picks:
+        centres.append((wanted.xy_px[wanted.score >= spec.threshold], got.xy_px[got.score >= spec.threshold]))
+    if not any(len(wanted) for wanted, _ in centres):
         raise ModelError(f"{spec.name} finds nothing on {sample.name}: by that it cannot be proved that backends agree")
-    drift = float(np.quantile(np.concatenate(drifts), MIN_AGREEMENT, method="higher")) if matched else 0.0
-    error = float(np.abs(np.sort(expected[0]) - np.sort(found[0])).max())
-    alike = rows_alike(candidate, spec, tiles[0])
-    return Parity(len(tiles), error, reference_picks, picks, matched, drift, alike)
+    return parity_of(expected[0], found[0], centres, rows_alike(candidate, spec, tiles[0]))
+
+
+def parity_of(
+    expected: FloatArray, found: FloatArray, centres: Sequence[tuple[FloatArray, FloatArray]], alike: bool
+) -> Parity:
+    """Compare scores `(tiles, queries)`, and the centres `(n, 2)` of picks wanted and found, in working pixels.
+
+    There is a pair of centres for each image or tile; `alike` is what `rows_alike` says.
+    """
+    matched, distances = 0, [np.zeros(0, np.float32)]
+    for wanted, got in centres:
+        pairs = match(got, wanted, PICK_RADIUS_PX)
+        matched += len(pairs)
+        distances.append(np.linalg.norm(got[pairs[:, 0]] - wanted[pairs[:, 1]], axis=1))
+    return Parity(
+        tiles=len(expected),
+        max_score_error=float(np.abs(np.sort(expected) - np.sort(found)).max()),
+        reference_picks=sum(len(wanted) for wanted, _ in centres),
+        picks=sum(len(got) for _, got in centres),
+        matched=matched,
+        drift_px=float(np.quantile(np.concatenate(distances), MIN_AGREEMENT, method="higher")) if matched else 0.0,
+        rows_alike=alike,
+    )
 
 
 def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
@@ -139,10 +156,3 @@ def _views(micrograph: Micrograph) -> Iterator[Micrograph]:
 def _in_batches(backend: Backend, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
     answers = [backend.infer(part) for part in np.split(tiles, np.cumsum(_BATCHES)) if len(part)]
     return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
-
-
-def _compare(wanted: Picks, got: Picks) -> tuple[tuple[int, int, int], FloatArray]:
-    """Numbers of picks wanted, found and matched, and how far the centres of each match are apart."""
-    pairs = match(got.xy_px, wanted.xy_px, PICK_RADIUS_PX)
-    offsets = got.xy_px[pairs[:, 0]] - wanted.xy_px[pairs[:, 1]]
-    return (len(wanted), len(got), len(pairs)), np.hypot(*offsets.T)
