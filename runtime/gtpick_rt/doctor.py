@@ -1,6 +1,5 @@
 """What runs models here: the GPUs, each backend, and the engines that are kept."""
 
-import hashlib
 import shutil
 import subprocess
 import time
@@ -17,6 +16,7 @@ from gtpick_rt.backends.onnxruntime_cuda import need_cuda
 from gtpick_rt.engines import Gpu, LibraryName, library
 from gtpick_rt.engines.cache import EngineCache
 from gtpick_rt.engines.libraries import LIBRARIES
+from gtpick_rt.engines.obtaining import key_of
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.model_files import half_of
 
@@ -141,12 +141,11 @@ def _problems(need: Callable[[], object], gpu_problem: str) -> list[str]:
 def _is_built(name: LibraryName, model: Path, gpu: Gpu, cache: EngineCache) -> bool:
     """Whether the cache has an engine of the model as it is now, of this version for this GPU."""
     try:
-        sha256 = hashlib.sha256(half_of(model).read_bytes()).hexdigest()
-        keys = [entry.record.key for entry in cache.entries() if entry.record is not None and not entry.problem]
+        wanted = key_of(half_of(model).read_bytes(), name, gpu)
+        entries = cache.entries()
     except (BackendError, ModelError, OSError):
         return False
-    wanted = (name, str(library(name).__version__), sha256, gpu.name, gpu.driver)
-    return any((key.library, key.version, key.onnx_sha256, key.gpu, key.driver) == wanted for key in keys)
+    return any(entry.record is not None and not entry.problem and entry.record.key == wanted for entry in entries)
 
 
 def _run_one_tile(name: str, model: Path) -> BackendState:

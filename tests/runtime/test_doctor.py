@@ -16,6 +16,7 @@ from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.cli import app
 from gtpick_rt.doctor import BackendState, examine
 from gtpick_rt.engines import Gpu
+from gtpick_rt.engines.building import FLAGS
 from gtpick_rt.engines.cache import EngineCache, EngineKey, Record
 from gtpick_rt.errors import BackendError
 from gtpick_rt.spec import ModelSpec
@@ -58,6 +59,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "Cuda", Cuda)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(doctor, "library", lambda name: Library)
+    monkeypatch.setattr("gtpick_rt.engines.obtaining.library", lambda name: Library)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def keep_engine(tiny_model: Path) -> Callable[..., None]:
             "compute_capability": "8.6",
             "driver": GPU.driver,
             "profile": "1,8,32",
-            "flags": "",
+            "flags": FLAGS,
         }
         record = Record(
             key=EngineKey(**(key | changes)),
@@ -138,7 +140,13 @@ def test_no_engine_is_built_by_looking(tiny_model: Path, opened: list[str]) -> N
 @pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize(
     ("changes", "runs"),
-    [({}, True), ({"driver": "570.2"}, False), ({"version": "10.12"}, False), ({"onnx_sha256": "0"}, False)],
+    [
+        ({}, True),
+        ({"driver": "570.2"}, False),
+        ({"version": "10.12"}, False),
+        ({"onnx_sha256": "0"}, False),
+        ({"flags": "of another builder"}, False),
+    ],
 )
 def test_an_engine_that_is_there_runs_a_tile(
     changes: dict[str, str],

@@ -57,7 +57,7 @@ def engine_for(
 
     """
     content = read_onnx(model)
-    cache, key = EngineCache(), _key(content, name, gpu)
+    cache, key = EngineCache(), key_of(content, name, gpu)
     if not force:
         try:
             return Engine(*cache.load(key), fresh=False)
@@ -83,7 +83,8 @@ def engine_for(
     return Engine(built.plan, record, fresh=True)
 
 
-def _key(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
+def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
+    """Say what an engine of the ONNX file with this content depends on. Raises BackendError without the library."""
     return EngineKey(
         onnx_sha256=hashlib.sha256(content).hexdigest(),
         library=name,
