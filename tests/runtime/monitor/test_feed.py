@@ -121,7 +121,6 @@ def test_a_burst_brings_no_more_than_the_last_24(
 def test_many_viewers_are_told_alike_and_the_folder_is_read_once_for_all(
     view: Callable[[], Viewer], run: Any, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewers = [view() for _ in range(10)]
     readers: set[int] = set()
     reading = threading.Semaphore(1)
     overlapped: list[bool] = []
@@ -138,6 +137,7 @@ def test_many_viewers_are_told_alike_and_the_folder_is_read_once_for_all(
                 reading.release()
 
     monkeypatch.setattr(Story, "read", read)
+    viewers = [view() for _ in range(10)]
     for n in range(5):
         run.picked(f"n{n}")
     until(lambda: all(len(viewer.told("picked")) == 5 for viewer in viewers))
