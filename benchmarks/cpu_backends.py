@@ -65,7 +65,7 @@ def micrographs(count: int, unseen: bool) -> Iterator[Micrograph]:
 def tiles_of(some: list[Micrograph], picker: Picker) -> FloatArray:
     """All tiles of micrographs `(n, 1, t, t)`."""
     images = [_picker(picker.backend.infer, picker.spec, one).prepare(one).data for one in some]
-    return np.concatenate([cut(image, tile_grid(image.shape, picker.spec), picker.spec) for image in images])
+    return cut([(image, tile) for image in images for tile in tile_grid(image.shape, picker.spec)], picker.spec)
 
 
 def _picker(infer: Infer, spec: ModelSpec, micrograph: Micrograph) -> Picker:

@@ -33,7 +33,7 @@ from gtpick_rt.inputs import find_jobs
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.pipeline import settings_of
 from gtpick_rt.reading import read_micrograph
-from gtpick_rt.summary import Summary
+from gtpick_rt.summary import MicrographRecord, Summary
 from gtpick_rt.types import Micrograph
 
 MICROGRAPHS = 40
@@ -199,13 +199,15 @@ def _commit(out: Path, paths: list[Path], fuse: Fuse | None) -> None:
     settings = settings_of(picker)
     with OutputFolder(out) as output:
         output.begin(settings)
-        steps = stages.Stages(picker, output, settings, overlays=True)
+        steps = stages.Stages(picker, output.files, overlays=True)
         items = [steps.read(job_of(path)) for path in paths if str(job_of(path).stem) not in output.finished]
         for item in items:
             steps.detect(item)
         sys.setprofile(fuse)
         for item in items:
             record = steps.write(item)
+            if isinstance(record, MicrographRecord):
+                output.note(record)
             output.log(state="picked", stem=record.stem)
         output.write_lists(_summary(output))
         sys.setprofile(None)

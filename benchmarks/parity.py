@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from common import DATA, DIAMETER_A, ROOT, circumstances, convert, save
 
@@ -35,7 +34,7 @@ def main() -> None:
             picker.prepare(read_micrograph(path, None)).data
             for path in convert(arguments.data, Path(folder))[: arguments.micrographs]
         ]
-    tiles = np.concatenate([cut(image, tile_grid(image.shape, picker.spec), picker.spec) for image in images])
+    tiles = cut([(image, tile) for image in images for tile in tile_grid(image.shape, picker.spec)], picker.spec)
     parity = compare(network, picker.backend, picker.spec, tiles)
     print(parity)
     result = {

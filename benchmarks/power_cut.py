@@ -22,6 +22,7 @@ from gtpick_rt import belt, pipeline
 from gtpick_rt import output as output_module
 from gtpick_rt.arrivals import Listed, listed
 from gtpick_rt.arrivals.listed import unfinished
+from gtpick_rt.course import Listeners
 from gtpick_rt.inputs import find_jobs
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.pipeline import settings_of
@@ -145,7 +146,7 @@ def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None) 
     picker = fake_picker()
     with OutputFolder(OUT) as output:
         source = Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
-        pipeline.run(source, picker, output, settings_of(picker), on_done=on_done)
+        pipeline.run(source, picker, output, settings_of(picker), listeners=Listeners(done=on_done))
 
 
 def cut_a_run(folder: Path, micrographs: Path, dice: random.Random, tally: Tally) -> list[tuple[Path, set[str]]]:

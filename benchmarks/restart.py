@@ -56,12 +56,10 @@ def prepare(folder: Path, count: int) -> None:
             path = folder / "in" / f"FoilHole_{number:08}_Data_31419_fractions.mrc"
             path.hardlink_to(source)
             stamp = stamp_of(path)
-            output.commit(
-                replace(
-                    record, stem=path.stem, name=str(path), path=str(path), size=stamp.size, mtime_ns=stamp.mtime_ns
-                ),
-                detections,
-            )
+            names = {"stem": path.stem, "name": str(path), "path": str(path)}
+            each = replace(record, **names, size=stamp.size, mtime_ns=stamp.mtime_ns)
+            output.files.commit(each, detections)
+            output.note(each)
     os.sync()  # an earlier run is on the disk long before the next one begins
 
 

@@ -56,7 +56,8 @@ def prepare(out: Path, micrographs: int, detections: int) -> None:
                 detections=detections,
                 seconds=1.0,
             )
-            output.commit(record, found)
+            output.files.commit(record, found)
+            output.note(record)
         model = ModelRecord(name="made-up", version="1", sha256="", floor=0.0)
         output.write_lists(
             Summary(

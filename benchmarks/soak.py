@@ -18,6 +18,7 @@ from tiny import fake_picker, write_micrograph
 
 from gtpick_rt import pipeline
 from gtpick_rt.arrivals import Timing, Watched
+from gtpick_rt.course import Listeners
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.pipeline import settings_of
 from gtpick_rt.summary import Record
@@ -77,7 +78,7 @@ def soak(folder: Path, count: int) -> tuple[Meter, int]:
     threading.Thread(target=feed, args=(folder / "in", count, meter), daemon=True).start()
     with OutputFolder(folder / "out") as output:
         source = Watched([str(folder / "in")], timing=Timing(settle_s=0.2), until=count)
-        pipeline.run(source, picker, output, settings_of(picker), on_done=meter)
+        pipeline.run(source, picker, output, settings_of(picker), listeners=Listeners(done=meter))
     return meter, len(json.loads((folder / "out" / "summary.json").read_text())["micrographs"])
 
 

@@ -14,11 +14,13 @@ class NobodyTakesError(Exception):
 
 
 class Belt(Generic[T]):
-    """Hands items from one thread to another, at most `ahead` of them waiting."""
+    """Hands items from one or several threads to others, at most `ahead` of them waiting."""
 
-    def __init__(self, ahead: int) -> None:
+    def __init__(self, ahead: int, givers: int = 1) -> None:
         self._queue: queue.Queue[T] = queue.Queue(ahead)
         self._ended, self._left = threading.Event(), threading.Event()
+        self._givers = givers
+        self._lock = threading.Lock()
 
     def put(self, item: T) -> None:
         """Hand over an item; waits while too many wait. Raises NobodyTakesError once the taker has left."""
@@ -30,12 +32,22 @@ class Belt(Generic[T]):
         raise NobodyTakesError
 
     def end(self) -> None:
-        """Say that no more items will come."""
-        self._ended.set()
+        """Say that no more items will come; each of the givers says so."""
+        with self._lock:
+            self._givers -= 1
+            if self._givers == 0:
+                self._ended.set()
 
     def leave(self) -> None:
         """Say that no more items will be taken."""
         self._left.set()
+
+    def at_once(self) -> T | None:
+        """An item that waits now, None where there is none."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return None
 
     def __iter__(self) -> Iterator[T | None]:
         """Each item in turn, and None whenever there has been none for a while; to the end."""

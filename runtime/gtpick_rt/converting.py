@@ -39,7 +39,7 @@ def convert(output: OutputFolder) -> list[Failure]:
         ]
         done = loaded(output, record) if due or lists else None
         if isinstance(done, Finished):
-            output.convert(done, due)
+            output.files.convert(done, due)
         return done
 
     extent, failures = Extent(), dict[str, Failure]()
@@ -52,7 +52,7 @@ def convert(output: OutputFolder) -> list[Failure]:
         output.convert_to(replace(output.conversion, due=()))
     for name in lists:
         path, pieces = LISTS[name]
-        micrographs = (output.load(record) for record in output.records() if record.stem not in failures)
+        micrographs = (output.files.load(record) for record in output.records() if record.stem not in failures)
         with output.writing():
             write_atomic(path(output.path), pieces(micrographs, extent, output.conversion))
     return list(failures.values())
@@ -73,6 +73,6 @@ def in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterato
 def loaded(output: OutputFolder, record: MicrographRecord) -> Finished | Failure:
     """What was found on a micrograph, or why it cannot be read back."""
     try:
-        return output.load(record)
+        return output.files.load(record)
     except UsageError as error:
         return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import json
 import sqlite3
 import time
@@ -11,40 +10,31 @@ from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.commit import commit_picks, discard_picks, load_detections, make_folder, sweep, write_atomic, write_star
-from gtpick_rt.errors import UnwritableError, UsageError
+from gtpick_rt.commit import make_folder, sweep, write_atomic
+from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import autopick_star
-from gtpick_rt.formats.writing import SINGLE, Conversion, Finished, read_conversion
+from gtpick_rt.formats.writing import Conversion, read_conversion
 from gtpick_rt.inputs import project_name
 from gtpick_rt.journal import Journal, remove_index
 from gtpick_rt.layout import (
     STATE_FOLDER,
-    converted_path,
     formats_path,
     index_path,
     list_path,
     lock_path,
     log_path,
-    overlay_path,
-    preview_path,
     star_path,
     summary_path,
 )
 from gtpick_rt.lock import lock_folder
+from gtpick_rt.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.summary import Failure, MicrographRecord, Settings, Summary, Totals
-from gtpick_rt.types import Picks
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors that every later micrograph would meet too, until someone frees space."""
 _SHARE_OF_TIME = 0.05
 """That goes into rewriting the lists, which grow with the number of micrographs."""
 _LISTS_EVERY_S = 5.0
 T = TypeVar("T")
-
-
-class BlockedError(UsageError):
-    """Nothing can be written to the output folder until someone frees space or mends the disk."""
 
 
 class OutputFolder:
@@ -60,8 +50,7 @@ class OutputFolder:
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force
         self._made = _make(out)
-        self._settings: Settings | None = None
-        self.conversion = Conversion()
+        self._files: PickFiles | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self._lock = lock_folder(lock_path(out))
         try:
@@ -86,7 +75,7 @@ class OutputFolder:
     def close(self) -> None:
         """Let others write; a folder into which nothing was written is not left behind."""
         self._journal.close()
-        if self._settings is None and not list_path(self.path).exists():
+        if self._files is None and not list_path(self.path).exists():
             _remove_traces(self.path, self._made)
         self._lock.release()
 
@@ -107,7 +96,7 @@ class OutputFolder:
     def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
         """Go on with `settings`, and with these other formats too.
 
-        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `commit` does.
+        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `writing` does.
         """
         if self.previous not in (None, settings):
             raise UsageError(
@@ -132,14 +121,29 @@ class OutputFolder:
 
     def _take_up(self, settings: Settings) -> None:
         with self.writing():
-            self.conversion = read_conversion(self.path)
-        self._settings = settings
+            self._files = PickFiles(self.path, settings, read_conversion(self.path), self._lock.is_held)
+
+    @property
+    def files(self) -> PickFiles:
+        """Writes the files of each micrograph, from `begin` or `go_on` on."""
+        if self._files is None:
+            raise RuntimeError("begin() comes first")
+        return self._files
+
+    @property
+    def conversion(self) -> Conversion:
+        """The other formats that the folder has."""
+        return self.files.conversion
+
+    @property
+    def _in_force(self) -> Settings:
+        return self.files.settings
 
     def convert_to(self, conversion: Conversion) -> None:
-        """Keep these other formats from now on. Raises as `commit` does."""
+        """Keep these other formats from now on. Raises as `writing` does."""
         with self.writing():
             write_atomic(formats_path(self.path), conversion.to_json().encode())
-        self.conversion = conversion
+        self._files = dataclasses.replace(self.files, conversion=conversion)
 
     def records(self) -> Iterator[MicrographRecord]:
         """What is known of each micrograph that was picked, in the order of picking."""
@@ -149,7 +153,7 @@ class OutputFolder:
     def begin_rewriting(self) -> list[MicrographRecord]:
         """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other formats become due.
 
-        An interruption loses none, for their STAR files tell what they are. Raises as `commit` does.
+        An interruption loses none, for their STAR files tell what they are. Raises as `writing` does.
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
         if todo:
@@ -158,78 +162,19 @@ class OutputFolder:
                 self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
         return todo
 
-    @property
-    def _in_force(self) -> Settings:
-        if self._settings is None:
-            raise RuntimeError("begin() comes first")
-        return self._settings
-
-    def draw(self, stem: PurePosixPath, picture: bytes | None) -> None:
-        """Replace the picture of a micrograph. Raises BlockedError or UnwritableError."""
-        path = overlay_path(self.path, stem)
-        with self.writing():
-            path.unlink(missing_ok=True)  # one of an earlier run would show other picks
-            if picture is not None:
-                write_atomic(path, picture)
-
-    def show(self, stem: PurePosixPath, preview: bytes) -> None:
-        """Replace the preview of a micrograph. Raises BlockedError or UnwritableError."""
-        with self.writing():
-            write_atomic(preview_path(self.path, stem), preview)
-
-    def commit(self, record: MicrographRecord, detections: Picks) -> None:
-        """Write what was found on a micrograph; its STAR file, the mark that it is done, last.
-
-        Raises BlockedError, UnwritableError, or UsageError when the folder is gone.
-        """
-        settings = self._in_force
-        self.convert(Finished(record, settings, detections), self.conversion.single)
-        with self.writing():
-            commit_picks(self.path, PurePosixPath(record.stem), detections, settings.threshold, self._line(record))
-        self.note(record)
-
-    def load(self, record: MicrographRecord) -> Finished:
-        """Read what was found on a micrograph back, at the threshold in force. Raises UsageError."""
-        detections = load_detections(self.path, PurePosixPath(record.stem))
-        return Finished.at(self._in_force, record, detections)
-
-    def convert(self, done: Finished, formats: Sequence[str]) -> None:
-        """Write these files of a micrograph in other formats. Raises as `commit` does; any thread may call it."""
-        with self.writing():
-            for name in formats:
-                path = converted_path(self.path, name, PurePosixPath(done.record.stem))
-                write_atomic(path, SINGLE[name](done, self.conversion).encode())
-
-    def rewrite(self, done: Finished) -> bool:
-        """Write the STAR file of a micrograph anew, for detections that are kept.
-
-        An overlay, which would show other picks, is removed; tells whether there was one. Raises as `commit` does; any
-        thread may call it, and `note` is to follow, and `convert` at the end.
-        """
-        stem = PurePosixPath(done.record.stem)
-        overlaid = overlay_path(self.path, stem).exists()
-        self.draw(stem, None)
-        with self.writing():
-            write_star(self.path, stem, done.detections, self._in_force.threshold, self._line(done.record))
-        return overlaid
-
     def note(self, record: MicrographRecord) -> None:
-        """Take a micrograph that was written into the index. Raises as `commit` does."""
+        """Take a micrograph that was written into the index. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put(self._in_force, record))
 
-    def _line(self, record: MicrographRecord) -> str:
-        return json.dumps({"settings": dataclasses.asdict(self._in_force), "record": dataclasses.asdict(record)})
-
     def fail(self, failure: Failure) -> None:
-        """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `commit` does."""
+        """Note that a micrograph failed, whose picks are discarded. Raises as `writing` does."""
         with self.writing():
-            discard_picks(self.path, PurePosixPath(failure.stem))
             self._indexed(lambda: self._journal.drop(failure.stem))
         self.report(failure)
 
     def report(self, failure: Failure) -> None:
-        """Note something that went wrong before a micrograph could be read. Raises as `commit` does."""
+        """Note something that went wrong before a micrograph could be read. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put_failed(failure))
 
@@ -264,7 +209,7 @@ class OutputFolder:
         return time.monotonic() >= self._lists_due
 
     def write_lists(self, summary: Summary) -> None:
-        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `commit` does."""
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `writing` does."""
         started = time.monotonic()
         try:
             with self.writing(), closing(self._rows()) as rows:
@@ -285,13 +230,8 @@ class OutputFolder:
     def writing(self) -> Iterator[None]:
         """Where files are written here: raises BlockedError, UnwritableError, or UsageError when the folder is gone."""
         try:
-            if not self._lock.is_held():  # what is written now would be lost
-                raise UsageError(f"{self.path}: the output folder was removed while picking; run again")
-            yield
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise BlockedError(f"{self.path}: disk full or read-only ({error.strerror})") from error
-            raise UnwritableError(f"{error.filename}: cannot be written ({error.strerror})") from error
+            with writing_to(self.path, self._lock.is_held):
+                yield
         except sqlite3.Error as error:
             raise self._no_index(error) from error
 

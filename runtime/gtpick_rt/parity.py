@@ -89,7 +89,7 @@ def compare(
     picker = Picker(reference, spec, diameter_A)
     images = [picker.prepare(view) for view in _views(read_micrograph(sample))]
     grids = [tile_grid(image.data.shape, spec) for image in images]
-    tiles = np.concatenate([cut(image.data, grid, spec) for image, grid in zip(images, grids, strict=True)])
+    tiles = cut([(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], spec)
     expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
     centres, start = list[tuple[FloatArray, FloatArray]](), 0
     for image, grid in zip(images, grids, strict=True):

@@ -114,13 +114,24 @@ class Picker:
 
     def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:
         """Run the network on every tile of the image, none when it is blank; see `tile_grid` for `grid_offset`."""
-        tiles = [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
-        queries = self.spec.queries
-        scores = np.empty((len(tiles), queries), np.float32)
-        boxes = np.empty((len(tiles), queries, 3), np.float32)
-        for part in _batches(len(tiles)):
-            scores[part], boxes[part] = self.backend.infer(cut(image.data, tiles[part], self.spec))
-        return RawDetections(tiles, scores, boxes)
+        return self._infer([image], [self.tiles(image, grid_offset)])[0]
+
+    def infer_together(self, images: Sequence[WorkingImage]) -> list[RawDetections]:
+        """Do as `infer` for each of the images, with tiles of several in one batch: they fill batches, and cores."""
+        return self._infer(images, [self.tiles(image) for image in images])
+
+    def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> list[Tile]:
+        """The tiles of an image that the network is shown."""
+        return [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
+
+    def _infer(self, images: Sequence[WorkingImage], grids: Sequence[list[Tile]]) -> list[RawDetections]:
+        all_tiles = [(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid]
+        scores = np.empty((len(all_tiles), self.spec.queries), np.float32)
+        boxes = np.empty((len(all_tiles), self.spec.queries, 3), np.float32)
+        for part in _batches(len(all_tiles)):
+            scores[part], boxes[part] = self.backend.infer(cut(all_tiles[part], self.spec))
+        ends = np.cumsum([len(grid) for grid in grids])[:-1]
+        return list(map(RawDetections, grids, np.split(scores, ends), np.split(boxes, ends)))
 
     def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
         """Decode each tile, join the tiles, and go back to the micrograph's pixels.

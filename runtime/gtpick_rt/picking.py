@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
+from gtpick_rt import course
 from gtpick_rt.arrivals import Listed, Source, Timing, Watched
 from gtpick_rt.arrivals.ahead import Ahead
 from gtpick_rt.arrivals.listed import unfinished
@@ -19,8 +19,8 @@ from gtpick_rt.formats.writing import Conversion
 from gtpick_rt.inputs import Job, find_jobs
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import CONTRASTS, Picker
-from gtpick_rt.pipeline import Parameters, run, settings_of
-from gtpick_rt.summary import Record, Settings, Summary
+from gtpick_rt.pipeline import run, settings_of
+from gtpick_rt.summary import Parameters, Record, Settings, Summary
 from gtpick_rt.survey import readable, spread
 
 Finished = Mapping[str, tuple[int, int]]
@@ -83,19 +83,14 @@ def _ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listeners:
-    """What is called as a run goes on, in any of its threads."""
+class Listeners(course.Listeners):
+    """What is called from the first preparations on, in any of the run's threads."""
 
     building: Callable[[str, int, int], None] = _ignore
     """While an engine is built: with a phase, its steps that are done and how many it has."""
     begun: Callable[[Picker, Work, int], None] = _ignore
     """Before the first micrograph is picked: with the picker, the work, and how many are picked already."""
-    done: Callable[[Record], None] = _ignore
-    """With the record of each micrograph."""
     notice: Callable[[str], None] = logging.getLogger("gtpick_rt").warning
-    """With what the user should know of the run as a whole."""
-    log: Callable[[Mapping[str, Any]], None] = _ignore
-    """With each entry of the log."""
 
 
 def pick(
@@ -198,9 +193,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
             command=command,
             parameters=_parameters(request, picker),
             stop=stop,
-            on_done=listeners.done,
-            on_notice=listeners.notice,
-            on_log=listeners.log,
+            listeners=listeners,
         )
 
 

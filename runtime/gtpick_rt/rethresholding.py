@@ -42,7 +42,7 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
 
     def rewrite(record: MicrographRecord) -> tuple[MicrographRecord, bool] | Failure:
         done = loaded(output, record)
-        return done if isinstance(done, Failure) else (done.record, output.rewrite(done))
+        return done if isinstance(done, Failure) else (done.record, output.files.rewrite(done))
 
     before = {record.stem: record.picks for record in todo}
     done: list[tuple[int, int, bool]] = []

@@ -1,6 +1,5 @@
 """What each stage of a run does to one micrograph."""
 
-import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +8,16 @@ from dataclasses import dataclass, field
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.errors import MicrographError, UsageError
 from gtpick_rt.inputs import Job
-from gtpick_rt.output import OutputFolder
 from gtpick_rt.overlay import draw_overlay, draw_preview
-from gtpick_rt.picker import Picker
+from gtpick_rt.pick_files import PickFiles
+from gtpick_rt.picker import Picker, RawDetections
 from gtpick_rt.preprocess import WorkingImage
 from gtpick_rt.quality import quality_flags
 from gtpick_rt.reading import read_micrograph
-from gtpick_rt.summary import Failure, MicrographRecord, Record, Settings
+from gtpick_rt.summary import Failure, MicrographRecord, Record
 from gtpick_rt.types import Picks
 
 STAGES = ("read", "preprocess", "infer", "decode", "write")
-TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.EHOSTDOWN)
-"""What a network file system says while a server is away."""
 
 
 @dataclass(slots=True)
@@ -36,9 +33,19 @@ class Item:
     seconds: dict[str, float] = field(default_factory=dict)
     pixel_size_A: float = 0.0
     image: WorkingImage | None = None
-    detections: Picks | None = None
+    raw: RawDetections | None = None
     warnings: list[str] = field(default_factory=list)
     error: Exception | None = None
+
+    @property
+    def lag_s(self) -> float:
+        """Since it arrived."""
+        return time.monotonic() - self.arrived
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the network has seen it, or something went wrong before."""
+        return self.raw is not None or self.error is not None
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
@@ -78,12 +85,10 @@ class Item:
 
 
 class Stages:
-    """The stages of one run, and how long each was busy; each is called in one thread at a time."""
+    """The stages of one run. `detect` is called in one thread at a time, the others in any."""
 
-    def __init__(self, picker: Picker, output: OutputFolder, settings: Settings, overlays: bool) -> None:
-        self.picker, self.output, self.settings, self.overlays = picker, output, settings, overlays
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.picked = 0
+    def __init__(self, picker: Picker, files: PickFiles, overlays: bool) -> None:
+        self.picker, self.files, self.settings, self.overlays = picker, files, files.settings, overlays
 
     def read(self, job: Job) -> Item:
         """Read a micrograph and bring it to the model's scale."""
@@ -101,65 +106,83 @@ class Stages:
                 item.warnings.append("the image is blank: nothing to pick")
         return item
 
-    def detect(self, item: Item) -> None:
-        """Find the particles."""
-        if item.image is not None and item.error is None:
-            with item.keeping_errors():
-                with item.timing("infer"):
-                    raw = self.picker.infer(item.image)
-                with item.timing("decode"):
-                    item.detections = self.picker.assemble(item.image, raw)
+    def tiles(self, item: Item) -> int:
+        """How many tiles of a micrograph the network is shown."""
+        return 0 if item.image is None or item.error is not None else len(self.picker.tiles(item.image))
+
+    def detect(self, *items: Item) -> None:
+        """Show the network one micrograph, or several together. Raises BackendError."""
+        shown = [(item, item.image) for item in items if item.image is not None and item.error is None]
+        if not shown:
+            return
+        began = time.perf_counter()
+        try:
+            raws = self.picker.infer_together([image for _, image in shown])
+        except UsageError:
+            raise
+        except Exception as error:
+            if len(shown) > 1:  # it may be the fault of one
+                for item, _ in shown:
+                    self.detect(item)
+            else:
+                shown[0][0].error = error
+            return
+        per_tile_s = (time.perf_counter() - began) / max(1, sum(len(raw.tiles) for raw in raws))
+        for (item, _), raw in zip(shown, raws, strict=True):
+            item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
 
     def write(self, item: Item) -> Record:
-        """Commit what was found, or note why nothing was. Raises BlockedError or UsageError."""
+        """Make picks of what the network said and commit them, or discard what is there. Raises BlockedError."""
         record: Record | None = None
         if item.error is None:
-            with item.keeping_errors(), item.timing("write"):
+            with item.keeping_errors():
                 record = self._commit(item)
         if record is None:
             record = item.failure()
-            self.output.fail(record)
-        else:
-            self.picked += 1
-        for stage, seconds in item.seconds.items():
-            self.seconds[stage] += seconds
+            self.files.discard(record.stem)
         return record
 
     def _commit(self, item: Item) -> MicrographRecord:
-        if item.image is None or item.detections is None or item.stamp is None:
+        if item.image is None or item.raw is None or item.stamp is None:
             raise RuntimeError(f"{item.job.path}: not picked yet")
-        picks = item.detections[item.detections.score >= self.settings.threshold]
-        self._draw(item, item.image, picks)
-        height, width = item.image.shape
+        with item.timing("decode"):
+            detections = self.picker.assemble(item.image, item.raw)
+        with item.timing("write"):
+            return self._write(item, item.image, item.stamp, detections)
+
+    def _write(self, item: Item, image: WorkingImage, stamp: Stamp, detections: Picks) -> MicrographRecord:
+        picks = detections[detections.score >= self.settings.threshold]
+        self._draw(item, image, picks)
+        height, width = image.shape
         record = MicrographRecord(
             stem=str(item.job.stem),
             name=item.job.name,
             path=str(item.job.path),
-            size=item.stamp.size,
-            mtime_ns=item.stamp.mtime_ns,
+            size=stamp.size,
+            mtime_ns=stamp.mtime_ns,
             width=width,
             height=height,
             pixel_size_A=item.pixel_size_A,
             picks=len(picks),
-            detections=len(item.detections),
+            detections=len(detections),
             seconds=sum(item.seconds.values()),
             warnings=item.warnings,
-            flags=quality_flags(item.image, item.detections, self.picker.spec),
+            flags=quality_flags(image, detections, self.picker.spec),
             median_score=picks.median_score,
             exposure_uid=item.job.exposure_uid,
             exposure_group=item.job.exposure_group,
         )
-        self.output.commit(record, item.detections)
+        self.files.commit(record, detections)
         return record
 
     def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
         """Draw the preview, and the overlay if one is asked for; the picks are worth committing without them."""
         try:
-            self.output.show(item.job.stem, draw_preview(image))
+            self.files.show(item.job.stem, draw_preview(image))
             picture = None
             if self.overlays:
                 picture = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
-            self.output.draw(item.job.stem, picture)
+            self.files.draw(item.job.stem, picture)
         except UsageError:
             raise
         except Exception as error:

@@ -91,6 +91,7 @@ class Failure:
 
 
 Record = MicrographRecord | Failure
+Parameters = dict[str, str | float | bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class Summary:
 
     command: list[str]
     """The command line."""
-    parameters: dict[str, str | float | bool | None]
+    parameters: Parameters
     """Every setting in force, defaults included."""
     model: ModelRecord
     backend: str

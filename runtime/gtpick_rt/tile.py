@@ -36,15 +36,15 @@ def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] =
     return [Tile(y0, x0, core_y, core_x) for y0, core_y in rows for x0, core_x in columns]
 
 
-def cut(image: FloatArray, tiles: Sequence[Tile], spec: ModelSpec) -> FloatArray:
-    """Copy `tiles` out of an `(h, w)` image as `(n, 1, tile_px, tile_px)`.
+def cut(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> FloatArray:
+    """Copy tiles, each out of its `(h, w)` image, as `(n, 1, tile_px, tile_px)`.
 
     Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network, which has seen only
     full ones, scores particles lower.
     """
     batch = np.empty((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
-    height, width = image.shape
-    for plane, tile in zip(batch[:, 0], tiles, strict=True):
+    for plane, (image, tile) in zip(batch[:, 0], tiles, strict=True):
+        height, width = image.shape
         rows, columns = (_mirrored(tile.y0, spec.tile_px, height), _mirrored(tile.x0, spec.tile_px, width))
         plane[:] = image[np.ix_(rows, columns)]
     return batch

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt import belt, pipeline
+from gtpick_rt import belt, course, pipeline
 from gtpick_rt.arrivals import listed
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -35,7 +35,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run try again without pauses, and its threads part without delay."""
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.001)
+    monkeypatch.setattr(course, "AGAIN_S", 0.001)
     monkeypatch.setattr(belt, "_TICK_S", 0.005)
     monkeypatch.setattr(listed, "TICK_S", 0.005)
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from gtpick_rt import pipeline, stages
+from gtpick_rt import course, pipeline
 from gtpick_rt.arrivals import Listed, Source, Timing, Watched
 from gtpick_rt.arrivals.listed import unfinished
+from gtpick_rt.course import Listeners
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.inputs import find_jobs
 from gtpick_rt.output import OutputFolder
@@ -64,13 +65,13 @@ def test_whichever_call_fails_nothing_is_cut_short_and_the_run_completes(
         shutil.rmtree(out, ignore_errors=True)
         faults.plan(operation, number, moment, times)
         try:
-            totals = pick(folder, out, tiny, watch, on_notice=lambda text: faults.mend())
+            totals = pick(folder, out, tiny, watch, listeners=Listeners(notice=lambda text: faults.mend()))
         except GtpickError:
             complete = False
         else:
             assert totals.micrographs + totals.failed == len(STEMS), moment
             complete = totals.failed == 0
-            if times == 1 and (number in stages.TRANSIENT or (number, operation) in WAITED_OUT):
+            if times == 1 and (number in course.TRANSIENT or (number, operation) in WAITED_OUT):
                 assert complete, (moment, (out / "summary.json").read_text())
         faults.mend()
         assert tiny.flaws_of(out) == [], moment

@@ -12,14 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gemmi
+import mrcfile
 import numpy as np
 import pytest
 from PIL import Image
 
-from gtpick_rt import pipeline, stages
+from gtpick_rt import course, pipeline, stages
 from gtpick_rt.arrivals.listed import Listed
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.commit import load_detections
+from gtpick_rt.course import Listeners
 from gtpick_rt.errors import BackendError, UsageError
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import OutputFolder
@@ -79,6 +81,12 @@ def make_job(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> Callable[[str
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
+
+
+@pytest.fixture(autouse=True)
+def _each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two micrographs are shown to the network together, so that calls of it can be counted."""
+    monkeypatch.setattr(pipeline, "_TOGETHER", 1)
 
 
 def acting(picker: Picker, act: Callable[[int], None]) -> Picker:
@@ -168,7 +176,7 @@ def test_bad_micrographs_are_recorded_and_stop_nothing(
 
     jobs = [junk, make_job("a"), absent, make_job("unlucky"), coarse, make_job("z")]
     told: list[Record] = []
-    summary = run(jobs, acting(dot_picker, fail_on_second), out, on_done=told.append)
+    summary = run(jobs, acting(dot_picker, fail_on_second), out, listeners=Listeners(done=told.append))
     assert [record.stem for record in summary.micrographs] == ["a", "z"]
     assert [failure.stem for failure in summary.failed] == ["junk", "absent", "unlucky", "coarse"]
     assert summary.failed[2].kind == "RuntimeError"
@@ -212,7 +220,7 @@ def test_while_the_disk_is_full_the_run_waits_and_then_goes_on(
     fail_to_write: Callable[[str, int], Callable[[], None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(course, "AGAIN_S", 0.01)
     (out / "full").mkdir(parents=True)
     mend = fail_to_write("/full/", number)
     jobs = [make_job("a"), make_job("full/b"), *(make_job(f"m{n}") for n in range(9))]
@@ -225,7 +233,7 @@ def test_while_the_disk_is_full_the_run_waits_and_then_goes_on(
         assert len(begun) < 7  # no more work is taken
         mend()
 
-    found = run(jobs, acting(dot_picker, begun.append), out, on_notice=free_space)
+    found = run(jobs, acting(dot_picker, begun.append), out, listeners=Listeners(notice=free_space))
     assert told == [f"{out}: disk full or read-only ({os.strerror(number)}): waiting until it can be written to"]
     assert [record.stem for record in found.micrographs] == [str(job.stem) for job in jobs]
 
@@ -241,7 +249,7 @@ def test_a_run_that_is_stopped_while_the_disk_is_full_says_so_and_loses_nothing(
     stop = threading.Event()
     jobs = [make_job("a"), make_job("full/b")]
     with pytest.raises(UsageError, match=rf"{out}: disk full or read-only .*: free space and run again"):
-        run(jobs, dot_picker, out, stop=stop, on_notice=lambda text: stop.set())
+        run(jobs, dot_picker, out, stop=stop, listeners=Listeners(notice=lambda text: stop.set()))
     assert [record["stem"] for record in json.loads((out / "summary.json").read_text())["micrographs"]] == ["a"]
     mend()
     assert [record.stem for record in run(jobs[1:], dot_picker, out).micrographs] == ["a", "full/b"]
@@ -344,7 +352,9 @@ def test_when_the_output_folder_is_removed_the_run_ends_and_says_so(
             shutil.rmtree(out)
 
     jobs = [make_job(stem) for stem in ("a", "b", "c")]
-    with pytest.raises(UsageError, match=rf"{out}: the output folder was removed while picking; run again"):
+    with pytest.raises(
+        UsageError, match=rf"{out}: the output folder was removed, or taken over"
+    ):
         run(jobs, acting(dot_picker, remove_in_second), out)
 
 
@@ -365,7 +375,7 @@ def test_what_killed_runs_have_left_is_removed(dot_picker: Picker, make_job: Cal
 def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_CHANGED_S", 0.0)
+    monkeypatch.setattr(pipeline, "CHANGED_S", 0.0)
     job, reads = make_job("a"), 0
 
     def changing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
@@ -392,7 +402,7 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(course, "AGAIN_S", 0.0)
     faults = [number] * times
 
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
@@ -410,7 +420,7 @@ def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(pipeline, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(course, "AGAIN_S", 0.0)
 
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         raise OSError(errno.EIO, "Input/output error", str(path))
@@ -642,5 +652,113 @@ def test_failures_are_told_apart_from_picked_micrographs(
     gone = make_job("gone")
     gone.path.unlink()
     told: list[Record] = []
-    run([make_job("a"), gone], dot_picker, out, on_done=told.append)
+    run([make_job("a"), gone], dot_picker, out, listeners=Listeners(done=told.append))
     assert [isinstance(record, Failure) for record in told] == [False, True]
+
+
+class Gathered:
+    """A picker whose network waits in its first call until so many micrographs are read; how many it was shown each."""
+
+    def __init__(self, picker: Picker, monkeypatch: pytest.MonkeyPatch, reads: int, on_cpu: bool = True) -> None:
+        monkeypatch.setattr(pipeline, "_TOGETHER", 64)
+        backend = picker.backend
+        assert isinstance(backend, ScriptedBackend)
+        self.shown: list[int] = []
+        self._script, self._read, self._reads = backend.script, threading.Semaphore(0), reads
+        really = stages.read_micrograph
+
+        def reading(*arguments: Any, **options: Any) -> Micrograph:
+            micrograph = really(*arguments, **options)
+            self._read.release()
+            return micrograph
+
+        monkeypatch.setattr(stages, "read_micrograph", reading)
+        self.picker = Picker(replace(backend, script=self._infer, on_cpu=on_cpu), picker.spec, picker.diameter_A)
+
+    def _infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if not self.shown:
+            for _ in range(self._reads):
+                assert self._read.acquire(timeout=20)
+            time.sleep(0.2)  # what was read last is on its way
+        self.shown.append(len(tiles))
+        return self._script(tiles)
+
+
+def test_micrographs_that_wait_are_shown_to_the_network_together_and_picked_as_alone(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [make_job(stem) for stem in ("a", "b", "c", "d")]
+    alone = run(jobs, dot_picker, tmp_path / "alone")
+    gathered = Gathered(dot_picker, monkeypatch, reads=3)
+    together = run(jobs, gathered.picker, out)
+    assert gathered.shown[0] == 1
+    assert max(gathered.shown) > 1
+    assert sum(gathered.shown) == 4
+    for job in jobs:
+        name = f"{job.stem}_autopick.star"
+        np.testing.assert_array_equal(coordinates(out / name), coordinates(tmp_path / "alone" / name))
+    assert [record.stem for record in together.micrographs] == [record.stem for record in alone.micrographs]
+    assert all(record.seconds > 0 for record in together.micrographs)
+
+
+def test_one_that_cannot_be_inferred_does_not_take_those_beside_it_along(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = Gathered(dot_picker, monkeypatch, reads=3)
+    backend = gathered.picker.backend
+    assert isinstance(backend, ScriptedBackend)
+
+    def fail_on_bright(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        answer = backend.script(tiles)
+        if (tiles.max(axis=(1, 2, 3)) < 50).any():
+            raise RuntimeError("no dots, no answer")
+        return answer
+
+    picker = Picker(replace(backend, script=fail_on_bright), dot_picker.spec, dot_picker.diameter_A)
+    jobs = [make_job("a"), make_job("b"), make_job("unlucky"), make_job("c")]
+    noise = np.random.default_rng(1).normal(1000, 1, (180, 260)).astype(np.float32)
+    with mrcfile.new(jobs[2].path, noise, overwrite=True) as mrc:
+        mrc.voxel_size = 0.5
+    found = run(jobs, picker, out)
+    assert [failure.stem for failure in found.failed] == ["unlucky"]
+    assert found.failed[0].message.endswith("unlucky.mrc: no dots, no answer")
+    assert [record.stem for record in found.micrographs] == ["a", "b", "c"]
+
+
+def test_a_gpu_is_served_by_several_readers_and_the_order_stays(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 3)
+    gathered = Gathered(dot_picker, monkeypatch, reads=0, on_cpu=False)
+    together = threading.Barrier(3)
+    really = stages.read_micrograph
+    seen = iter(range(1000))
+
+    def reading(path: Path, *arguments: Any, **options: Any) -> Micrograph:
+        micrograph = really(path, *arguments, **options)
+        if next(seen) < 3:
+            together.wait(timeout=20)  # fails unless three read at the same time
+        if path.stem == "m0":
+            time.sleep(0.3)
+        return micrograph
+
+    monkeypatch.setattr(stages, "read_micrograph", reading)
+    jobs = [make_job(f"m{number}") for number in range(9)]
+    absent = replace(jobs[0], path=jobs[0].path.with_name("absent.mrc"), stem=PurePosixPath("absent"))
+    told: list[Record] = []
+    run([*jobs[:4], absent, *jobs[4:]], gathered.picker, out, listeners=Listeners(done=told.append))
+    assert [record.stem for record in told] == ["m0", "m1", "m2", "m3", "absent", "m4", "m5", "m6", "m7", "m8"]
+
+
+def test_an_error_in_one_of_several_readers_ends_the_run(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 3)
+    gathered = Gathered(dot_picker, monkeypatch, reads=0, on_cpu=False)
+
+    def refuse(*arguments: Any, **options: Any) -> Micrograph:
+        raise UsageError("the set-up is wrong")
+
+    monkeypatch.setattr(stages, "read_micrograph", refuse)
+    with pytest.raises(UsageError, match="the set-up is wrong"):
+        run([make_job(f"m{number}") for number in range(9)], gathered.picker, out)

@@ -43,7 +43,8 @@ def out(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Path:
         output.convert_to(Conversion(formats=("box", "cbox", "topaz", "cs"), box_px=30))
         for number, stem in enumerate(STEMS):
             record = Finished.at(SETTINGS, record_of(stem), picks_of(number)).record
-            output.commit(record, picks_of(number))
+            output.files.commit(record, picks_of(number))
+            output.note(record)
         output.write_lists(
             Summary(
                 command=["gtpick-rt", "pick"],
@@ -156,7 +157,8 @@ def test_what_a_list_cannot_hold_keeps_the_others_from_nothing(
 ) -> None:
     with OutputFolder(out) as output:
         output.begin(SETTINGS)
-        output.commit(record_of("other/m0"), picks_of(0))  # for Topaz it is m0 too
+        output.files.commit(record_of("other/m0"), picks_of(0))
+        output.note(record_of("other/m0"))  # for Topaz it is m0 too
     code, text = call("rethreshold", out, "--threshold", 0.8)
     assert (code, "Topaz knows micrographs by their names" in text) == (1, True)
     assert json.loads(summary_path(out).read_text())["totals"]["picks"] == 13
@@ -191,7 +193,8 @@ def test_detections_that_are_missing_are_named_and_the_others_rewritten(out: Pat
 def test_picks_of_other_settings_are_left_alone(out: Path, record_of: Callable[[str], MicrographRecord]) -> None:
     with OutputFolder(out, force=True) as output:
         output.begin(dataclasses.replace(SETTINGS, diameter_A=50.0))
-        output.commit(record_of("other"), picks_of(0))
+        output.files.commit(record_of("other"), picks_of(0))
+        output.note(record_of("other"))
     before = star_path(out, PurePosixPath(STEMS[0])).read_bytes()
     assert "1 micrograph rewritten" in call("rethreshold", out, "--threshold", 0.8)[1]
     assert star_path(out, PurePosixPath(STEMS[0])).read_bytes() == before

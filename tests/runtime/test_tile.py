@@ -57,7 +57,7 @@ def test_an_offset_starts_the_grid_before_the_image(spec: ModelSpec) -> None:
 def test_a_tile_holds_the_pixels_that_its_origin_says(spec: ModelSpec) -> None:
     image = np.arange(500 * 700, dtype=np.float32).reshape(500, 700)
     tiles = tile_grid((500, 700), spec)
-    batch = cut(image, tiles, spec)
+    batch = cut([(image, tile) for tile in tiles], spec)
     assert batch.shape == (len(tiles), 1, 256, 256)
     for plane, tile in zip(batch[:, 0], tiles, strict=True):
         np.testing.assert_array_equal(plane, image[tile.y0 : tile.y0 + 256, tile.x0 : tile.x0 + 256])
@@ -67,7 +67,7 @@ def test_a_tile_holds_the_pixels_that_its_origin_says(spec: ModelSpec) -> None:
 def test_beyond_its_borders_the_image_goes_on_as_in_a_mirror(y0: int, x0: int, spec: ModelSpec) -> None:
     image = np.random.default_rng(0).normal(size=(100, 280)).astype(np.float32)
     whole = (-0.5, 279.5)
-    (plane,) = cut(image, [Tile(y0, x0, whole, whole)], spec)[:, 0]
+    (plane,) = cut([(image, Tile(y0, x0, whole, whole))], spec)[:, 0]
     endless = np.pad(image, 600, mode="symmetric")
     np.testing.assert_array_equal(plane, endless[y0 + 600 : y0 + 856, x0 + 600 : x0 + 856])
 

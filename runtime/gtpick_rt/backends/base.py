@@ -13,6 +13,9 @@ class Backend(Protocol):
     name: str
     """What runs, for the log: "onnxruntime-cpu"."""
 
+    on_cpu: bool
+    """Whether the processor's cores run the network, so that whatever else runs takes time from it."""
+
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return its spec. Raises ModelError or BackendError."""
         ...

@@ -15,6 +15,7 @@ class ScriptedBackend:
     spec: ModelSpec
     script: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
     name: str = "scripted"
+    on_cpu: bool = True
 
     def open(self, model: Path) -> ModelSpec:
         """Return the given spec; `model` is not read."""

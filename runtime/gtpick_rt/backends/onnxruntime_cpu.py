@@ -24,6 +24,7 @@ class OnnxRuntimeCpu:
     """
 
     name = "onnxruntime-cpu"
+    on_cpu = True
 
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return the spec that it carries.

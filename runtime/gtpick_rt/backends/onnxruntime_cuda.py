@@ -47,6 +47,7 @@ class OnnxRuntimeCuda:
     """
 
     name = "onnxruntime-cuda-fp16"
+    on_cpu = False
 
     def open(self, model: Path) -> ModelSpec:
         """Load the half-precision file and return its spec.

@@ -17,6 +17,7 @@ class OpenVino:
     """OpenVINO's CPU plugin, one tile at a time on each core."""
 
     name = "openvino-bf16"
+    on_cpu = True
 
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return its spec.

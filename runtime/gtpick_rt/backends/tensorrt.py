@@ -47,6 +47,8 @@ def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
 class TensorRt:
     """An engine of TensorRT or TensorRT-RTX, which share one programming interface. After a BackendError it is done."""
 
+    on_cpu = False
+
     def __init__(self, name: LibraryName, on_progress: OnProgress = lambda phase, done, of: None) -> None:
         self.name = f"{name}-fp16"
         self._library, self._on_progress = name, on_progress

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from gtpick_rt.arrivals import Listed
+from gtpick_rt.course import Listeners
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import Picker
@@ -120,7 +121,7 @@ def _one_by_one(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None)
     settings = settings_of(picker, pixel_size_A=pixel_size_A)
     with TemporaryDirectory() as folder, OutputFolder(Path(folder)) as output:
         output.begin(settings)
-        stages = Stages(picker, output, settings, overlays=False)
+        stages = Stages(picker, output.files, overlays=False)
         return [_through(stages, job) for job in jobs]
 
 
@@ -146,7 +147,7 @@ def _together(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None) -
 
     with TemporaryDirectory() as folder, OutputFolder(Path(folder)) as output:
         settings = settings_of(picker, pixel_size_A=pixel_size_A)
-        run(Listed(jobs), picker, output, settings, on_done=on_done)
+        run(Listed(jobs), picker, output, settings, listeners=Listeners(done=on_done))
     return (done[-1] - done[0]) / (len(done) - 1)
 
 
