@@ -31,7 +31,7 @@ from gtpick_rt.arrivals.ready import flaw_of
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.formats.star import picks_to_star, read_micrographs, read_star
 from gtpick_rt.journal import Journal
-from gtpick_rt.layout import STATE_FOLDER, star_path
+from gtpick_rt.layout import STATE_FOLDER, index_path, star_path
 from gtpick_rt.reading import info, probe, read_micrograph
 from gtpick_rt.reading.mrc import parse_header
 from gtpick_rt.types import Picks
@@ -88,7 +88,7 @@ def open_journal(path: Path) -> None:
     (path.parent / STATE_FOLDER).mkdir(exist_ok=True)
     for old in (path.parent / STATE_FOLDER).iterdir():
         old.unlink()
-    Journal(path.parent).close()
+    Journal(path.parent, index_path(path.parent)).close()
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

@@ -42,6 +42,11 @@ class Belt(Generic[T]):
         """Say that no more items will be taken."""
         self._left.set()
 
+    @property
+    def is_through(self) -> bool:
+        """Whether all was taken, and no more will come."""
+        return self._ended.is_set() and self._queue.empty()
+
     def at_once(self) -> T | None:
         """An item that waits now, None where there is none."""
         try:

@@ -41,6 +41,19 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write as `write_atomic`, unless there is such a file: of several who do so at the same time, one succeeds."""
+    draft = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    write_atomic(draft, data)
+    try:
+        path.hardlink_to(draft)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
 def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
     # O_EXCL: a link that someone put in place is not followed.

@@ -51,7 +51,7 @@ class Course:
     Args:
         source: brings the micrographs.
         output: the folder that takes them, which has begun.
-        head: what the summary says of the run from its beginning on.
+        head: gives what the summary says beside the counts that are kept here.
         listeners: are told.
         stop: once set, no other micrograph is begun, and nothing more is waited for.
         deadline_s: within which the disk must answer.
@@ -62,7 +62,7 @@ class Course:
         self,
         source: Source,
         output: OutputFolder,
-        head: Summary,
+        head: Callable[[], Summary],
         listeners: Listeners,
         stop: threading.Event,
         deadline_s: float,
@@ -70,15 +70,15 @@ class Course:
         self.source, self.output, self.stop, self.deadline_s = source, output, stop, deadline_s
         self.listeners, self._head = listeners, head
         self._writing = Hand("gtpick-writing")
-        self._requests = Requests(output.path)
+        self._requests = Requests(output.path, output.holds)
         self._rounds: Counter[Job] = Counter()
-        self._picked, self._stage_seconds = 0, Counter[str](head.stage_seconds)
+        self._picked, self._stage_seconds = 0, Counter[str](head().stage_seconds)
         self._began = time.perf_counter()
 
     def summary(self) -> Summary:
         """What is done so far."""
         return replace(
-            self._head,
+            self._head(),
             seconds=time.perf_counter() - self._began,
             stage_seconds=dict(self._stage_seconds),
             picked=self._picked,

@@ -3,6 +3,7 @@
 GtpickError
 ├── UsageError            the call cannot be carried out as given (exit code 1)
 │   ├── ModelError        the model file or its spec cannot be used
+│   ├── InUseError        another process is writing to the output folder
 │   ├── UndecidedError    the first micrographs do not show how large the particles are
 │   └── BackendError      the requested backend is absent or failed
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
@@ -11,6 +12,7 @@ GtpickError
     ├── IncompleteError   shorter than its own header says: truncated or still being written
     ├── PixelError        its pixels cannot be used: NaN, too large, or of a size unknown or unfit for the diameter
     ├── HungError         reading it did not come to an end
+    ├── WorkerDiedError   every worker that had it in hand was lost
     └── UnwritableError   its outputs cannot be written (no permission, name too long)
 """
 
@@ -25,6 +27,10 @@ class UsageError(GtpickError):
 
 class ModelError(UsageError):
     """The model file or its spec cannot be used."""
+
+
+class InUseError(UsageError):
+    """Another process is writing to the output folder."""
 
 
 class UndecidedError(UsageError):
@@ -57,6 +63,10 @@ class PixelError(MicrographError):
 
 class HungError(MicrographError):
     """Reading the micrograph did not come to an end."""
+
+
+class WorkerDiedError(MicrographError):
+    """Every worker that had the micrograph in hand was lost."""
 
 
 class UnwritableError(MicrographError):

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gtpick_rt.formats.star import read_record
-from gtpick_rt.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER, index_path, star_path
+from gtpick_rt.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER, star_path
 from gtpick_rt.summary import Failure, MicrographRecord, Settings, Totals
 
 _SCHEMA = """
@@ -40,8 +40,8 @@ class Journal:
     `foreign` names a STAR file of the folder that has no record: another program's, or an older version's.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, index: Path) -> None:
+        self._out, self._index = out, index
         self.foreign: Path | None = None
         try:
             self._open()
@@ -51,11 +51,11 @@ class Journal:
     def rebuild(self) -> None:
         """Make the index anew from the STAR files. Raises OSError or sqlite3.Error."""
         self.close()
-        remove_index(self._out)
+        remove_index(self._index)
         self._open()
 
     def _open(self) -> None:
-        self._db = sqlite3.connect(index_path(self._out), check_same_thread=False, isolation_level=None)
+        self._db = sqlite3.connect(self._index, check_same_thread=False, isolation_level=None)
         # WAL needs memory shared by all readers, which network file systems have not.
         self._db.execute("PRAGMA journal_mode = TRUNCATE")
         self._db.execute("PRAGMA synchronous = OFF")
@@ -64,6 +64,10 @@ class Journal:
         if version not in (0, _VERSION) or sound != "ok":
             raise sqlite3.DatabaseError(f"version {version}, {sound}")
         self._db.executescript(_SCHEMA)
+        self.reconcile()
+
+    def reconcile(self) -> None:
+        """Bring the index up to date with the names of the STAR files. Raises sqlite3.Error."""
         with self._transaction():
             self._reconcile()
 
@@ -193,11 +197,20 @@ class Journal:
         )
 
 
-def remove_index(out: Path) -> None:
-    """Remove the index with what SQLite keeps beside it. Raises OSError."""
-    path = index_path(out)
+def remove_index(path: Path) -> None:
+    """Remove an index with what SQLite keeps beside it. Raises OSError."""
     for each in (path, path.with_name(f"{path.name}-journal")):
         each.unlink(missing_ok=True)
+
+
+def failures_of(index: Path) -> list[Failure]:
+    """The failures that an index of another run notes; those that it cannot tell are tried again by the next run."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()
+        return [Failure(**json.loads(record)) for (record,) in found]
+    except (sqlite3.Error, *_UNSOUND):
+        return []
 
 
 def _stems(out: Path) -> Iterator[str]:

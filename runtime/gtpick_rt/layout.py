@@ -78,6 +78,11 @@ def lock_path(out: Path) -> Path:
     return out / STATE_FOLDER / "lock"
 
 
+def shards_folder(out: Path) -> Path:
+    """What runs that share the folder keep, each for itself, and the settings that all have."""
+    return out / STATE_FOLDER / "shards"
+
+
 def log_path(out: Path) -> Path:
     """The log of all runs, a line of JSON for each micrograph."""
     return out / STATE_FOLDER / "log.jsonl"

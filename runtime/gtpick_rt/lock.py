@@ -13,11 +13,14 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from gtpick_rt.errors import UsageError
+from gtpick_rt.commit import make_folder
+from gtpick_rt.errors import InUseError, UsageError
+from gtpick_rt.layout import STATE_FOLDER
 
 BEAT_S = 5.0
 """How often a holder shows that it lives. Beats are counted, for the clocks of two machines may differ by years."""
@@ -42,17 +45,30 @@ class FolderLock(Protocol):
 def lock_folder(path: Path) -> FolderLock:
     """Hold the folder whose lock is the file `path`.
 
-    Raises UsageError when another process holds it, naming that process, or when nothing can be written.
+    Raises InUseError when another process holds it, naming that process, or UsageError when nothing can be written.
     """
+    return _locked(path, lambda: _Flock(path), lambda: _Heartbeat(_heartbeat(path)))
+
+
+def share_folder(path: Path) -> FolderLock:
+    """Keep out whoever wants to hold the folder whose lock is the file `path`, but none of those who share it.
+
+    Raises as `lock_folder`. Where the file system has no locks, who wants to hold it must look for those who share it.
+    """
+    return _locked(path, lambda: _Flock(path, shared=True), lambda: _Vacancy(_heartbeat(path)))
+
+
+def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[[], FolderLock]) -> FolderLock:
     try:
+        make_folder(path.parent)
         try:
-            return _Flock(path)
+            return lock()
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            return _Heartbeat(_heartbeat(path))
+            return without_locks()
     except OSError as error:
-        out = path.parent.parent
+        out = _out_of(path)
         raise UsageError(
             f"{out}: the output folder cannot be locked ({error.strerror}); choose another --out"
         ) from error
@@ -78,6 +94,15 @@ def lives(path: Path) -> bool | None:
     return True
 
 
+def holder(path: Path) -> str:
+    """What tells the run that holds the folder whose lock is the file `path` from all others; "" where none does."""
+    return _text_of(path) or _mark_of(_text_of(_heartbeat(path) / "beat"))
+
+
+def _mark_of(beat: str) -> str:
+    return beat.rpartition(" ")[0]  # what follows is the number of the beat
+
+
 def _heartbeat(path: Path) -> Path:
     return path.with_name(f"{path.name}.held")
 
@@ -88,9 +113,13 @@ def _text_of(path: Path) -> str:
     return ""
 
 
-def _refused(path: Path, holder: str) -> UsageError:
+def _refused(path: Path, holder: str) -> InUseError:
     who = holder or "another process"
-    return UsageError(f"{path.parent.parent}: {who} is writing here; wait for it, stop it, or choose another --out")
+    return InUseError(f"{_out_of(path)}: {who} is writing here; wait for it, stop it, or choose another --out")
+
+
+def _out_of(path: Path) -> Path:
+    return next(each for each in path.parents if each.name == STATE_FOLDER).parent
 
 
 def _myself() -> str:
@@ -100,8 +129,8 @@ def _myself() -> str:
 class _Flock:
     """A lock of the operating system."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, shared: bool = False) -> None:
+        self._path, self._shared = path, shared
         while True:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
@@ -115,14 +144,16 @@ class _Flock:
 
     def _take(self) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-            raise _refused(self._path, holder) from error
+            said = os.pread(self._descriptor, 200, 0).decode(errors="replace")
+            raise _refused(self._path, said.partition("\n")[0]) from error
+        if self._shared:
+            return
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{_myself()}\n".encode(), 0)
+        os.pwrite(self._descriptor, f"{_myself()}\n{secrets.token_hex(8)}\n".encode(), 0)
 
     def is_held(self) -> bool:
         try:
@@ -134,7 +165,8 @@ class _Flock:
 
     def release(self) -> None:
         with suppress(OSError):
-            os.ftruncate(self._descriptor, 0)  # for `lives`
+            if not self._shared:
+                os.ftruncate(self._descriptor, 0)  # for `lives`
         os.close(self._descriptor)
 
 
@@ -145,7 +177,7 @@ class _Heartbeat:
         self._folder, self._mark = folder, secrets.token_hex(8)
         self._file = folder / "beat"
         while not self._made():
-            self._remove_dead()
+            _remove_dead(folder)
         self._released = threading.Event()
         self._write(0)
         self._thread = threading.Thread(target=self._beat, name="gtpick-heartbeat", daemon=True)
@@ -158,28 +190,10 @@ class _Heartbeat:
             return False
         return True
 
-    def _remove_dead(self) -> None:
-        """Wait for a sign of life. Raises UsageError when there is one."""
-        before = self._read()
-        for _ in range(_MISSED):
-            time.sleep(BEAT_S)
-            now = self._read()
-            if now and now != before:
-                raise _refused(self._folder, now.partition("\n")[0])
-        taken = self._folder.with_name(f"{self._folder.name}.{self._mark}")
-        with suppress(FileNotFoundError):
-            self._folder.rename(taken)  # of several that wait, one succeeds
-            shutil.rmtree(taken)
-
     def _write(self, count: int) -> None:
         new = self._file.with_name("next")
         new.write_text(f"{_myself()}\n{self._mark} {count}\n")
         new.replace(self._file)
-
-    def _read(self) -> str:
-        with suppress(FileNotFoundError):
-            return self._file.read_text(errors="replace")
-        return ""
 
     def _beat(self) -> None:
         count = 0
@@ -190,10 +204,40 @@ class _Heartbeat:
                     self._write(count)
 
     def is_held(self) -> bool:
-        return self._mark in self._read()
+        return self._mark in _text_of(self._file)
 
     def release(self) -> None:
         self._released.set()
         self._thread.join()
         if self.is_held():
             shutil.rmtree(self._folder)
+
+
+class _Vacancy:
+    """That nobody holds a folder of heartbeats."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if folder.exists():
+            _remove_dead(folder)
+
+    def is_held(self) -> bool:
+        return not self._folder.exists()
+
+    def release(self) -> None:
+        pass
+
+
+def _remove_dead(folder: Path) -> None:
+    """Wait for a sign of life in a folder of heartbeats. Raises InUseError when there is one."""
+    beat = folder / "beat"
+    before = _text_of(beat)
+    for _ in range(_MISSED):
+        time.sleep(BEAT_S)
+        now = _text_of(beat)
+        if now and now != before:
+            raise _refused(folder, now.partition("\n")[0])
+    taken = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):
+        folder.rename(taken)  # of several that wait, one succeeds
+        shutil.rmtree(taken)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.commit import make_folder, sweep, write_atomic
+from gtpick_rt.commit import discard_picks, make_folder, sweep, write_atomic
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.formats.writing import Conversion, read_conversion
@@ -23,10 +24,11 @@ from gtpick_rt.layout import (
     list_path,
     lock_path,
     log_path,
+    shards_folder,
     star_path,
     summary_path,
 )
-from gtpick_rt.lock import lock_folder
+from gtpick_rt.lock import FolderLock, holder, lock_folder
 from gtpick_rt.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.summary import Failure, MicrographRecord, Settings, Summary, Totals
@@ -47,24 +49,59 @@ class OutputFolder:
     record and that `force` does not allow to be replaced.
     """
 
+    _alone = True
+    """Whether nobody else writes here."""
+
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force
         self._made = _make(out)
         self._files: PickFiles | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
-        self._lock = lock_folder(lock_path(out))
+        self._lock = self._take_lock()
         try:
-            sweep(out)
-            self._journal = _opened(out)
+            if self._alone:
+                sweep(out)
+            self._journal = _opened(out, self.index)
         except BaseException:
             self._lock.release()
             raise
         try:
             self._refuse_foreign()
-            self.previous = None if force else self._indexed(self._journal.last_settings)
+            self.previous = None if force else self._find_previous()
         except BaseException:
             self.close()
             raise
+
+    def _take_lock(self) -> FolderLock:
+        lock = lock_folder(lock_path(self.path))
+        try:
+            for shard in shards_folder(self.path).glob("*.lock"):
+                lock_folder(shard).release()  # refused while it is held
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    @property
+    def index(self) -> Path:
+        """The file of the index."""
+        return index_path(self.path)
+
+    @property
+    def log_file(self) -> Path:
+        """The file of the log."""
+        return log_path(self.path)
+
+    def holds(self, stem: str) -> bool:
+        """Whether the micrograph with outputs of this name is to be picked by this run."""
+        return True
+
+    def _find_previous(self) -> Settings | None:
+        return self._indexed(self._journal.last_settings)
+
+    def agree(self, settings: Settings) -> Settings:
+        """The settings to begin with, where others who pick into this folder may have begun."""
+        return settings
 
     def __enter__(self) -> "OutputFolder":
         return self
@@ -75,7 +112,7 @@ class OutputFolder:
     def close(self) -> None:
         """Let others write; a folder into which nothing was written is not left behind."""
         self._journal.close()
-        if self._files is None and not list_path(self.path).exists():
+        if self._alone and self._files is None and not list_path(self.path).exists():
             _remove_traces(self.path, self._made)
         self._lock.release()
 
@@ -121,7 +158,19 @@ class OutputFolder:
 
     def _take_up(self, settings: Settings) -> None:
         with self.writing():
+            if self._alone:
+                self._end_shards()
             self._files = PickFiles(self.path, settings, read_conversion(self.path), self._lock.is_held)
+
+    def _end_shards(self) -> None:
+        """Take over what was logged by runs that shared the folder, none of which is at work now."""
+        folder = shards_folder(self.path)
+        for path in sorted(folder.glob(f"*{self.log_file.suffix}")):
+            with self.log_file.open("ab") as log:
+                log.write(path.read_bytes())
+            path.unlink()
+        if folder.exists():
+            shutil.rmtree(folder)
 
     @property
     def files(self) -> PickFiles:
@@ -129,6 +178,18 @@ class OutputFolder:
         if self._files is None:
             raise RuntimeError("begin() comes first")
         return self._files
+
+    @property
+    def holder(self) -> str:
+        """What tells this run from all others that may write here; see `lock.holder`."""
+        return holder(lock_path(self.path))
+
+    def probe(self) -> None:
+        """Find out whether files can be written. Raises as `writing` does."""
+        path = lock_path(self.path).with_name("probe")
+        with self.writing():
+            write_atomic(path, bytes(1 << 16))
+            path.unlink()
 
     @property
     def conversion(self) -> Conversion:
@@ -168,8 +229,9 @@ class OutputFolder:
             self._indexed(lambda: self._journal.put(self._in_force, record))
 
     def fail(self, failure: Failure) -> None:
-        """Note that a micrograph failed, whose picks are discarded. Raises as `writing` does."""
+        """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `writing` does."""
         with self.writing():
+            discard_picks(self.path, PurePosixPath(failure.stem))
             self._indexed(lambda: self._journal.drop(failure.stem))
         self.report(failure)
 
@@ -190,12 +252,12 @@ class OutputFolder:
                 raise self._no_index(error) from error
 
     def _no_index(self, error: Exception) -> BlockedError:
-        return BlockedError(f"{index_path(self.path)}: cannot be used ({error})")
+        return BlockedError(f"{self.index}: cannot be used ({error})")
 
     def log(self, **entry: object) -> None:
         """Append a line to the log, as far as that can be done."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}) + "\n"
-        with contextlib.suppress(OSError), log_path(self.path).open("a") as file:
+        with contextlib.suppress(OSError), self.log_file.open("a") as file:
             file.write(line)
 
     @property
@@ -250,18 +312,16 @@ def _make(out: Path) -> list[Path]:
     return missing
 
 
-def _opened(out: Path) -> Journal:
+def _opened(out: Path, index: Path) -> Journal:
     try:
-        return Journal(out)
+        return Journal(out, index)
     except (OSError, sqlite3.Error) as error:
-        raise UsageError(
-            f"{index_path(out)}: cannot be written ({error}); free space, or choose another --out"
-        ) from error
+        raise UsageError(f"{index}: cannot be written ({error}); free space, or choose another --out") from error
 
 
 def _remove_traces(out: Path, made: list[Path]) -> None:
     with contextlib.suppress(OSError):
-        remove_index(out)
+        remove_index(index_path(out))
         lock_path(out).unlink()
         for folder in made:
             folder.rmdir()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from gtpick_rt.commit import commit_picks, discard_picks, load_detections, write_atomic, write_star
+from gtpick_rt.commit import commit_picks, load_detections, write_atomic, write_star
 from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.formats.writing import SINGLE, Conversion, Finished
 from gtpick_rt.layout import converted_path, overlay_path, preview_path
@@ -75,11 +75,6 @@ class PickFiles:
         with writing_to(self.out, self.is_held):
             write_star(self.out, stem, done.detections, self.settings.threshold, self._line(done.record))
         return overlaid
-
-    def discard(self, stem: str) -> None:
-        """Remove the picks of a micrograph that an earlier run made."""
-        with writing_to(self.out, self.is_held):
-            discard_picks(self.out, PurePosixPath(stem))
 
     def draw(self, stem: PurePosixPath, picture: bytes | None) -> None:
         """Replace the picture of a micrograph."""

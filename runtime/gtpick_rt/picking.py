@@ -3,28 +3,29 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from gtpick_rt import course
 from gtpick_rt.arrivals import Listed, Source, Timing, Watched
 from gtpick_rt.arrivals.ahead import Ahead
 from gtpick_rt.arrivals.listed import unfinished
+from gtpick_rt.arrivals.share import Share
 from gtpick_rt.arrivals.source import DEFAULT_TIMING
-from gtpick_rt.errors import UndecidedError
+from gtpick_rt.cluster.places import LocalGpus, Place
+from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.folders import DEFAULT_EXCLUDES, DEFAULT_NAMES, Names
 from gtpick_rt.formats.writing import Conversion
 from gtpick_rt.inputs import Job, find_jobs
+from gtpick_rt.model_files import shipped_models
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import CONTRASTS, Picker
 from gtpick_rt.pipeline import run, settings_of
 from gtpick_rt.summary import Parameters, Record, Settings, Summary
 from gtpick_rt.survey import readable, spread
-
-Finished = Mapping[str, tuple[int, int]]
-"""See `OutputFolder.finished`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,15 @@ class Request:
     """None takes the micrographs that are there now."""
     overlays: bool = False
     force: bool = False
+    place: Place | None = None
+    """Where the workers are that pick; None picks in this process."""
+    shard: str | None = None
+    """The part to pick, beside others: "3/8"."""
 
     def __post_init__(self) -> None:
         Conversion(formats=self.formats)  # refuses formats that are not known
+        if self.shard is not None and (self.force or self.place is not None):
+            raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,8 @@ def pick(
     until: int | None = None,
     overlays: bool = False,
     force: bool = False,
+    at: Place | None = None,
+    shard: str | None = None,
     stop: threading.Event | None = None,
     on_done: Callable[[Record], None] = _ignore,
 ) -> Summary:
@@ -140,6 +149,8 @@ def pick(
         until: watching: end after so many micrographs.
         overlays: also draw each micrograph with its picks.
         force: replace picks of other settings.
+        at: where the workers are that pick, of `gtpick_rt.cluster.places`; None picks in this process.
+        shard: pick a part, "3/8" for the third of eight, beside others who pick into the same folder.
         stop: once set, the micrograph in hand is finished and the run ends.
         on_done: called with the record of each micrograph, in another thread.
 
@@ -169,51 +180,82 @@ def pick(
         watching=watching if watch else None,
         overlays=overlays,
         force=force,
+        place=at,
+        shard=shard,
     )
     return fulfil(request, Listeners(done=on_done), stop or threading.Event())
 
 
 def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
     """Pick as requested, until all is done or `stop` is set; `command` is for the summary. Raises as `pick` does."""
-    with OutputFolder(request.out, request.force) as output:
+    with _output(request) as output:
         if request.watching is None:
-            work = _listed(request, output.finished, stop)
+            work = _listed(request, output, stop)
         else:
-            work = _watched(request, request.watching, output.finished, stop)
-        picker = _open_picker(request, output.previous, work, listeners, stop)
-        settings = settings_of(picker, _threshold(request, output.previous), request.pixel_size_A)
-        listeners.begun(picker, work, work.before if settings == output.previous else 0)
-        return run(
-            work.source,
-            picker,
-            output,
-            settings,
-            overlays=request.overlays,
-            formats=request.formats,
-            command=command,
-            parameters=_parameters(request, picker),
-            stop=stop,
-            listeners=listeners,
-        )
+            work = _watched(request, request.watching, output, stop)
+        previous = output.previous
+        picker = _open_picker(request, previous, work, listeners, stop)
+        settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
+        agreed = output.agree(settings)
+        if agreed != settings:
+            picker = _open_picker(request, agreed, work, listeners, stop)
+            settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
+        listeners.begun(picker, work, work.before if settings == previous else 0)
+        common: dict[str, Any] = {
+            "overlays": request.overlays,
+            "formats": request.formats,
+            "command": command,
+            "parameters": _parameters(request, picker),
+            "stop": stop,
+            "listeners": listeners,
+        }
+        if request.place is None:
+            return run(work.source, picker, output, settings, **common)
+        return _run_in_workers(request.place, request, work.source, picker, output, settings, **common)
 
 
-def _listed(request: Request, finished: Finished, stop: threading.Event) -> Work:
+def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: Any) -> Summary:
+    try:
+        from gtpick_rt.cluster import driver, starting
+    except ImportError as error:
+        raise UsageError(
+            f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
+        ) from error
+    model = request.model
+    if model is not None and model not in shipped_models():
+        model = str(Path(model).absolute())
+    with starting.workers_at(place) as client:
+        gpu = isinstance(place, LocalGpus)
+        return driver.run(client, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
+
+
+def _output(request: Request) -> OutputFolder:
+    if request.shard is None:
+        return OutputFolder(request.out, request.force)
+    from gtpick_rt.shards import Shard, ShardFolder
+
+    return ShardFolder(request.out, Shard.parse(request.shard))
+
+
+def _listed(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
     """The micrographs that are there now."""
     found = find_jobs(request.inputs, request.recursive, request.names)
-    jobs = unfinished(found.jobs, finished)
+    todo = unfinished(found.jobs, output.finished)
+    jobs = [job for job in todo if output.holds(str(job.stem))]
     return Work(
         source=Listed(jobs, found.unlisted),
-        look=lambda: takewhile(lambda _: not stop.is_set(), spread(jobs)),
+        look=lambda: takewhile(lambda _: not stop.is_set(), spread(todo)),
         endless=False,
         total=len(jobs) + len(found.unlisted),
-        before=len(found.jobs) - len(jobs),
+        before=len(found.jobs) - len(todo),
         excluded=lambda: found.excluded,
     )
 
 
-def _watched(request: Request, watching: Watching, finished: Finished, stop: threading.Event) -> Work:
+def _watched(request: Request, watching: Watching, output: OutputFolder, stop: threading.Event) -> Work:
     """The micrographs that are there or will come."""
     ends = watching.stop_after_idle_s is not None or watching.until is not None or "-" in request.inputs
+    finished = output.finished
     source = Watched(
         request.inputs,
         recursive=request.recursive,
@@ -225,7 +267,7 @@ def _watched(request: Request, watching: Watching, finished: Finished, stop: thr
     )
     ahead = Ahead(source, stop)
     return Work(
-        source=ahead,
+        source=Share(ahead, output.holds),
         look=ahead.look,
         endless=not ends,
         total=watching.until,
@@ -238,6 +280,7 @@ def _open_picker(
     request: Request, previous: Settings | None, work: Work, listeners: Listeners, stop: threading.Event
 ) -> Picker:
     """Load the model; what an earlier run in this folder has measured is not measured again."""
+    backend = request.backend if request.place is None else "cpu"  # the GPUs are the workers'
     if previous is not None:
         diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
         (contrast,) = (each for each in CONTRASTS if each == previous.contrast)
@@ -245,7 +288,7 @@ def _open_picker(
             diameter_A,
             contrast=contrast,
             model=request.model,
-            backend=request.backend,
+            backend=backend,
             on_build=listeners.building,
         )
     while True:
@@ -255,7 +298,7 @@ def _open_picker(
                 request.diameter_A,
                 micrographs=micrographs,
                 model=request.model,
-                backend=request.backend,
+                backend=backend,
                 on_build=listeners.building,
             )
         except UndecidedError as error:

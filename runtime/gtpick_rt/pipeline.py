@@ -18,7 +18,7 @@ from gtpick_rt.arrivals import Source
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.belt import Belt, NobodyTakesError
 from gtpick_rt.course import CHANGED_S, DEADLINE_S, TRANSIENT, Course, Listeners
-from gtpick_rt.errors import BackendError, HungError, IncompleteError, UsageError
+from gtpick_rt.errors import BackendError, HungError, UsageError
 from gtpick_rt.hand import Hand
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import OutputFolder
@@ -100,7 +100,7 @@ def run(
     output.begin(settings, formats)
     output.log(state="begun", settings=vars(settings), backend=backend)
     head = head_of(picker, output, settings, command, parameters, backend)
-    course = Course(source, output, head, listeners or Listeners(), stop or threading.Event(), deadline_s)
+    course = Course(source, output, lambda: head, listeners or Listeners(), stop or threading.Event(), deadline_s)
     _Pipeline(course, Stages(picker, output.files, overlays)).go()
     return course.summary()
 
@@ -227,7 +227,6 @@ class _Pipeline:
             self.course.gone(item.job)
             return True
         if item.changed:
-            item.error = IncompleteError(f"{item.job.path}: was written to while it was read, again and again")
             return self.course.comes_again(item.job, text_of(item.error), CHANGED_S)
         return item.errno in TRANSIENT and self.course.comes_again(item.job, text_of(item.error))
 

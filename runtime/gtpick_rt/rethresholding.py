@@ -1,6 +1,5 @@
 """Picks at another threshold, from the detections that an output folder keeps."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from gtpick_rt.converting import convert, in_threads, loaded
 from gtpick_rt.errors import UsageError
 from gtpick_rt.layout import summary_path
 from gtpick_rt.output import OutputFolder
-from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, Totals
+from gtpick_rt.summary import Failure, MicrographRecord, Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +77,6 @@ def _last_summary(out: Path) -> Summary:
     """Read what the last run says of itself. Raises UsageError."""
     path = summary_path(out)
     try:
-        found = json.loads(path.read_bytes())
-        for name in ("version", "micrographs", "failed"):
-            del found[name]
-        found |= {"model": ModelRecord(**found["model"]), "totals": Totals(**found["totals"])}
-        return Summary(**found)
+        return Summary.from_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); run pick once more, which writes it anew") from error

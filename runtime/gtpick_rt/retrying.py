@@ -20,16 +20,19 @@ def ask_again(out: Path, stem: str) -> None:
 class Requests:
     """What others have asked for, looked at now and then."""
 
-    def __init__(self, out: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder, self._clock, self._due = retry_folder(out), clock, 0.0
+    def __init__(
+        self, out: Path, holds: Callable[[str], bool] = lambda stem: True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder, self._holds, self._clock, self._due = retry_folder(out), holds, clock, 0.0
 
     def take(self) -> Iterator[str]:
-        """The stems that were asked for since; each is given once."""
+        """The stems that were asked for since, of those that are held here; each is given once."""
         if self._clock() < self._due:
             return
         self._due = self._clock() + _POLL_S
         with contextlib.suppress(OSError):
             for path in self._folder.glob("[!.]*"):  # a hidden one is being written
-                stem = path.read_bytes()
-                path.unlink()
-                yield stem.decode(errors="replace")
+                stem = path.read_bytes().decode(errors="replace")
+                if self._holds(stem):
+                    path.unlink()
+                    yield stem

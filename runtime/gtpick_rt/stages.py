@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
-from gtpick_rt.errors import MicrographError, UsageError
+from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.inputs import Job
 from gtpick_rt.overlay import draw_overlay, draw_preview
 from gtpick_rt.pick_files import PickFiles
@@ -97,7 +97,9 @@ class Stages:
             with item.timing("read"):
                 item.stamp = stamp_if_there(job.path)
                 micrograph = read_micrograph(job.path, self.settings.pixel_size_A, job.pixel_size_A, keep_float16=True)
-                item.changed = stamp_if_there(job.path) != item.stamp
+                if stamp_if_there(job.path) != item.stamp:
+                    item.changed = True
+                    raise IncompleteError(f"{job.path}: was written to while it was read, again and again")
             item.pixel_size_A = micrograph.pixel_size_A
             item.warnings.extend(micrograph.warnings)
             with item.timing("preprocess"):
@@ -132,15 +134,11 @@ class Stages:
             item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
 
     def write(self, item: Item) -> Record:
-        """Make picks of what the network said and commit them, or discard what is there. Raises BlockedError."""
-        record: Record | None = None
+        """Make picks of what the network said and commit them; or say why that cannot be. Raises BlockedError."""
         if item.error is None:
             with item.keeping_errors():
-                record = self._commit(item)
-        if record is None:
-            record = item.failure()
-            self.files.discard(record.stem)
-        return record
+                return self._commit(item)
+        return item.failure()
 
     def _commit(self, item: Item) -> MicrographRecord:
         if item.image is None or item.raw is None or item.stamp is None:

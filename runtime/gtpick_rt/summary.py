@@ -107,6 +107,17 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """One of several processes that picked."""
+
+    name: str
+    backend: str
+    micrographs: int
+    busy_s: float
+    """Busy seconds of all its stages, which may overlap."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """One run of `pick`, and the totals of the folder that it wrote into."""
 
@@ -124,6 +135,20 @@ class Summary:
     totals: Totals
     backlog: int = 0
     """Micrographs that were known and not yet done when this was written."""
+    workers: list[WorkerRecord] = field(default_factory=list)
+    """The processes that picked in this run; empty where this one did."""
+    retries: int = 0
+    """Times that a micrograph was picked again because a worker was lost."""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Summary":
+        """Read what `to_json` wrote, without the records of micrographs. Raises ValueError, KeyError or TypeError."""
+        found = json.loads(text)
+        known = {item.name for item in dataclasses.fields(cls)}
+        found = {name: value for name, value in found.items() if name in known}
+        found |= {"model": ModelRecord(**found["model"]), "totals": Totals(**found["totals"])}
+        found["workers"] = [WorkerRecord(**worker) for worker in found.get("workers", ())]
+        return cls(**found)
 
     def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
         """Write the summary with the JSON of each record, piece by piece: it may be long."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gtpick_rt.journal import Journal
+from gtpick_rt.layout import index_path
 from gtpick_rt.summary import MicrographRecord, Settings
 
 SETTINGS = Settings(
@@ -16,7 +17,7 @@ SETTINGS = Settings(
 
 def test_a_full_disk_is_called_that(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> None:
     (tmp_path / ".gtpick").mkdir()
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, index_path(tmp_path))
     (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
     journal._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError, match="database or disk is full"):

@@ -12,11 +12,12 @@ import pytest
 import gtpick_rt
 from gtpick_rt import Failure, MicrographRecord
 from gtpick_rt.cli.pick import pick as command
+from gtpick_rt.cli.placing import place_of
 from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.picker import Picker
 from gtpick_rt.types import FloatArray, Micrograph
 
-PLACES = np.array([[71, 39], [151, 87]], np.float32)
+DOTS = np.array([[71, 39], [151, 87]], np.float32)
 RENAMED = {
     "diameter": "diameter_A",
     "pixel_size": "pixel_size_A",
@@ -25,20 +26,21 @@ RENAMED = {
     "stop_after_idle": "stop_after_idle_s",
 }
 """Options that say their unit in Python."""
+PLACES = set(inspect.signature(place_of).parameters) - {"shard"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, dots: Callable[..., Micrograph], save_mrc: Callable[[Path, FloatArray], Path]) -> Path:
     """Three micrographs, each with two dots."""
     for name in "abc":
-        save_mrc(tmp_path / "in" / f"{name}.mrc", dots(PLACES, (128, 192)).data)
+        save_mrc(tmp_path / "in" / f"{name}.mrc", dots(DOTS, (128, 192)).data)
     return tmp_path / "in"
 
 
 def test_it_has_the_options_of_the_command_with_the_same_defaults() -> None:
     ours = inspect.signature(gtpick_rt.pick).parameters
     for name, option in inspect.signature(command).parameters.items():
-        if name == "metrics":  # a program that picks serves its own
+        if name == "metrics" or name in PLACES:  # a program that picks serves its own, and says `at`
             continue
         same = ours[RENAMED.get(name, name)]
         if name not in ("diameter", "formats", "include", "exclude"):  # spelled otherwise on a command line

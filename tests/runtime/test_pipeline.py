@@ -352,9 +352,7 @@ def test_when_the_output_folder_is_removed_the_run_ends_and_says_so(
             shutil.rmtree(out)
 
     jobs = [make_job(stem) for stem in ("a", "b", "c")]
-    with pytest.raises(
-        UsageError, match=rf"{out}: the output folder was removed, or taken over"
-    ):
+    with pytest.raises(UsageError, match=rf"{out}: the output folder was removed, or taken over"):
         run(jobs, acting(dot_picker, remove_in_second), out)
 
 

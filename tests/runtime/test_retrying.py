@@ -18,7 +18,7 @@ PLACES = np.array([[71, 39], [151, 87]], np.float32)
 
 def test_each_request_is_taken_once_and_looked_for_now_and_then(tmp_path: Path) -> None:
     now = [100.0]
-    requests = Requests(tmp_path, lambda: now[0])
+    requests = Requests(tmp_path, clock=lambda: now[0])
     assert list(requests.take()) == []
     ask_again(tmp_path, "sub/a b")
     ask_again(tmp_path, "sub/a b")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gtpick_rt.cli import placing
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
@@ -60,6 +61,18 @@ def pick(
     until: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Watching: end after so many micrographs.")
     ] = None,
+    workers: placing.Workers = None,
+    gpus: placing.Gpus = None,
+    cluster: placing.Cluster = None,
+    scheduler: placing.Scheduler = None,
+    shard: placing.ShardOf = None,
+    jobs: placing.Jobs = placing.JOBS,
+    job_cores: placing.JobCores = placing.JOB_CORES,
+    job_memory: placing.JobMemory = placing.JOB_MEMORY,
+    job_time: placing.JobTime = placing.JOB_TIME,
+    partition: placing.Partition = None,
+    account: placing.Account = None,
+    job_option: placing.JobOptions = None,
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads.
 
@@ -71,6 +84,20 @@ def pick(
 
     watching = Watching(
         timing=Timing(settle_s=settle, max_wait_s=max_wait), stop_after_idle_s=stop_after_idle, until=until
+    )
+    place = placing.place_of(
+        workers,
+        gpus,
+        cluster,
+        scheduler,
+        shard,
+        jobs=jobs,
+        job_cores=job_cores,
+        job_memory=job_memory,
+        job_time=job_time,
+        partition=partition,
+        account=account,
+        job_option=job_option,
     )
     request = Request(
         inputs=tuple(inputs),
@@ -86,6 +113,8 @@ def pick(
         watching=watching if watch or "-" in inputs else None,
         overlays=overlays,
         force=force,
+        place=place,
+        shard=shard,
     )
     with stopping() as stop:
         summary = pick_all(request, stop, metrics)

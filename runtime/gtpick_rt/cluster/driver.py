@@ -1,0 +1,264 @@
+"""Picks what a source brings in the workers of a Dask cluster, a bounded number of micrographs at a time."""
+
+import errno
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distributed import Client, Future, KilledWorker
+
+from gtpick_rt.arrivals import Source
+from gtpick_rt.belt import Belt, NobodyTakesError
+from gtpick_rt.cluster.crew import Workers
+from gtpick_rt.cluster.session import Blocked, Outcome, Recipe, Session, Unfit, pick_one
+from gtpick_rt.course import CHANGED_S, DEADLINE_S, TRANSIENT, Course, Listeners
+from gtpick_rt.errors import UsageError, WorkerDiedError
+from gtpick_rt.inputs import Job
+from gtpick_rt.output import OutputFolder
+from gtpick_rt.picker import Picker
+from gtpick_rt.pipeline import head_of
+from gtpick_rt.summary import Failure, Parameters, Settings, Summary
+
+PER_THREAD = 2
+"""Micrographs given out for each thread of the workers: one in hand, one that waits. Those are picked again, at most,
+when a worker dies."""
+MOST_DEATHS = 3
+"""Workers that may die of a micrograph; before the last time it is tried, all others are awaited, so that nothing else
+can be to blame."""
+_TICK_S = 0.05
+_COUNT_S = 1.0
+"""How often the workers are counted."""
+_SLOW_START_S = 15.0
+"""After which the user is told that there are no workers yet."""
+
+
+def run(
+    client: Client,
+    source: Source,
+    picker: Picker,
+    output: OutputFolder,
+    settings: Settings,
+    *,
+    model: str | None,
+    backend: str,
+    gpu: bool = False,
+    overlays: bool = False,
+    formats: Sequence[str] = (),
+    command: Sequence[str] = (),
+    parameters: Parameters | None = None,
+    stop: threading.Event | None = None,
+    listeners: Listeners | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Summary:
+    """Do as `pipeline.run`, in the workers of `client`, which load `model` by themselves into `backend`.
+
+    `picker` says what is picked; `gpu` leaves out workers that find no GPU. A micrograph of which workers die is set
+    aside as failed; a worker that cannot pick is restarted, and left out when that does not help.
+
+    Raises as `pipeline.run` does, and BackendError when no worker is left that can pick.
+    """
+    output.begin(settings, formats)
+    output.log(state="begun", settings=vars(settings), backend="dask")
+    workers = Workers()
+    head = head_of(picker, output, settings, command, parameters, "dask")
+    stop = stop or threading.Event()
+    course = Course(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
+    recipe = Recipe(
+        out=output.path.absolute(),
+        holder=output.holder,
+        settings=settings,
+        conversion=output.conversion,
+        contrast=picker.contrast,
+        model=model,
+        backend=backend,
+        gpu=gpu,
+        overlays=overlays,
+        deadline_s=deadline_s,
+    )
+    client.register_plugin(Session(recipe))
+    try:
+        _Driver(client, course, workers).go()
+        course.convert()
+    finally:
+        course.end()
+    return course.summary()
+
+
+@dataclass
+class _Task:
+    """A micrograph that was given out."""
+
+    job: Job
+    given: float = field(default_factory=time.monotonic)
+
+
+class _Driver:
+    """Gives out jobs and takes in what became of them, in the calling thread; another takes the arrivals."""
+
+    def __init__(self, client: Client, course: Course, workers: Workers) -> None:
+        self._client, self._course, self._workers, self._stop = client, course, workers, course.stop
+        self._arrived: Belt[Job | Failure] = Belt(2)
+        self._arriving = threading.Thread(target=self._arrive, name="gtpick-arrivals", daemon=True)
+        self._error: BaseException | None = None
+        self._out: dict[Future[Any], _Task] = {}
+        self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._deaths: Counter[Job] = Counter()
+        self._suspects: deque[Job] = deque()
+        """Two workers have died of each: they are tried for the last time, one by one, with nothing beside them."""
+        self._window = _Window(client, course)
+
+    def go(self) -> None:
+        """Run to the end of the source or to `stop`. Raises UsageError."""
+        self._arriving.start()
+        try:
+            while self._out or not self._is_through():
+                if self._stop.is_set():
+                    self._give_up_waiting()
+                else:
+                    self._give_out()
+                self._take_in()
+                self._course.write_lists_when_due()
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            self._arrived.leave()
+            self._client.cancel(list(self._out))
+            self._arriving.join()
+        if self._error is not None:
+            raise self._error
+
+    def _arrive(self) -> None:
+        try:
+            for arrival in self._course.arrivals():
+                if arrival is not None:
+                    self._arrived.put(arrival)
+        except NobodyTakesError:
+            pass
+        except BaseException as error:
+            self._error = error
+            self._stop.set()
+        finally:
+            self._arrived.end()
+
+    def _is_through(self) -> bool:
+        return self._stop.is_set() or (self._arrived.is_through and not self._suspects)
+
+    def _give_out(self) -> None:
+        if self._suspects:
+            if not self._out:
+                self._submit(self._suspects.popleft())
+            return
+        while len(self._out) < self._window.size():
+            arrival = self._arrived.at_once()
+            if arrival is None:
+                return
+            if isinstance(arrival, Failure):
+                self._course.report(arrival)
+            else:
+                self._submit(arrival)
+
+    def _submit(self, job: Job) -> None:
+        future = self._client.submit(pick_one, replace(job, path=job.path.absolute()), pure=False)
+        self._out[future] = _Task(job)
+        future.add_done_callback(self._done.put)
+
+    def _give_up_waiting(self) -> None:
+        """Take back what no worker has in hand."""
+        in_hand = {key for keys in self._client.processing().values() for key in keys}
+        waiting = [future for future in self._out if future.key not in in_hand and not future.done()]
+        for future in waiting:
+            del self._out[future]
+        self._client.cancel(waiting)
+
+    def _take_in(self) -> None:
+        try:
+            future = self._done.get(timeout=_TICK_S)
+        except queue.Empty:
+            return
+        task = self._out.pop(future, None)
+        if task is None:
+            return
+        try:
+            outcome = future.result()
+        except KilledWorker as error:
+            self._died(task.job, f"worker {error.last_worker.name} died", 1 + error.allowed_failures)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"{task.job.path}: the cluster gave it up ({error!r}); run again: what is committed stays"
+            ) from error
+        else:
+            self._take_outcome(task, outcome)
+        finally:
+            future.release()
+
+    def _take_outcome(self, task: _Task, outcome: Outcome | Unfit | Blocked) -> None:
+        if isinstance(outcome, Unfit):
+            self._workers.unfit(self._client, outcome, self._course.listeners.notice)
+            self._died(task.job, outcome.reason, 0 if outcome.at_once else 1)
+        elif isinstance(outcome, Blocked):
+            self._course.when_possible(self._course.output.probe)
+            self._submit(task.job)
+        elif not (isinstance(outcome.record, Failure) and self._is_left(task.job, outcome, outcome.record)):
+            self._workers.count(outcome)
+            self._deaths.pop(task.job, None)
+            lag_s = time.monotonic() - task.given
+            self._course.settle(task.job, outcome.record, outcome.seconds, lag_s=lag_s, worker=outcome.worker)
+
+    def _is_left(self, job: Job, outcome: Outcome, failure: Failure) -> bool:
+        """Whether a micrograph goes no further now: it is gone, or will come again."""
+        if outcome.errno == errno.ENOENT and self._course.source.live:
+            self._course.gone(job)
+            return True
+        if outcome.changed:
+            return self._course.comes_again(job, failure.message, CHANGED_S)
+        return outcome.errno in TRANSIENT and self._course.comes_again(job, failure.message)
+
+    def _died(self, job: Job, reason: str, deaths: int) -> None:
+        """Workers were lost while they had this micrograph in hand, though perhaps of another, or by themselves."""
+        self._workers.retries += 1
+        self._deaths[job] += deaths
+        self._course.log(state="again", path=str(job.path), message=reason)
+        if self._deaths[job] >= MOST_DEATHS:
+            failure = Failure(
+                stem=str(job.stem),
+                path=str(job.path),
+                kind=WorkerDiedError.__name__,
+                message=f"{job.path}: {self._deaths[job]} workers were lost that had it in hand ({reason}); "
+                "look at the file, and pick it alone",
+            )
+            self._course.settle(job, failure, {})
+        elif self._deaths[job] == MOST_DEATHS - 1:
+            self._suspects.append(job)
+        else:
+            self._submit(job)
+
+
+class _Window:
+    """How many micrographs may be given out: as many as the workers that are there can do with."""
+
+    def __init__(self, client: Client, course: Course) -> None:
+        self._client, self._course = client, course
+        self._threads, self._due = 0, 0.0
+        self._lonely_since: float | None = time.monotonic()
+
+    def size(self) -> int:
+        """At least one, so that whoever comes first has something to do."""
+        if time.monotonic() >= self._due:
+            self._threads, self._due = sum(self._client.nthreads().values()), time.monotonic() + _COUNT_S
+            self._tell()
+        return max(1, PER_THREAD * self._threads)
+
+    def _tell(self) -> None:
+        """Tell when no worker is there for long."""
+        if self._threads:
+            self._lonely_since = time.monotonic()
+        elif self._lonely_since is not None and time.monotonic() - self._lonely_since > _SLOW_START_S:
+            self._course.listeners.notice("no worker is there; waiting for one")
+            self._lonely_since = None

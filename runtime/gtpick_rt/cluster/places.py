@@ -1,0 +1,99 @@
+"""Where the workers of a run are, as the user asks for it; nothing of Dask is loaded here."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtpick_rt.errors import UsageError
+
+_WORD = re.compile(r"[\w.,@+/-]+", re.ASCII)
+_TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}", re.ASCII)
+_MEMORY = re.compile(r"\d+(\.\d+)?\s?[KMGT]i?B", re.ASCII)
+_DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[\w.,:@+/%\[\]*&|()=-]+)?", re.ASCII)
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://[\w.:\[\]%-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """So many processes on this machine, which share its cores. Raises UsageError when there would be none."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"--workers {self.count}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class LocalGpus:
+    """A process for each of these GPUs of this machine, by their numbers. Raises UsageError when one comes twice."""
+
+    ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ids or len(set(self.ids)) != len(self.ids) or min(self.ids) < 0:
+            raise UsageError("--gpus: give the numbers of GPUs, each once, as in --gpus 0,1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmJobs:
+    """So many jobs of Slurm with one worker each; those that are lost are replaced.
+
+    Raises UsageError for a value that could be anything but one word of a `#SBATCH` line.
+    """
+
+    count: int
+    cores: int
+    """Per job."""
+    memory: str
+    """Per job: "4GB"."""
+    time: str
+    """After which Slurm ends a job, as `sbatch --time` takes it; another is started then."""
+    partition: str | None = None
+    account: str | None = None
+    directives: tuple[str, ...] = ()
+    """Further options of sbatch, such as "--gres=gpu:1"."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.cores < 1:
+            raise UsageError("--jobs and --job-cores: give 1 or more")
+        _check("--job-memory", self.memory, _MEMORY, "4GB")
+        _check("--job-time", self.time, _TIME, "08:00:00 or 2-00:00:00")
+        _check("--partition", self.partition, _WORD, "gpu")
+        _check("--account", self.account, _WORD, "mylab")
+        for directive in self.directives:
+            _check("--job-option", directive, _DIRECTIVE, "--gres=gpu:1")
+
+
+@dataclass(frozen=True)
+class ExistingScheduler:
+    """A Dask scheduler that runs already: its address, or the file in which it keeps it. Raises UsageError."""
+
+    where: str
+
+    def __post_init__(self) -> None:
+        if _ADDRESS.fullmatch(self.where) is None and not Path(self.where).is_file():
+            raise UsageError(
+                f"--scheduler {self.where}: neither an address, such as tls://node1:8786, nor a scheduler's file"
+            )
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is an address and not a file."""
+        return _ADDRESS.fullmatch(self.where) is not None
+
+
+Place = LocalWorkers | LocalGpus | SlurmJobs | ExistingScheduler
+
+
+def gpu_ids(text: str) -> tuple[int, ...]:
+    """Read the value of --gpus. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--gpus {text}: give the numbers of GPUs, as in --gpus 0,1") from None
+
+
+def _check(option: str, value: str | None, pattern: re.Pattern[str], example: str) -> None:
+    if value is not None and pattern.fullmatch(value) is None:
+        raise UsageError(f"{option} {value!r}: cannot stand in a Slurm script; give something like {example}")

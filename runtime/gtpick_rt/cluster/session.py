@@ -1,0 +1,146 @@
+"""What a worker does: it holds one loaded model, and picks and commits the micrographs that it is given."""
+
+import asyncio
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import WorkerPlugin, get_worker
+
+from gtpick_rt.cluster.watchdog import Watchdog
+from gtpick_rt.errors import GtpickError
+from gtpick_rt.formats.writing import Conversion
+from gtpick_rt.inputs import Job
+from gtpick_rt.layout import lock_path
+from gtpick_rt.lock import holder
+from gtpick_rt.pick_files import BlockedError, PickFiles
+from gtpick_rt.picker import Contrast, Picker
+from gtpick_rt.stages import Stages, text_of
+from gtpick_rt.summary import Record, Settings
+
+NAME = "gtpick"
+THREADS = 2
+"""Of a worker: while one is in the network, the other reads or writes."""
+CORES = "GTPICK_CORES"
+"""Environment variable with the cores of a worker that shares its machine with others, with commas."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a worker must know to pick as the others do; paths are absolute, and the same on every machine."""
+
+    out: Path
+    holder: str
+    """The run that holds the folder, by its lock: others write nothing."""
+    settings: Settings
+    conversion: Conversion
+    contrast: Contrast
+    model: str | None
+    backend: str
+    gpu: bool
+    """Whether a worker that finds no GPU is of no use."""
+    overlays: bool
+    deadline_s: float
+    """Within which a worker must be through with a micrograph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a micrograph in a worker; a few hundred bytes."""
+
+    record: Record
+    worker: str
+    backend: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Busy time of each stage."""
+    errno: int | None = None
+    """What the operating system said, where it was the cause of a failure."""
+    changed: bool = False
+    """The file was written to while it was read; nothing was committed."""
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """The worker cannot pick anything: its model, device or library fails."""
+
+    worker: str
+    address: str
+    reason: str
+    at_once: bool
+    """Whether that was so before it had seen the micrograph."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Nothing can be written to the output folder at the moment."""
+
+    reason: str
+
+
+class Session(WorkerPlugin):
+    """Loads the model once in each worker, also in those that come later or come back."""
+
+    name = NAME
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    async def setup(self, worker: Any) -> None:
+        """Load the model; what stands in the way is kept, for who sends the first micrograph."""
+        self.worker, self.address, self.problem = str(worker.name), str(worker.address), ""
+        self.watchdog, self.inferring = Watchdog(self.recipe.deadline_s), threading.Lock()
+        if CORES in os.environ:
+            os.sched_setaffinity(0, map(int, os.environ[CORES].split(",")))
+        try:
+            self.stages = await asyncio.to_thread(self._load)  # meanwhile the worker shows that it lives
+        except Exception as error:
+            self.problem = text_of(error)
+
+    def _load(self) -> Stages:
+        recipe = self.recipe
+        picker = Picker.open(
+            recipe.settings.diameter_A, contrast=recipe.contrast, model=recipe.model, backend=recipe.backend
+        )
+        if picker.model_sha256 != recipe.settings.model_sha256:
+            raise GtpickError(f"the model {picker.spec.name} of this worker is another file; install the same version")
+        if recipe.gpu and picker.backend.on_cpu:
+            raise GtpickError("no GPU can be used here, see gtpick-rt doctor; leave it out of --gpus")
+        files = PickFiles(recipe.out, recipe.settings, recipe.conversion, self._is_held)
+        return Stages(picker, files, recipe.overlays)
+
+    def _is_held(self) -> bool:
+        return holder(lock_path(self.recipe.out)) == self.recipe.holder
+
+    def pick(self, job: Job) -> Outcome | Unfit | Blocked:
+        """Pick one micrograph and commit what is found."""
+        if self.problem:
+            return Unfit(self.worker, self.address, self.problem, at_once=True)
+        item = self.stages.read(job)
+        try:
+            with self.inferring:
+                self.stages.detect(item)
+        except GtpickError as error:  # of the device or its library: this process can do nothing more with them
+            self.problem = text_of(error)
+            return Unfit(self.worker, self.address, self.problem, at_once=False)
+        try:
+            record = self.stages.write(item)
+        except BlockedError as error:
+            return Blocked(text_of(error))
+        return Outcome(
+            record=record,
+            worker=self.worker,
+            backend=self.stages.picker.backend.name,
+            seconds=item.seconds,
+            errno=item.errno,
+            changed=item.changed,
+        )
+
+
+def pick_one(job: Job) -> Outcome | Unfit | Blocked:
+    """Pick one micrograph in the worker in which this is called. Raises UsageError when another run took the folder."""
+    session = get_worker().plugins[NAME]
+    assert isinstance(session, Session)
+    with session.watchdog.watching():
+        return session.pick(job)

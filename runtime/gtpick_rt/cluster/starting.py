@@ -1,0 +1,96 @@
+"""Starts workers and ends them; whoever is to reach them needs the key of this run."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.security import Security
+
+from gtpick_rt.cluster.places import ExistingScheduler, LocalGpus, LocalWorkers, Place
+from gtpick_rt.cluster.session import CORES, THREADS
+from gtpick_rt.cluster.slurm import slurm_jobs
+from gtpick_rt.errors import UsageError
+
+LOOPBACK = "127.0.0.1"
+CONFIG = {
+    "distributed.scheduler.allowed-failures": 0,  # each death is told, and judged by the driver
+    "distributed.scheduler.worker-saturation": 1.0,  # a worker holds no more than it works on
+    "distributed.scheduler.worker-ttl": "60s",
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.comm.timeouts.connect": "30s",
+}
+_CONNECT_S = 30
+
+
+@contextmanager
+def workers_at(place: Place) -> Iterator[Client]:
+    """Have workers there, of which some may come later, for as long as this is entered. Raises UsageError."""
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(CONFIG))
+        try:
+            if isinstance(place, LocalWorkers):
+                yield stack.enter_context(_local(_sharing_cores(place.count)))
+            elif isinstance(place, LocalGpus):
+                yield stack.enter_context(_local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in place.ids}))
+            elif isinstance(place, ExistingScheduler):
+                yield stack.enter_context(_existing(place))
+            else:
+                yield stack.enter_context(slurm_jobs(place))
+        except OSError as error:
+            raise UsageError(f"the workers cannot be reached: {error}") from error
+
+
+def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
+    """The environment of each of so many workers on this machine: each has cores of its own, as far as they go."""
+    cores = sorted(os.sched_getaffinity(0))
+    shares = [cores[number::count] or [cores[number % len(cores)]] for number in range(count)]
+    return {f"worker{number}": {CORES: ",".join(map(str, share))} for number, share in enumerate(shares)}
+
+
+@contextmanager
+def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Client]:
+    """One process for each environment; other users of this machine are kept out by TLS."""
+    security = Security.temporary()
+    http = {"dashboard": find_spec("bokeh") is not None, "dashboard_address": f"{LOOPBACK}:0"}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": LOOPBACK, "protocol": "tls", "port": 0, "security": security, **http},
+    }
+    with tempfile.TemporaryDirectory(prefix="gtpick-workers-") as folder:
+        common: dict[str, Any] = {
+            "host": LOOPBACK,
+            "protocol": "tls",
+            "security": security,
+            "nthreads": THREADS,
+            "memory_limit": 0,
+            "local_directory": folder,
+            "dashboard": False,
+            "dashboard_address": f"{LOOPBACK}:0",
+            "silence_logs": logging.ERROR,
+        }
+        workers = {
+            name: {"cls": Nanny, "options": {**common, "name": name, "env": dict(environment)}}
+            for name, environment in environments.items()
+        }
+        with (
+            SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+@contextmanager
+def _existing(place: ExistingScheduler) -> Iterator[Client]:
+    """A scheduler that somebody else has started, with whatever workers it has, now or later."""
+    where = {"address": place.where} if place.is_address else {"scheduler_file": place.where}
+    with Client(**where, timeout=_CONNECT_S) as client:
+        yield client
