@@ -10,41 +10,33 @@ if TYPE_CHECKING:
     from gtpick_rt.cluster.places import Place
 
 JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, 4, "4GB", "08:00:00"
-_PANEL = "Several processes (one of --workers, --gpus, --cluster, --scheduler, --shard; see docs/cluster.md)"
 
-Workers = Annotated[int | None, typer.Option(metavar="N", help="N processes on this machine.", rich_help_panel=_PANEL)]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="N processes on this machine.")]
 Gpus = Annotated[
     str | None,
-    typer.Option(metavar="LIST", help="A process for each of these GPUs: 0,1.", rich_help_panel=_PANEL),
+    typer.Option(metavar="LIST", help="A process for each of these GPUs: 0,1."),
 ]
-Cluster = Annotated[
-    str | None, typer.Option(metavar="slurm", help="Jobs of Slurm, as many as --jobs.", rich_help_panel=_PANEL)
-]
+Cluster = Annotated[str | None, typer.Option(metavar="slurm", help="Jobs of Slurm, as many as --jobs.")]
 Scheduler = Annotated[
     str | None,
-    typer.Option(metavar="ADDR|FILE", help="The workers of a Dask scheduler that runs.", rich_help_panel=_PANEL),
+    typer.Option(metavar="ADDR|FILE", help="The workers of a Dask scheduler that runs."),
 ]
 ShardOf = Annotated[
     str | None,
-    typer.Option(
-        metavar="i/n",
-        help="The i-th of n parts, beside others into the same OUT, as in a job array.",
-        rich_help_panel=_PANEL,
-    ),
+    typer.Option(metavar="i/n", help="The i-th of n parts, beside others into the same OUT, as in a job array."),
 ]
-Jobs = Annotated[int, typer.Option(help="With --cluster: jobs, with a worker each.", rich_help_panel=_PANEL)]
-JobCores = Annotated[int, typer.Option(help="With --cluster: cores of a job.", rich_help_panel=_PANEL)]
-JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job.", rich_help_panel=_PANEL)]
-JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows.", rich_help_panel=_PANEL)]
-Partition = Annotated[str | None, typer.Option(help="With --cluster: Slurm's partition.", rich_help_panel=_PANEL)]
-Account = Annotated[str | None, typer.Option(help="With --cluster: Slurm's account.", rich_help_panel=_PANEL)]
+Jobs = Annotated[int, typer.Option(help="With --cluster: jobs, with a worker each.")]
+JobCores = Annotated[int, typer.Option(help="With --cluster: cores of a job.")]
+JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job.")]
+JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows.")]
+Partition = Annotated[str | None, typer.Option(help="With --cluster: Slurm's partition.")]
+Account = Annotated[str | None, typer.Option(help="With --cluster: Slurm's account.")]
 JobOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--job-option",
         metavar="OPTION",
         help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1.",
-        rich_help_panel=_PANEL,
     ),
 ]
 
