@@ -224,9 +224,9 @@ def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: A
     model = request.model
     if model is not None and model not in shipped_models():
         model = str(Path(model).absolute())
-    with starting.workers_at(place) as client:
+    with starting.workers_at(place) as crew:
         gpu = isinstance(place, LocalGpus)
-        return driver.run(client, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
+        return driver.run(crew, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
 
 
 def _output(request: Request) -> OutputFolder:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distributed import Client, Future, KilledWorker
+from distributed import Future, KilledWorker, TimeoutError
 
 from gtpick_rt.arrivals import Source
 from gtpick_rt.belt import Belt, NobodyTakesError
-from gtpick_rt.cluster.crew import Workers
+from gtpick_rt.cluster.crew import Crew, Workers
 from gtpick_rt.cluster.session import Blocked, Outcome, Recipe, Session, Unfit, pick_one
 from gtpick_rt.course import CHANGED_S, DEADLINE_S, TRANSIENT, Course, Listeners
 from gtpick_rt.errors import UsageError, WorkerDiedError
@@ -30,6 +30,8 @@ MOST_DEATHS = 3
 """Workers that may die of a micrograph; before the last time it is tried, all others are awaited, so that nothing else
 can be to blame."""
 _TICK_S = 0.05
+_FETCH_S = 10
+"""Within which a result that is there is fetched."""
 _COUNT_S = 1.0
 """How often the workers are counted."""
 _SLOW_START_S = 15.0
@@ -37,7 +39,7 @@ _SLOW_START_S = 15.0
 
 
 def run(
-    client: Client,
+    crew: Crew,
     source: Source,
     picker: Picker,
     output: OutputFolder,
@@ -54,7 +56,7 @@ def run(
     listeners: Listeners | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Summary:
-    """Do as `pipeline.run`, in the workers of `client`, which load `model` by themselves into `backend`.
+    """Do as `pipeline.run`, in the workers of `crew`, which load `model` by themselves into `backend`.
 
     `picker` says what is picked; `gpu` leaves out workers that find no GPU. A micrograph of which workers die is set
     aside as failed; a worker that cannot pick is restarted, and left out when that does not help.
@@ -79,12 +81,14 @@ def run(
         overlays=overlays,
         deadline_s=deadline_s,
     )
-    client.register_plugin(Session(recipe))
+    session = Session(recipe)
+    crew.teach(session)
     try:
-        _Driver(client, course, workers).go()
+        _Driver(crew, session.name, course, workers).go()
         course.convert()
     finally:
         course.end()
+        crew.unteach(session)
     return course.summary()
 
 
@@ -99,8 +103,10 @@ class _Task:
 class _Driver:
     """Gives out jobs and takes in what became of them, in the calling thread; another takes the arrivals."""
 
-    def __init__(self, client: Client, course: Course, workers: Workers) -> None:
-        self._client, self._course, self._workers, self._stop = client, course, workers, course.stop
+    def __init__(self, crew: Crew, session: str, course: Course, workers: Workers) -> None:
+        self._crew, self._client, self._session = crew, crew.client, session
+        self._course, self._workers = course, workers
+        self._stop = course.stop
         self._arrived: Belt[Job | Failure] = Belt(2)
         self._arriving = threading.Thread(target=self._arrive, name="gtpick-arrivals", daemon=True)
         self._error: BaseException | None = None
@@ -109,13 +115,14 @@ class _Driver:
         self._deaths: Counter[Job] = Counter()
         self._suspects: deque[Job] = deque()
         """Two workers have died of each: they are tried for the last time, one by one, with nothing beside them."""
-        self._window = _Window(client, course)
+        self._window = _Window(crew, workers, course)
 
     def go(self) -> None:
         """Run to the end of the source or to `stop`. Raises UsageError."""
         self._arriving.start()
         try:
             while self._out or not self._is_through():
+                self._window.update()
                 if self._stop.is_set():
                     self._give_up_waiting()
                 else:
@@ -153,7 +160,7 @@ class _Driver:
             if not self._out:
                 self._submit(self._suspects.popleft())
             return
-        while len(self._out) < self._window.size():
+        while len(self._out) < self._window.size:
             arrival = self._arrived.at_once()
             if arrival is None:
                 return
@@ -163,7 +170,7 @@ class _Driver:
                 self._submit(arrival)
 
     def _submit(self, job: Job) -> None:
-        future = self._client.submit(pick_one, replace(job, path=job.path.absolute()), pure=False)
+        future = self._client.submit(pick_one, self._session, replace(job, path=job.path.absolute()), pure=False)
         self._out[future] = _Task(job)
         future.add_done_callback(self._done.put)
 
@@ -184,9 +191,11 @@ class _Driver:
         if task is None:
             return
         try:
-            outcome = future.result()
+            outcome = future.result(timeout=_FETCH_S)
         except KilledWorker as error:
             self._died(task.job, f"worker {error.last_worker.name} died", 1 + error.allowed_failures)
+        except TimeoutError:  # with the worker that had it
+            self._died(task.job, "the result was lost", 0)
         except UsageError:
             raise
         except Exception as error:
@@ -200,7 +209,7 @@ class _Driver:
 
     def _take_outcome(self, task: _Task, outcome: Outcome | Unfit | Blocked) -> None:
         if isinstance(outcome, Unfit):
-            self._workers.unfit(self._client, outcome, self._course.listeners.notice)
+            self._workers.unfit(self._crew, outcome, self._course.listeners.notice)
             self._died(task.job, outcome.reason, 0 if outcome.at_once else 1)
         elif isinstance(outcome, Blocked):
             self._course.when_possible(self._course.output.probe)
@@ -243,22 +252,29 @@ class _Driver:
 class _Window:
     """How many micrographs may be given out: as many as the workers that are there can do with."""
 
-    def __init__(self, client: Client, course: Course) -> None:
-        self._client, self._course = client, course
+    def __init__(self, crew: Crew, workers: Workers, course: Course) -> None:
+        self._crew, self._workers, self._course = crew, workers, course
         self._threads, self._due = 0, 0.0
         self._lonely_since: float | None = time.monotonic()
 
+    @property
     def size(self) -> int:
         """At least one, so that whoever comes first has something to do."""
-        if time.monotonic() >= self._due:
-            self._threads, self._due = sum(self._client.nthreads().values()), time.monotonic() + _COUNT_S
-            self._tell()
         return max(1, PER_THREAD * self._threads)
+
+    def update(self) -> None:
+        """See who is there, now and then. Raises BackendError when there is nobody, nor will be."""
+        if time.monotonic() >= self._due:
+            self._crew.keep()
+            self._threads, self._due = sum(self._crew.client.nthreads().values()), time.monotonic() + _COUNT_S
+            self._tell()
 
     def _tell(self) -> None:
         """Tell when no worker is there for long."""
         if self._threads:
             self._lonely_since = time.monotonic()
-        elif self._lonely_since is not None and time.monotonic() - self._lonely_since > _SLOW_START_S:
+            return
+        self._workers.alone()
+        if self._lonely_since is not None and time.monotonic() - self._lonely_since > _SLOW_START_S:
             self._course.listeners.notice("no worker is there; waiting for one")
             self._lonely_since = None

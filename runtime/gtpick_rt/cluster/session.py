@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,6 @@ from gtpick_rt.picker import Contrast, Picker
 from gtpick_rt.stages import Stages, text_of
 from gtpick_rt.summary import Record, Settings
 
-NAME = "gtpick"
 THREADS = 2
 """Of a worker: while one is in the network, the other reads or writes."""
 CORES = "GTPICK_CORES"
@@ -80,12 +80,13 @@ class Blocked:
 
 
 class Session(WorkerPlugin):
-    """Loads the model once in each worker, also in those that come later or come back."""
+    """Loads the model once in each worker, also in those that come later or come back.
 
-    name = NAME
+    Its name is another in each run, since several may use the workers of one scheduler.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.name, self.recipe = f"gtpick-{secrets.token_hex(8)}", recipe
 
     async def setup(self, worker: Any) -> None:
         """Load the model; what stands in the way is kept, for who sends the first micrograph."""
@@ -138,9 +139,12 @@ class Session(WorkerPlugin):
         )
 
 
-def pick_one(job: Job) -> Outcome | Unfit | Blocked:
-    """Pick one micrograph in the worker in which this is called. Raises UsageError when another run took the folder."""
-    session = get_worker().plugins[NAME]
+def pick_one(name: str, job: Job) -> Outcome | Unfit | Blocked:
+    """Pick one micrograph in the worker in which this is called, which has a session of this name.
+
+    Raises UsageError when another run took the folder.
+    """
+    session = get_worker().plugins[name]
     assert isinstance(session, Session)
     with session.watchdog.watching():
         return session.pick(job)

@@ -12,6 +12,7 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 
+from gtpick_rt.cluster.crew import Crew, LocalCrew
 from gtpick_rt.cluster.places import ExistingScheduler, LocalGpus, LocalWorkers, Place
 from gtpick_rt.cluster.session import CORES, THREADS
 from gtpick_rt.cluster.slurm import slurm_jobs
@@ -32,7 +33,7 @@ _CONNECT_S = 30
 
 
 @contextmanager
-def workers_at(place: Place) -> Iterator[Client]:
+def workers_at(place: Place) -> Iterator[Crew]:
     """Have workers there, of which some may come later, for as long as this is entered. Raises UsageError."""
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
@@ -57,7 +58,7 @@ def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
 
 
 @contextmanager
-def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Client]:
+def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Crew]:
     """One process for each environment; other users of this machine are kept out by TLS."""
     security = Security.temporary()
     http = {"dashboard": find_spec("bokeh") is not None, "dashboard_address": f"{LOOPBACK}:0"}
@@ -85,12 +86,12 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Client]:
             SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL) as cluster,
             Client(cluster) as client,
         ):
-            yield client
+            yield LocalCrew(client, cluster)
 
 
 @contextmanager
-def _existing(place: ExistingScheduler) -> Iterator[Client]:
+def _existing(place: ExistingScheduler) -> Iterator[Crew]:
     """A scheduler that somebody else has started, with whatever workers it has, now or later."""
     where = {"address": place.where} if place.is_address else {"scheduler_file": place.where}
     with Client(**where, timeout=_CONNECT_S) as client:
-        yield client
+        yield Crew(client)

@@ -1,0 +1,138 @@
+"""Real workers in processes of their own, which pick small micrographs with a tiny model."""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+distributed = pytest.importorskip("distributed", reason="needs Dask: the extra cluster")
+
+from distributed import WorkerPlugin  # noqa: E402
+
+from gtpick_rt import stages  # noqa: E402
+from gtpick_rt.arrivals import Listed  # noqa: E402
+from gtpick_rt.arrivals.listed import unfinished  # noqa: E402
+from gtpick_rt.cluster import driver  # noqa: E402
+from gtpick_rt.cluster.crew import Crew  # noqa: E402
+from gtpick_rt.cluster.places import LocalWorkers  # noqa: E402
+from gtpick_rt.cluster.starting import workers_at  # noqa: E402
+from gtpick_rt.inputs import find_jobs  # noqa: E402
+from gtpick_rt.output import OutputFolder  # noqa: E402
+from gtpick_rt.picker import Picker  # noqa: E402
+from gtpick_rt.pipeline import settings_of  # noqa: E402
+from gtpick_rt.summary import Summary  # noqa: E402
+from gtpick_rt.types import FloatArray, Micrograph  # noqa: E402
+
+PLACES = np.array([[71, 39], [151, 87]], np.float32)
+DIAMETER_A, THRESHOLD = 24.0, 0.9
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    """Two workers on this machine."""
+    with workers_at(LocalWorkers(2)) as crew:
+        yield crew
+
+
+def wait_for_both(crew: Crew) -> None:
+    until = time.monotonic() + 60
+    while len(crew.client.nthreads()) < 2:
+        assert time.monotonic() < until, "a worker was not replaced"
+        crew.keep()
+        time.sleep(0.1)
+
+
+@dataclass
+class Site:
+    """A folder of micrographs, each with two dots, and where they are picked to."""
+
+    images: Path
+    out: Path
+    model: Path
+
+    def run(self, crew: Crew, **options: Any) -> Summary:
+        """Pick what is not picked yet."""
+        picker = Picker.open(DIAMETER_A, model=str(self.model), backend="cpu")
+        settings = settings_of(picker, THRESHOLD)
+        with OutputFolder(self.out) as output:
+            jobs = unfinished(find_jobs([str(self.images)]).jobs, output.finished)
+            source = options.pop("source", None) or Listed(jobs)
+            return driver.run(crew, source, picker, output, settings, model=str(self.model), backend="cpu", **options)
+
+    def picked(self) -> list[str]:
+        """The names of the micrographs that have a STAR file."""
+        return sorted(path.name.removesuffix("_autopick.star") for path in self.out.glob("*_autopick.star"))
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path, tiny_model: Path, dots: Callable[..., Micrograph], save_mrc: Callable[[Path, FloatArray], Path]
+) -> Callable[[int], Site]:
+    """A function that makes a site with so many micrographs."""
+
+    def make(count: int) -> Site:
+        first = save_mrc(tmp_path / "in" / "m000.mrc", dots(PLACES, (128, 192)).data)
+        for number in range(1, count):
+            shutil.copy(first, first.with_name(f"m{number:03}.mrc"))
+        return Site(tmp_path / "in", tmp_path / "out", tiny_model)
+
+    return make
+
+
+class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
+    """Something happens in a worker when it reads a micrograph of this name; it comes back with the worker."""
+
+    name = "misfortune"
+
+    def __init__(self, stem: str, what: str, calls: Path) -> None:
+        self.stem, self.what, self.calls = stem, what, calls
+
+    def setup(self, worker: Any) -> None:
+        self.really = stages.read_micrograph
+
+        def read(path: Path, *arguments: Any, **options: Any) -> Micrograph:
+            with self.calls.open("a") as file:
+                file.write(f"{path.stem}\n")
+            if path.stem == self.stem:
+                self.strike(path)
+            return self.really(path, *arguments, **options)
+
+        stages.read_micrograph = read
+
+    def teardown(self, worker: Any) -> None:
+        stages.read_micrograph = self.really
+
+    def strike(self, path: Path) -> None:
+        times = self.calls.read_text().split().count(self.stem)
+        if self.what == "kill" or (self.what == "kill once" and times == 1):
+            os.kill(os.getpid(), 9)
+        elif self.what == "hang":
+            time.sleep(600)
+        elif self.what == "EIO once" and times == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        elif self.what == "change once" and times == 1:
+            os.utime(path)
+
+
+@pytest.fixture
+def misfortune(crew: Crew, tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """A function that lets something happen; gives the file in which each reading is noted."""
+    calls = tmp_path / "calls"
+    arranged: list[Misfortune] = []
+
+    def arrange(stem: str, what: str) -> Path:
+        arranged.append(Misfortune(stem, what, calls))
+        crew.teach(arranged[-1])
+        return calls
+
+    yield arrange
+    wait_for_both(crew)
+    for each in arranged:
+        crew.unteach(each)
