@@ -18,6 +18,7 @@ MOST_NEW = 3
 
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+_RESTART_S = 20
 
 
 class Crew:
@@ -40,14 +41,14 @@ class Crew:
     def unteach(self, plugin: WorkerPlugin) -> None:
         """Take a plugin back, as far as that can be done."""
         with suppress(OSError, KeyError):
-            self.client.unregister_worker_plugin(str(plugin.name))
+            self.client.unregister_worker_plugin(plugin.name)  # type: ignore[attr-defined]
 
     def keep(self) -> None:
         """Replace workers that were lost for good; to be called now and then."""
 
     def restart(self, address: str) -> None:
         """Let a worker begin anew."""
-        self.client.restart_workers([address], raise_for_error=False)
+        self.client.restart_workers([address], timeout=_RESTART_S, raise_for_error=False)
 
     def dismiss(self, name: str, address: str) -> None:
         """Let a worker go."""

@@ -123,10 +123,10 @@ class _Driver:
         try:
             while self._out or not self._is_through():
                 self._window.update()
-                if self._stop.is_set():
-                    self._give_up_waiting()
-                else:
+                if not self._stop.is_set():
                     self._give_out()
+                elif self._window.is_lonely:
+                    break
                 self._take_in()
                 self._course.write_lists_when_due()
         except BaseException:
@@ -170,17 +170,11 @@ class _Driver:
                 self._submit(arrival)
 
     def _submit(self, job: Job) -> None:
+        if self._stop.is_set():
+            return
         future = self._client.submit(pick_one, self._session, replace(job, path=job.path.absolute()), pure=False)
         self._out[future] = _Task(job)
         future.add_done_callback(self._done.put)
-
-    def _give_up_waiting(self) -> None:
-        """Take back what no worker has in hand."""
-        in_hand = {key for keys in self._client.processing().values() for key in keys}
-        waiting = [future for future in self._out if future.key not in in_hand and not future.done()]
-        for future in waiting:
-            del self._out[future]
-        self._client.cancel(waiting)
 
     def _take_in(self) -> None:
         try:
@@ -261,6 +255,11 @@ class _Window:
     def size(self) -> int:
         """At least one, so that whoever comes first has something to do."""
         return max(1, PER_THREAD * self._threads)
+
+    @property
+    def is_lonely(self) -> bool:
+        """Whether no worker is there."""
+        return self._threads == 0
 
     def update(self) -> None:
         """See who is there, now and then. Raises BackendError when there is nobody, nor will be."""
