@@ -34,6 +34,7 @@ _PORTS = range(10_000, 32_000)
 _PR_SET_CHILD_SUBREAPER = 36
 
 # A job that is requeued waits until its credential has expired: two minutes by default, five seconds at least.
+# LLN spreads jobs over the nodes, KillWait lies between SIGTERM and SIGKILL.
 _CONFIGURATION = """\
 ClusterName=private
 SlurmctldHost={host}
@@ -58,7 +59,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 ReturnToService=2
 JobRequeue=1
 KillWait=2
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES LLN=YES MaxTime=INFINITE State=UP
 """
 _NODE = "NodeName={name} NodeHostname=localhost NodeAddr={address} Port={port} CPUs={cpus} RealMemory=100000\n"
 

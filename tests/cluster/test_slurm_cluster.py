@@ -45,6 +45,12 @@ def test_each_node_runs_a_job(slurm: Any) -> None:
         assert (slurm.folder / f"{node}.out").read_text().strip() == node
 
 
+def test_jobs_spread_over_the_nodes(slurm: Any) -> None:
+    for _ in slurm.nodes:
+        _submit(slurm, "sleep 1000")
+    _wait(lambda: sorted(slurm.run("squeue", "--noheader", "--format=%N").split()) == list(slurm.nodes))
+
+
 def test_more_jobs_run_at_once_than_the_machine_has_processors(rig: ModuleType, tmp_path: Path) -> None:
     jobs = 2 * (os.cpu_count() or 1)
     with rig.slurm_cluster(tmp_path, nodes=2, cpus=jobs // 2) as slurm:
