@@ -99,12 +99,24 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         background = _background(image, spec.highpass_px)
-        flat = image - background
-        flat -= np.median(flat)
-        sigma = np.float32(_MAD_TO_SIGMA) * np.median(np.abs(flat))
-        if sigma <= _ROUNDING * np.abs(background.mean()) < np.inf:
+        level = np.abs(background.mean())
+        flat = np.subtract(image, background, out=background)
+        flat -= _median(flat)
+        sigma = np.float32(_MAD_TO_SIGMA) * _median(np.abs(flat))
+        if sigma <= _ROUNDING * level < np.inf:
             return np.zeros_like(flat), 0.0
-        return np.clip(flat / sigma, -spec.clip, spec.clip), float(sigma)
+        flat /= sigma
+        return np.clip(flat, -spec.clip, spec.clip, out=flat), float(sigma)
+
+
+def _median(values: FloatArray) -> np.float32:
+    """The median, NaN where one of `values` is; several times as fast as NumPy's, which looks for three places."""
+    middle = values.size // 2
+    ranked = np.partition(values, middle, axis=None)
+    if np.isnan(ranked[middle:].max()):
+        return np.float32(np.nan)
+    below = ranked[middle] if values.size % 2 else ranked[:middle].max()
+    return np.float32((below + ranked[middle]) / 2)
 
 
 def _background(image: FloatArray, width_px: int) -> FloatArray:
