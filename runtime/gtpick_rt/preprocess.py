@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import uniform_filter1d
 
 from gtpick_rt.errors import PixelError
 from gtpick_rt.resample import resample
@@ -101,8 +101,9 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
         background = _background(image, spec.highpass_px)
         level = np.abs(background.mean())
         flat = np.subtract(image, background, out=background)
-        flat -= _median(flat)
-        sigma = np.float32(_MAD_TO_SIGMA) * _median(np.abs(flat))
+        ranked = flat.flatten()
+        flat -= _median(ranked)
+        sigma = np.float32(_MAD_TO_SIGMA) * _median(np.abs(flat.ravel(), out=ranked))
         if sigma <= _ROUNDING * level < np.inf:
             return np.zeros_like(flat), 0.0
         flat /= sigma
@@ -110,16 +111,22 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
 
 
 def _median(values: FloatArray) -> np.float32:
-    """The median, NaN where one of `values` is; several times as fast as NumPy's, which looks for three places."""
+    """The median, NaN where one of `values` is, which are put in another order; in a fifth of the time of NumPy's.
+
+    NumPy partitions them at three places, and is slow at more than one.
+    """
     middle = values.size // 2
-    ranked = np.partition(values, middle, axis=None)
-    if np.isnan(ranked[middle:].max()):
+    values.partition(middle)
+    if np.isnan(values[middle:].max()):
         return np.float32(np.nan)
-    below = ranked[middle] if values.size % 2 else ranked[:middle].max()
-    return np.float32((below + ranked[middle]) / 2)
+    below = values[middle] if values.size % 2 else values[:middle].max()
+    return np.float32((below + values[middle]) / 2)
 
 
 def _background(image: FloatArray, width_px: int) -> FloatArray:
     """Box filter applied twice: close to a Gaussian, at a cost that does not depend on the width."""
-    once: FloatArray = uniform_filter(image, width_px, mode="reflect")
-    return np.asarray(uniform_filter(once, width_px, mode="reflect"), np.float32)
+    for _ in ("along the rows", "down the columns"):  # which SciPy is slow to walk
+        smooth = uniform_filter1d(image, width_px, mode="reflect")
+        uniform_filter1d(smooth, width_px, mode="reflect", output=smooth)
+        image = np.ascontiguousarray(smooth.T)
+    return image
