@@ -26,7 +26,7 @@ def decode(scores: FloatArray, boxes: FloatArray, tile: Tile, spec: ModelSpec) -
     xy, diameter = boxes[:, :2] + np.array([tile.x0, tile.y0], np.float32), boxes[:, 2]
     slack = spec.merge_distance / 2 * diameter
     inside = _within(xy[:, 0], tile.core_x, slack) & _within(xy[:, 1], tile.core_y, slack)
-    return Picks(xy, diameter, calibrated)[inside]
+    return Picks(xy[inside], diameter[inside], calibrated[inside])
 
 
 def calibrate(scores: FloatArray, spec: ModelSpec) -> FloatArray:

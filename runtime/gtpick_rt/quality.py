@@ -16,6 +16,7 @@ are expected to be particles.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -108,14 +109,21 @@ def _flags_of_image(image: WorkingImage, spec: ModelSpec) -> dict[str, bool]:
 
 def _cells(image: WorkingImage, spec: ModelSpec) -> _Cells:
     squares = np.zeros_like(image.data)
-    for axis in (0, 1):
-        squares += np.diff(image.data, axis=axis, append=image.data.take([-1], axis)) ** 2
+    for pixels, sums in ((image.data, squares), (image.data.T, squares.T)):
+        step = np.diff(pixels, axis=0)
+        sums[:-1] += np.square(step, out=step)
     maps = (image.coarse, np.log(cell_means(squares, spec) + np.float32(1e-6)))
     inside = (slice(_RIM_CELLS, -_RIM_CELLS),) * 2
-    level, texture = (ndimage.median_filter(values, 5, mode="nearest")[inside] for values in maps)
+    level, texture = (_medians(values)[inside] for values in maps)
     # Here the streaks along the borders are gone already; they reach far into the background of the working image.
     background = ndimage.uniform_filter(ndimage.uniform_filter(level, _BACKGROUND_CELLS), _BACKGROUND_CELLS)
     return _Cells(level, background - level, texture)
+
+
+def _medians(values: FloatArray) -> FloatArray:
+    """Of the 5 x 5 cells around each; several times as fast as SciPy's median filter."""
+    around = sliding_window_view(np.pad(values, 2, mode="edge"), (5, 5)).reshape(*values.shape, 25)
+    return np.asarray(np.partition(around, 12)[..., 12])
 
 
 def _side(values: FloatArray) -> Mask | None:

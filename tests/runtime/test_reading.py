@@ -326,6 +326,17 @@ def test_a_few_bad_pixels_become_the_median(save: Callable[[str, bytes], Path], 
     assert micrograph.warnings == ("2 NaN or infinite pixels replaced by the median",)
 
 
+@pytest.mark.parametrize("mode", [2, 12])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+def test_a_single_bad_pixel_is_found(save: Callable[[str, bytes], Path], mode: int, value: float) -> None:
+    image = np.full((700, 900), -65504.0)  # of two parts or more
+    image[::2] = 65504
+    image[-1, -1] = value
+    micrograph = read_micrograph(save("a.mrc", mrc_bytes(image, mode=mode)), keep_float16=True)
+    assert np.isfinite(micrograph.data).all()
+    assert micrograph.warnings == ("1 NaN or infinite pixels replaced by the median",)
+
+
 def test_many_bad_pixels_are_an_error(save: Callable[[str, bytes], Path]) -> None:
     image = np.zeros((20, 20))
     image[0, :4] = np.nan

@@ -22,6 +22,13 @@ def test_it_gives_what_pillow_gives(height: int, width: int, h: int, w: int, see
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(77, 613), (613, 77)])
+def test_a_large_image_is_made_in_parts_that_fit_together(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).normal(size=(8 * shape[0], 8 * shape[1])).astype(np.float16)
+    pillow = Image.fromarray(image.astype(np.float32)).resize(shape[::-1], Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(resample(image, shape), np.asarray(pillow), atol=2e-5)
+
+
 @settings(deadline=None)
 @given(sides, sides, sides, sides)
 def test_it_commutes_with_flips_and_transposition(height: int, width: int, h: int, w: int) -> None:

@@ -15,8 +15,10 @@ __all__ = ["ImageInfo", "choose_pixel_size", "probe", "read_micrograph"]
 
 MAX_BAD_FRACTION = 0.01
 """Up to this share of pixels may be NaN or infinite (dead detector pixels, borders after motion correction)."""
-_EXPONENT = 0x7C00
-"""Bits of a float16 that are all set where it is NaN or infinite."""
+_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
+"""Bits of a float16; those of NaN are greater, be their sign what it may."""
+_PART_BYTES = 1 << 19
+"""Of an image, looked at together: they stay in the cache."""
 MAX_DISAGREEMENT = 0.01
 """Up to this share of each other two pixel sizes are the same: programs round them."""
 
@@ -99,17 +101,20 @@ def _finite(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tupl
     """`pixels` as floats, the few that are NaN or infinite replaced by the median of the others; and how many."""
     is_half = keep_float16 and pixels.dtype.str[1:] == "f2"
     data = np.ascontiguousarray(pixels, dtype=np.float16 if is_half else np.float32)
-    finite = _are_finite(data)
-    bad = data.size - int(np.count_nonzero(finite))
-    if bad == 0:
+    if _all_finite(data):
         return data, 0
+    finite = np.isfinite(data)
+    bad = data.size - int(np.count_nonzero(finite))
     if bad >= MAX_BAD_FRACTION * data.size:
         raise PixelError(f"{path}: {bad} of {data.size} pixels are NaN or infinite; write the micrograph again")
     data[~finite] = np.median(data[finite])
     return data, bad
 
 
-def _are_finite(data: NDArray[np.floating]) -> NDArray[np.bool_]:
+def _all_finite(data: NDArray[np.floating]) -> bool:
+    parts = np.array_split(data, math.ceil(data.nbytes / _PART_BYTES))
     if data.dtype == np.float16:  # by its bits: NumPy has no fast way
-        return (data.view(np.uint16) & _EXPONENT) != _EXPONENT
-    return np.isfinite(data)
+        return all(
+            part.view(np.int16).max() < _INFINITY and part.view(np.uint16).max() < _MINUS_INFINITY for part in parts
+        )
+    return all(np.isfinite(part).all() for part in parts)
