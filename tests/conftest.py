@@ -1,4 +1,9 @@
-"""The spec of a small model. No test is judged by its time, which says more about the machine than about the code."""
+"""The spec of a small model, and a Slurm cluster. No test is judged by its time, which tells more of the machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -7,6 +12,7 @@ from gtpick_rt.spec import ModelSpec
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -25,3 +31,21 @@ def spec() -> ModelSpec:
         threshold=0.4,
         floor=0.05,
     )
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of benchmarks/, which is no package, that starts Slurm; skips where it cannot."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import slurm_cluster
+
+    if reason := slurm_cluster.reason_to_skip():
+        pytest.skip(reason)
+    return slurm_cluster
+
+
+@pytest.fixture
+def slurm(rig: ModuleType, tmp_path: Path) -> Iterator[Any]:
+    """A running cluster of two nodes."""
+    with rig.slurm_cluster(tmp_path / "slurm") as slurm:
+        yield slurm

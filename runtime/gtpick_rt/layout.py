@@ -83,6 +83,11 @@ def shards_folder(out: Path) -> Path:
     return out / STATE_FOLDER / "shards"
 
 
+def jobs_folder(out: Path) -> Path:
+    """What jobs of a cluster need: their logs, and the keys by which they know the run."""
+    return out / STATE_FOLDER / "jobs"
+
+
 def log_path(out: Path) -> Path:
     """The log of all runs, a line of JSON for each micrograph."""
     return out / STATE_FOLDER / "log.jsonl"

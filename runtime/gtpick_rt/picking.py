@@ -20,6 +20,7 @@ from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.folders import DEFAULT_EXCLUDES, DEFAULT_NAMES, Names
 from gtpick_rt.formats.writing import Conversion
 from gtpick_rt.inputs import Job, find_jobs
+from gtpick_rt.layout import jobs_folder
 from gtpick_rt.model_files import shipped_models
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import CONTRASTS, Picker
@@ -224,7 +225,7 @@ def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: A
     model = request.model
     if model is not None and model not in shipped_models():
         model = str(Path(model).absolute())
-    with starting.workers_at(place) as crew:
+    with starting.workers_at(place, jobs_folder(request.out)) as crew:
         gpu = isinstance(place, LocalGpus)
         return driver.run(crew, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
 

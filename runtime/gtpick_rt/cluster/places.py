@@ -6,10 +6,15 @@ from pathlib import Path
 
 from gtpick_rt.errors import UsageError
 
-_WORD = re.compile(r"[\w.,@+/-]+", re.ASCII)
-_TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}", re.ASCII)
-_MEMORY = re.compile(r"\d+(\.\d+)?\s?[KMGT]i?B", re.ASCII)
-_DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[\w.,:@+/%\[\]*&|()=-]+)?", re.ASCII)
+_WORD = re.compile(r"[a-zA-Z0-9_.][\w.,-]*", re.ASCII)
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
+_MEMORY = re.compile(r"[1-9]\d*[MG]i?B", re.ASCII)
+_DIRECTIVE = re.compile(r"--([a-z][a-z-]*)(=[\w.,:@+/\[\]*&|-]+)?", re.ASCII)
+_TAKEN = {
+    *("account", "cpus-per-task", "job-name", "mem", "partition", "time"),  # by options of our own
+    *("array", "chdir", "error", "export", "gid", "nodes", "ntasks", "output", "requeue", "uid", "wrap"),
+}
+"""Options of sbatch that would change what a job is, or where its log goes."""
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://[\w.:\[\]%-]+", re.ASCII)
 
 
@@ -63,6 +68,23 @@ class SlurmJobs:
         _check("--account", self.account, _WORD, "mylab")
         for directive in self.directives:
             _check("--job-option", directive, _DIRECTIVE, "--gres=gpu:1")
+            if directive.removeprefix("--").partition("=")[0] in _TAKEN:
+                raise UsageError(f"--job-option {directive}: is set already; see gtpick-rt pick --help")
+        if not self.seconds:
+            raise UsageError(f"--job-time {self.time}: give more than no time")
+
+    @property
+    def seconds(self) -> int:
+        """`time` in seconds."""
+        found = _TIME.fullmatch(self.time)
+        assert found is not None
+        days, *parts = found.groups()
+        first, second, third = (int(part or 0) for part in parts)
+        if days is not None:  # days-hours:minutes:seconds
+            return ((int(days) * 24 + first) * 60 + second) * 60 + third
+        if parts[2] is None:  # minutes:seconds
+            return first * 60 + second
+        return (first * 60 + second) * 60 + third
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -15,7 +16,6 @@ from distributed.security import Security
 from gtpick_rt.cluster.crew import Crew, LocalCrew
 from gtpick_rt.cluster.places import ExistingScheduler, LocalGpus, LocalWorkers, Place
 from gtpick_rt.cluster.session import CORES, THREADS
-from gtpick_rt.cluster.slurm import slurm_jobs
 from gtpick_rt.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -33,8 +33,11 @@ _CONNECT_S = 30
 
 
 @contextmanager
-def workers_at(place: Place) -> Iterator[Crew]:
-    """Have workers there, of which some may come later, for as long as this is entered. Raises UsageError."""
+def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
+    """Have workers there, of which some may come later, for as long as this is entered.
+
+    `folder` takes the logs and keys of jobs, and must be seen by all machines. Raises UsageError.
+    """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
         try:
@@ -45,7 +48,9 @@ def workers_at(place: Place) -> Iterator[Crew]:
             elif isinstance(place, ExistingScheduler):
                 yield stack.enter_context(_existing(place))
             else:
-                yield stack.enter_context(slurm_jobs(place))
+                from gtpick_rt.cluster.slurm import slurm_jobs
+
+                yield stack.enter_context(slurm_jobs(place, folder))
         except OSError as error:
             raise UsageError(f"the workers cannot be reached: {error}") from error
 

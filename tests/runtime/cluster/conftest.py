@@ -35,9 +35,9 @@ DIAMETER_A, THRESHOLD = 24.0, 0.9
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """Two workers on this machine."""
-    with workers_at(LocalWorkers(2)) as crew:
+    with workers_at(LocalWorkers(2), tmp_path_factory.mktemp("jobs")) as crew:
         yield crew
 
 
