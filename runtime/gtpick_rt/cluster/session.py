@@ -4,6 +4,8 @@ import asyncio
 import os
 import secrets
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,7 @@ class Session(WorkerPlugin):
         self.worker, self.address, self.problem = str(worker.name), str(worker.address), ""
         self.watchdog, self.inferring = Watchdog(self.recipe.deadline_s), threading.Lock()
         if CORES in os.environ:
-            os.sched_setaffinity(0, map(int, os.environ[CORES].split(",")))
+            _keep_to([int(core) for core in os.environ[CORES].split(",")])
         try:
             self.stages = await asyncio.to_thread(self._load)  # meanwhile the worker shows that it lives
         except Exception as error:
@@ -137,6 +139,13 @@ class Session(WorkerPlugin):
             errno=item.errno,
             changed=item.changed,
         )
+
+
+def _keep_to(cores: Sequence[int]) -> None:
+    """Run all threads of this process, and those that they start, on these cores."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def pick_one(name: str, job: Job) -> Outcome | Unfit | Blocked:
