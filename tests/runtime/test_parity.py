@@ -33,7 +33,7 @@ Script = Callable[[FloatArray], Answers]
 ALIKE = Parity(
     1, 0.01, reference_picks=1000, picks=1000, matched=1000, drift_px=0.2, usual_drift_px=0.1, rows_alike=True
 )
-FAR = 1.01 * MAX_DRIFT_PX
+FAR = 0.2525
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_order_of_queries_does_not_matter(judge: Judge) -> None:
     assert judge(shuffled).holds
 
 
-@pytest.mark.parametrize(("shift_px", "holds"), [(0.9 * MAX_DRIFT_PX, True), (1.1 * MAX_DRIFT_PX, False)])
+@pytest.mark.parametrize(("shift_px", "holds"), [(0.24, True), (0.26, False)])
 def test_centres_may_not_drift(shift_px: float, holds: bool, judge: Judge) -> None:
     parity = judge(lambda answers: (answers[0], answers[1] + np.float32([shift_px, 0, 0])))
     assert parity.drift_px == pytest.approx(shift_px, abs=1e-3)

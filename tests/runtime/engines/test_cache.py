@@ -284,6 +284,17 @@ def test_what_was_measured_serves_the_same_device_and_version_for_any_model(cach
         assert cache.timings(replace(key, **change)) == b""
 
 
+def test_a_secret_that_was_cut_short_seals_nothing(
+    kept: EngineCache, key: EngineKey, record: Record, plan: bytes
+) -> None:
+    secret = kept.folder / "secret"
+    before = secret.read_bytes()
+    os.truncate(secret, 0)
+    kept.store(record, plan)
+    assert len(secret.read_bytes()) == len(before)
+    assert kept.load(key) == (plan, record)
+
+
 def test_looking_changes_nothing(kept: EngineCache, key: EngineKey) -> None:
     (kept.folder / "secret").unlink()
     before = {path: path.stat().st_mtime_ns for path in kept.folder.iterdir()}
