@@ -16,6 +16,8 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
+import gtpick_rt
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT.parent / "shared" / "data" / "empiar10017"
@@ -75,7 +77,8 @@ def without_sync() -> Iterator[None]:
 def circumstances(command: list[str]) -> dict[str, Any]:
     """When, on what and with which versions `command` was run."""
     runtimes = ("onnxruntime", "onnxruntime-gpu")
-    packages = ("gtpick-rt", "numpy", "scipy", *(name for name in runtimes if _is_installed(name)))
+    packages = ("numpy", "scipy", *(name for name in runtimes if _is_installed(name)))
+    versions = {"python": platform.python_version(), "gtpick-rt": gtpick_rt.__version__}
     cores = len(os.sched_getaffinity(0))
     changed = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
@@ -83,7 +86,7 @@ def circumstances(command: list[str]) -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD") + ("+changes" if changed else ""),
         "command": " ".join(Path(word).name if "/" in word else word for word in command),
         "device": f"{_cpu_name()}, {cores} cores",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": versions | {name: version(name) for name in packages},
     }
 
 

@@ -34,7 +34,7 @@ from gtpick_rt.errors import BackendError
 from gtpick_rt.evaluate import Agreement, match
 from gtpick_rt.formats import read_coordinates
 from gtpick_rt.model_files import half_of, resolve_model
-from gtpick_rt.parity import MIN_AGREEMENT, PICK_RADIUS_PX
+from gtpick_rt.parity import MAX_DRIFT_PX, MIN_AGREEMENT, PICK_RADIUS_PX
 from gtpick_rt.picker import Contrast
 from gtpick_rt.spec import ModelSpec
 
@@ -125,10 +125,11 @@ def judge(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
         same = one.same / max(one.picks, reference.picks)
         row = {"way": way, **vars(figures), "same_picks": same, "f1_change": figures.f1 - base}
         row |= {"median_drift_px": float(np.median(one.drift_px)), "max_drift_px": max(one.drift_px)}
+        row["drifted"] = int(np.sum(np.array(one.drift_px) > MAX_DRIFT_PX))
         rows.append(row | {"within": same >= MIN_AGREEMENT and abs(figures.f1 - base) <= MAX_F1_CHANGE})
         print(
-            f"{way:26} {one.picks:6} picks  {same:8.3%} the same, centres within {row['max_drift_px']:.3f} working px"
-            f"  F1 {figures.f1:.4f} ({row['f1_change']:+.4f})"
+            f"{way:26} {one.picks:6} picks  {same:8.3%} the same, centres within {row['max_drift_px']:.3f} working px, "
+            f"{row['drifted']} beyond {MAX_DRIFT_PX}  F1 {figures.f1:.4f} ({row['f1_change']:+.4f})"
         )
     return rows
 

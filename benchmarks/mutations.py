@@ -1,4 +1,4 @@
-"""Take away each safeguard against loss in turn, in a copy of the code: do the tests notice?
+"""Take away each safeguard against loss, and each around engines, in turn, in a copy of the code: do the tests notice?
 
 Each safeguard is named with the tests that guard it, of which every file must fail. Exits with code 1 when one does
 not.
@@ -20,6 +20,8 @@ RUNTIME = Path("runtime/gtpick_rt")
 COMMIT, PIPELINE, CHANGES = "test_commit.py", "test_pipeline.py", "arrivals/test_watched.py"
 WRITERS = "arrivals/test_writers.py"
 RETHRESHOLD = "../faults/test_rethreshold_kill.py"
+CACHE, OBTAINING, PARITY = "engines/test_cache.py", "engines/test_obtaining.py", "test_parity.py"
+RUN_LOOP, CUDA = "gpu/test_run_loop.py", "gpu/test_onnxruntime_cuda.py"
 NTH_CALL, KILL, POWER = "../faults/test_nth_call.py", "../faults/test_kill.py", "../faults/test_power_cut.py"
 
 
@@ -154,6 +156,217 @@ MUTATIONS = (
         "reading/mrc.py",
         (("size < needed", "False"),),
         (WRITERS, "test_reading.py"),
+    ),
+    Mutation(
+        "an engine of another key is used", "engines/cache.py", (("if record.key != key:", "if False:"),), (CACHE,)
+    ),
+    Mutation(
+        "the size of an engine is not compared",
+        "engines/cache.py",
+        (("if len(plan) != record.size:", "if False:"),),
+        (CACHE, OBTAINING),
+    ),
+    Mutation(
+        "the hash of an engine is not compared",
+        "engines/cache.py",
+        (("if hashlib.sha256(plan).hexdigest() != record.sha256:", "if False:"),),
+        (CACHE, OBTAINING),
+    ),
+    Mutation(
+        "the seal of a record is not compared",
+        "engines/cache.py",
+        (("if not _holds(folder, seal, _canonical(content)):", "if False:"),),
+        (CACHE, OBTAINING),
+    ),
+    Mutation(
+        "the seal of what builds measured is not compared",
+        "engines/cache.py",
+        (('return measured if _holds(folder, seal, measured) else b""', "return measured"),),
+        (CACHE,),
+    ),
+    Mutation(
+        "any secret is good enough", "engines/cache.py", ((" if len(secret) == _SEAL_BYTES else None", ""),), (CACHE,)
+    ),
+    Mutation("links to engines are followed", "engines/cache.py", ((" | os.O_NOFOLLOW", ""),), (CACHE,)),
+    Mutation(
+        "pipes are opened as engines are", "engines/cache.py", (("not stat.S_ISREG(found.st_mode)", "False"),), (CACHE,)
+    ),
+    Mutation(
+        "engines of other users are used",
+        "engines/cache.py",
+        (("found.st_uid != os.geteuid():\n                raise Unfit", "False:\n                raise Unfit"),),
+        (CACHE,),
+    ),
+    Mutation(
+        "engines that are open to others are used",
+        "engines/cache.py",
+        (("found.st_mode & _OTHERS:\n                raise Unfit", "False:\n                raise Unfit"),),
+        (CACHE, OBTAINING),
+    ),
+    Mutation("engines with another name are used", "engines/cache.py", (("found.st_nlink != 1", "False"),), (CACHE,)),
+    Mutation(
+        "a folder of another user is used",
+        "engines/cache.py",
+        (("found.st_uid != os.geteuid():\n                raise self", "False:\n                raise self"),),
+        (CACHE,),
+    ),
+    Mutation(
+        "a folder that is open to others is used",
+        "engines/cache.py",
+        (("found.st_mode & _OTHERS:\n                raise self", "False:\n                raise self"),),
+        (CACHE, "test_doctor.py"),
+    ),
+    Mutation(
+        "the folder of engines is made as the umask allows",
+        "engines/cache.py",
+        (("mkdir(_FOLDER_MODE", "mkdir(0o777"),),
+        (CACHE,),
+    ),
+    Mutation(
+        "files of the cache are made as the umask allows",
+        "engines/cache.py",
+        (("_FILE_MODE, _OTHERS = 0o700, 0o600,", "_FILE_MODE, _OTHERS = 0o700, 0o666,"),),
+        (CACHE,),
+    ),
+    Mutation(
+        "an engine need not pick as the reference does",
+        "engines/obtaining.py",
+        (("if not parity.holds:", "if False:"),),
+        (OBTAINING,),
+    ),
+    Mutation("an engine serves any GPU", "engines/obtaining.py", (("gpu=gpu.name,", 'gpu="",'),), (OBTAINING,)),
+    Mutation(
+        "an engine serves any driver", "engines/obtaining.py", (("driver=gpu.driver,", 'driver="",'),), (OBTAINING,)
+    ),
+    Mutation(
+        "an engine serves any model",
+        "engines/obtaining.py",
+        (("onnx_sha256=hashlib.sha256(content).hexdigest(),", 'onnx_sha256="",'),),
+        (OBTAINING, "test_doctor.py"),
+    ),
+    Mutation(
+        "some picks may drift in half precision too",
+        "parity.py",
+        (("self.usual_drift_px if self.in_bfloat16 else self.drift_px", "self.usual_drift_px"),),
+        (PARITY, "../export/test_parity.py"),
+    ),
+    Mutation(
+        "every backend is judged as one in bfloat16",
+        "parity.py",
+        (("in_bfloat16=candidate.name in BFLOAT16", "in_bfloat16=True"),),
+        (PARITY,),
+    ),
+    Mutation(
+        "in bfloat16 picks may drift as they like",
+        "parity.py",
+        (("self.usual_drift_px if self.in_bfloat16 else self.drift_px", "0 if self.in_bfloat16 else self.drift_px"),),
+        (PARITY,),
+    ),
+    Mutation(
+        "more picks may drift in bfloat16 than be missed",
+        "parity.py",
+        (("np.quantile(drifts_px, MIN_AGREEMENT,", "np.quantile(drifts_px, 0.99,"),),
+        (PARITY,),
+    ),
+    Mutation(
+        "the median drift is taken for the largest",
+        "parity.py",
+        (("float(drifts_px.max(initial=0))", "float(np.median([0, *drifts_px]))"),),
+        (PARITY,),
+    ),
+    Mutation("picks may drift twice as far", "parity.py", (("MAX_DRIFT_PX = 0.25", "MAX_DRIFT_PX = 0.5"),), (PARITY,)),
+    Mutation("picks may be missed", "parity.py", (("self.agreement >= MIN_AGREEMENT and ", ""),), (PARITY,)),
+    Mutation("fewer picks need agree", "parity.py", (("MIN_AGREEMENT = 0.995", "MIN_AGREEMENT = 0.99"),), (PARITY,)),
+    Mutation("rows may differ", "parity.py", ((" and self.rows_alike\n", "\n"),), (PARITY, "../export/test_parity.py")),
+    Mutation(
+        "a backend need not pick as the reference does",
+        "backends/proving.py",
+        (("if not parity.holds:", "if False:"),),
+        ("test_openvino.py",),
+    ),
+    Mutation(
+        "a half-precision file of another model is run",
+        "backends/onnx_file.py",
+        (("if spec != half_spec:", "if False:"),),
+        ("gpu/test_opening.py",),
+    ),
+    Mutation(
+        "ONNX Runtime may fall back to the CPU",
+        "backends/onnxruntime_cuda.py",
+        (("if self._session.get_providers()[0] != _PROVIDER:", "if False:"),),
+        (CUDA,),
+    ),
+    Mutation(
+        "the CUDA backend is not proved",
+        "backends/onnxruntime_cuda.py",
+        (('        prove_once(self, model, f"{onnxruntime.__version__}, {device_identity()}")\n', ""),),
+        (CUDA,),
+    ),
+    Mutation(
+        "what CUDA returns is not checked",
+        "backends/cuda.py",
+        (("if status == self._cudart.cudaError_t.cudaSuccess:", "if True:"),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "what TensorRT returns is not checked",
+        "backends/tensorrt.py",
+        (("if result is not None and result is not False:", "if True:"),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "answers are read before they are there",
+        "backends/tensorrt.py",
+        (("        self._loaded.cuda.synchronize(self._stream)\n        return", "        return"),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "a batch is put into buffers that are in flight",
+        "backends/tensorrt.py",
+        (("if len(in_flight) == _LANES:", "if False:"),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "a graph is captured without a run before",
+        "backends/tensorrt.py",
+        (("            self._enqueue()  # the first run of a shape allocates, which a capture cannot\n", ""),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "a capture that failed hides why",
+        "backends/cuda.py",
+        (("with suppress(BackendError):", "with suppress():"),),
+        (RUN_LOOP,),
+    ),
+    Mutation(
+        "sampling without interpolation is built",
+        "engines/inspecting.py",
+        (('if layer.kind == "GRID_SAMPLE" and layer.interpolation == "NEAREST":', "if False:"),),
+        ("engines/test_building.py",),
+    ),
+    Mutation(
+        "a file that only claims to be in half precision is built",
+        "engines/inspecting.py",
+        (("share < MIN_HALF_SHARE", "False"),),
+        ("engines/test_building.py",),
+    ),
+    Mutation(
+        "TensorRT may choose its precisions",
+        "engines/building.py",
+        (("return 0 if flag is None else 1 << int(flag)", "return 0"),),
+        ("engines/test_building_scripted.py",),
+    ),
+    Mutation(
+        "coordinates may be computed in TF32",
+        "engines/building.py",
+        (("    config.clear_flag(trt.BuilderFlag.TF32)", "    "),),
+        ("engines/test_building_scripted.py",),
+    ),
+    Mutation(
+        "a refused backend passes `export --parity`",
+        "../../export/gtpick_export/commands.py",
+        (("[name] if isinstance(error, UnlikeError) else []", "[]"),),
+        ("../export/test_command.py",),
     ),
 )
 

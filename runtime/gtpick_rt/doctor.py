@@ -14,7 +14,7 @@ from gtpick_rt.backends import BACKENDS, open_backend
 from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
 from gtpick_rt.engines import Gpu, LibraryName, library
-from gtpick_rt.engines.cache import EngineCache
+from gtpick_rt.engines.cache import EngineCache, superseded
 from gtpick_rt.engines.libraries import LIBRARIES
 from gtpick_rt.engines.obtaining import key_of
 from gtpick_rt.errors import BackendError, ModelError
@@ -50,6 +50,8 @@ class EngineState:
     built_at: str
     problem: str
     """Why it will not be used."""
+    superseded: str
+    """In what it is older than the last engine of its library on its GPU; empty where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def _engines(cache: EngineCache) -> tuple[list[EngineState], str]:
         entries = cache.entries()
     except BackendError as error:
         return [], str(error)
-    states = []
+    states, left = [], superseded(entries)
     for entry in entries:
         record = entry.record
         states.append(
@@ -176,6 +178,7 @@ def _engines(cache: EngineCache) -> tuple[list[EngineState], str]:
                 gpu=record.key.gpu if record else "",
                 built_at=record.built_at if record else "",
                 problem=entry.problem,
+                superseded=left.get(entry.file, ""),
             )
         )
     return states, ""

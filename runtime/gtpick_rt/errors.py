@@ -6,6 +6,7 @@ GtpickError
 │   ├── InUseError        another process is writing to the output folder
 │   ├── UndecidedError    the first micrographs do not show how large the particles are
 │   └── BackendError      the requested backend is absent or failed
+│       └── UnlikeError   it does not pick as the reference does, and is refused
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
     ├── UnreadableError   missing, no permission, or the disk gave an error
     ├── FormatError       not an image, or of a kind, mode, size or name that is not read, or damaged
@@ -39,6 +40,10 @@ class UndecidedError(UsageError):
 
 class BackendError(UsageError):
     """The requested backend is absent or failed."""
+
+
+class UnlikeError(BackendError):
+    """The backend does not pick as the reference does, and is refused."""
 
 
 class MicrographError(GtpickError):

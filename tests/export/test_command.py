@@ -1,23 +1,27 @@
 """`gtpick-rt export` releases a model only if it answers as the trained network does."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gtpick_export import release as releasing
 from gtpick_export.commands import export
 from gtpick_model.tiles import libraries
-from gtpick_rt.errors import BackendError, ModelError, UsageError
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.errors import BackendError, ModelError, UnlikeError, UsageError
 from gtpick_rt.model_files import half_of
 from gtpick_rt.parity import Parity
+from gtpick_rt.spec import ModelSpec
 
-GOOD = Parity(16, 1e-6, reference_picks=100, picks=100, matched=100, drift_px=0.0, rows_alike=True)
-BAD = Parity(16, 0.3, reference_picks=100, picks=80, matched=70, drift_px=0.0, rows_alike=True)
-ROUNDED = Parity(16, 0.01, reference_picks=1000, picks=1000, matched=996, drift_px=0.02, rows_alike=True)
+GOOD = Parity(16, 1e-6, reference_picks=100, picks=100, matched=100, drift_px=0.0, usual_drift_px=0.0, rows_alike=True)
+BAD = replace(GOOD, max_score_error=0.3, picks=80, matched=70)
+ROUNDED = replace(GOOD, max_score_error=0.01, reference_picks=1000, picks=1000, matched=996)
+OF_INT8 = replace(ROUNDED, matched=985)
 
 app = typer.Typer()
 app.command()(export)
@@ -120,10 +124,51 @@ def test_every_backend_that_is_here_is_compared_with_float32_on_the_cpu(
     assert "tensorrt: no tensorrt here" in result.output
     assert f"cuda: {BAD if faulty else GOOD}" in result.output
     if faulty:
-        assert isinstance(result.exception, BackendError)
+        assert isinstance(result.exception, UnlikeError)
         assert "cuda: does not pick as float32 on the CPU" in str(result.exception)
     else:
         assert result.exit_code == 0
+
+
+def compare_backends(found: Parity, exported: Any, out: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
+    """Export and compare all backends; each comparison comes out like this."""
+    for place in (f"{releasing.__name__}.compare", "gtpick_rt.parity.compare"):
+        monkeypatch.setattr(place, lambda *_: found)
+    return CliRunner().invoke(app, [str(exported.weights), str(out), *options, "--parity"])
+
+
+def test_a_backend_that_refuses_itself_fails_the_comparison_and_an_absent_one_does_not(
+    opened: list[tuple[str, str]], exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtpick_rt import backends
+
+    without_tensorrt = backends.open_backend
+
+    def open_backend(name: str, path: Path) -> tuple[Backend, ModelSpec]:
+        if name == "openvino":
+            raise UnlikeError("70 of 100 picks matched")
+        return without_tensorrt(name, path)
+
+    monkeypatch.setattr(backends, "open_backend", open_backend)
+    result = compare_backends(GOOD, exported, tmp_path / "model.onnx", monkeypatch)
+    assert "openvino: 70 of 100 picks matched" in result.output
+    assert str(result.exception).startswith("openvino: does not pick as float32 on the CPU")
+
+
+@pytest.mark.parametrize(("name", "fails"), [("cpu", False), ("cuda", True)])
+def test_8_bits_are_judged_by_their_own_limits_and_a_backend_by_those_of_picking(
+    name: str,
+    fails: bool,
+    opened: list[tuple[str, str]],
+    exported: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gtpick_rt.backends.BACKENDS", ("auto", name))
+    monkeypatch.setattr(releasing, "open_backend", lambda name, path: (None, None))
+    result = compare_backends(OF_INT8, exported, tmp_path / "model.onnx", monkeypatch, "--precision", "int8")
+    assert isinstance(result.exception, UnlikeError) == fails, result.exception
+    assert bool(result.exit_code) == fails
 
 
 def test_a_released_model_outlives_a_failed_export(

@@ -127,6 +127,7 @@ def test_the_file_that_ships_picks_as_the_shipped_model() -> None:
     parity = compare(reference, half, spec)
     assert parity.reference_picks > 2000
     assert parity.holds, str(parity)
+    assert parity.drift_px < 0.01
 
 
 def test_a_network_in_half_precision_is_a_copy(exported: Any, tiles: FloatArray) -> None:

@@ -102,6 +102,7 @@ def test_the_drift_of_centres_is_told(
     scores, boxes = answer
     parity = compare(exported.network, scripted(spec, scores, boxes + np.float32([0.3, 0.4, 0])), spec, tiles)
     assert parity.drift_px == pytest.approx(0.5, abs=0.01)
+    assert parity.usual_drift_px == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_threshold_is_one_of_calibrated_scores(
@@ -119,6 +120,7 @@ ALIKE = Parity(
     picks=1000,
     matched=1000,
     drift_px=0.0,
+    usual_drift_px=0.0,
     rows_alike=True,
 )
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +84,7 @@ def keep_engine(tiny_model: Path) -> Callable[..., None]:
     half = tiny_model.with_name("tiny.fp16.onnx")
     shutil.copy(tiny_model, half)
 
-    def keep(**changes: str) -> None:
+    def keep(built_at: str = "2026-11-23", **changes: str) -> None:
         key = {
             "onnx_sha256": hashlib.sha256(half.read_bytes()).hexdigest(),
             "library": "tensorrt",
@@ -96,7 +99,7 @@ def keep_engine(tiny_model: Path) -> Callable[..., None]:
             key=EngineKey(**(key | changes)),
             sha256=hashlib.sha256(b"plan").hexdigest(),
             size=4,
-            built_at="2026-11-23",
+            built_at=built_at,
             seconds=1.0,
             half_share=0.9,
             parity={},
@@ -196,6 +199,28 @@ def test_engines_are_listed_and_what_is_wrong_with_them(tiny_model: Path, keep_e
     assert len(problems) == 2
     assert "11 bytes instead of 4" in problems.pop(file.name)
     assert set(problems.values()) == {""}
+
+
+def test_engines_that_are_not_used_any_more_are_named_and_the_command_removes_them(
+    tiny_model: Path, keep_engine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    keep_engine(driver="570.2")
+    keep_engine(library="tensorrt-rtx")
+    keep_engine(built_at="2026-11-24")
+    folder = EngineCache().folder
+    (folder / "stray $x.engine").write_bytes(b"?")
+    done = CliRunner().invoke(app, ["doctor", "--model", str(tiny_model)], env={"COLUMNS": "200"})
+    assert "built 2026-11-23; superseded: driver 570.2 instead of 580.1" in done.output
+    (command,) = re.findall("these can be removed: (.*)", done.output)
+    subprocess.run(command, shell=True, check=True)
+    assert {(entry.record and entry.record.key.library, entry.problem) for entry in EngineCache().entries()} == {
+        ("tensorrt", ""),
+        ("tensorrt-rtx", ""),
+    }
+    assert len(list(folder.glob("*.json"))) == 2
+    done = CliRunner().invoke(app, ["doctor", "--model", str(tiny_model)], env={"COLUMNS": "200"})
+    assert "removed" not in done.output
 
 
 def test_a_folder_of_engines_that_is_open_to_others_is_told(tiny_model: Path, keep_engine: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 
 from gtpick_rt.backends import cores, open_backend, proving
 from gtpick_rt.backends.fake import ScriptedBackend
-from gtpick_rt.errors import BackendError
+from gtpick_rt.errors import BackendError, UnlikeError
 from gtpick_rt.model_files import resolve_model
 from gtpick_rt.parity import Parity
 from gtpick_rt.spec import ModelSpec
 
-ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, rows_alike=True)
-UNLIKE = Parity(9, 0.5, reference_picks=1000, picks=999, matched=900, drift_px=0.1, rows_alike=True)
+ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, usual_drift_px=0.1, rows_alike=True)
+UNLIKE = replace(ALIKE, matched=900)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_a_failed_proof_is_remembered_with_its_figures(
 ) -> None:
     comparisons.append(UNLIKE)
     for _ in range(2):
-        with pytest.raises(BackendError, match=r"does not pick .* as the reference does: .*900 of 1000.*--backend cpu"):
+        with pytest.raises(UnlikeError, match=r"does not pick .* as the reference does: .*900 of 1000.*--backend cpu"):
             proving.prove_once(candidate, tiny_model, "1")
 
 
@@ -122,6 +123,7 @@ def test_openvino_picks_the_sample_as_onnx_runtime_does(proofs: Path) -> None:
     (path,) = proofs.iterdir()
     parity = Parity(**json.loads(path.read_text()))
     assert parity.holds
+    assert parity.in_bfloat16
     assert parity.picks > 500
     assert parity.max_score_error > 0  # it was really another arithmetic
     assert open_backend("auto", resolve_model(None))[0].name == backend.name

@@ -9,15 +9,31 @@ import numpy as np
 import pytest
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from gtpick_rt.backends.openvino import OpenVino
+from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.errors import ModelError
-from gtpick_rt.parity import MAX_DRIFT_PX, MIN_AGREEMENT, SAMPLE, SAMPLE_DIAMETER_A, Parity, compare, rows_alike
+from gtpick_rt.parity import (
+    MAX_DRIFT_PX,
+    MIN_AGREEMENT,
+    SAMPLE,
+    SAMPLE_DIAMETER_A,
+    Parity,
+    compare,
+    parity_of,
+    rows_alike,
+)
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 Answers = tuple[FloatArray, FloatArray]
 Script = Callable[[FloatArray], Answers]
-ALIKE = Parity(1, 0.01, reference_picks=1000, picks=1000, matched=1000, drift_px=0.1, rows_alike=True)
+ALIKE = Parity(
+    1, 0.01, reference_picks=1000, picks=1000, matched=1000, drift_px=0.2, usual_drift_px=0.1, rows_alike=True
+)
+FAR = 0.2525
 
 
 @pytest.fixture
@@ -51,7 +67,7 @@ Judge = Callable[[Callable[[Answers], Answers]], Parity]
 
 def test_a_backend_agrees_with_itself_in_all_views_of_the_sample(judge: Judge) -> None:
     parity = judge(lambda answers: answers)
-    assert parity == Parity(72, 0.0, 8 * 24, 8 * 24, 8 * 24, drift_px=0.0, rows_alike=True)
+    assert parity == Parity(72, 0.0, 8 * 24, 8 * 24, 8 * 24, drift_px=0.0, usual_drift_px=0.0, rows_alike=True)
     assert parity.holds
 
 
@@ -69,12 +85,49 @@ def test_the_order_of_queries_does_not_matter(judge: Judge) -> None:
     assert judge(shuffled).holds
 
 
-@pytest.mark.parametrize(("shift_px", "holds"), [(0.9 * MAX_DRIFT_PX, True), (1.1 * MAX_DRIFT_PX, False)])
+@pytest.mark.parametrize(("shift_px", "holds"), [(0.24, True), (0.26, False)])
 def test_centres_may_not_drift(shift_px: float, holds: bool, judge: Judge) -> None:
     parity = judge(lambda answers: (answers[0], answers[1] + np.float32([shift_px, 0, 0])))
     assert parity.drift_px == pytest.approx(shift_px, abs=1e-3)
     assert parity.agreement == 1
     assert parity.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("moved", "usual_px", "holds", "holds_in_bfloat16"),
+    [(0, 0, True, True), (1, 0, False, True), (4, 0, False, True), (5, FAR, False, False)],
+)
+def test_no_pick_may_drift_and_in_bfloat16_no_more_than_may_be_missed(
+    moved: int, usual_px: float, holds: bool, holds_in_bfloat16: bool
+) -> None:
+    """Of 1000 picks some drift too far."""
+    wanted = np.stack(np.meshgrid(np.arange(40), np.arange(25)), axis=-1).reshape(-1, 2).astype(np.float32) * 24
+    got = wanted.copy()
+    got[:moved, 1] += FAR
+    scores = np.ones((1, 1), np.float32)
+    parity = parity_of(scores, scores, [(wanted, got[::-1])], alike=True)
+    assert parity.agreement == 1
+    assert parity.drift_px == pytest.approx(FAR if moved else 0, abs=1e-3)
+    assert parity.usual_drift_px == pytest.approx(usual_px, abs=1e-3)
+    assert parity.holds == holds
+    assert replace(parity, in_bfloat16=True).holds == holds_in_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "bfloat16"),
+    [
+        (OnnxRuntimeCpu.name, False),
+        (OnnxRuntimeCuda.name, False),
+        (TensorRt("tensorrt").name, False),
+        (TensorRt("tensorrt-rtx").name, False),
+        (OpenVino.name, True),
+    ],
+)
+def test_openvino_alone_is_judged_as_one_in_bfloat16(
+    name: str, bfloat16: bool, sharp: ModelSpec, sample: Path, find_dots: Script
+) -> None:
+    reference, candidate = ScriptedBackend(sharp, find_dots), ScriptedBackend(sharp, find_dots, name)
+    assert compare(reference, candidate, sharp, sample, diameter_A=24).in_bfloat16 == bfloat16
 
 
 @pytest.mark.parametrize("wrong", [1, 8, 16, 32])
@@ -153,7 +206,11 @@ def test_a_reference_that_finds_nothing_proves_nothing(sharp: ModelSpec, sample:
         ({"matched": round(1000 * MIN_AGREEMENT)}, True),
         ({"matched": round(1000 * MIN_AGREEMENT) - 1}, False),
         ({"picks": 1010}, False),
-        ({"drift_px": 1.01 * MAX_DRIFT_PX}, False),
+        ({"drift_px": FAR}, False),
+        ({"drift_px": FAR, "in_bfloat16": True}, True),
+        ({"drift_px": FAR, "usual_drift_px": FAR, "in_bfloat16": True}, False),
+        ({"matched": round(1000 * MIN_AGREEMENT) - 1, "in_bfloat16": True}, False),
+        ({"rows_alike": False, "in_bfloat16": True}, False),
         ({"rows_alike": False}, False),
     ],
 )
@@ -162,8 +219,10 @@ def test_parity_holds_when_picks_centres_and_rows_are_alike(changes: dict[str, f
 
 
 def test_parity_says_in_one_line_how_far_apart_the_two_are() -> None:
-    text = str(replace(ALIKE, tiles=128, max_score_error=0.0123, picks=1010))
-    assert text == "128 tiles: scores within 1.2e-02, 1000 of 1010 picks matched (99.01%), centres within 0.100 px"
+    assert str(replace(ALIKE, tiles=128, max_score_error=0.0123, picks=1010)) == (
+        "128 tiles: scores within 1.2e-02, 1000 of 1010 picks matched (99.01%), centres within 0.200 px, 99.5% of them "
+        "within 0.100 px"
+    )
     assert json.loads(json.dumps(asdict(ALIKE)))["matched"] == 1000
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,11 @@ class Cuda:
         self._call("a CUDA graph", "cudaStreamBeginCapture", stream, mode)
         try:
             enqueue()
-        finally:
-            recorded = self._call("a CUDA graph", "cudaStreamEndCapture", stream)
+        except BackendError:
+            with suppress(BackendError):  # a capture that failed cannot end well, and why it failed is what counts
+                self._call("a CUDA graph", "cudaStreamEndCapture", stream)
+            raise
+        recorded = self._call("a CUDA graph", "cudaStreamEndCapture", stream)
         graph = self._call("a CUDA graph", "cudaGraphInstantiate", recorded, 0)
         self._call("a CUDA graph", "cudaGraphDestroy", recorded)
         return graph

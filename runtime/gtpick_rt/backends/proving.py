@@ -11,7 +11,7 @@ from gtpick_rt.backends.cores import processor
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.commit import write_atomic
 from gtpick_rt.engines.cache import default_folder
-from gtpick_rt.errors import BackendError
+from gtpick_rt.errors import UnlikeError
 from gtpick_rt.parity import Parity, compare
 
 
@@ -24,7 +24,7 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     """Compare `candidate`, which has `model` open, with the reference, unless that was done for all of these before.
 
     `version` is that of the candidate's library, and whatever else answers may depend on beside the processor. Raises
-    BackendError with the figures when they do not pick alike.
+    UnlikeError with the figures when they do not pick alike.
     """
     key = (hashlib.sha256(model.read_bytes()).hexdigest(), candidate.name, version, processor())
     path = proofs_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
@@ -35,9 +35,7 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
         with suppress(OSError):  # then it is proved anew next time
             write_atomic(path, json.dumps(asdict(parity)).encode())
     if not parity.holds:
-        raise BackendError(
-            f"{candidate.name} does not pick {model.name} as the reference does: {parity}; --backend cpu"
-        )
+        raise UnlikeError(f"{candidate.name} does not pick {model.name} as the reference does: {parity}; --backend cpu")
     return parity
 
 

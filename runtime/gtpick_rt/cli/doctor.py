@@ -1,5 +1,6 @@
 """`gtpick-rt doctor`: what runs models here, and how to get what is missing."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,9 @@ from gtpick_rt.cli.options import Model
 
 if TYPE_CHECKING:
     from gtpick_rt.doctor import Diagnosis
+
+_SHOWN = 12
+"""Characters of an engine's file name, a hash, that tell it from others."""
 
 
 def doctor(
@@ -53,6 +57,17 @@ def _print(found: "Diagnosis") -> None:
         console.print(found.engine_problem, style="red", highlight=False, markup=False)
     for engine in found.engines:
         what = engine.problem or f"{engine.library} on {engine.gpu}, built {engine.built_at}"
-        console.print(f"  {engine.file[:12]}  {engine.size / 1e6:.1f} MB  {what}", highlight=False, markup=False)
+        if engine.superseded:
+            what += f"; superseded: {engine.superseded}"
+        console.print(f"  {engine.file[:_SHOWN]}  {engine.size / 1e6:.1f} MB  {what}", highlight=False, markup=False)
+    useless = [engine.file[:_SHOWN] for engine in found.engines if engine.problem or engine.superseded]
+    if useless:
+        names = " ".join(f"{quote(name)}*" for name in useless)
+        console.print(
+            f"  these can be removed: cd {quote(found.engine_folder)} && rm {names}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if not found.engines and not found.engine_problem:
         console.print("  none yet", highlight=False)

@@ -12,8 +12,8 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
-FLAGS = "strongly-typed detailed no-tf32 user-allocation"
-"""How engines are built, for the key of the cache: to be changed with the code that configures the builder."""
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-drift"
+"""How engines are built and judged, for the key of the cache: to be changed with the code that does either."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,11 @@ class EngineKey:
         """Name of its files, without suffix."""
         return hashlib.sha256(_canonical(asdict(self))).hexdigest()
 
+    @property
+    def device(self) -> tuple[str, str, str]:
+        """What built it, and for which GPU."""
+        return self.library, self.gpu, self.compute_capability
+
     def differs(self, other: "EngineKey") -> str:
         """Say in what `other` is not this: "driver 570.1 instead of 580.2"."""
         pairs = ((f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
@@ -97,6 +102,21 @@ class Entry:
     record: Record | None
     problem: str
     """Why it will not be used, as far as can be told without reading it."""
+
+
+def superseded(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Say which engines were left behind, and by what: "driver 570.1 instead of 580.2".
+
+    The last engine that a library has built for a GPU tells what is in use there: its version, the driver and how
+    engines are built. Of which model it is does not matter.
+    """
+    records = {entry.file: entry.record for entry in entries if entry.record is not None}
+    in_use = {record.key.device: record.key for record in sorted(records.values(), key=lambda each: each.built_at)}
+    left = {
+        file: replace(in_use[record.key.device], onnx_sha256=record.key.onnx_sha256).differs(record.key)
+        for file, record in records.items()
+    }
+    return {file: difference for file, difference in left.items() if difference}
 
 
 def default_folder() -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gtpick_rt.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
 from gtpick_rt.engines.cache import EngineCache, EngineKey, Gpu, Record, Unfit
 from gtpick_rt.engines.libraries import LibraryName, library
-from gtpick_rt.errors import BackendError
+from gtpick_rt.errors import UnlikeError
 
 if TYPE_CHECKING:
     from gtpick_rt.parity import Parity
@@ -53,7 +53,8 @@ def engine_for(
 
     Raises:
         ModelError: the file cannot be read.
-        BackendError: the engine cannot be built, or does not pick as the reference does; the cache is not safe.
+        BackendError: the engine cannot be built, or the cache is not safe.
+        UnlikeError: it does not pick as the reference does.
 
     """
     content = read_onnx(model)
@@ -66,7 +67,7 @@ def engine_for(
     built = build(model, content, name, timings=cache.timings(key), on_progress=on_progress)
     parity = prove(built.plan)
     if not parity.holds:
-        raise BackendError(
+        raise UnlikeError(
             f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
             "use --backend cuda, or --backend cpu, which runs in single precision"
         )

@@ -27,7 +27,9 @@ class Verdict:
 
 @pytest.fixture
 def run(cache: EngineCache) -> Callable[..., Result]:
-    return lambda *arguments: CliRunner().invoke(app, ["build", *map(str, arguments)], catch_exceptions=False)
+    return lambda *arguments, **options: CliRunner().invoke(
+        app, ["build", *map(str, arguments)], catch_exceptions=False, **options
+    )
 
 
 @pytest.fixture
@@ -111,6 +113,13 @@ def test_without_a_gpu_an_engine_is_built_into_a_file_and_said_not_to_be_run(
     written = json.loads(profile.read_text())
     assert written["of"] == "network"
     assert {"name", "kind", "outputs", "interpolation"} == set(written["layers"][0])
+
+
+def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    options = ("--library", "tensorrt-rtx", "--precision", "fp32", "--out", tmp_path / "tiny.engine")
+    assert "100%" in run(tiny_model, *options, env={"FORCE_COLOR": "1", "TERM": "xterm"}).stderr
+    assert run(tiny_model, *options).stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from gtpick_rt.backends.cuda import gpu_is_here
 from gtpick_rt.engines import PROFILE, Built, Profile, build, inspecting
 from gtpick_rt.engines.building import read_onnx
 from gtpick_rt.errors import BackendError, ModelError, UsageError
@@ -196,7 +197,7 @@ def test_the_layer_list_is_plain_data(tiny_model: Path) -> None:
 
 
 def test_without_a_gpu_an_engine_cannot_be_loaded_and_that_is_said(tiny_model: Path) -> None:
-    if Path("/proc/driver/nvidia").exists():
+    if gpu_is_here():
         pytest.skip("there is a GPU")
     with pytest.raises(BackendError, match="tensorrt-rtx cannot load the engine that it built"):
         inspecting.engine_layers("tensorrt-rtx", build_rtx(tiny_model).plan)

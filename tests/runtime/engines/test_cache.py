@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gtpick_rt.engines.cache import EngineCache, EngineKey, Record, Unfit, default_folder
+from gtpick_rt.engines.cache import EngineCache, EngineKey, Record, Unfit, default_folder, superseded
 from gtpick_rt.errors import BackendError
 
 Damage = Callable[[Path], None]
@@ -253,11 +253,46 @@ def test_entries_tell_engines_and_what_is_wrong_with_them(
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"version": "11.3.0"}, "version 11.4.0.106 instead of 11.3.0"),
+        ({"driver": "590.1"}, "driver 580.159 instead of 590.1"),
+        ({"flags": "other"}, "flags typed instead of other"),
+        ({"onnx_sha256": "cd" * 32, "driver": "590.1"}, "driver 580.159 instead of 590.1"),
+        ({"onnx_sha256": "cd" * 32}, ""),
+        ({"library": "tensorrt-rtx", "version": "1.7"}, ""),
+        ({"gpu": "another", "driver": "590.1"}, ""),
+        ({"compute_capability": "12.0", "driver": "590.1"}, ""),
+    ],
+    ids=str,
+)
+def test_a_newer_engine_of_the_same_library_and_gpu_supersedes_those_for_what_is_no_longer_in_use(
+    change: dict[str, str], difference: str, kept: EngineCache, key: EngineKey, record: Record, plan: bytes
+) -> None:
+    newer = replace(record, key=replace(key, **change), built_at="2026-11-24T10:00:00+00:00")
+    kept.store(newer, plan)
+    (kept.folder / "stray.engine").write_bytes(b"?")
+    old = kept.folder / f"{key.stem}.engine"
+    assert superseded(kept.entries()) == ({old: difference} if difference else {})
+
+
 def test_what_was_measured_serves_the_same_device_and_version_for_any_model(cache: EngineCache, key: EngineKey) -> None:
     cache.store_timings(key, b"measured")
     assert cache.timings(replace(key, onnx_sha256="cd" * 32, profile="1,1,1")) == b"measured"
     for change in ({"version": "10.12"}, {"driver": "1"}, {"gpu": "another"}):
         assert cache.timings(replace(key, **change)) == b""
+
+
+def test_a_secret_that_was_cut_short_seals_nothing(
+    kept: EngineCache, key: EngineKey, record: Record, plan: bytes
+) -> None:
+    secret = kept.folder / "secret"
+    before = secret.read_bytes()
+    os.truncate(secret, 0)
+    kept.store(record, plan)
+    assert len(secret.read_bytes()) == len(before)
+    assert kept.load(key) == (plan, record)
 
 
 def test_looking_changes_nothing(kept: EngineCache, key: EngineKey) -> None:

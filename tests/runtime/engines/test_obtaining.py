@@ -14,7 +14,7 @@ from gtpick_rt.engines import Engine, Gpu, engine_for, obtaining
 from gtpick_rt.engines.building import Built
 from gtpick_rt.engines.cache import EngineCache
 from gtpick_rt.engines.inspecting import Layer
-from gtpick_rt.errors import BackendError, ModelError
+from gtpick_rt.errors import BackendError, ModelError, UnlikeError
 
 GPU = Gpu("GPU of a test", (9, 0), "580.159")
 
@@ -87,7 +87,7 @@ def test_an_engine_that_does_not_pick_alike_is_refused_with_the_figures_and_not_
     workshop: Workshop, cache: EngineCache
 ) -> None:
     workshop.verdict = Verdict(17, holds=False)
-    with pytest.raises(BackendError, match="is refused: 17 picks matched; use --backend cuda, or --backend cpu"):
+    with pytest.raises(UnlikeError, match="is refused: 17 picks matched; use --backend cuda, or --backend cpu"):
         workshop.engine()
     assert cache.entries() == []
     workshop.verdict = Verdict(300)

@@ -31,6 +31,7 @@ class Status(IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorECCUncorrectable = 214
     cudaErrorNotPermitted = 800
+    cudaErrorStreamCaptureInvalidated = 901
     cudaErrorLaunchFailure = 719
 
 
@@ -85,6 +86,8 @@ class PaperCudart:
     queues: dict[int, list[Work]] = field(default_factory=dict)
     """What each stream has still to do."""
     captured: list[Work] | None = None
+    spoilt: bool = False
+    """Whether something failed while it was captured."""
     graphs: dict[int, list[Work]] = field(default_factory=dict)
     recordings: dict[int, list[Work]] = field(default_factory=dict)
     cudaError_t = Status
@@ -191,6 +194,9 @@ class PaperCudart:
     @recorded
     def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
         assert self.captured is not None
+        if self.spoilt:
+            self.captured, self.spoilt = None, False
+            return Status.cudaErrorStreamCaptureInvalidated, None
         number = 100 + len(self.calls)
         self.recordings[number], self.captured = self.captured, None
         return Status.cudaSuccess, number
@@ -257,6 +263,7 @@ class PaperContext:
         if not self._record("execute_async_v3", stream, self._shape[0]) or (
             capturing and "capture" in self._trt.refusals
         ):
+            self._trt.cudart.spoilt = capturing
             return False
         self._trt.cudart.enqueue(stream, Work(self._compute, frozenset({self._scratch, *self._addresses.values()})))
         return True
