@@ -42,7 +42,8 @@ MOST_READ = 12
 LONGEST_S = 0.03
 """A run is killed when it has read some micrographs, fewer than the one, and a random time up to the other after."""
 IN_FLIGHT = 9
-"""Micrographs that can be read but not committed at any time: two wait at each of three belts, three are in hand."""
+"""Micrographs that can be read but not committed: one is read, two wait, three are in the network, two wait, one is
+written."""
 JUNK = "junk"
 """Name of a file that cannot be read; each run tries it again."""
 
