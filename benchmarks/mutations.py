@@ -64,7 +64,12 @@ MUTATIONS = (
         (COMMIT, KILL),
     ),
     Mutation("the STAR file has no record", "commit.py", (("threshold], record)", "threshold])"),), (COMMIT, KILL)),
-    Mutation("what a killed run leaves is not removed", "output.py", (("sweep(out)", "pass"),), (PIPELINE, KILL)),
+    Mutation(
+        "what a killed run leaves is not removed",
+        "output.py",
+        (("        sweep(self.path)", "        pass"),),
+        (PIPELINE, KILL),
+    ),
     Mutation(
         "the folder is not locked",
         "lock.py",

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -126,8 +126,11 @@ def stems_done(out: Path) -> set[str]:
     }
 
 
-def flaws_at_end(out: Path, stems: Iterable[str]) -> list[str]:
-    """What is wrong with the output folder of a run that has ended and should have picked just `stems`."""
+def flaws_at_end(out: Path, stems: Iterable[str], repeated: bool = False) -> list[str]:
+    """What is wrong with the output folder of a run that has ended and should have picked just `stems`.
+
+    Where some were `repeated`, which of the times is noted does not matter.
+    """
     stems, flaws = set(stems), flaws_of(out)
     if flaws:
         return flaws
@@ -140,6 +143,10 @@ def flaws_at_end(out: Path, stems: Iterable[str]) -> list[str]:
             flaws.append(f"{stem}: its detections are not those of its picks")
     with sqlite3.connect(index_path(out)) as index:
         indexed = {stem: MicrographRecord(**json.loads(text)) for stem, text in index.execute(_ROWS)}
+    if repeated:
+        indexed, records = (
+            {stem: replace(each, seconds=0) for stem, each in all_.items()} for all_ in (indexed, records)
+        )
     if indexed != records:
         flaws.append("the index does not say what the STAR files say")
     rows = listed_in(list_path(out))
