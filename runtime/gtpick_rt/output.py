@@ -60,7 +60,7 @@ class OutputFolder:
         self._lock = self._take_lock()
         try:
             if self._alone:
-                sweep(out)
+                self.sweep()
             self._journal = _opened(out, self.index)
         except BaseException:
             self._lock.release()
@@ -81,6 +81,10 @@ class OutputFolder:
             lock.release()
             raise
         return lock
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed; nobody may be writing now."""
+        sweep(self.path)
 
     @property
     def index(self) -> Path:

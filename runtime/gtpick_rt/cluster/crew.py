@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from distributed import Client, SpecCluster, WorkerPlugin
+from distributed import Client, SpecCluster, Status, WorkerPlugin
 
 from gtpick_rt.cluster.session import Outcome, Unfit
 from gtpick_rt.errors import BackendError
@@ -64,6 +64,9 @@ class LocalCrew(Crew):
 
     def keep(self) -> None:
         """Replace those of which the nanny has lost sight: it does not restart a worker that dies while it starts."""
+        for name, nanny in list(self._cluster.workers.items()):
+            if nanny.status in (Status.failed, Status.closed):
+                del self._cluster.workers[name]
         if len(self._cluster.workers) < len(self._cluster.worker_spec):
             self._cluster.scale(len(self._cluster.worker_spec))
 

@@ -86,6 +86,8 @@ def run(
     try:
         _Driver(crew, session.name, course, workers).go()
         course.convert()
+        if workers.retries:
+            output.sweep()
     finally:
         course.end()
         crew.unteach(session)

@@ -40,6 +40,8 @@ def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
+        for name in ("distributed", "tornado", "asyncio"):
+            stack.enter_context(_quiet(logging.getLogger(name)))
         try:
             if isinstance(place, LocalWorkers):
                 yield stack.enter_context(_local(_sharing_cores(place.count)))
@@ -53,6 +55,17 @@ def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
                 yield stack.enter_context(slurm_jobs(place, folder))
         except OSError as error:
             raise UsageError(f"the workers cannot be reached: {error}") from error
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Let Dask say nothing of workers that are lost: the driver does, in our words."""
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
