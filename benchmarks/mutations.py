@@ -21,6 +21,7 @@ COMMIT, PIPELINE, CHANGES = "test_commit.py", "test_pipeline.py", "arrivals/test
 WRITERS = "arrivals/test_writers.py"
 RETHRESHOLD = "../faults/test_rethreshold_kill.py"
 CACHE, OBTAINING, PARITY = "engines/test_cache.py", "engines/test_obtaining.py", "test_parity.py"
+DRIVER = "cluster/test_driver.py"
 RUN_LOOP, CUDA = "gpu/test_run_loop.py", "gpu/test_onnxruntime_cuda.py"
 NTH_CALL, KILL, POWER = "../faults/test_nth_call.py", "../faults/test_kill.py", "../faults/test_power_cut.py"
 
@@ -372,6 +373,58 @@ MUTATIONS = (
         "../../export/gtpick_export/commands.py",
         (("[name] if isinstance(error, UnlikeError) else []", "[]"),),
         ("../export/test_command.py",),
+    ),
+    Mutation(
+        "workers: they write though another run holds the folder",
+        "cluster/session.py",
+        (("return holder(lock_path(self.recipe.out)) == self.recipe.holder", "return True"),),
+        (DRIVER,),
+    ),
+    Mutation(
+        "workers: none is watched over",
+        "cluster/session.py",
+        (("with session.watchdog.watching():", "if True:"),),
+        (DRIVER,),
+    ),
+    Mutation(
+        "workers: an innocent micrograph is blamed for its worker's death",
+        "cluster/driver.py",
+        (("self._deaths[job] += deaths", "self._deaths[job] += 3 * deaths"),),
+        (DRIVER,),
+    ),
+    Mutation(
+        "workers: one that is unfit stays",
+        "cluster/crew.py",
+        (("        worker.unfit += 1\n", ""),),
+        (DRIVER,),
+    ),
+    Mutation(
+        "workers: a full disk is not waited for",
+        "cluster/driver.py",
+        (("self._course.when_possible(self._course.output.probe)", "pass"),),
+        (DRIVER,),
+    ),
+    Mutation(
+        "workers: whoever reaches the scheduler is let in",
+        "cluster/starting.py",
+        (
+            ("    security = Security.temporary()\n", "    security = Security()\n"),
+            ('"protocol": "tls", "port": 0', '"protocol": "tcp", "port": 0'),
+            ('            "protocol": "tls",\n', '            "protocol": "tcp",\n'),
+        ),
+        ("cluster/test_starting.py",),
+    ),
+    Mutation(
+        "workers: jobs that Slurm has lost are not replaced",
+        "cluster/slurm.py",
+        (("        self._cluster.scale(self._jobs)\n", ""),),
+        ("cluster/test_slurm.py",),
+    ),
+    Mutation(
+        "workers: a partition may be anything",
+        "cluster/places.py",
+        (('_check("--partition", self.partition, _WORD, "gpu")', "pass"),),
+        ("cluster/test_places.py",),
     ),
 )
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from distributed import Client, SpecCluster, Status, WorkerPlugin
 
@@ -26,6 +27,11 @@ class Crew:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+
+    @property
+    def dashboard(self) -> str:
+        """Where Dask shows what its workers do; empty where it cannot, for want of bokeh."""
+        return self.client.dashboard_link if find_spec("bokeh") is not None else ""
 
     def teach(self, plugin: WorkerPlugin) -> None:
         """Give a plugin to all workers, also to those that come later. Raises OSError."""

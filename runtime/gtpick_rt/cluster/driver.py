@@ -81,6 +81,8 @@ def run(
         overlays=overlays,
         deadline_s=deadline_s,
     )
+    if crew.dashboard:
+        course.listeners.notice(f"Dask's own page of the workers: {crew.dashboard}")
     session = Session(recipe)
     crew.teach(session)
     try:

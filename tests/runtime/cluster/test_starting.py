@@ -14,6 +14,7 @@ from distributed.security import Security
 from typer.testing import CliRunner
 
 from gtpick_rt.cli import app
+from gtpick_rt.cluster import crew as crew_module
 from gtpick_rt.cluster import starting
 from gtpick_rt.cluster.crew import Crew
 from gtpick_rt.cluster.places import ExistingScheduler
@@ -140,3 +141,10 @@ def test_ways_that_do_not_go_together_are_refused(options: tuple[str, ...], said
     assert done.exit_code == 1
     assert said in " ".join(done.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_dasks_own_page_is_named_where_it_can_be_shown(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "find_spec", lambda name: None)
+    assert crew.dashboard == ""
+    monkeypatch.setattr(crew_module, "find_spec", lambda name: name == "bokeh")
+    assert crew.dashboard.startswith("http://127.0.0.1:")
