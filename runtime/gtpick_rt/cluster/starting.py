@@ -40,7 +40,7 @@ def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
-        for name in ("distributed", "tornado", "asyncio"):
+        for name in ("distributed", "tornado.application", "asyncio"):
             stack.enter_context(_quiet(logging.getLogger(name)))
         try:
             if isinstance(place, LocalWorkers):
