@@ -4,6 +4,7 @@ import errno
 import queue
 import threading
 import time
+from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -196,7 +197,7 @@ class _Driver:
             self._died(task.job, "the result was lost", 0)
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             raise UsageError(
                 f"{task.job.path}: the cluster gave it up ({error!r}); run again: what is committed stays"
             ) from error

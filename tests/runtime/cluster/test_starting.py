@@ -19,6 +19,7 @@ from gtpick_rt.cluster import starting
 from gtpick_rt.cluster.crew import Crew
 from gtpick_rt.cluster.places import ExistingScheduler
 from gtpick_rt.cluster.starting import workers_at
+from gtpick_rt.course import Listeners
 from gtpick_rt.errors import UsageError
 
 MakeSite = Callable[[int], Any]
@@ -62,7 +63,13 @@ def test_workers_share_the_cores(crew: Crew, site: MakeSite) -> None:
 
 
 @pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[Path]:
+def started() -> list[subprocess.Popen[bytes]]:
+    """The processes of `scheduler`, itself the first."""
+    return []
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> Iterator[Path]:
     """A scheduler and a worker that somebody has started; the file in which it keeps its address."""
     file = tmp_path / "scheduler.json"
     run = [
@@ -79,7 +86,8 @@ def scheduler(tmp_path: Path) -> Iterator[Path]:
     work = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "2"]
     work += ["--dashboard-address", "127.0.0.1:0", "--name", "theirs"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(run, cwd=tmp_path, **quiet)]  # type: ignore[call-overload]
+    processes = started
+    processes += [subprocess.Popen(run, cwd=tmp_path, **quiet)]  # type: ignore[call-overload]
     try:
         while not file.exists() or not file.stat().st_size:
             assert processes[0].poll() is None
@@ -148,3 +156,20 @@ def test_dasks_own_page_is_named_where_it_can_be_shown(crew: Crew, monkeypatch: 
     assert crew.dashboard == ""
     monkeypatch.setattr(crew_module, "find_spec", lambda name: name == "bokeh")
     assert crew.dashboard.startswith("http://127.0.0.1:")
+
+
+def test_when_the_scheduler_is_lost_the_run_ends_and_says_so(
+    started: list[subprocess.Popen[bytes]],
+    scheduler: Path,
+    site: MakeSite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(starting.CONFIG, "distributed.comm.timeouts.connect", "2s")
+    here = site(100)
+    lose = Listeners(done=lambda record: started[0].kill())
+    theirs = workers_at(ExistingScheduler(str(scheduler)), tmp_path)
+    with pytest.raises(UsageError, match=r"the cluster gave it up|cannot be reached"), theirs as crew:
+        here.run(crew, listeners=lose)
+    assert 1 <= len(here.picked()) < 100
+    assert (here.out / "summary.json").exists()
