@@ -166,6 +166,7 @@ def test_when_the_scheduler_is_lost_the_run_ends_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(starting.CONFIG, "distributed.comm.timeouts.connect", "2s")
+    monkeypatch.setattr(starting, "_CONNECT_S", 3)
     here = site(100)
     lose = Listeners(done=lambda record: started[0].kill())
     theirs = workers_at(ExistingScheduler(str(scheduler)), tmp_path)
