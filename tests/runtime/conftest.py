@@ -1,5 +1,7 @@
 """Micrographs of bright dots or dark discs, backends that find them, and output folders told line by line."""
 
+import errno
+import fcntl
 import json
 import time
 import warnings
@@ -14,6 +16,7 @@ import onnx
 import pytest
 from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
+from gtpick_rt import lock
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.layout import detections_path, log_path, summary_path
 from gtpick_rt.picker import Picker
@@ -22,6 +25,19 @@ from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, T
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 DOT_SCORE = 0.9
+
+
+@pytest.fixture(params=["locks", "no locks"])
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of file system."""
+    if request.param == "no locks":
+
+        def unsupported(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    return str(request.param)
 
 
 @pytest.fixture
