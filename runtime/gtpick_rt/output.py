@@ -53,6 +53,8 @@ class OutputFolder:
 
     alone = True
     """Whether nobody else writes here."""
+    shares = 1
+    """Among how many runs the micrographs are divided."""
 
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force

@@ -267,7 +267,7 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
     )
     ahead = Ahead(source, stop)
     return Work(
-        source=Share(ahead, output.holds),
+        source=Share(ahead, output.holds, output.shares),
         look=ahead.look,
         endless=not ends,
         total=watching.until if request.shard is None else None,

@@ -38,7 +38,7 @@ class ShardFolder(OutputFolder):
 
     def __init__(self, out: Path, shard: Shard) -> None:
         self._shard = shard
-        self._mine = shards_folder(out) / _name_of(shard)
+        self._mine, self.shares = shards_folder(out) / _name_of(shard), shard.of
         super().__init__(out)
 
     def _take_lock(self) -> FolderLock:

@@ -101,6 +101,24 @@ def test_without_locks_who_begins_to_share_while_somebody_takes_the_folder_sees_
     alone.release()
 
 
+@pytest.mark.parametrize("file_system", ["no locks"], indirect=True)
+@pytest.mark.usefixtures("file_system")
+def test_without_locks_who_has_begun_to_share_between_look_and_lock_is_seen(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, really, sharing = path.with_name("own.lock"), lock._Heartbeat, []
+
+    def heartbeat(folder: Path) -> lock._Heartbeat:
+        sharing.append(really(lock._heartbeat(own)))
+        return really(folder)
+
+    monkeypatch.setattr(lock, "_Heartbeat", heartbeat)
+    with pytest.raises(InUseError, match="is writing here"):
+        lock_folder(path, lambda: [own])
+    assert not lock._heartbeat(path).exists()
+    sharing[0].release()
+
+
 HOLD = """
 import fcntl, sys, time
 from pathlib import Path

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gemmi
@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from gtpick_rt import Failure, MicrographRecord, Summary, journal, output, pick, pick_files, picking, shards
-from gtpick_rt.arrivals.share import Shard
+from gtpick_rt.arrivals.share import Shard, Share
 from gtpick_rt.errors import InUseError, UsageError
+from gtpick_rt.inputs import Job
 from gtpick_rt.layout import list_path, log_path, retry_folder, shards_folder, star_path, summary_path
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import Picker
@@ -153,6 +154,7 @@ def test_shards_one_after_another_leave_what_one_run_leaves(
     assert committed == Counter(good())
 
 
+@pytest.mark.usefixtures("file_system")
 def test_shards_at_the_same_time_leave_what_one_run_leaves(
     reference: dict[str, Any], pick_into: PickInto, out: Path, committed: Counter[str]
 ) -> None:
@@ -229,6 +231,17 @@ def test_whoever_would_write_the_same_or_everything_is_refused_while_shards_are_
     with OutputFolder(out), pytest.raises(InUseError, match=rf"process {os.getpid()} on .* is writing here"):
         ShardFolder(out, Shard(1, 2))
     OutputFolder(out).close()
+
+
+@pytest.mark.parametrize("options", [("--shard=1/2",), ("--shard=2/3",), ()])
+def test_another_process_is_refused_with_words(
+    options: Sequence[str], folder: Path, out: Path, tiny_model: Path
+) -> None:
+    with ShardFolder(out, Shard(1, 2)), ShardFolder(out, Shard(2, 2)):
+        done = subprocess.run(command(folder, out, tiny_model, *options), stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "is writing here; wait for it, stop it, or choose another --out" in " ".join(done.stderr.split())
+    assert not marks(out)
 
 
 @pytest.mark.usefixtures("file_system")
@@ -515,6 +528,44 @@ def test_the_first_shard_keeps_the_lists_current_with_what_all_have_picked(
     theirs = [stem for stem in good() if Shard(2, 2).holds(stem)]
     assert set(theirs) <= {record["stem"] for record in seen[-1]["micrographs"]}
     assert [worker["name"] for worker in seen[-1]["workers"]] == ["shard 1/2", "shard 2/2"]
+
+
+@dataclass
+class _Given:
+    """A source that gives what it was made with."""
+
+    arrivals: list[Job | Failure | None]
+    live = True
+
+    def __post_init__(self) -> None:
+        self.through: list[Job] = []
+        self.again, self.retry, self.done = print, print, self.through.append
+
+    @property
+    def backlog(self) -> int:
+        return sum(isinstance(each, Job) for each in self.arrivals) - len(self.through)
+
+    def __iter__(self) -> Iterator[Job | Failure | None]:
+        yield from self.arrivals
+
+
+def test_a_share_is_done_with_what_others_pick_and_does_not_count_it_as_waiting() -> None:
+    jobs = [Job(Path(f"{n}.mrc"), PurePosixPath(f"m{n}"), f"{n}.mrc", 1.0) for n in range(400)]
+    failures = [Failure(stem=f"f{n}", path="", kind="FormatError", message="") for n in range(9)]
+    given = [_Given([*jobs, None, *failures]) for _ in range(4)]
+    shares = [Share(source, Shard(number, 4).holds, 4) for number, source in enumerate(given, 1)]
+    assert [share.backlog for share in shares] == [100] * 4
+    brought = [list(share) for share in shares]
+    assert all(None in each for each in brought)
+    assert sorted(each.stem for part in brought for each in part if isinstance(each, Failure)) == [
+        f"f{n}" for n in range(9)
+    ]
+    assert sorted(each.path for part in brought for each in part if isinstance(each, Job)) == sorted(
+        job.path for job in jobs
+    )
+    for part, source in zip(brought, given, strict=True):
+        assert not set(source.through) & {each for each in part if isinstance(each, Job)}
+        assert len(source.through) + sum(isinstance(each, Job) for each in part) == 400
 
 
 def test_shards_share_what_arrives_and_each_takes_the_requests_for_its_own(

@@ -1,6 +1,7 @@
 """A part of what arrives, where others pick the rest."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,16 +37,16 @@ class Shard:
 
 
 class Share:
-    """What a source brings of the micrographs that are held, by the names of their outputs."""
+    """What a source brings of the micrographs that are held, by the names of their outputs: one of `of` shares."""
 
-    def __init__(self, source: Source, holds: Callable[[str], bool]) -> None:
-        self._source, self._holds = source, holds
+    def __init__(self, source: Source, holds: Callable[[str], bool], of: int) -> None:
+        self._source, self._holds, self._of = source, holds, of
         self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
 
     @property
     def backlog(self) -> int:
-        """How many micrographs are known and not done yet, whosever they are."""
-        return self._source.backlog
+        """About how many micrographs of this share are known and not done yet: many are known by their paths alone."""
+        return math.ceil(self._source.backlog / self._of)
 
     def __iter__(self) -> Iterator[Arrival | None]:
         for arrival in self._source:
