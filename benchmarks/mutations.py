@@ -134,12 +134,6 @@ MUTATIONS = (
         (SHARDS,),
     ),
     Mutation(
-        "a shard makes a folder anew that was removed",
-        "shards.py",
-        (("if ours and self.previous", "if self.previous"),),
-        (SHARDS,),
-    ),
-    Mutation(
         "each shard writes other formats for all",
         "course.py",
         ((" if self.output.alone else ()", ""),),

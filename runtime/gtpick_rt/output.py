@@ -60,6 +60,7 @@ class OutputFolder:
         self.path, self._force = out, force
         self._made = _make(out)
         self._files: PickFiles | None = None
+        self.previous: Settings | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self._lock = self._take_lock()
         try:
@@ -71,7 +72,8 @@ class OutputFolder:
             raise
         try:
             self._refuse_foreign()
-            self.previous = None if force else self._find_previous()
+            if not force:
+                self.previous = self._find_previous()
         except BaseException:
             self.close()
             raise

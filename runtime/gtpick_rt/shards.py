@@ -131,11 +131,8 @@ class ShardFolder(OutputFolder):
 
     def close(self) -> None:
         """Let others write; the last one lists what all shards have done."""
-        ours = False
-        with suppress(OSError):
-            ours = self._lock.is_held()
         super().close()
-        if ours and self.previous is not None:
+        if self.previous is not None:
             with suppress(InUseError), OutputFolder(self.path) as whole:  # another shard will see to it
                 _list_all(whole, self.previous)
 

@@ -367,6 +367,14 @@ def test_settings_that_differ_from_what_shards_have_begun_with_are_refused(
     assert marks(out) == before
 
 
+def test_picks_of_another_program_are_refused(pick_into: PickInto, out: Path) -> None:
+    out.mkdir()
+    (out / "foreign_autopick.star").write_text("data_\nloop_\n_rlnCoordinateX #1\n")
+    with pytest.raises(UsageError, match="picks of another program or version lie where these would go"):
+        pick_into("1/2")
+    assert sorted(path.name for path in out.glob("*")) == [".gtpick", "foreign_autopick.star"]
+
+
 def test_settings_that_differ_from_those_of_an_earlier_run_are_refused(
     pick_into: PickInto, out: Path, reference: dict[str, Any]
 ) -> None:
