@@ -690,7 +690,6 @@ def test_micrographs_that_wait_are_shown_to_the_network_together_and_picked_as_a
     alone = run(jobs, dot_picker, tmp_path / "alone")
     gathered = Gathered(dot_picker, monkeypatch, reads=3)
     together = run(jobs, gathered.picker, out)
-    assert gathered.shown[0] == 1
     assert max(gathered.shown) > 1
     assert sum(gathered.shown) == 4
     for job in jobs:
