@@ -19,6 +19,7 @@ from common import ROOT, circumstances, save
 RUNTIME = Path("runtime/gtpick_rt")
 COMMIT, PIPELINE, CHANGES = "test_commit.py", "test_pipeline.py", "arrivals/test_watched.py"
 WRITERS = "arrivals/test_writers.py"
+LOCK, SHARDS = "test_lock.py", "test_shards.py"
 RETHRESHOLD = "../faults/test_rethreshold_kill.py"
 CACHE, OBTAINING, PARITY = "engines/test_cache.py", "engines/test_obtaining.py", "test_parity.py"
 DRIVER = "cluster/test_driver.py"
@@ -39,7 +40,12 @@ class Mutation:
 
 MUTATIONS = (
     Mutation("files are not synced", "commit.py", (("os.fsync(file.fileno())", "pass"),), (COMMIT, POWER)),
-    Mutation("folders are not synced", "commit.py", (("_sync_folder(path.parent)", "pass"),), (COMMIT, POWER)),
+    Mutation(
+        "folders are not synced",
+        "commit.py",
+        (("else data, mode)\n        _sync_folder(path.parent)", "else data, mode)"),),
+        (COMMIT, POWER),
+    ),
     Mutation("new folders are not synced", "commit.py", (("_sync_folder(made.parent)", "pass"),), (COMMIT, POWER)),
     Mutation(
         "files are written in place, without renaming",
@@ -74,8 +80,78 @@ MUTATIONS = (
     Mutation(
         "the folder is not locked",
         "lock.py",
-        (("fcntl.flock(", "id("), ("fcntl.LOCK_EX | fcntl.LOCK_NB", "")),
-        (PIPELINE,),
+        (
+            ("fcntl.flock(self._descriptor, ", "id("),
+            ("(fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB", "0"),
+        ),
+        (PIPELINE, LOCK, SHARDS),
+    ),
+    Mutation(
+        "a shard is not locked",
+        "shards.py",
+        (("own = lock_folder(", "own = share_folder("),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "a shard lets others have the folder alone",
+        "shards.py",
+        (("share_folder(lock_path(self.path))", 'share_folder(self._mine.with_suffix(".open"))'),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "a shard does not look for those of another number",
+        "shards.py",
+        (("self._refuse_other_numbers()\n", "pass\n"),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "a shard does not see that its lock was cleared away",
+        "shards.py",
+        (("if lock.is_held():", "if True:"),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "shards are not looked for before the folder is taken, where there are no locks",
+        "lock.py",
+        (("    _look_for(sharers())\n    lock = ", "    lock = "),),
+        (LOCK,),
+    ),
+    Mutation(
+        "shards are not looked for after the folder is taken, where there are no locks",
+        "lock.py",
+        (("        _look_for(sharers())  #", "        pass  #"),),
+        (LOCK,),
+    ),
+    Mutation(
+        "shards do not agree on what they have measured",
+        "shards.py",
+        (("self.previous = self._agreed() or settings", "self.previous = settings"),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "shards may differ from the picks that are there",
+        "shards.py",
+        (("        if self.previous is None:\n            with", "        if True:\n            with"),),
+        (SHARDS,),
+    ),
+    Mutation("a shard holds everything", "shards.py", (("self._shard.holds(stem)", "True"),), (SHARDS,)),
+    Mutation(
+        "what shards could not pick is not listed",
+        "shards.py",
+        (("for failure in failures.values():", "for failure in ():"),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "each shard writes other formats for all",
+        "course.py",
+        ((" if self.output.alone else ()", ""),),
+        (SHARDS,),
+    ),
+    Mutation(
+        "what shards have logged is counted in both logs",
+        "following/logs.py",
+        (("return before * sign >= 0", "return True"),),
+        ("test_following_shards.py",),
     ),
     Mutation(
         "the output folder is not synced",

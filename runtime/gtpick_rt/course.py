@@ -169,8 +169,8 @@ class Course:
         self._on_disk(lambda: self.output.write_lists(self.summary()))
 
     def convert(self) -> None:
-        """Complete what the folder has in other formats."""
-        for failure in convert(self.output):
+        """Complete what the folder has in other formats; of runs that share it, the last to end does that for all."""
+        for failure in convert(self.output) if self.output.alone else ():
             self.output.report(failure)
             self.listeners.notice(f"{failure.kind}: {failure.message}")
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -199,8 +200,20 @@ class Journal:
 
 def remove_index(path: Path) -> None:
     """Remove an index with what SQLite keeps beside it. Raises OSError."""
-    for each in (path, path.with_name(f"{path.name}-journal")):
+    for each in _files_of(path):
         each.unlink(missing_ok=True)
+
+
+def _files_of(index: Path) -> tuple[Path, Path]:
+    """The file and its journal, without which one that was being written when its process died is damaged."""
+    return index, index.with_name(f"{index.name}-journal")
+
+
+def copy_index(index: Path, copy: Path) -> None:
+    """Begin a new index with all that another one holds, to which nobody writes meanwhile. Raises OSError."""
+    for old, new in zip(_files_of(index), _files_of(copy), strict=True):
+        if old.exists():
+            shutil.copyfile(old, new)
 
 
 def failures_of(index: Path) -> list[Failure]:

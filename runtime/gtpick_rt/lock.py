@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -42,20 +42,40 @@ class FolderLock(Protocol):
         ...
 
 
-def lock_folder(path: Path) -> FolderLock:
-    """Hold the folder whose lock is the file `path`.
+def lock_folder(path: Path, sharers: Callable[[], Iterable[Path]] = tuple) -> FolderLock:
+    """Hold the folder whose lock is the file `path`, alone.
+
+    `sharers` gives the locks of those who may share it, each held by its own process for as long as it does.
 
     Raises InUseError when another process holds it, naming that process, or UsageError when nothing can be written.
     """
-    return _locked(path, lambda: _Flock(path), lambda: _Heartbeat(_heartbeat(path)))
+    return _locked(path, lambda: _Flock(path), lambda: _alone(path, sharers))
 
 
 def share_folder(path: Path) -> FolderLock:
     """Keep out whoever wants to hold the folder whose lock is the file `path`, but none of those who share it.
 
-    Raises as `lock_folder`. Where the file system has no locks, who wants to hold it must look for those who share it.
+    Who shares it takes a lock of its own after that, and asks then whether this one is held still: where the file
+    system has no locks, somebody may have come to hold the folder meanwhile. Raises as `lock_folder`.
     """
     return _locked(path, lambda: _Flock(path, shared=True), lambda: _Vacancy(_heartbeat(path)))
+
+
+def _alone(path: Path, sharers: Callable[[], Iterable[Path]]) -> FolderLock:
+    """Hold a folder where there are no locks; those who share it must not notice that somebody has tried."""
+    _look_for(sharers())
+    lock = _Heartbeat(_heartbeat(path))
+    try:
+        _look_for(sharers())  # who came after the first look sees that the folder is held
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _look_for(sharers: Iterable[Path]) -> None:
+    for path in sharers:
+        _Vacancy(_heartbeat(path))
 
 
 def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[[], FolderLock]) -> FolderLock:
@@ -218,7 +238,7 @@ class _Vacancy:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        if folder.exists():
+        while folder.exists():
             _remove_dead(folder)
 
     def is_held(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import heapq
 import json
 import shutil
 import sqlite3
@@ -36,6 +37,7 @@ from gtpick_rt.summary import Failure, MicrographRecord, Settings, Summary, Tota
 _SHARE_OF_TIME = 0.05
 """That goes into rewriting the lists, which grow with the number of micrographs."""
 _LISTS_EVERY_S = 5.0
+_READ_BYTES = 1 << 16
 T = TypeVar("T")
 
 
@@ -49,38 +51,43 @@ class OutputFolder:
     record and that `force` does not allow to be replaced.
     """
 
-    _alone = True
+    alone = True
     """Whether nobody else writes here."""
+    shares = 1
+    """Among how many runs the micrographs are divided."""
 
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force
         self._made = _make(out)
         self._files: PickFiles | None = None
+        self.previous: Settings | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self._lock = self._take_lock()
         try:
-            if self._alone:
+            if self.alone:
                 self.sweep()
-            self._journal = _opened(out, self.index)
+            self._journal = self._open_index()
         except BaseException:
             self._lock.release()
             raise
         try:
             self._refuse_foreign()
-            self.previous = None if force else self._find_previous()
+            if not force:
+                self.previous = self._find_previous()
         except BaseException:
             self.close()
             raise
 
     def _take_lock(self) -> FolderLock:
-        lock = lock_folder(lock_path(self.path))
+        return lock_folder(lock_path(self.path), lambda: shards_folder(self.path).glob("*.lock"))
+
+    def _open_index(self) -> Journal:
         try:
-            for shard in shards_folder(self.path).glob("*.lock"):
-                lock_folder(shard).release()  # refused while it is held
-        except BaseException:
-            lock.release()
-            raise
-        return lock
+            return Journal(self.path, self.index)
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(
+                f"{self.index}: cannot be written ({error}); free space, or choose another --out"
+            ) from error
 
     def sweep(self) -> None:
         """Remove the temporary files of processes that were killed; nobody may be writing now."""
@@ -116,7 +123,7 @@ class OutputFolder:
     def close(self) -> None:
         """Let others write; a folder into which nothing was written is not left behind."""
         self._journal.close()
-        if self._alone and self._files is None and not list_path(self.path).exists():
+        if self.alone and self._files is None and not list_path(self.path).exists():
             _remove_traces(self.path, self._made)
         self._lock.release()
 
@@ -140,14 +147,17 @@ class OutputFolder:
         Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `writing` does.
         """
         if self.previous not in (None, settings):
-            raise UsageError(
-                f"{self.path} holds picks made otherwise ({'; '.join(self.previous.differences(settings))}); "
-                "choose another output folder, or --force to pick all of them again"
-            )
+            raise UsageError(self._differs("; ".join(self.previous.differences(settings))))
         self._indexed(self._journal.forget_failures)
         self._take_up(settings)
         if formats:
             self.convert_to(self.conversion.with_formats(formats))
+
+    def _differs(self, differences: str) -> str:
+        return (
+            f"{self.path} holds picks made otherwise ({differences}); "
+            "choose another output folder, or --force to pick all of them again"
+        )
 
     def go_on(self, threshold: float | None = None) -> Settings:
         """Go on with the picks that are here, at another threshold if one is given; returns the settings.
@@ -162,16 +172,19 @@ class OutputFolder:
 
     def _take_up(self, settings: Settings) -> None:
         with self.writing():
-            if self._alone:
+            if self.alone:
                 self._end_shards()
             self._files = PickFiles(self.path, settings, read_conversion(self.path), self._lock.is_held)
 
     def _end_shards(self) -> None:
         """Take over what was logged by runs that shared the folder, none of which is at work now."""
         folder = shards_folder(self.path)
-        for path in sorted(folder.glob(f"*{self.log_file.suffix}")):
+        logs = sorted(folder.glob(f"*{self.log_file.suffix}"))
+        if logs:
+            lines = heapq.merge(*map(_lines, logs), key=_stamp)
             with self.log_file.open("ab") as log:
-                log.write(path.read_bytes())
+                log.writelines(lines)
+        for path in logs:
             path.unlink()
         if folder.exists():
             shutil.rmtree(folder)
@@ -278,14 +291,19 @@ class OutputFolder:
         """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `writing` does."""
         started = time.monotonic()
         try:
+            self._write_lists(summary)
+        finally:
+            now = time.monotonic()
+            self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
+
+    def _write_lists(self, summary: Summary) -> None:
+        try:
             with self.writing(), closing(self._rows()) as rows:
                 write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
         finally:
             journal, settings = self._journal, self._in_force
             with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
                 write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failed)))
-            now = time.monotonic()
-            self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
 
     def _rows(self) -> Generator[tuple[str, str], None, None]:
         """Paths are relative to the current folder where they lie below it, as RELION wants."""
@@ -316,11 +334,22 @@ def _make(out: Path) -> list[Path]:
     return missing
 
 
-def _opened(out: Path, index: Path) -> Journal:
-    try:
-        return Journal(out, index)
-    except (OSError, sqlite3.Error) as error:
-        raise UsageError(f"{index}: cannot be written ({error}); free space, or choose another --out") from error
+def _stamp(line: bytes) -> bytes:
+    """The time of a line of the log, as text that sorts by it."""
+    return line[: len('{"time": "2026-11-26T17:00:00+0000"')]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one whole or torn; it is not kept open, for there may be very many of them."""
+    offset = 0
+    while True:
+        with path.open("rb") as file:
+            file.seek(offset)
+            lines = file.readlines(_READ_BYTES)
+        if not lines:
+            return
+        yield from (line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        offset += sum(map(len, lines))
 
 
 def _remove_traces(out: Path, made: list[Path]) -> None:

@@ -13,7 +13,7 @@ from gtpick_rt import course
 from gtpick_rt.arrivals import Listed, Source, Timing, Watched
 from gtpick_rt.arrivals.ahead import Ahead
 from gtpick_rt.arrivals.listed import unfinished
-from gtpick_rt.arrivals.share import Share
+from gtpick_rt.arrivals.share import Shard, Share
 from gtpick_rt.arrivals.source import DEFAULT_TIMING
 from gtpick_rt.cluster.places import LocalGpus, Place
 from gtpick_rt.errors import UndecidedError, UsageError
@@ -233,7 +233,7 @@ def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: A
 def _output(request: Request) -> OutputFolder:
     if request.shard is None:
         return OutputFolder(request.out, request.force)
-    from gtpick_rt.shards import Shard, ShardFolder
+    from gtpick_rt.shards import ShardFolder
 
     return ShardFolder(request.out, Shard.parse(request.shard))
 
@@ -268,10 +268,10 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
     )
     ahead = Ahead(source, stop)
     return Work(
-        source=Share(ahead, output.holds),
+        source=Share(ahead, output.holds, output.shares),
         look=ahead.look,
         endless=not ends,
-        total=watching.until,
+        total=watching.until if request.shard is None else None,
         before=len(finished),
         excluded=lambda: source.excluded,
     )

@@ -133,6 +133,37 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield Story(stack.enter_context(monitor_of(out)))
 
 
+class Crew(NamedTuple):
+    """Two workers, what they do, and where it is shown."""
+
+    url: str
+    picked: Callable[[int, str], None]
+    """Lets a worker of this name pick the micrograph of this number."""
+    hostile: str = HOSTILE
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[Crew]:
+    """The monitor of a run of two workers, one with a hostile name, that have picked a micrograph a second."""
+    out = tmp_path / "crew"
+    lock_path(out).parent.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        stack.callback(lock_folder(lock_path(out)).release)
+        begun = time.time() - 60
+        settings = {"model": "test 1", "diameter_A": 40.0, "threshold": THRESHOLD}
+        log_path(out).write_text(_line(begun, "begun", settings=settings, backend="cpu"))
+
+        def picked(number: int, worker: str) -> None:
+            line = _picked(out, rng, begun + number, f"stem_{number}", f"mic_{number}.mrc", 20, worker=worker)
+            with log_path(out).open("a") as log:
+                log.write(line)
+
+        for number in range(37):
+            picked(number, "gpu0" if number % 3 else HOSTILE)
+        yield Crew(stack.enter_context(monitor_of(out)), picked)
+
+
 class Live(NamedTuple):
     """A watched folder, what is picked from it, and where that is shown."""
 
@@ -158,7 +189,7 @@ def _line(at: float, state: str, **entry: object) -> str:
     return json.dumps({"time": stamp, "state": state, **entry}) + "\n"
 
 
-def _picked(out: Path, rng: np.random.Generator, at: float, stem: str, name: str, picks: int) -> str:
+def _picked(out: Path, rng: np.random.Generator, at: float, stem: str, name: str, picks: int, **figures: object) -> str:
     """Write what a run writes for a micrograph, and give the line of its log."""
     score = np.concatenate([rng.uniform(THRESHOLD, 1, picks), rng.uniform(0.05, THRESHOLD, 10)]).astype(np.float32)
     xy = rng.uniform((20, 20), (WIDTH - 20, HEIGHT - 20), (len(score), 2)).astype(np.float32)
@@ -185,4 +216,4 @@ def _picked(out: Path, rng: np.random.Generator, at: float, stem: str, name: str
         "stage_seconds": {"read": 0.1, "infer": 0.4},
         "backlog": 7,
     }
-    return _line(at, "picked", **record)
+    return _line(at, "picked", **record, **figures)

@@ -1,9 +1,11 @@
 """Micrographs of bright dots or dark discs, backends that find them, and output folders told line by line."""
 
+import errno
+import fcntl
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,14 +16,28 @@ import onnx
 import pytest
 from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
+from gtpick_rt import lock
 from gtpick_rt.backends.fake import ScriptedBackend
-from gtpick_rt.layout import detections_path, log_path, summary_path
+from gtpick_rt.layout import detections_path, log_path, shards_folder, summary_path
 from gtpick_rt.picker import Picker
 from gtpick_rt.spec import METADATA_KEY, ModelSpec
-from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, Totals
+from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, Totals, WorkerRecord
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 DOT_SCORE = 0.9
+
+
+@pytest.fixture(params=["locks", "no locks"])
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of file system."""
+    if request.param == "no locks":
+
+        def unsupported(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -204,6 +220,8 @@ class Told:
     out: Path
     record_of: Callable[[str], MicrographRecord]
     now: float = 1.8e9
+    shard: str = ""
+    """Which shard tells; none where the folder is not shared."""
 
     def __post_init__(self) -> None:
         (self.out / ".gtpick").mkdir(parents=True)
@@ -211,7 +229,12 @@ class Told:
     def line(self, **entry: object) -> None:
         """Append a line to the log."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.now))
-        with log_path(self.out).open("a") as file:
+        path = log_path(self.out)
+        if self.shard:
+            entry["shard"] = self.shard
+            path = shards_folder(self.out) / f"{self.shard.replace('/', '-of-')}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+        with path.open("a") as file:
             file.write(json.dumps({"time": stamp, **entry}) + "\n")
 
     def picked(self, stem: str, detections: Picks | None = None, **changes: Any) -> None:
@@ -234,7 +257,7 @@ class Told:
         settings = {"model": "nano 2", "diameter_A": 100.0, "threshold": 0.5} | changes
         self.line(state="begun", settings=settings, backend="cpu")
 
-    def summary(self, threshold: float = 0.5, backlog: int = 0) -> None:
+    def summary(self, threshold: float = 0.5, backlog: int = 0, workers: Sequence[WorkerRecord] = ()) -> None:
         """The lists are written."""
         summary = Summary(
             command=["gtpick-rt", "pick"],
@@ -246,8 +269,12 @@ class Told:
             picked=1,
             totals=Totals(micrographs=1, failed=0, picks=3, detections=5, flags={}),
             backlog=backlog,
+            workers=list(workers),
         )
-        summary_path(self.out).write_text("".join(summary.to_json(['{"stem": "a"}'], [])))
+        path = summary_path(self.out)
+        if self.shard:
+            path = shards_folder(self.out) / f"{self.shard.replace('/', '-of-')}.json"
+        path.write_text("".join(summary.to_json(['{"stem": "a"}'], [])))
 
 
 @pytest.fixture

@@ -319,9 +319,12 @@ def test_an_absent_log_is_looked_for_again(tmp_path: Path) -> None:
     tail = Tail(tmp_path / "log")
     assert tail.read() == (False, [])
     (tmp_path / "log").write_bytes(b"a\nb")
-    assert tail.read() == (True, [])
+    assert tail.read() == (False, [])
+    assert tail.behind
     assert tail.read() == (False, [b"a"])
     assert not tail.behind
+    (tmp_path / "log").unlink()
+    assert tail.read() == (True, [])
 
 
 def test_entries_are_small_enough_for_many(told: Any) -> None:

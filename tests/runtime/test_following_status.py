@@ -100,7 +100,7 @@ def test_whether_a_process_holds_the_folder_is_seen_without_touching_its_lock(to
 def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
     lock_path(told.out).write_text("process 1 on elsewhere\n")
     told.picked("a", backlog=1)
-    told.summary()
+    told.summary(backlog=1)
     os.utime(summary_path(told.out), (told.now, told.now))
     story = story_of(told)
     assert story.status().state == "running"

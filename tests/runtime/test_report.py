@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following import Entry
 from gtpick_rt.layout import detections_path, preview_path
+from gtpick_rt.summary import WorkerRecord
 from gtpick_rt.types import Picks
 
 pytest.importorskip("jinja2", reason="Jinja2 is not installed (extra monitor)")
@@ -206,6 +207,27 @@ def test_a_running_run_says_how_many_wait(told: Any, picks: Picks) -> None:
     told.picked("a", picks, backlog=7)
     told.summary(backlog=7)
     assert "7 waiting" in Page(make_report(told.out)).text
+
+
+@pytest.mark.parametrize("name", ["gpu0", *HOSTILE])
+def test_several_workers_are_listed(told: Any, picks: Picks, name: str) -> None:
+    told.picked("a", picks, worker="gpu1")
+    told.picked("b", picks, worker=name)
+    told.summary(workers=[WorkerRecord(name="gpu1", backend="tensorrt", micrographs=1, busy_s=1.0)])
+    page = Page(make_report(told.out))
+    assert re.search(r"gpu1\s+tensorrt\s+1\s", page.text)
+    assert name in page.text
+    assert not page.all("script")
+
+
+def test_a_run_in_one_process_lists_no_workers(run_of_ten: Path) -> None:
+    assert "Workers" not in Page(make_report(run_of_ten)).text
+
+
+def test_shards_at_work_have_their_report_before_there_is_a_log_of_all(told: Any, picks: Picks) -> None:
+    told.shard = "1/2"
+    told.picked("a", picks)
+    assert "shard 1/2" in Page(make_report(told.out)).text
 
 
 def test_the_card_of_the_shipped_model_is_there(run_of_ten: Path) -> None:

@@ -47,7 +47,7 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
     Raises GtpickError.
     """
-    with closing(Terminal(request.out, metrics_port)) as terminal:
+    with closing(Terminal(request.out, metrics_port, several=request.place is not None)) as terminal:
         listeners = Listeners(
             building=terminal.building,
             begun=terminal.begun,
@@ -67,15 +67,19 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
 
 class Terminal:
-    """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there is a terminal."""
+    """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there is a terminal.
 
-    def __init__(self, out: Path, metrics_port: int | None) -> None:
-        self._out, self._port = out, metrics_port
+    The bar names what picks: the backend or, where `several` processes do, how many have done something so far.
+    """
+
+    def __init__(self, out: Path, metrics_port: int | None, several: bool = False) -> None:
+        self._out, self._port, self._several = out, metrics_port, several
+        self._workers: set[object] = set()
         console = Console(stderr=True)
         texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
         columns = (BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
         self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self._bar = Progress("{task.fields[backend]}", *columns, console=console, disable=not console.is_terminal)
+        self._bar = Progress("{task.fields[by]}", *columns, console=console, disable=not console.is_terminal)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
@@ -96,7 +100,8 @@ class Terminal:
         if self._port is not None:
             self._metrics = Metrics(self._port, self._out, lambda: work.source.backlog)
         self._work, self._started = work, time.monotonic()
-        self._bar.add_task("", total=work.total, rate="", behind="", backend=picker.backend.name)
+        by = "waiting for workers" if self._several else picker.backend.name
+        self._bar.add_task("", total=work.total, rate="", behind="", by=by)
         self._bar.start()
 
     def notice(self, line: str) -> None:
@@ -118,6 +123,9 @@ class Terminal:
         if "lag_s" in entry and self._bar.tasks:
             behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
             self._bar.update(self._bar.tasks[0].id, behind=behind)
+        if "worker" in entry and self._bar.tasks:
+            self._workers.add(entry["worker"])
+            self._bar.update(self._bar.tasks[0].id, by=counted(len(self._workers), "worker"))
         if self._metrics is not None:
             self._metrics.observe(entry)
 
@@ -153,13 +161,17 @@ def _specimen(picker: Picker) -> str:
 def _result(summary: Summary, request: Request) -> Iterator[str]:
     """Say what was done and where it is."""
     totals, out = summary.totals, request.out
-    yield f"{counted(summary.picked, 'micrograph')} picked in {summary.seconds:.1f} s on {summary.backend}"
+    by = f", {counted(len(summary.workers), 'worker')}" if summary.workers else ""
+    yield f"{counted(summary.picked, 'micrograph')} picked in {summary.seconds:.1f} s on {summary.backend}{by}"
+    if summary.retries:
+        yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
     yield f"in all: {counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}"
     if totals.failed:
         yield f"failed: {totals.failed}, the summary says why"
     if totals.flags:
         yield f"flags: {', '.join(f'{count} {flag}' for flag, count in totals.flags.items())}"
-    yield f"STAR files: {out}, listed in {out / 'autopick.star'}"
+    listed = "listed in" if request.shard is None else "listed by the last shard to end in"
+    yield f"STAR files: {out}, {listed} {out / 'autopick.star'}"
     if request.formats:
         yield f"other formats: {', '.join(map(str, Conversion(formats=request.formats).places(out)))}"
     if request.overlays:

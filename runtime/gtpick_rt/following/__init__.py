@@ -6,5 +6,6 @@ It is told from the run's log and summary. Nothing is locked; neither the microg
 from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.following.status import STATES, Status
 from gtpick_rt.following.story import Story
+from gtpick_rt.following.workers import WorkerStatus
 
-__all__ = ["STATES", "Entry", "Problem", "Status", "Story"]
+__all__ = ["STATES", "Entry", "Problem", "Status", "Story", "WorkerStatus"]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from gtpick_rt.arrivals.share import Shard
+from gtpick_rt.errors import UsageError
+
 PICKED, FAILED, BEGUN, RETHRESHOLDED = "picked", "failed", "begun", "rethresholded"
 _START = b'{"time": "'
 _LARGEST = 1e15
@@ -113,6 +116,20 @@ def stages_of(event: Event) -> dict[str, float]:
         return {text(stage): amount(seconds) for stage, seconds in event.line.get("stage_seconds", {}).items()}
     except (ValueError, TypeError, AttributeError):
         return {}
+
+
+def shard_of(event: Event) -> Shard | None:
+    """The shard that has logged this; None where the folder was not shared."""
+    try:
+        return Shard.parse(text(event.line.get("shard")))
+    except (ValueError, UsageError):
+        return None
+
+
+def worker_of(event: Event) -> str:
+    """The name of the process that has picked this, or "" where it is the one that has logged it."""
+    worker, shard = event.line.get("worker"), shard_of(event)
+    return worker if isinstance(worker, str) else f"shard {shard}" if shard else ""
 
 
 def text(value: object) -> str:

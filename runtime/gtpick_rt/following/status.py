@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gtpick_rt.following.records import Event, amount_or_none, mapping
+from gtpick_rt.following.workers import WorkerStatus
 
 RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS = "running", "idle", "stalled", "finished", "no process"
 STATES = (RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS)
@@ -52,6 +53,8 @@ class Status(Facts):
     """Mean busy time of each stage per micrograph."""
     last_event_age_s: float | None
     """Since a micrograph was picked or failed."""
+    workers: tuple[WorkerStatus, ...]
+    """The processes that pick, where there are several."""
 
 
 def facts_of(summary: Mapping[str, Any], begun: Event | None) -> Facts:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gtpick_rt.commit import load_detections
 from gtpick_rt.errors import UsageError
+from gtpick_rt.following.logs import Heads, Logs, holder_lives
 from gtpick_rt.following.pace import Pace, quantile
 from gtpick_rt.following.records import (
     BEGUN,
@@ -25,11 +26,12 @@ from gtpick_rt.following.records import (
     mapping,
     problem_of,
     read_event,
+    shard_of,
 )
 from gtpick_rt.following.status import FINISHED, IDLE, NO_PROCESS, RUNNING, STALLED, Status, facts_of
-from gtpick_rt.following.tail import Head, Tail, read_regular
-from gtpick_rt.layout import detections_path, lock_path, log_path, preview_path, summary_path
-from gtpick_rt.lock import lives
+from gtpick_rt.following.tail import read_regular
+from gtpick_rt.following.workers import Workers
+from gtpick_rt.layout import detections_path, preview_path, summary_path
 from gtpick_rt.types import Picks
 
 _IDLE_S = 60.0
@@ -49,6 +51,10 @@ class News(NamedTuple):
     lines: list[bytes]
     summary: dict[str, Any] | None
     """None where it is as before."""
+    shards: dict[str, dict[str, Any]]
+    """The summary of each shard that is not as before."""
+    shared: bool
+    """Whether the folder is shared by shards, which may have ended without the last one listing what they did."""
     lives: bool | None
     """Whether the process that holds the folder lives; None where that cannot be told."""
 
@@ -61,7 +67,7 @@ class Story:
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.time) -> None:
         self.out, self._clock = out, clock
-        self._tail, self._head = Tail(log_path(out)), Head(summary_path(out))
+        self._logs, self._heads = Logs(out), Heads(summary_path(out), out)
         self._ids: dict[str, int] = {}
         self._lives: bool | None = False
         self._sign: float | None = None  # when the run was seen to write something, by our clock
@@ -79,8 +85,9 @@ class Story:
         self.version = 0
         """Changes with every change of the above."""
         self._pace = Pace()
+        self._workers = Workers()
         self._begun: Event | None = None
-        self._backlog = 0
+        self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
         self._last_event: float | None = None
         self._waits_since = 0.0  # since when it has had something to do and has done nothing
 
@@ -92,7 +99,7 @@ class Story:
     @property
     def behind(self) -> bool:
         """Whether there is more to be read at once."""
-        return self._tail.behind
+        return self._logs.behind
 
     def catch_up(self) -> None:
         """Read all that there is."""
@@ -106,8 +113,9 @@ class Story:
 
     def read(self) -> News:
         """Read it, without taking it in."""
-        anew, lines = self._tail.read()
-        return News(anew, lines, self._head.read(), lives(lock_path(self.out)))
+        anew, lines = self._logs.read()
+        summary, shards = (None, {}) if self._logs.behind else self._heads.read()
+        return News(anew, lines, summary, shards, self._heads.shared, holder_lives(self.out))
 
     def take(self, news: News) -> list[Entry]:
         """Take in what was read, and give the micrographs that were picked."""
@@ -115,15 +123,23 @@ class Story:
             self._forget()
         events = [event for event in map(read_event, news.lines) if event is not None]
         picked = [entry for entry in map(self._take_event, events) if entry is not None]
-        if news.summary is not None:
-            self.summary = news.summary
-            self._take_backlog(news.summary.get("backlog"), self._clock())
+        self._take_summaries(news)
         if self._sign is None:
-            self._sign = self._head.mtime or 0.0
-        elif news.lines or news.summary:
+            self._sign = self._heads.mtime or 0.0
+        elif news.lines or news.summary or news.shards:
             self._sign = self._clock()
         self._lives = news.lives
         return picked
+
+    def _take_summaries(self, news: News) -> None:
+        if news.summary is not None:
+            self.summary = news.summary
+            if not news.shared:
+                self._backlogs = dict.fromkeys(self._backlogs, 0)
+                self._take_backlog(news.summary.get("backlog"), self._clock())
+        for shard, summary in news.shards.items():
+            self.summary = self.summary or summary
+            self._take_backlog(summary.get("backlog"), self._clock(), shard)
 
     def _take_event(self, event: Event) -> Entry | None:
         entry: Entry | None = None
@@ -136,16 +152,19 @@ class Story:
         elif event.state == RETHRESHOLDED:
             self._take_threshold(event)
         if event.backlog is not None:
-            self._take_backlog(event.backlog, event.time)
+            self._take_backlog(event.backlog, event.time, str(shard_of(event) or ""))
         return entry
 
     def _begin(self, event: Event) -> None:
-        """A run tries again what failed; picks made otherwise are none of its own."""
+        """A run tries again what failed, a shard what failed of its share; picks made otherwise are none of its own."""
         before = self._begun.line.get("settings") if self._begun else None
         if before and _but_threshold(before) != _but_threshold(event.line.get("settings")):
             self._forget()
-        self._begun = event
-        self._failed.clear()
+        self._begun, shard = event, shard_of(event)
+        self._failed = {stem: each for stem, each in self._failed.items() if shard and not shard.holds(stem)}
+        self._workers.begin(event)
+        if shard is None:
+            self._backlogs.clear()
         self.version += 1
         self._waits_since = event.time
 
@@ -187,13 +206,19 @@ class Story:
         self._count(now, 1)
 
     def _done(self, event: Event) -> None:
-        self._last_event = self._waits_since = event.time
+        self._workers.count(event)
+        self._last_event = max(self._last_event or 0.0, event.time)
+        self._waits_since = max(self._waits_since, event.time)
 
-    def _take_backlog(self, backlog: object, at: float) -> None:
+    @property
+    def _backlog(self) -> int:
+        return sum(self._backlogs.values())
+
+    def _take_backlog(self, backlog: object, at: float, part: str = "") -> None:
         if isinstance(backlog, int) and backlog >= 0:
             if backlog and not self._backlog:
                 self._waits_since = max(self._waits_since, at)
-            self._backlog = backlog
+            self._backlogs[part] = backlog
 
     def _id(self, event: Event) -> int:
         stem = event.line.get("stem")
@@ -275,6 +300,7 @@ class Story:
             seconds_per_micrograph=self._pace.seconds,
             stage_seconds=self._pace.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
+            workers=self._workers.status(self.summary, end),
             **vars(facts_of(self.summary, self._begun)),
         )
 
@@ -284,7 +310,7 @@ class Story:
         alive = writes if self._lives is None else self._lives
         if not alive:
             return NO_PROCESS if self._backlog or not (self.entries or self._failed) else FINISHED
-        mute = self._head.mtime is not None and not writes
+        mute = self._heads.mtime is not None and not writes
         if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._pace.seconds or 0.0))):
             return STALLED
         return RUNNING if silent_s < _IDLE_S or self._backlog else IDLE

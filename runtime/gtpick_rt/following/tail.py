@@ -8,7 +8,8 @@ from typing import Any
 
 _MOST_BYTES = 1 << 20
 """Of the log, that are read at a time."""
-_HEAD_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 20
+"""Of the summary before its list of micrographs: with it come some thousand workers."""
 _LIST = b',\n "micrographs": ['
 
 
@@ -41,11 +42,11 @@ class Tail:
             file = (found.st_dev, found.st_ino)
         except OSError:
             found, data, file = None, b"", None
-        anew = file != self._file or (found is not None and found.st_size < self._offset)
-        if anew:
+        if file != self._file or (found is not None and found.st_size < self._offset):
+            anew = self._file is not None
             self._file, self._offset, self._torn = file, 0, b""
             self.behind = file is not None
-            return True, []
+            return anew, []
         self._offset += len(data)
         self.behind = len(data) == _MOST_BYTES
         *lines, torn = (self._torn + data).split(b"\n")

@@ -1,4 +1,7 @@
-"""The status for Prometheus, under the names that `pick --metrics` has too. No name of a file is a label."""
+"""The status for Prometheus, under the names that `pick --metrics` has too. No name of a file is a label.
+
+Workers are, by their names.
+"""
 
 import time
 from collections.abc import Iterator
@@ -40,6 +43,7 @@ class _Collector(Collector):
             stages.add_metric([stage], seconds)
         yield stages
         yield from _gauges(status)
+        yield from _of_workers(status)
 
 
 def _gauges(status: Status) -> Iterator[Metric]:
@@ -59,6 +63,20 @@ def _gauges(status: Status) -> Iterator[Metric]:
     ):
         if value is not None:
             yield GaugeMetricFamily(name, text, value)
+
+
+def _of_workers(status: Status) -> Iterator[Metric]:
+    """What each worker does, where there are several."""
+    for name, text, field in (
+        ("gtpick_worker_micrographs", "Micrographs that a worker has picked or failed on in this run", "micrographs"),
+        ("gtpick_worker_micrographs_per_hour", "Over the last hour, or since its first", "per_hour"),
+        ("gtpick_worker_last_done_timestamp", "When it was through with one last", "heard"),
+    ):
+        gauge = GaugeMetricFamily(name, text, labels=["worker"])
+        for worker in status.workers:
+            gauge.add_metric([worker.name.encode("utf-8", "replace").decode()], getattr(worker, field))
+        if status.workers:
+            yield gauge
 
 
 def _ago(seconds: float | None) -> float | None:

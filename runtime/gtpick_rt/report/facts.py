@@ -24,6 +24,16 @@ class Fact(NamedTuple):
     note: str = ""
 
 
+class Worker(NamedTuple):
+    """One of several processes that picked."""
+
+    name: str
+    backend: str
+    micrographs: str
+    per_hour: str
+    heard: str
+
+
 class Stage(NamedTuple):
     """Where time went."""
 
@@ -136,6 +146,14 @@ def stages(status: Status) -> list[Stage]:
     return [
         Stage(name, f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.1f} s", seconds / slowest)
         for name, seconds in status.stage_seconds.items()
+    ]
+
+
+def workers(status: Status) -> list[Worker]:
+    """What each of several processes has done; empty where one did it."""
+    return [
+        Worker(each.name, each.backend or UNKNOWN, number(each.micrographs), number(each.per_hour), moment(each.heard))
+        for each in status.workers
     ]
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from gtpick_rt.charts import Histograms, Sampler, trends
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following import Entry, Story
-from gtpick_rt.layout import log_path
+from gtpick_rt.layout import log_path, shards_folder
 from gtpick_rt.report import facts, figures, gallery
 
 _THRESHOLD = 0.5
@@ -27,7 +27,7 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
 
     Raises UsageError where `out` is no output folder, or nothing has been done in it yet.
     """
-    if not log_path(out).is_file():
+    if not (log_path(out).is_file() or shards_folder(out).is_dir()):
         raise UsageError(f"{out}: no output folder of pick: {log_path(out)} is not there; give the OUT of a run")
     story = Story(out, clock)
     story.catch_up()
@@ -66,6 +66,7 @@ def _words(story: Story, now: float) -> dict[str, object]:
         "command": facts.command(story.summary),
         "versions": facts.versions(status, story.summary, now),
         "stages": [(each, figures.stage_bar(each.share)) for each in facts.stages(status)],
+        "workers": facts.workers(status),
         "card": None if card is None else _rendered(card),
     }
 

@@ -190,6 +190,29 @@ def test_prometheus_can_read_the_figures(client: TestClient) -> None:
     assert [key[1] for key, value in samples.items() if key[0] == "gtpick_run_state" and value] == ["finished"]
 
 
+@pytest.mark.parametrize("name", [*HOSTILE, "worker0", "\ud800"])
+def test_the_metrics_tell_what_each_worker_does(told: Any, ask: Callable[..., TestClient], name: str) -> None:
+    told.picked("a", worker=name)
+    told.now += 60
+    told.picked("b", worker=name)
+    told.failed("c")
+    client = ask(told.out, known=3)
+    (worker,) = client.get("/api/status").json()["workers"]
+    assert (worker["name"], worker["micrographs"], worker["heard"]) == (name, 2, told.now)
+    samples = [
+        (sample.name, sample.labels["worker"], sample.value)
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if "worker" in sample.labels
+    ]
+    shown = name.encode("utf-8", "replace").decode()
+    assert samples == [
+        ("gtpick_worker_micrographs", shown, 2),
+        ("gtpick_worker_micrographs_per_hour", shown, pytest.approx(60)),
+        ("gtpick_worker_last_done_timestamp", shown, told.now),
+    ]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text(told: Any, ask: Callable[..., TestClient], detections: Picks, name: str) -> None:
     told.picked("a", detections, name=name, warnings=[name], flags=[name])

@@ -26,7 +26,9 @@ export class Glance {
     document.title = `${status.state === "stalled" ? "▲ " : ""}${name}, ${integer(status.done)} done: gtpick-rt`;
     this.#tiles(status);
     this.#stages(status.stage_seconds ?? {});
-    const parts = [status.model, status.backend, status.diameter_A && `${compact(status.diameter_A)} Å`];
+    const { length } = status.workers;
+    const by = length ? `${status.backend ?? ""} × ${length}` : status.backend;
+    const parts = [status.model, by, status.diameter_A && `${compact(status.diameter_A)} Å`];
     say($("setup"), parts.filter(Boolean).join("  ·  "));
     this.#age();
   }

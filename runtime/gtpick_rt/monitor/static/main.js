@@ -9,6 +9,7 @@ import { Browser, loadFailures } from "./lists.js";
 import { LENGTH, Strip } from "./strip.js";
 import { Trends } from "./trends.js";
 import { Viewer } from "./viewer.js";
+import { showWorkers } from "./workers.js";
 
 const REFRESH_MS = 4000;
 
@@ -88,6 +89,7 @@ function onPicked(row) {
 function onStatus(status) {
   if (!status.state) return; /* the server has not read the folder yet */
   glance.fill(status);
+  showWorkers(status.workers);
   if (status.failed !== failed) {
     failed = status.failed;
     loadFailures().catch(report);
