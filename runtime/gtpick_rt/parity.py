@@ -15,13 +15,13 @@ from gtpick_rt.backends.base import Backend
 from gtpick_rt.decode import calibrate
 from gtpick_rt.errors import ModelError
 from gtpick_rt.evaluate import match
+from gtpick_rt.model_files import SAMPLE
 from gtpick_rt.picker import Picker, RawDetections
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.tile import cut, tile_grid
 from gtpick_rt.types import FloatArray, Micrograph
 
-SAMPLE = Path(__file__).with_name("models") / "sample.mrc"
 SAMPLE_DIAMETER_A = 106.0
 
 PICK_RADIUS_PX = 1.0
@@ -94,7 +94,7 @@ def compare(
     Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when a backend fails.
     """
     picker = Picker(reference, spec, diameter_A)
-    images = [picker.prepare(view) for view in _views(read_micrograph(sample))]
+    images = [picker.prepare(view) for view in views(read_micrograph(sample))]
     grids = [tile_grid(image.data.shape, spec) for image in images]
     tiles = cut([(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], spec)
     expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
@@ -157,7 +157,7 @@ def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
     return all(holds_all_of(row, 0) and holds_all_of(0, row) for row in range(1, _ROWS))
 
 
-def _views(micrograph: Micrograph) -> Iterator[Micrograph]:
+def views(micrograph: Micrograph) -> Iterator[Micrograph]:
     """The micrograph turned and mirrored in all eight ways."""
     for data in (micrograph.data, micrograph.data.T):
         for quarters in range(4):

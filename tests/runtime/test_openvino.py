@@ -54,13 +54,15 @@ def test_a_failed_proof_is_remembered_with_its_figures(
             proving.prove_once(candidate, tiny_model, "1")
 
 
-def test_another_version_model_or_processor_is_proved_anew(
+def test_another_version_processor_sample_or_model_is_proved_anew(
     candidate: ScriptedBackend, comparisons: list[Parity], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    comparisons += [ALIKE] * 3
+    comparisons += [ALIKE] * 4
     proving.prove_once(candidate, tiny_model, "1")
     proving.prove_once(candidate, tiny_model, "2")
     monkeypatch.setattr(proving, "processor", lambda: "another")
+    proving.prove_once(candidate, tiny_model, "2")
+    monkeypatch.setattr(proving, "sample_sha256", lambda: "another")
     proving.prove_once(candidate, tiny_model, "2")
     assert not comparisons
     with pytest.raises(IndexError):
