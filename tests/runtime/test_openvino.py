@@ -15,7 +15,7 @@ from gtpick_rt.model_files import resolve_model
 from gtpick_rt.parity import Parity
 from gtpick_rt.spec import ModelSpec
 
-ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, usual_drift_px=0.1, rows_alike=True)
+ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, usual_drift_px=0.0, rows_alike=True)
 UNLIKE = replace(ALIKE, matched=900)
 
 
