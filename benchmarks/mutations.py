@@ -327,10 +327,22 @@ MUTATIONS = (
         (OBTAINING, "test_doctor.py"),
     ),
     Mutation(
+        "an engine that was proved on another sample is used",
+        "engines/obtaining.py",
+        (("sample_sha256=sample_sha256(),", 'sample_sha256="",'),),
+        (OBTAINING, "test_doctor.py"),
+    ),
+    Mutation(
         "some picks may drift in half precision too",
         "parity.py",
-        (("self.usual_drift_px if self.in_bfloat16 else self.drift_px", "self.usual_drift_px"),),
+        (("return self.drift_px <= MAX_DRIFT_PX and ", "return "),),
         (PARITY, "../export/test_parity.py"),
+    ),
+    Mutation(
+        "all picks may drift a little in half precision",
+        "parity.py",
+        ((" and self.usual_drift_px <= MAX_USUAL_DRIFT_PX", ""),),
+        (PARITY,),
     ),
     Mutation(
         "every backend is judged as one in bfloat16",
@@ -341,7 +353,7 @@ MUTATIONS = (
     Mutation(
         "in bfloat16 picks may drift as they like",
         "parity.py",
-        (("self.usual_drift_px if self.in_bfloat16 else self.drift_px", "0 if self.in_bfloat16 else self.drift_px"),),
+        (("return self.usual_drift_px <= MAX_DRIFT_PX", "return True"),),
         (PARITY,),
     ),
     Mutation(
@@ -364,6 +376,12 @@ MUTATIONS = (
         "a backend need not pick as the reference does",
         "backends/proving.py",
         (("if not parity.holds:", "if False:"),),
+        ("test_openvino.py",),
+    ),
+    Mutation(
+        "a proof by another sample counts",
+        "backends/proving.py",
+        (("(model_sha256, sample_sha256(), ", "(model_sha256, "),),
         ("test_openvino.py",),
     ),
     Mutation(

@@ -1,5 +1,6 @@
 """Where model files are: those that ship with the package, and the user's own."""
 
+import hashlib
 from pathlib import Path
 
 from gtpick_rt.errors import ModelError
@@ -8,6 +9,8 @@ DEFAULT_MODEL = "gtpick-nano"
 HALF_SUFFIX = ".fp16.onnx"
 """Of the same model in half precision, beside the file that a user names."""
 _FOLDER = Path(__file__).with_name("models")
+SAMPLE = _FOLDER / "sample.mrc"
+"""The micrograph on which it is proved that a backend runs a model as the reference does."""
 
 
 def shipped_models() -> dict[str, Path]:
@@ -30,6 +33,11 @@ def resolve_model(name_or_path: str | None) -> Path:
             "give an ONNX file: --model FILE"
         )
     return path
+
+
+def sample_sha256() -> str:
+    """Identify the sample: whatever was proved on another is to be proved anew."""
+    return hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
 
 
 def half_of(model: Path) -> Path:

@@ -15,13 +15,13 @@ from gtpick_rt.backends.base import Backend
 from gtpick_rt.decode import calibrate
 from gtpick_rt.errors import ModelError
 from gtpick_rt.evaluate import match
+from gtpick_rt.model_files import SAMPLE
 from gtpick_rt.picker import Picker, RawDetections
 from gtpick_rt.reading import read_micrograph
 from gtpick_rt.spec import ModelSpec
 from gtpick_rt.tile import cut, tile_grid
 from gtpick_rt.types import FloatArray, Micrograph
 
-SAMPLE = Path(__file__).with_name("models") / "sample.mrc"
 SAMPLE_DIAMETER_A = 106.0
 
 PICK_RADIUS_PX = 1.0
@@ -29,6 +29,9 @@ PICK_RADIUS_PX = 1.0
 MIN_AGREEMENT = 0.995
 MAX_DRIFT_PX = 0.25
 """Of the centre of a pick, in working pixels."""
+MAX_USUAL_DRIFT_PX = 0.05
+"""Of all picks but those that may be missed, unless in bfloat16: sound half precision moves them by 0.004, coordinates
+that are rounded to it by 0.08."""
 BFLOAT16 = frozenset({"openvino-bf16"})
 """Backends of which as many picks may drift further as may be missed: with its eight bits, of two queries that found
 the same particle the other may win."""
@@ -70,8 +73,13 @@ class Parity:
     @property
     def holds(self) -> bool:
         """Whether the two pick alike. Scores are told, not judged: half precision moves them all, and hardly a pick."""
-        drift_px = self.usual_drift_px if self.in_bfloat16 else self.drift_px
-        return self.agreement >= MIN_AGREEMENT and drift_px <= MAX_DRIFT_PX and self.rows_alike
+        return self.agreement >= MIN_AGREEMENT and self._hardly_drifts and self.rows_alike
+
+    @property
+    def _hardly_drifts(self) -> bool:
+        if self.in_bfloat16:
+            return self.usual_drift_px <= MAX_DRIFT_PX
+        return self.drift_px <= MAX_DRIFT_PX and self.usual_drift_px <= MAX_USUAL_DRIFT_PX
 
     def __str__(self) -> str:
         rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
@@ -94,7 +102,7 @@ def compare(
     Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when a backend fails.
     """
     picker = Picker(reference, spec, diameter_A)
-    images = [picker.prepare(view) for view in _views(read_micrograph(sample))]
+    images = [picker.prepare(view) for view in views(read_micrograph(sample))]
     grids = [tile_grid(image.data.shape, spec) for image in images]
     tiles = cut([(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], spec)
     expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
@@ -157,7 +165,7 @@ def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
     return all(holds_all_of(row, 0) and holds_all_of(0, row) for row in range(1, _ROWS))
 
 
-def _views(micrograph: Micrograph) -> Iterator[Micrograph]:
+def views(micrograph: Micrograph) -> Iterator[Micrograph]:
     """The micrograph turned and mirrored in all eight ways."""
     for data in (micrograph.data, micrograph.data.T):
         for quarters in range(4):

@@ -22,6 +22,7 @@ from gtpick_rt.engines import Gpu
 from gtpick_rt.engines.building import FLAGS
 from gtpick_rt.engines.cache import EngineCache, EngineKey, Record
 from gtpick_rt.errors import BackendError
+from gtpick_rt.model_files import sample_sha256
 from gtpick_rt.spec import ModelSpec
 
 GPU = Gpu("Paper GPU", (8, 6), "580.1")
@@ -87,6 +88,7 @@ def keep_engine(tiny_model: Path) -> Callable[..., None]:
     def keep(built_at: str = "2026-11-23", **changes: str) -> None:
         key = {
             "onnx_sha256": hashlib.sha256(half.read_bytes()).hexdigest(),
+            "sample_sha256": sample_sha256(),
             "library": "tensorrt",
             "version": "11.4.0",
             "gpu": GPU.name,
@@ -148,6 +150,7 @@ def test_no_engine_is_built_by_looking(tiny_model: Path, opened: list[str]) -> N
         ({"driver": "570.2"}, False),
         ({"version": "10.12"}, False),
         ({"onnx_sha256": "0"}, False),
+        ({"sample_sha256": "0"}, False),
         ({"flags": "of another builder"}, False),
     ],
 )

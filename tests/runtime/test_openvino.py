@@ -15,7 +15,7 @@ from gtpick_rt.model_files import resolve_model
 from gtpick_rt.parity import Parity
 from gtpick_rt.spec import ModelSpec
 
-ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, usual_drift_px=0.1, rows_alike=True)
+ALIKE = Parity(9, 0.01, reference_picks=1000, picks=999, matched=998, drift_px=0.1, usual_drift_px=0.0, rows_alike=True)
 UNLIKE = replace(ALIKE, matched=900)
 
 
@@ -54,13 +54,15 @@ def test_a_failed_proof_is_remembered_with_its_figures(
             proving.prove_once(candidate, tiny_model, "1")
 
 
-def test_another_version_model_or_processor_is_proved_anew(
+def test_another_version_processor_sample_or_model_is_proved_anew(
     candidate: ScriptedBackend, comparisons: list[Parity], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    comparisons += [ALIKE] * 3
+    comparisons += [ALIKE] * 4
     proving.prove_once(candidate, tiny_model, "1")
     proving.prove_once(candidate, tiny_model, "2")
     monkeypatch.setattr(proving, "processor", lambda: "another")
+    proving.prove_once(candidate, tiny_model, "2")
+    monkeypatch.setattr(proving, "sample_sha256", lambda: "another")
     proving.prove_once(candidate, tiny_model, "2")
     assert not comparisons
     with pytest.raises(IndexError):

@@ -12,6 +12,7 @@ from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.commit import write_atomic
 from gtpick_rt.engines.cache import default_folder
 from gtpick_rt.errors import UnlikeError
+from gtpick_rt.model_files import sample_sha256
 from gtpick_rt.parity import Parity, compare
 
 
@@ -26,7 +27,8 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     `version` is that of the candidate's library, and whatever else answers may depend on beside the processor. Raises
     UnlikeError with the figures when they do not pick alike.
     """
-    key = (hashlib.sha256(model.read_bytes()).hexdigest(), candidate.name, version, processor())
+    model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    key = (model_sha256, sample_sha256(), candidate.name, version, processor())
     path = proofs_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
     parity = _read(path)
     if parity is None:

@@ -12,7 +12,7 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
-FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-drift"
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift"
 """How engines are built and judged, for the key of the cache: to be changed with the code that does either."""
 
 

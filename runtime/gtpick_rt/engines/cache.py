@@ -50,9 +50,10 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKey:
-    """All that an engine depends on."""
+    """All that an engine, and the proof of it, depend on."""
 
     onnx_sha256: str
+    sample_sha256: str
     library: str
     version: str
     gpu: str

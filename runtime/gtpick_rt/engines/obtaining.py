@@ -12,6 +12,7 @@ from gtpick_rt.engines.building import FLAGS, PROFILE, Built, OnProgress, build,
 from gtpick_rt.engines.cache import EngineCache, EngineKey, Gpu, Record, Unfit
 from gtpick_rt.engines.libraries import LibraryName, library
 from gtpick_rt.errors import UnlikeError
+from gtpick_rt.model_files import sample_sha256
 
 if TYPE_CHECKING:
     from gtpick_rt.parity import Parity
@@ -88,6 +89,7 @@ def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
     """Say what an engine of the ONNX file with this content depends on. Raises BackendError without the library."""
     return EngineKey(
         onnx_sha256=hashlib.sha256(content).hexdigest(),
+        sample_sha256=sample_sha256(),
         library=name,
         version=str(library(name).__version__),
         gpu=gpu.name,

@@ -17,6 +17,7 @@ def plan() -> bytes:
 def key() -> EngineKey:
     return EngineKey(
         onnx_sha256="ab" * 32,
+        sample_sha256="cd" * 32,
         library="tensorrt",
         version="11.4.0.106",
         gpu="GPU of a test",

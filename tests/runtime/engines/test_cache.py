@@ -154,6 +154,7 @@ def test_an_engine_with_a_record_from_another_cache_is_not_used(
         {"driver": "570.1"},
         {"profile": "1,1,1"},
         {"flags": "weak"},
+        {"sample_sha256": "ef" * 32},
     ],
 )
 def test_an_engine_of_another_version_device_or_profile_is_not_used(
@@ -261,6 +262,7 @@ def test_entries_tell_engines_and_what_is_wrong_with_them(
         ({"flags": "other"}, "flags typed instead of other"),
         ({"onnx_sha256": "cd" * 32, "driver": "590.1"}, "driver 580.159 instead of 590.1"),
         ({"onnx_sha256": "cd" * 32}, ""),
+        ({"sample_sha256": "ef" * 32}, f"sample_sha256 {'cd' * 32} instead of {'ef' * 32}"),
         ({"library": "tensorrt-rtx", "version": "1.7"}, ""),
         ({"gpu": "another", "driver": "590.1"}, ""),
         ({"compute_capability": "12.0", "driver": "590.1"}, ""),

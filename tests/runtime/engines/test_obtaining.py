@@ -144,6 +144,13 @@ def test_a_changed_model_has_an_engine_of_its_own(workshop: Workshop) -> None:
     assert workshop.engine().plan == b"engine 1"
 
 
+def test_another_sample_asks_for_another_proof(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.engine()
+    monkeypatch.setattr(obtaining, "sample_sha256", lambda: "another")
+    assert workshop.engine().plan == b"engine 1"
+    assert workshop.proved == [b"engine 0", b"engine 1"]
+
+
 def test_force_builds_anew(workshop: Workshop) -> None:
     workshop.engine()
     assert workshop.engine(force=True).plan == b"engine 1"
