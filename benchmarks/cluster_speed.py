@@ -19,7 +19,7 @@ from common import circumstances, measure, pick_command, save
 
 from gtpick_rt.bench import write_synthetic
 
-FEW, MANY = 4, 24
+FEW, MANY = 4, 16
 ROUNDS = 3
 SIDE_PX, DIAMETER_A = 4096, 160.0
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -43,6 +43,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     taken: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "in").mkdir()
         write_synthetic(Path(folder) / "in", MANY, SIDE_PX, SIDE_PX, DIAMETER_A)
         paths = sorted((Path(folder) / "in").iterdir())
         for _ in range(ROUNDS):

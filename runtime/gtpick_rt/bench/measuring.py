@@ -58,7 +58,10 @@ class Speed:
 
     @property
     def bound_s(self) -> float:
-        """What nothing on this machine can beat: the slowest stage alone, or all processor time on all cores."""
+        """What stages and cores allow: the slowest stage alone, or all processor time on all cores.
+
+        Both scatter, so that a pipeline at its limit may be some per cent beyond.
+        """
         return max(*self.stage_s.values(), self.cpu_s / self.cores)
 
     @property
