@@ -1,5 +1,6 @@
 """Starts workers and ends them; whoever is to reach them needs the key of this run."""
 
+import gc
 import logging
 import os
 import tempfile
@@ -65,6 +66,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # what asyncio says of lost results it says when they are collected
         logger.setLevel(before)
 
 
