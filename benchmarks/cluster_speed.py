@@ -30,7 +30,7 @@ from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import Picker
 from gtpick_rt.pipeline import run, settings_of
 
-COUNT = 16
+COUNT = 14
 ROUNDS = 3
 SIDE_PX, DIAMETER_A = 4096, 160.0
 WAYS = {
