@@ -111,8 +111,12 @@ def test_ctrl_c_is_told_by_the_exit_code(killing: ModuleType, tmp_path: Path, mo
     def interrupt(*arguments: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(OutputFolder, "note", interrupt)
-        done = CliRunner().invoke(app, ["rethreshold", str(finished.out), "--threshold", "0.8"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with &
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(OutputFolder, "note", interrupt)
+            done = CliRunner().invoke(app, ["rethreshold", str(finished.out), "--threshold", "0.8"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130, done.output
     assert killing.mend(finished, 1) == []
