@@ -75,9 +75,10 @@ def test_a_package_imports_from_the_installed_wheel(package: str, site: Path, tm
     assert file.is_relative_to(site)
 
 
+@pytest.mark.timeout(1800)
 def test_the_runtime_tests_pass_against_the_installed_wheel(site: Path, tmp_path: Path) -> None:
     path = {"PYTHONPATH": str(site)}
     where = "import gtpick_rt; print(gtpick_rt.__file__)"
     assert Path(run(sys.executable, "-c", where, cwd=tmp_path, **path).strip()).is_relative_to(site)
     pytest_ = (sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-q")
-    assert " passed" in run(*pytest_, str(RUNTIME_TESTS), cwd=tmp_path, **path)
+    assert " passed" in run(*pytest_, str(RUNTIME_TESTS), f"--ignore={RUNTIME_TESTS / 'cluster'}", cwd=tmp_path, **path)
