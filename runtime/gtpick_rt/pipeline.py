@@ -96,24 +96,24 @@ def run(
             or a disk or the backend failed or hangs.
 
     """
-    backend = picker.backend.name
-    output.begin(settings, formats)
-    output.log(state="begun", settings=vars(settings), backend=backend)
-    head = head_of(picker, output, settings, command, parameters, backend)
+    head = begin(picker, output, settings, formats, command, parameters, picker.backend.name)
     course = Course(source, output, lambda: head, listeners or Listeners(), stop or threading.Event(), deadline_s)
     _Pipeline(course, Stages(picker, output.files, overlays)).go()
     return course.summary()
 
 
-def head_of(
+def begin(
     picker: Picker,
     output: OutputFolder,
     settings: Settings,
+    formats: Sequence[str],
     command: Sequence[str],
     parameters: Parameters | None,
     backend: str,
 ) -> Summary:
-    """The summary of a run that has done nothing yet."""
+    """Begin with the output folder, wherever the micrographs are picked; gives the summary of what is not done yet."""
+    output.begin(settings, formats)
+    output.log(state="begun", settings=vars(settings), backend=backend)
     spec = picker.spec
     return Summary(
         command=list(command),

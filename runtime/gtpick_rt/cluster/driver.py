@@ -21,7 +21,7 @@ from gtpick_rt.errors import UsageError, WorkerDiedError
 from gtpick_rt.inputs import Job
 from gtpick_rt.output import OutputFolder
 from gtpick_rt.picker import Picker
-from gtpick_rt.pipeline import head_of
+from gtpick_rt.pipeline import begin
 from gtpick_rt.summary import Failure, Parameters, Settings, Summary
 
 PER_THREAD = 2
@@ -64,10 +64,8 @@ def run(
 
     Raises as `pipeline.run` does, and BackendError when no worker is left that can pick.
     """
-    output.begin(settings, formats)
-    output.log(state="begun", settings=vars(settings), backend="dask")
+    head = begin(picker, output, settings, formats, command, parameters, "dask")
     workers = Workers()
-    head = head_of(picker, output, settings, command, parameters, "dask")
     stop = stop or threading.Event()
     course = Course(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
     recipe = Recipe(

@@ -41,8 +41,7 @@ def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
-        for name in ("distributed", "tornado.application", "asyncio"):
-            stack.enter_context(_quiet(logging.getLogger(name)))
+        stack.enter_context(_quiet("distributed", "tornado.application", "asyncio"))
         try:
             if isinstance(place, LocalWorkers):
                 yield stack.enter_context(_local(_sharing_cores(place.count)))
@@ -59,15 +58,17 @@ def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
 
 
 @contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
+def _quiet(*names: str) -> Iterator[None]:
     """Let Dask say nothing of workers that are lost: the driver does, in our words."""
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         gc.collect()  # what asyncio says of lost results it says when they are collected
-        logger.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
