@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,3 +256,33 @@ def test_kept_detections_are_read_in_several_threads_at_a_time(
         gc.set_threshold(*before[0])
         sys.setswitchinterval(before[1])
     assert errors == []
+
+
+def test_kept_detections_are_parsed_one_at_a_time(
+    tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_picks(tmp_path, STEM, detections, threshold=0.4, record="")
+    parsing, overlapped, really = threading.Semaphore(1), list[bool](), np.load
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        overlapped.append(not parsing.acquire(blocking=False))
+        try:
+            time.sleep(0.05)  # in which the others come
+            return really(*arguments, **options)
+        finally:
+            if not overlapped[-1]:
+                parsing.release()
+
+    monkeypatch.setattr(np, "load", load)
+    together = threading.Barrier(3)
+
+    def read() -> None:
+        together.wait()
+        load_detections(tmp_path, STEM)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlapped == [False, False, False]
