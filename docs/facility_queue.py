@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.inputs import job_named
-from gtpick_rt.layout import converted_path, log_path, star_path
+from gtpick_rt.arrivals.jobs import job_named
+from gtpick_rt.output.layout import converted_path, log_path, star_path
 
 
 class Broker(Protocol):

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logit
 
-from gtpick_rt.evaluate import Curve
+from gtpick_rt.evaluate.curves import Curve
 
 LARGEST_LOGIT = 12.0
 """Beyond this a score in single precision says no more than 0 or 1."""

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gtpick_model.network import GTPick
 from gtpick_model.tiles import Tiles
-from gtpick_rt.evaluate import Curve, curve
-from gtpick_rt.merge import merge
+from gtpick_rt.detection.merge import merge
+from gtpick_rt.evaluate.curves import Curve, curve
 from gtpick_rt.types import Picks
 
 RADIUS = 1 / 3

@@ -21,8 +21,8 @@ from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import Tiles, make_tiles
 from gtpick_model.weights import save_weights
-from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import UsageError
+from gtpick_rt.files.atomic import write_atomic
 
 EVALUATION_BATCH = 16
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
-from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import ModelError
+from gtpick_rt.files.atomic import write_atomic
 
 
 def save_weights(path: Path, network: GTPick, provenance: dict[str, str]) -> None:

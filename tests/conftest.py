@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

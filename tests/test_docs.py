@@ -9,7 +9,7 @@ import pytest
 from typer import Exit
 from typer.main import get_command
 
-from gtpick_rt.cli import app
+from gtpick_rt.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample")

@@ -28,7 +28,7 @@ def test_importing_the_runtime_loads_neither_a_framework_nor_scipy() -> None:
 def test_help_loads_no_framework() -> None:
     lines = (
         "import contextlib, sys",
-        "from gtpick_rt.cli import main",
+        "from gtpick_rt.cli.main import main",
         "sys.argv = ['gtpick-rt', '--help']",
         "with contextlib.suppress(SystemExit): main()",
     )

@@ -59,9 +59,9 @@ def export(
 def _compare_backends(model: Path, written: Path, precision: str) -> None:
     """Print how every backend that is here picks beside float32 on the CPU. Raises UnlikeError if one does not."""
     from gtpick_export.parity import answers_alike
-    from gtpick_rt.backends import BACKENDS, open_backend
     from gtpick_rt.errors import GtpickError, UnlikeError
-    from gtpick_rt.parity import compare
+    from gtpick_rt.proof.opening import BACKENDS, open_backend
+    from gtpick_rt.proof.parity import compare
 
     reference, spec = open_backend("cpu", model)
     failed = []
@@ -125,10 +125,11 @@ def finetune(
     from gtpick_model.finetune import PACE, adapt
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
+    from gtpick_rt.arrivals.sampling import readable, spread
+    from gtpick_rt.detection.picker import Picker
+    from gtpick_rt.detection.survey import survey
     from gtpick_rt.errors import ModelError
-    from gtpick_rt.model_files import HALF_SUFFIX
-    from gtpick_rt.picker import Picker
-    from gtpick_rt.survey import readable, spread, survey
+    from gtpick_rt.models.files import HALF_SUFFIX
 
     start = weights or finetuning.shipped_weights()
     network, trained = load_weights(start)

@@ -21,18 +21,20 @@ import gtpick_model
 from gtpick_model.finetune import LabelledImage, background_map
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
+from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.errors import ModelError, UsageError
-from gtpick_rt.evaluate import Curve, Evaluation, curve, evaluate
-from gtpick_rt.formats import find_coordinates, read_coordinate_set
+from gtpick_rt.evaluate.curves import Curve, curve
+from gtpick_rt.evaluate.figures import Evaluation, evaluate
+from gtpick_rt.evaluate.finding import find_coordinates
+from gtpick_rt.formats.coordinates import read_coordinate_set
 from gtpick_rt.formats.table import micrograph_name
-from gtpick_rt.inputs import Job, find_jobs
-from gtpick_rt.model_files import DEFAULT_MODEL
-from gtpick_rt.picker import Picker
-from gtpick_rt.preprocess import WorkingImage
+from gtpick_rt.models.files import DEFAULT_MODEL
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.reading import read_micrograph
-from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 TRAINED = Path(gtpick_model.__file__).with_name("trained")

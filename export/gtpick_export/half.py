@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gtpick_export.to_onnx import to_graph, write_model
 from gtpick_model.heads import DetectionHead
 from gtpick_model.network import GTPick
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 
 
 def export_half(network: GTPick, spec: ModelSpec, path: Path) -> None:

@@ -17,7 +17,7 @@ from gtpick_export.to_onnx import to_graph, write_model
 from gtpick_model.network import GTPick
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.tiles import libraries, make_tiles
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 CALIBRATION_TILES = 32

@@ -5,9 +5,9 @@ import torch
 
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.base import Backend
-from gtpick_rt.decode import calibrate
-from gtpick_rt.parity import Parity, parity_of, rows_alike
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.detection.decode import calibrate
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.parity import Parity, parity_of, rows_alike
 from gtpick_rt.types import FloatArray
 
 MAX_SCORE_ERROR = 1e-3

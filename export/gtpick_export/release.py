@@ -12,10 +12,10 @@ from gtpick_export.to_onnx import export_onnx
 from gtpick_model.network import GTPick
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.tiles import libraries, make_tiles
-from gtpick_rt.backends import open_backend
 from gtpick_rt.errors import ModelError
-from gtpick_rt.parity import Parity
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.opening import open_backend
+from gtpick_rt.proof.parity import Parity
 
 EXPORTS: dict[str, Callable[[GTPick, ModelSpec, Path], None]] = {
     "fp32": export_onnx,

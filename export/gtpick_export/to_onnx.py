@@ -11,9 +11,9 @@ from scipy.special import expit, logit
 from gtpick_model.metrics import DUPLICATE
 from gtpick_model.network import GTPick, Inference
 from gtpick_model.simulator.field import Conditions
-from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import ModelError
-from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 
 OPSET = 18
 """Newer opsets rename GridSample modes and fuse attention into nodes that TensorRT's parsers refuse or misread."""

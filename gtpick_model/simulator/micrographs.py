@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_rt.commit import write_atomic
+from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.formats.star import picks_to_star
 from gtpick_rt.types import FloatArray, Picks
 

@@ -4,7 +4,7 @@
 
     summary = pick("micrographs/", "picks", diameter_A=120)
 
-does what `gtpick-rt pick` does; `Picker` works on single images in memory.
+does what `gtpick-rt pick` does; `open_picker` gives a `Picker` for single images in memory.
 
 Importing the package loads nothing heavy: each name is imported when it is first used.
 """
@@ -13,16 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gtpick_rt.detection.picker import Picker
     from gtpick_rt.errors import GtpickError
-    from gtpick_rt.formats import read_coordinates
-    from gtpick_rt.picker import Picker
+    from gtpick_rt.formats.coordinates import read_coordinates
+    from gtpick_rt.models.spec import ModelSpec
+    from gtpick_rt.output.summary import Summary
     from gtpick_rt.picking import pick
+    from gtpick_rt.proof.opening import open_picker
     from gtpick_rt.reading import read_micrograph
-    from gtpick_rt.spec import ModelSpec
-    from gtpick_rt.summary import Failure, MicrographRecord, Summary
+    from gtpick_rt.records import Failure, MicrographRecord
     from gtpick_rt.types import Micrograph, Picks
-
-    __version__: str
+    from gtpick_rt.version import __version__
 
 __all__ = [
     "Failure",
@@ -34,38 +35,30 @@ __all__ = [
     "Picks",
     "Summary",
     "__version__",
+    "open_picker",
     "pick",
     "read_coordinates",
     "read_micrograph",
 ]
 
 _HOME = {
-    "Failure": "gtpick_rt.summary",
+    "Failure": "gtpick_rt.records",
     "GtpickError": "gtpick_rt.errors",
     "Micrograph": "gtpick_rt.types",
-    "MicrographRecord": "gtpick_rt.summary",
-    "ModelSpec": "gtpick_rt.spec",
-    "Picker": "gtpick_rt.picker",
+    "MicrographRecord": "gtpick_rt.records",
+    "ModelSpec": "gtpick_rt.models.spec",
+    "Picker": "gtpick_rt.detection.picker",
     "Picks": "gtpick_rt.types",
-    "Summary": "gtpick_rt.summary",
+    "Summary": "gtpick_rt.output.summary",
+    "__version__": "gtpick_rt.version",
+    "open_picker": "gtpick_rt.proof.opening",
     "pick": "gtpick_rt.picking",
-    "read_coordinates": "gtpick_rt.formats",
+    "read_coordinates": "gtpick_rt.formats.coordinates",
     "read_micrograph": "gtpick_rt.reading",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return _version()
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("gtpick-rt")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0+unknown"

@@ -1,5 +1,5 @@
 """`python -m gtpick_rt` is `gtpick-rt`."""
 
-from gtpick_rt.cli import main
+from gtpick_rt.cli.main import main
 
 main()

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gtpick_rt.backends import BACKENDS, open_backend
 from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here
+from gtpick_rt.backends.engines.cache import EngineCache, Gpu, superseded
+from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName, library
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
-from gtpick_rt.engines import Gpu, LibraryName, library
-from gtpick_rt.engines.cache import EngineCache, superseded
-from gtpick_rt.engines.libraries import LIBRARIES
-from gtpick_rt.engines.obtaining import key_of
 from gtpick_rt.errors import BackendError, ModelError
-from gtpick_rt.model_files import half_of
+from gtpick_rt.models.files import half_of
+from gtpick_rt.proof.engines import key_of
+from gtpick_rt.proof.opening import BACKENDS, open_backend
 
 NO_GPU = "no NVIDIA GPU is here, or its driver is not loaded"
 _LIBRARIES: dict[str, LibraryName] = {name: name for name in LIBRARIES}

@@ -9,24 +9,27 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from gtpick_rt import course
-from gtpick_rt.arrivals import Listed, Source, Timing, Watched
-from gtpick_rt.arrivals.ahead import Ahead
-from gtpick_rt.arrivals.listed import unfinished
-from gtpick_rt.arrivals.share import Shard, Share
-from gtpick_rt.arrivals.source import DEFAULT_TIMING
-from gtpick_rt.cluster.places import LocalGpus, Place
+from gtpick_rt.arrivals.folders import DEFAULT_EXCLUDES, DEFAULT_NAMES, Names
+from gtpick_rt.arrivals.jobs import Job, find_jobs
+from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.lookahead import Lookahead
+from gtpick_rt.arrivals.sampling import readable, spread
+from gtpick_rt.arrivals.sharding import Shard, ShardSource
+from gtpick_rt.arrivals.source import DEFAULT_TIMING, Source, Timing
+from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.cluster.specs import LocalGpus, Place
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.detection.specimen import CONTRASTS
 from gtpick_rt.errors import UndecidedError, UsageError
-from gtpick_rt.folders import DEFAULT_EXCLUDES, DEFAULT_NAMES, Names
-from gtpick_rt.formats.writing import Conversion
-from gtpick_rt.inputs import Job, find_jobs
-from gtpick_rt.layout import jobs_folder
-from gtpick_rt.model_files import shipped_models
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.picker import CONTRASTS, Picker
-from gtpick_rt.pipeline import run, settings_of
-from gtpick_rt.summary import Parameters, Record, Settings, Summary
-from gtpick_rt.survey import readable, spread
+from gtpick_rt.models.files import shipped_models
+from gtpick_rt.output.conversion import Conversion
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.layout import jobs_folder
+from gtpick_rt.output.summary import Parameters, Settings, Summary
+from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline.threads import run, settings_of
+from gtpick_rt.proof.opening import open_picker
+from gtpick_rt.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +153,7 @@ def pick(
         until: watching: end after so many micrographs.
         overlays: also draw each micrograph with its picks.
         force: replace picks of other settings.
-        at: where the workers are that pick, of `gtpick_rt.cluster.places`; None picks in this process.
+        at: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this process.
         shard: pick a part, "3/8" for the third of eight, beside others who pick into the same folder.
         stop: once set, the micrograph in hand is finished and the run ends.
         on_done: called with the record of each micrograph, in another thread.
@@ -233,7 +236,7 @@ def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: A
 def _output(request: Request) -> OutputFolder:
     if request.shard is None:
         return OutputFolder(request.out, request.force)
-    from gtpick_rt.shards import ShardFolder
+    from gtpick_rt.output.shards import ShardFolder
 
     return ShardFolder(request.out, Shard.parse(request.shard))
 
@@ -266,9 +269,9 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
         stop_after_idle_s=watching.stop_after_idle_s,
         until=watching.until,
     )
-    ahead = Ahead(source, stop)
+    ahead = Lookahead(source, stop)
     return Work(
-        source=Share(ahead, output.holds, output.shares),
+        source=ShardSource(ahead, output.holds, output.shares),
         look=ahead.look,
         endless=not ends,
         total=watching.until if request.shard is None else None,
@@ -285,7 +288,7 @@ def _open_picker(
     if previous is not None:
         diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
         (contrast,) = (each for each in CONTRASTS if each == previous.contrast)
-        return Picker.open(
+        return open_picker(
             diameter_A,
             contrast=contrast,
             model=request.model,
@@ -295,7 +298,7 @@ def _open_picker(
     while True:
         try:
             micrographs = readable(work.look(), request.pixel_size_A)
-            return Picker.open(
+            return open_picker(
                 request.diameter_A,
                 micrographs=micrographs,
                 model=request.model,

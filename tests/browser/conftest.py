@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gtpick_rt.layout import detections_path, lock_path, log_path, preview_path
-from gtpick_rt.lock import lock_folder
-from gtpick_rt.quality import FLAGS
+from gtpick_rt.detection.quality import FLAGS
+from gtpick_rt.output.layout import detections_path, lock_path, log_path, preview_path
+from gtpick_rt.output.lock import lock_folder
 
 THRESHOLD = 0.4
 COUNT = 60
@@ -100,7 +100,7 @@ def monitor_of(out: Path) -> Iterator[str]:
         yield url
 
 
-class Story(NamedTuple):
+class History(NamedTuple):
     """What was made up, and where it is shown."""
 
     url: str
@@ -110,7 +110,7 @@ class Story(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """The monitor of a run that picked 60 micrographs, failed on one, and has done nothing for ten minutes.
 
     The last micrograph and the one that failed have hostile names; the others are called mic_00000.mrc and so on.
@@ -130,10 +130,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         failure = {"stem": "broken", "path": HOSTILE, "kind": "UnreadableError", "message": f"{HOSTILE}: {HOSTILE}"}
         lines.append(_line(begun + COUNT, "failed", backlog=7, **failure))
         log_path(out).write_text("".join(lines))
-        yield Story(stack.enter_context(monitor_of(out)))
+        yield History(stack.enter_context(monitor_of(out)))
 
 
-class Crew(NamedTuple):
+class WorkerPool(NamedTuple):
     """Two workers, what they do, and where it is shown."""
 
     url: str
@@ -143,7 +143,7 @@ class Crew(NamedTuple):
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Crew]:
+def crew(tmp_path: Path) -> Iterator[WorkerPool]:
     """The monitor of a run of two workers, one with a hostile name, that have picked a micrograph a second."""
     out = tmp_path / "crew"
     lock_path(out).parent.mkdir(parents=True)
@@ -161,7 +161,7 @@ def crew(tmp_path: Path) -> Iterator[Crew]:
 
         for number in range(37):
             picked(number, "gpu0" if number % 3 else HOSTILE)
-        yield Crew(stack.enter_context(monitor_of(out)), picked)
+        yield WorkerPool(stack.enter_context(monitor_of(out)), picked)
 
 
 class Live(NamedTuple):

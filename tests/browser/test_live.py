@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt.layout import log_path, star_path
+from gtpick_rt.output.layout import log_path, star_path
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 

@@ -14,9 +14,9 @@ from gtpick_export.commands import export
 from gtpick_model.tiles import libraries
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.errors import BackendError, ModelError, UnlikeError, UsageError
-from gtpick_rt.model_files import half_of
-from gtpick_rt.parity import Parity
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.files import half_of
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.parity import Parity
 
 GOOD = Parity(16, 1e-6, reference_picks=100, picks=100, matched=100, drift_px=0.0, usual_drift_px=0.0, rows_alike=True)
 BAD = replace(GOOD, max_score_error=0.3, picks=80, matched=70)
@@ -114,7 +114,7 @@ def test_every_backend_that_is_here_is_compared_with_float32_on_the_cpu(
         assert reference == "cpu"
         return BAD if candidate == faulty else GOOD
 
-    monkeypatch.setattr("gtpick_rt.parity.compare", compare)
+    monkeypatch.setattr("gtpick_rt.proof.parity.compare", compare)
     out = tmp_path / "model.onnx"
     command = [str(exported.weights), str(out), "--precision", "fp16", "--parity"]
     monkeypatch.setattr(releasing, "compare", lambda *_: GOOD)
@@ -132,7 +132,7 @@ def test_every_backend_that_is_here_is_compared_with_float32_on_the_cpu(
 
 def compare_backends(found: Parity, exported: Any, out: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
     """Export and compare all backends; each comparison comes out like this."""
-    for place in (f"{releasing.__name__}.compare", "gtpick_rt.parity.compare"):
+    for place in (f"{releasing.__name__}.compare", "gtpick_rt.proof.parity.compare"):
         monkeypatch.setattr(place, lambda *_: found)
     return CliRunner().invoke(app, [str(exported.weights), str(out), *options, "--parity"])
 
@@ -164,7 +164,7 @@ def test_8_bits_are_judged_by_their_own_limits_and_a_backend_by_those_of_picking
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gtpick_rt.backends.BACKENDS", ("auto", name))
+    monkeypatch.setattr("gtpick_rt.proof.opening.BACKENDS", ("auto", name))
     monkeypatch.setattr(releasing, "open_backend", lambda name, path: (None, None))
     result = compare_backends(OF_INT8, exported, tmp_path / "model.onnx", monkeypatch, "--precision", "int8")
     assert isinstance(result.exception, UnlikeError) == fails, result.exception

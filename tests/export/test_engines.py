@@ -17,9 +17,8 @@ from gtpick_export.int8 import quantise
 from gtpick_export.to_onnx import export_onnx, make_spec, to_graph, write_model
 from gtpick_model.config import VARIANTS
 from gtpick_model.network import GTPick
-from gtpick_rt.engines import PROFILE, Built, build
-from gtpick_rt.engines.building import read_onnx
-from gtpick_rt.model_files import DEFAULT_MODEL, half_of, resolve_model
+from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
+from gtpick_rt.models.files import DEFAULT_MODEL, half_of, resolve_model
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 

@@ -12,9 +12,9 @@ import torch
 from gtpick_export.to_onnx import OPSET, _check, make_spec
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.decode import calibrate
+from gtpick_rt.detection.decode import calibrate
 from gtpick_rt.errors import ModelError
-from gtpick_rt.spec import METADATA_KEY
+from gtpick_rt.models.spec import METADATA_KEY
 from gtpick_rt.types import FloatArray
 
 UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}

@@ -19,8 +19,9 @@ from gtpick_export.commands import finetune
 from gtpick_model import finetune as tuning
 from gtpick_model import tiles
 from gtpick_model.tiles import libraries
-from gtpick_rt import Picker, read_micrograph
+from gtpick_rt import read_micrograph
 from gtpick_rt.errors import ModelError
+from gtpick_rt.proof.opening import open_picker
 
 app = typer.Typer()
 app.command()(finetune)
@@ -72,7 +73,7 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     run: Run, exported: Any, micrographs: list[Path], tmp_path: Path
 ) -> None:
     text = run(micrographs[:2]).stdout
-    picker = Picker.open(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
+    picker = open_picker(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
     picker.pick(read_micrograph(micrographs[0]))
     provenance = picker.spec.provenance
     assert picker.spec.name == "mine"

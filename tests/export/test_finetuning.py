@@ -21,9 +21,9 @@ from gtpick_export.finetuning import (
     tuned_spec,
 )
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
-from gtpick_rt.picker import Picker
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Picks
 
 PIXEL_A, DIAMETER_A = 2.0, 96.0

@@ -15,10 +15,10 @@ from torch import nn
 from gtpick_export.half import export_half, half_share, to_half
 from gtpick_model.heads import DetectionHead
 from gtpick_model.network import Inference
-from gtpick_rt.backends import open_backend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.model_files import DEFAULT_MODEL, half_of, shipped_models
-from gtpick_rt.parity import compare
+from gtpick_rt.models.files import DEFAULT_MODEL, half_of, shipped_models
+from gtpick_rt.proof.opening import open_backend
+from gtpick_rt.proof.parity import compare
 from gtpick_rt.types import FloatArray
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

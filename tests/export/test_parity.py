@@ -10,9 +10,9 @@ import pytest
 from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT_INT8, answers_alike, compare
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.decode import calibrate
-from gtpick_rt.parity import MAX_DRIFT_PX, MIN_AGREEMENT, Parity
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.detection.decode import calibrate
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.parity import MAX_DRIFT_PX, MIN_AGREEMENT, Parity
 from gtpick_rt.types import FloatArray
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt import belt, course, pipeline
 from gtpick_rt.arrivals import listed
+from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import queues as belt
+from gtpick_rt.pipeline import threads as pipeline
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

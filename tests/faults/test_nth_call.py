@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from gtpick_rt import course, pipeline
-from gtpick_rt.arrivals import Listed, Source, Timing, Watched
-from gtpick_rt.arrivals.listed import unfinished
-from gtpick_rt.course import Listeners
+from gtpick_rt.arrivals.jobs import find_jobs
+from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.source import Source, Timing
+from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.inputs import find_jobs
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.pipeline import settings_of
-from gtpick_rt.summary import Totals
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.summary import Totals
+from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import threads as pipeline
+from gtpick_rt.pipeline.bookkeeping import Listeners
+from gtpick_rt.pipeline.threads import settings_of
 
 STEMS = {"a", "b", "c"}
 FOR_EVER = 1_000_000

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gtpick_rt import converting, pipeline
-from gtpick_rt.arrivals import Watched
-from gtpick_rt.cli import app
+from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.cli.main import app
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.pipeline import settings_of
+from gtpick_rt.output import converting
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.pipeline import threads as pipeline
+from gtpick_rt.pipeline.threads import settings_of
 
 KILLS = 40
 FOR_EVER = 1_000_000

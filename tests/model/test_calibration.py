@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from gtpick_model.calibration import fit_calibration
-from gtpick_rt.evaluate import Curve
+from gtpick_rt.evaluate.curves import Curve
 
 
 def scored(score: np.ndarray, right: np.ndarray) -> Curve:

@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from gtpick_model.normalise import box_blur, normalise
-from gtpick_rt.preprocess import to_working_scale
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.detection.preprocess import to_working_scale
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 

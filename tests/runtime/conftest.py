@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import time
 import warnings
@@ -16,12 +17,14 @@ import onnx
 import pytest
 from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
-from gtpick_rt import lock
+from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Record
 from gtpick_rt.backends.fake import ScriptedBackend
-from gtpick_rt.layout import detections_path, log_path, shards_folder, summary_path
-from gtpick_rt.picker import Picker
-from gtpick_rt.spec import METADATA_KEY, ModelSpec
-from gtpick_rt.summary import Failure, MicrographRecord, ModelRecord, Summary, Totals, WorkerRecord
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.output import lock
+from gtpick_rt.output.layout import detections_path, log_path, shards_folder, summary_path
+from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
+from gtpick_rt.records import Failure, MicrographRecord
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 DOT_SCORE = 0.9
@@ -281,3 +284,50 @@ class Told:
 def told(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Told:
     """An output folder without anything in it yet."""
     return Told(tmp_path / "told", record_of)
+
+
+@pytest.fixture
+def plan() -> bytes:
+    return bytes(range(256))
+
+
+@pytest.fixture
+def key() -> EngineKey:
+    return EngineKey(
+        onnx_sha256="ab" * 32,
+        sample_sha256="cd" * 32,
+        library="tensorrt",
+        version="11.4.0.106",
+        gpu="GPU of a test",
+        compute_capability="9.0",
+        driver="580.159",
+        profile="1,8,32",
+        flags="typed",
+    )
+
+
+@pytest.fixture
+def record(key: EngineKey, plan: bytes) -> Record:
+    return Record(
+        key=key,
+        sha256=hashlib.sha256(plan).hexdigest(),
+        size=len(plan),
+        built_at="2026-11-23T10:00:00+00:00",
+        seconds=61.5,
+        half_share=0.97,
+        parity={"matched": 300, "drift_px": 0.04},
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
+    """An empty cache in its default place."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return EngineCache()
+
+
+@pytest.fixture
+def kept(cache: EngineCache, record: Record, plan: bytes) -> EngineCache:
+    """A cache that holds `plan`."""
+    cache.store(record, plan)
+    return cache

@@ -15,15 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 from gtpick_rt import doctor
+from gtpick_rt.backends.engines.building import FLAGS
+from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Gpu, Record
 from gtpick_rt.backends.fake import ScriptedBackend
-from gtpick_rt.cli import app
+from gtpick_rt.cli.main import app
 from gtpick_rt.doctor import BackendState, examine
-from gtpick_rt.engines import Gpu
-from gtpick_rt.engines.building import FLAGS
-from gtpick_rt.engines.cache import EngineCache, EngineKey, Record
 from gtpick_rt.errors import BackendError
-from gtpick_rt.model_files import sample_sha256
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.files import sample_sha256
+from gtpick_rt.models.spec import ModelSpec
 
 GPU = Gpu("Paper GPU", (8, 6), "580.1")
 
@@ -63,7 +62,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "Cuda", Cuda)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(doctor, "library", lambda name: Library)
-    monkeypatch.setattr("gtpick_rt.engines.obtaining.library", lambda name: Library)
+    monkeypatch.setattr("gtpick_rt.proof.engines.library", lambda name: Library)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 import gtpick_rt
 from gtpick_rt import Failure, MicrographRecord
 from gtpick_rt.cli.pick import pick as command
-from gtpick_rt.cli.placing import place_of
+from gtpick_rt.cli.workers import place_of
+from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError, UsageError
-from gtpick_rt.picker import Picker
 from gtpick_rt.types import FloatArray, Micrograph
 
 DOTS = np.array([[71, 39], [151, 87]], np.float32)
@@ -87,7 +87,7 @@ def test_it_watches_until_asked_to_stop(folder: Path, tiny_model: Path) -> None:
 def test_what_the_user_should_know_is_logged(
     folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opening, asked = Picker.open, list[int]()
+    opening, asked = gtpick_rt.open_picker, list[int]()
 
     def undecided(diameter_A: float | None, **options: Any) -> Picker:
         micrographs = options.pop("micrographs")
@@ -96,8 +96,8 @@ def test_what_the_user_should_know_is_logged(
             raise UndecidedError("too few particles show")
         return opening(24.0, **options)
 
-    monkeypatch.setattr("gtpick_rt.arrivals.ahead.PATIENCE_S", 0.5)
-    monkeypatch.setattr("gtpick_rt.picking.Picker.open", undecided)
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+    monkeypatch.setattr("gtpick_rt.picking.open_picker", undecided)
     stop = threading.Event()
     gtpick_rt.pick(
         folder,

@@ -1,8 +1,5 @@
-"""Sources of micrographs: a list of them, or folders, STAR files and stdin that are watched."""
+"""What is to be picked: micrographs that are listed, found in folders, or arriving while they are waited for.
 
-from gtpick_rt.arrivals.listed import Listed
-from gtpick_rt.arrivals.source import WAITING, Arrival, Source, Timing
-from gtpick_rt.arrivals.stamp import Stamp, stamp_of
-from gtpick_rt.arrivals.watched import Watched
-
-__all__ = ["WAITING", "Arrival", "Listed", "Source", "Stamp", "Timing", "Watched", "stamp_of"]
+In come arguments, folders, lists and standard input, out come `Job`s, each when its file is whole. Nothing of
+detection or output may be imported here.
+"""

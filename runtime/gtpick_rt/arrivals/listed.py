@@ -4,10 +4,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import TICK_S, Arrival
 from gtpick_rt.arrivals.stamp import stamp_if_there
-from gtpick_rt.inputs import Job
-from gtpick_rt.summary import Failure
+from gtpick_rt.records import Failure
 
 
 class Listed:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gtpick_rt.inputs import Job
-from gtpick_rt.summary import Failure
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.records import Failure
 
 Arrival = Job | Failure
 

@@ -14,15 +14,15 @@ from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
-from gtpick_rt.arrivals.origins import Origin, Place, failure_of, origin_of
+from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
+from gtpick_rt.arrivals.jobs import Job, clash
 from gtpick_rt.arrivals.ready import Candidate, State
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.arrivals.watched_inputs import Origin, Place, failure_of, origin_of
 from gtpick_rt.errors import UsageError
-from gtpick_rt.folders import DEFAULT_NAMES, Names
-from gtpick_rt.inputs import Job, clash
 from gtpick_rt.reading.info import fault_of_name, suffix_of
-from gtpick_rt.summary import Failure
+from gtpick_rt.records import Failure
 
 RECHECKED = 1000
 """Files that were given before and are looked at again after each search."""

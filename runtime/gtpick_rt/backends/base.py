@@ -1,24 +1,18 @@
 """What a backend is: the one seam between the runtime and an inference engine."""
 
-from pathlib import Path
 from typing import Protocol
 
-from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 
 class Backend(Protocol):
-    """A loaded model. One thread at a time."""
+    """A model that is loaded and, where it is not the reference, proved. One thread at a time."""
 
     name: str
     """What runs, for the log: "onnxruntime-cpu"."""
 
     on_cpu: bool
     """Whether the processor's cores run the network, so that whatever else runs takes time from it."""
-
-    def open(self, model: Path) -> ModelSpec:
-        """Load `model` and return its spec. Raises ModelError or BackendError."""
-        ...
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles, any n >= 1.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 

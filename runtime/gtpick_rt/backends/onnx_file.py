@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtpick_rt.errors import BackendError, ModelError
-from gtpick_rt.model_files import half_of
-from gtpick_rt.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.models.files import half_of
+from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions

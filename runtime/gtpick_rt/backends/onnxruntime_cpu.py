@@ -9,7 +9,7 @@ import numpy as np
 from gtpick_rt.backends import onnx_file
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.errors import BackendError
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ import numpy as np
 from gtpick_rt.backends import onnx_file
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import device_identity
-from gtpick_rt.backends.proving import prove_once
-from gtpick_rt.engines import PROFILE
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.errors import BackendError
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 if TYPE_CHECKING:
@@ -48,12 +47,13 @@ class OnnxRuntimeCuda:
 
     name = "onnxruntime-cuda-fp16"
     on_cpu = False
+    version = ""
+    """Of ONNX Runtime, driver and GPUs, once a model is open: what its answers depend on."""
 
     def open(self, model: Path) -> ModelSpec:
         """Load the half-precision file and return its spec.
 
-        Raises BackendError unless ONNX Runtime runs it on the GPU and it picks as the reference does, and ModelError
-        when the file is missing or unfit.
+        Raises BackendError unless ONNX Runtime runs it on the GPU, and ModelError when the file is missing or unfit.
         """
         onnxruntime = need_cuda()
         half, self._spec = onnx_file.half_beside(model)
@@ -69,7 +69,7 @@ class OnnxRuntimeCuda:
             )
         self._sizes: tuple[int, ...] = PROFILE.batches
         self._slots: dict[int, _Slot] = {}
-        prove_once(self, model, f"{onnxruntime.__version__}, {device_identity()}")
+        self.version = f"{onnxruntime.__version__}, {device_identity()}"
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:

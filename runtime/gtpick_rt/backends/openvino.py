@@ -7,9 +7,8 @@ import numpy as np
 
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.backends.onnx_file import read_spec
-from gtpick_rt.backends.proving import prove_once
 from gtpick_rt.errors import BackendError, ModelError
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 
@@ -18,12 +17,14 @@ class OpenVino:
 
     name = "openvino-bf16"
     on_cpu = True
+    version = ""
+    """Of OpenVINO, once a model is open."""
 
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return its spec.
 
-        Raises BackendError when OpenVINO is not installed, the processor does not compute in bfloat16, or what comes of
-        that does not pick as the reference does; and ModelError when the model cannot be used.
+        Raises BackendError when OpenVINO is not installed or the processor does not compute in bfloat16, and ModelError
+        when the model cannot be used.
         """
         openvino, cores, spec = _library(), usable_cores(), read_spec(model)
         core = openvino.Core()
@@ -37,7 +38,7 @@ class OpenVino:
         except RuntimeError as error:
             raise ModelError(f"{model}: OpenVINO cannot load it ({error})") from error
         self._spec = spec
-        prove_once(self, model, openvino.__version__)
+        self.version = str(openvino.__version__)
         return spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -5,23 +5,19 @@ buffers are made once for each size of batch, and belong to their slot.
 """
 
 from collections import deque
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.onnx_file import half_beside
-from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.engines import PROFILE, Gpu, LibraryName, engine_for, garbage_waits, library, logger
-from gtpick_rt.engines.building import OnProgress
+from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.cache import Gpu
+from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
 from gtpick_rt.errors import BackendError
-from gtpick_rt.parity import Parity, compare
-from gtpick_rt.spec import ModelSpec
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 _LANES = 2
@@ -32,41 +28,17 @@ def current_gpu() -> Gpu:
     return Cuda().gpus()[0]
 
 
-def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
-    """Compare a plan that was built here with the reference, which is `model` in single precision on the CPU.
-
-    Raises ModelError or BackendError when one of the two cannot be run.
-    """
-    reference = OnnxRuntimeCpu()
-    spec = reference.open(model)
-    with closing(TensorRt(name)) as candidate:
-        candidate.load(plan, spec)
-        return compare(reference, candidate, spec)
-
-
 class TensorRt:
     """An engine of TensorRT or TensorRT-RTX, which share one programming interface. After a BackendError it is done."""
 
     on_cpu = False
 
-    def __init__(self, name: LibraryName, on_progress: OnProgress = lambda phase, done, of: None) -> None:
+    def __init__(self, name: LibraryName) -> None:
         self.name = f"{name}-fp16"
-        self._library, self._on_progress = name, on_progress
+        self._library = name
         self._sizes: tuple[int, ...] = PROFILE.batches
         self._streams: list[Any] = []
         self._slots: dict[tuple[int, int], _Slot] = {}
-
-    def open(self, model: Path) -> ModelSpec:
-        """Load the engine of the half-precision file beside `model`; one that is not there yet is built and proved.
-
-        Raises ModelError when that file is missing or unfit, and BackendError when the GPU or a library is missing,
-        or the engine cannot be built or does not pick as the reference does.
-        """
-        half, spec = half_beside(model)
-        proof = partial(prove, model=model, name=self._library)
-        engine = engine_for(half, self._library, current_gpu(), proof, on_progress=self._on_progress)
-        self.load(engine.plan, spec)
-        return spec
 
     @garbage_waits()
     def load(self, plan: bytes, spec: ModelSpec) -> None:

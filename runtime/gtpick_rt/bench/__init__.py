@@ -1,6 +1,4 @@
-"""How fast picking is on this machine."""
+"""How fast picking is on this machine: each stage alone, and all of them together.
 
-from gtpick_rt.bench.measuring import BATCHES, Speed, measure
-from gtpick_rt.bench.synthetic import write_synthetic
-
-__all__ = ["BATCHES", "Speed", "measure", "write_synthetic"]
+In come micrographs and a picker, out come rates. It runs the stages of `pipeline`; commands may not be imported here.
+"""

@@ -15,15 +15,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gtpick_rt.arrivals import Listed
-from gtpick_rt.course import Listeners
-from gtpick_rt.inputs import Job
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.picker import Picker
-from gtpick_rt.pipeline import run, settings_of
-from gtpick_rt.stages import STAGES, Stages
-from gtpick_rt.summary import Failure, MicrographRecord, Record
-from gtpick_rt.tile import tile_grid
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.detection.tile import tile_grid
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.pipeline.bookkeeping import Listeners
+from gtpick_rt.pipeline.stages import STAGES, Stages
+from gtpick_rt.pipeline.threads import run, settings_of
+from gtpick_rt.records import Failure, MicrographRecord, Record
 
 BATCHES = (1, 2, 4, 8, 16)
 

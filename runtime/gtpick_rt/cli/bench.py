@@ -11,9 +11,10 @@ import typer
 from gtpick_rt.cli.files import need_matplotlib, write_file
 from gtpick_rt.cli.options import BackendName, Model, PixelSize
 from gtpick_rt.errors import UsageError
+from gtpick_rt.proof.opening import open_picker
 
 if TYPE_CHECKING:
-    from gtpick_rt.bench import Speed
+    from gtpick_rt.bench.measuring import Speed
 
 SIDE_PX, DIAMETER_A = 4096, 160.0
 """Of the synthetic micrographs."""
@@ -42,9 +43,9 @@ def bench(
 
     Nothing else should run on the machine meanwhile. What is picked is thrown away.
     """
-    from gtpick_rt.bench import measure, write_synthetic
-    from gtpick_rt.inputs import find_jobs
-    from gtpick_rt.picker import Picker
+    from gtpick_rt.arrivals.jobs import find_jobs
+    from gtpick_rt.bench.measuring import measure
+    from gtpick_rt.bench.synthetic import write_synthetic
 
     if plot is not None:
         need_matplotlib()
@@ -57,7 +58,7 @@ def bench(
         jobs = find_jobs(inputs or [folder]).jobs[:count]
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
-        picker = Picker.open(diameter or DIAMETER_A, model=model, backend=backend)
+        picker = open_picker(diameter or DIAMETER_A, model=model, backend=backend)
         speed = measure(picker, jobs, pixel_size, rounds)
     _print(speed)
     if json_file is not None:
@@ -108,7 +109,7 @@ def _record(speed: "Speed", model: str) -> dict[str, Any]:
     import platform
     from datetime import datetime, timezone
 
-    from gtpick_rt import __version__
+    from gtpick_rt.version import __version__
 
     derived = {name: getattr(speed, name) for name in ("bound_s", "efficiency", "efficiency_of_bound")}
     return {

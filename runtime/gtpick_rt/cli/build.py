@@ -13,7 +13,8 @@ from gtpick_rt.cli.files import write_file
 from gtpick_rt.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.engines import Built, LibraryName, Profile
+    from gtpick_rt.backends.engines.building import Built, Profile
+    from gtpick_rt.backends.engines.libraries import LibraryName
 
 BATCHES = "1,8,32"
 
@@ -46,8 +47,8 @@ def build(
     Without this, the first `pick` with a TensorRT backend does so. The engine picks a sample beside ONNX Runtime in
     single precision, and is refused unless the picks agree.
     """
-    from gtpick_rt.engines import best_library
-    from gtpick_rt.model_files import half_of, resolve_model
+    from gtpick_rt.backends.engines.libraries import best_library
+    from gtpick_rt.models.files import half_of, resolve_model
 
     if precision not in ("fp16", "fp32"):
         raise UsageError(f"--precision {precision}: choose fp16 or fp32")
@@ -62,7 +63,7 @@ def build(
 
 
 def _library_name(text: str) -> "LibraryName":
-    from gtpick_rt.engines.libraries import LIBRARIES
+    from gtpick_rt.backends.engines.libraries import LIBRARIES
 
     for name in LIBRARIES:
         if name == text:
@@ -71,7 +72,7 @@ def _library_name(text: str) -> "LibraryName":
 
 
 def _profile(text: str) -> "Profile":
-    from gtpick_rt.engines import Profile
+    from gtpick_rt.backends.engines.building import Profile
 
     try:
         smallest, usual, largest = map(int, text.split(","))
@@ -81,10 +82,10 @@ def _profile(text: str) -> "Profile":
 
 
 def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, force: bool) -> None:
+    from gtpick_rt.backends.engines.inspecting import engine_layers
     from gtpick_rt.backends.onnx_file import half_beside
-    from gtpick_rt.backends.tensorrt import current_gpu, prove
-    from gtpick_rt.engines import engine_for
-    from gtpick_rt.engines.inspecting import engine_layers
+    from gtpick_rt.backends.tensorrt import current_gpu
+    from gtpick_rt.proof.engines import engine_for, prove
 
     try:
         gpu = current_gpu()
@@ -112,8 +113,8 @@ def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, for
 
 
 def _only_build(runs: Path, name: "LibraryName", batches: "Profile", out: Path, profile: Path | None) -> None:
-    from gtpick_rt.engines import build as build_engine
-    from gtpick_rt.engines.building import read_onnx
+    from gtpick_rt.backends.engines.building import build as build_engine
+    from gtpick_rt.backends.engines.building import read_onnx
 
     with _progress() as (on_progress, _):
         built: Built = build_engine(runs, read_onnx(runs), name, batches, on_progress=on_progress)

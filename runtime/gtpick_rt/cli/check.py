@@ -20,8 +20,8 @@ def check(
     from rich.table import Column, Table
     from rich.text import Text
 
+    from gtpick_rt.arrivals.jobs import find_jobs
     from gtpick_rt.errors import MicrographError
-    from gtpick_rt.inputs import find_jobs
     from gtpick_rt.reading import choose_pixel_size, probe
 
     readable = Table(Column("micrograph", overflow="fold"), "width", "height", "pixels", "Å/px", box=None)

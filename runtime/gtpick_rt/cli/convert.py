@@ -25,9 +25,9 @@ def convert(
 
     Later runs into the folder, and rethreshold, keep these formats current.
     """
-    from gtpick_rt.converting import convert as convert_all
-    from gtpick_rt.formats.writing import Conversion
-    from gtpick_rt.output import OutputFolder
+    from gtpick_rt.output.conversion import Conversion
+    from gtpick_rt.output.converting import convert as convert_all
+    from gtpick_rt.output.folder import OutputFolder
 
     asked = Conversion(formats=format_names(formats), box_px=box_size, flip_y=flip_y)
     with OutputFolder(out) as output:

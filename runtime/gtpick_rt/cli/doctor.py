@@ -26,7 +26,7 @@ def doctor(
     from dataclasses import asdict
 
     from gtpick_rt.doctor import examine
-    from gtpick_rt.model_files import resolve_model
+    from gtpick_rt.models.files import resolve_model
 
     found = examine(resolve_model(model))
     if as_json:

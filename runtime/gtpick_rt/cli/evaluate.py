@@ -109,7 +109,7 @@ def _lengths(diameter: float, pixel_size: float | None, radius: float | None) ->
 def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size than was given."""
     from gtpick_rt.evaluate.loading import recorded_pixel_sizes_A
-    from gtpick_rt.layout import summary_path
+    from gtpick_rt.output.layout import summary_path
 
     if given_A is None:
         return

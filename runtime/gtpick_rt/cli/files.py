@@ -17,7 +17,7 @@ def need_matplotlib() -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all. Raises UsageError."""
-    from gtpick_rt.commit import write_atomic
+    from gtpick_rt.files.atomic import write_atomic
 
     try:
         write_atomic(path, data)

@@ -9,7 +9,7 @@ import typer
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.folders import Names
+    from gtpick_rt.arrivals.folders import Names
 
 EXIT_USAGE = 1
 EXIT_SOME_FAILED = 3
@@ -26,7 +26,7 @@ def finite(value: float | None) -> float | None:
 
 def choice(include: list[str] | None, exclude: list[str] | None) -> "Names":
     """Make a choice of names from the values of --include and --exclude."""
-    from gtpick_rt.folders import DEFAULT_EXCLUDES, Names
+    from gtpick_rt.arrivals.folders import DEFAULT_EXCLUDES, Names
 
     return Names(tuple(include or ()), DEFAULT_EXCLUDES if exclude is None else tuple(filter(None, exclude)))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli import placing
+from gtpick_rt.cli import workers as placing
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
@@ -78,8 +78,8 @@ def pick(
 
     A folder that holds picks of the same settings is gone on with. INPUT - takes paths from stdin, a line each.
     """
-    from gtpick_rt.arrivals import Timing
-    from gtpick_rt.cli.picking import pick_all, stopping
+    from gtpick_rt.arrivals.source import Timing
+    from gtpick_rt.cli.running import pick_all, stopping
     from gtpick_rt.picking import Request, Watching
 
     watching = Watching(

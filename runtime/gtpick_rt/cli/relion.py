@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli import LOOK, errors_told
+from gtpick_rt.cli.main import LOOK, errors_told
 from gtpick_rt.cli.options import (
     EXIT_SIGNAL,
     EXIT_SOME_FAILED,
@@ -74,7 +74,7 @@ def relion(
 
     Run again, it picks the micrographs that are new, and lists all.
     """
-    from gtpick_rt.cli.picking import pick_all, stopping
+    from gtpick_rt.cli.running import pick_all, stopping
     from gtpick_rt.picking import Request
 
     request = Request(
@@ -115,9 +115,9 @@ def _abort_heeded(folder: Path, stop: threading.Event) -> Iterator[None]:
 
 def _name_outputs(folder: Path, in_mics: Path) -> None:
     """Tell RELION what the job makes; it looks when the job has ended well or is marked so."""
-    from gtpick_rt.commit import write_atomic
+    from gtpick_rt.files.atomic import write_atomic
     from gtpick_rt.formats.star import output_nodes_star
-    from gtpick_rt.layout import coords_suffix_path, list_path
+    from gtpick_rt.output.layout import coords_suffix_path, list_path
 
     suffix = coords_suffix_path(folder)
     node = suffix if _is_of_relion_31(folder) else list_path(folder)

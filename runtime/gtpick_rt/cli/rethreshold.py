@@ -17,8 +17,8 @@ def rethreshold(
 
     Interrupted, it completes when it is called again. pick goes on at the new threshold.
     """
-    from gtpick_rt.output import OutputFolder
-    from gtpick_rt.rethresholding import rethreshold as rethreshold_all
+    from gtpick_rt.output.folder import OutputFolder
+    from gtpick_rt.output.rethresholding import rethreshold as rethreshold_all
 
     with OutputFolder(out) as output:
         done = rethreshold_all(output, threshold)

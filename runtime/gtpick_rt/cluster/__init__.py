@@ -1,5 +1,5 @@
-"""Picking in several processes, on one machine or many, by Dask: each worker commits what it picks by itself.
+"""Picking in several processes by Dask: workers here, on GPUs, or as jobs of Slurm; needs the extra cluster.
 
-A worker may die, and what it had in hand is then picked by another: the commit of a micrograph is atomic, so that is
-harmless. What decides, lists and logs is the one process that holds the output folder.
+In come what `pipeline` takes and a specification of the workers, out comes the same `Summary`. Nothing of commands may
+be imported here.
 """

@@ -12,17 +12,18 @@ from typing import Any
 
 from distributed import Future, KilledWorker, TimeoutError
 
-from gtpick_rt.arrivals import Source
-from gtpick_rt.belt import Belt, NobodyTakesError
-from gtpick_rt.cluster.crew import Crew, Workers
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import Source
+from gtpick_rt.cluster.pool import WorkerPool, Workers
 from gtpick_rt.cluster.session import Blocked, Outcome, Recipe, Session, Unfit, pick_one
-from gtpick_rt.course import CHANGED_S, DEADLINE_S, TRANSIENT, Course, Listeners
+from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError, WorkerDiedError
-from gtpick_rt.inputs import Job
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.picker import Picker
-from gtpick_rt.pipeline import begin
-from gtpick_rt.summary import Failure, Parameters, Settings, Summary
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.summary import Parameters, Settings, Summary
+from gtpick_rt.pipeline.bookkeeping import CHANGED_S, DEADLINE_S, TRANSIENT, Bookkeeping, Listeners
+from gtpick_rt.pipeline.queues import BoundedQueue, ConsumerGoneError
+from gtpick_rt.pipeline.threads import begin
+from gtpick_rt.records import Failure
 
 PER_THREAD = 2
 """Micrographs given out for each thread of the workers: one in hand, one that waits. Those are picked again, at most,
@@ -40,7 +41,7 @@ _SLOW_START_S = 15.0
 
 
 def run(
-    crew: Crew,
+    crew: WorkerPool,
     source: Source,
     picker: Picker,
     output: OutputFolder,
@@ -67,7 +68,7 @@ def run(
     head = begin(picker, output, settings, formats, command, parameters, "dask")
     workers = Workers()
     stop = stop or threading.Event()
-    course = Course(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
+    course = Bookkeeping(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
     recipe = Recipe(
         out=output.path.absolute(),
         holder=output.holder,
@@ -106,11 +107,11 @@ class _Task:
 class _Driver:
     """Gives out jobs and takes in what became of them, in the calling thread; another takes the arrivals."""
 
-    def __init__(self, crew: Crew, session: str, course: Course, workers: Workers) -> None:
+    def __init__(self, crew: WorkerPool, session: str, course: Bookkeeping, workers: Workers) -> None:
         self._crew, self._client, self._session = crew, crew.client, session
         self._course, self._workers = course, workers
         self._stop = course.stop
-        self._arrived: Belt[Job | Failure] = Belt(2)
+        self._arrived: BoundedQueue[Job | Failure] = BoundedQueue(2)
         self._arriving = threading.Thread(target=self._arrive, name="gtpick-arrivals", daemon=True)
         self._error: BaseException | None = None
         self._out: dict[Future[Any], _Task] = {}
@@ -147,7 +148,7 @@ class _Driver:
             for arrival in self._course.arrivals():
                 if arrival is not None:
                     self._arrived.put(arrival)
-        except NobodyTakesError:
+        except ConsumerGoneError:
             pass
         except BaseException as error:
             self._error = error
@@ -249,7 +250,7 @@ class _Driver:
 class _Window:
     """How many micrographs may be given out: as many as the workers that are there can do with."""
 
-    def __init__(self, crew: Crew, workers: Workers, course: Course) -> None:
+    def __init__(self, crew: WorkerPool, workers: Workers, course: Bookkeeping) -> None:
         self._crew, self._workers, self._course = crew, workers, course
         self._threads, self._due = 0, 0.0
         self._lonely_since: float | None = time.monotonic()

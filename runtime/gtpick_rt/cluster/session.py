@@ -12,16 +12,18 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.cluster.watchdog import Watchdog
+from gtpick_rt.detection.specimen import Contrast
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.formats.writing import Conversion
-from gtpick_rt.inputs import Job
-from gtpick_rt.layout import lock_path
-from gtpick_rt.lock import holder
-from gtpick_rt.pick_files import BlockedError, PickFiles
-from gtpick_rt.picker import Contrast, Picker
-from gtpick_rt.stages import Stages, text_of
-from gtpick_rt.summary import Record, Settings
+from gtpick_rt.output.conversion import Conversion
+from gtpick_rt.output.layout import lock_path
+from gtpick_rt.output.lock import holder
+from gtpick_rt.output.pick_files import BlockedError, PickFiles
+from gtpick_rt.output.summary import Settings
+from gtpick_rt.pipeline.stages import Stages, text_of
+from gtpick_rt.proof.opening import open_picker
+from gtpick_rt.records import Record
 
 THREADS = 2
 """Of a worker: while one is in the network, the other reads or writes."""
@@ -103,7 +105,7 @@ class Session(WorkerPlugin):
 
     def _load(self) -> Stages:
         recipe = self.recipe
-        picker = Picker.open(
+        picker = open_picker(
             recipe.settings.diameter_A, contrast=recipe.contrast, model=recipe.model, backend=recipe.backend
         )
         if picker.model_sha256 != recipe.settings.model_sha256:

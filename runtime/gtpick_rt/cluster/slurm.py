@@ -18,11 +18,11 @@ from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client
 from distributed.security import Security
 
-from gtpick_rt.cluster.crew import LocalCrew
-from gtpick_rt.cluster.places import SlurmJobs
+from gtpick_rt.cluster.pool import LocalPool
 from gtpick_rt.cluster.session import THREADS
-from gtpick_rt.commit import make_folder, write_atomic
+from gtpick_rt.cluster.specs import SlurmJobs
 from gtpick_rt.errors import UsageError
+from gtpick_rt.files.atomic import make_folder, write_atomic
 
 KEEP_S = 15.0
 """How often Slurm is asked which jobs there are: sites ask not to do so often."""
@@ -34,7 +34,7 @@ _COMMAND_S = 60
 
 
 @contextmanager
-def slurm_jobs(place: SlurmJobs, folder: Path) -> Iterator[LocalCrew]:
+def slurm_jobs(place: SlurmJobs, folder: Path) -> Iterator[LocalPool]:
     """So many jobs; `folder`, which all nodes must see, takes their logs and the keys of this run.
 
     Raises UsageError when Slurm refuses such jobs.
@@ -51,10 +51,10 @@ def slurm_jobs(place: SlurmJobs, folder: Path) -> Iterator[LocalCrew]:
         _refuse_early(cluster.job_script(), folder)
         client = stack.enter_context(Client(cluster))
         cluster.scale(place.count)
-        yield SlurmCrew(client, cluster, name, place.count)
+        yield SlurmPool(client, cluster, name, place.count)
 
 
-class SlurmCrew(LocalCrew):
+class SlurmPool(LocalPool):
     """Workers of which each is a job."""
 
     def __init__(self, client: Client, cluster: SLURMCluster, name: str, jobs: int) -> None:

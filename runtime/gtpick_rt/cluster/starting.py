@@ -14,9 +14,9 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 
-from gtpick_rt.cluster.crew import Crew, LocalCrew
-from gtpick_rt.cluster.places import ExistingScheduler, LocalGpus, LocalWorkers, Place
+from gtpick_rt.cluster.pool import LocalPool, WorkerPool
 from gtpick_rt.cluster.session import CORES, THREADS
+from gtpick_rt.cluster.specs import ExistingScheduler, LocalGpus, LocalWorkers, Place
 from gtpick_rt.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -34,7 +34,7 @@ _CONNECT_S = 30
 
 
 @contextmanager
-def workers_at(place: Place, folder: Path) -> Iterator[Crew]:
+def workers_at(place: Place, folder: Path) -> Iterator[WorkerPool]:
     """Have workers there, of which some may come later, for as long as this is entered.
 
     `folder` takes the logs and keys of jobs, and must be seen by all machines. Raises UsageError.
@@ -79,7 +79,7 @@ def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
 
 
 @contextmanager
-def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Crew]:
+def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool]:
     """One process for each environment; other users of this machine are kept out by TLS."""
     security = Security.temporary()
     http = {"dashboard": find_spec("bokeh") is not None, "dashboard_address": f"{LOOPBACK}:0"}
@@ -107,12 +107,12 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[Crew]:
             SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL) as cluster,
             Client(cluster) as client,
         ):
-            yield LocalCrew(client, cluster)
+            yield LocalPool(client, cluster)
 
 
 @contextmanager
-def _existing(place: ExistingScheduler) -> Iterator[Crew]:
+def _existing(place: ExistingScheduler) -> Iterator[WorkerPool]:
     """A scheduler that somebody else has started, with whatever workers it has, now or later."""
     where = {"address": place.where} if place.is_address else {"scheduler_file": place.where}
     with Client(**where, timeout=_CONNECT_S) as client:
-        yield Crew(client)
+        yield WorkerPool(client)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gtpick_rt.commit import load_detections
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats import CoordinateFiles, find_coordinates, read_coordinate_set
-from gtpick_rt.layout import STAR_SUFFIX, detections_path
+from gtpick_rt.evaluate.finding import CoordinateFiles, find_coordinates
+from gtpick_rt.formats.coordinates import read_coordinate_set
+from gtpick_rt.output.commit import load_detections
+from gtpick_rt.output.layout import STAR_SUFFIX, detections_path
 from gtpick_rt.types import Picks
 
 NEGATIVES = "_negatives"

@@ -1,11 +1,5 @@
-"""Follow what becomes of an output folder, without ever hindering the run that writes it.
+"""What a run has done so far, told from the log and summary in its output folder, for monitor and report.
 
-It is told from the run's log and summary. Nothing is locked; neither the micrographs nor the index are read.
+In comes an output folder, which another process may be writing, out come entries, states, rates and trends. Nothing is
+locked, and neither micrographs nor the index are read; pipelines and commands may not be imported here.
 """
-
-from gtpick_rt.following.records import Entry, Problem
-from gtpick_rt.following.status import STATES, Status
-from gtpick_rt.following.story import Story
-from gtpick_rt.following.workers import WorkerStatus
-
-__all__ = ["STATES", "Entry", "Problem", "Status", "Story", "WorkerStatus"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gtpick_rt.following.tail import Head, Tail
-from gtpick_rt.layout import lock_path, log_path, shards_folder
-from gtpick_rt.lock import lives
+from gtpick_rt.output.layout import lock_path, log_path, shards_folder
+from gtpick_rt.output.lock import lives
 
 _OF_SHARD = b'"shard": "'
 

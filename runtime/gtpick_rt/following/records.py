@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from gtpick_rt.arrivals.share import Shard
+from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.errors import UsageError
 
 PICKED, FAILED, BEGUN, RETHRESHOLDED = "picked", "failed", "begun", "rethresholded"

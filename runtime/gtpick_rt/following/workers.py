@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gtpick_rt.arrivals.share import Shard
-from gtpick_rt.following.pace import HOUR_S
+from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.following.records import Event, mapping, shard_of, worker_of
+from gtpick_rt.following.throughput import HOUR_S
 
 
 @dataclass(frozen=True, kw_only=True)

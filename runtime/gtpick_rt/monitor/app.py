@@ -20,17 +20,18 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gtpick_rt import __version__
 from gtpick_rt.errors import UsageError
-from gtpick_rt.following import Entry, Problem, Story
+from gtpick_rt.following.history import History
+from gtpick_rt.following.records import Entry, Problem
+from gtpick_rt.monitor.access import Guard
+from gtpick_rt.monitor.cache import Kept
 from gtpick_rt.monitor.feed import Feed
 from gtpick_rt.monitor.figures import Figures
-from gtpick_rt.monitor.guard import Guard
-from gtpick_rt.monitor.kept import Kept
 from gtpick_rt.monitor.placeholder import placeholder
 from gtpick_rt.monitor.prometheus import exposition
 from gtpick_rt.monitor.rows import picks_of, problem_row, row_of, to_json
-from gtpick_rt.retrying import ask_again
+from gtpick_rt.output.retrying import ask_again
+from gtpick_rt.version import __version__
 
 _STATIC = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
 """What is served, from the one folder where it lies, by its suffix."""
@@ -58,7 +59,7 @@ class _Monitor:
     """Answers requests."""
 
     def __init__(self, out: Path) -> None:
-        self._story = Story(out)
+        self._story = History(out)
         self._story.catch_up()
         self._feed = Feed(self._story)
         self._figures = Figures(self._story)

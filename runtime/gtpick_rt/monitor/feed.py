@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from gtpick_rt.following import Status, Story
+from gtpick_rt.following.history import History
+from gtpick_rt.following.status import Status
 from gtpick_rt.monitor.rows import row_of, to_json
 
 POLL_S = 0.3
@@ -29,7 +30,7 @@ class _Told(NamedTuple):
 class Feed:
     """Follows a story in one task, however many watch."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: History) -> None:
         self._story = story
         self._picked: deque[_Told] = deque(maxlen=_LATEST)
         self._shown: Status | None = None

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from gtpick_rt import charts
-from gtpick_rt.following import Entry, Story
+from gtpick_rt.following import charts
+from gtpick_rt.following.history import History
+from gtpick_rt.following.records import Entry
 from gtpick_rt.monitor.rows import to_json
 
 EVERY_S = 5.0
@@ -26,7 +27,7 @@ class _Made(NamedTuple):
 class Figures:
     """Charts of a story."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: History) -> None:
         self._story, self._sampler = story, charts.Sampler(story)
         self._made: dict[str, _Made] = {}
         self._lock = asyncio.Lock()

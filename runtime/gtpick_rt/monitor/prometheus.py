@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gtpick_rt.following import STATES, Status
+from gtpick_rt.following.status import STATES, Status
 
 
 def exposition(status: Status) -> bytes:

@@ -4,7 +4,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from gtpick_rt.following import Entry, Problem
+from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.types import Picks
 
 _SHOWN = tuple(field.name for field in fields(Entry) if field.name != "stem")

@@ -12,8 +12,8 @@ from pathlib import Path
 import uvicorn
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.layout import token_path
 from gtpick_rt.monitor.app import make_app
+from gtpick_rt.output.layout import token_path
 
 _TOKEN_BYTES = 32
 _SHORTEST = 32

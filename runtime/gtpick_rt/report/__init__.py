@@ -1,1 +1,5 @@
-"""A page that tells a colleague how a run went; importing its modules needs Jinja2 (extra monitor)."""
+"""One HTML file that tells a colleague how a run went; its modules need Jinja2, of the extra monitor.
+
+In comes an output folder, out comes the page. It knows the run by `following` alone: pipelines may not be imported
+here.
+"""

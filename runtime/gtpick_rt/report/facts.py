@@ -8,10 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gtpick_rt import __version__
-from gtpick_rt.following import Entry, Problem, Status
-from gtpick_rt.following.pace import HOUR_S
-from gtpick_rt.model_files import shipped_models
+from gtpick_rt.following.records import Entry, Problem
+from gtpick_rt.following.status import Status
+from gtpick_rt.following.throughput import HOUR_S
+from gtpick_rt.models.files import shipped_models
+from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
 

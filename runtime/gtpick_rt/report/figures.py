@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from gtpick_rt.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
-from gtpick_rt.following import Entry
-from gtpick_rt.quality import FLAGS
+from gtpick_rt.detection.quality import FLAGS
+from gtpick_rt.following.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
+from gtpick_rt.following.records import Entry
 from gtpick_rt.report.drawing import (
     FOOT_PX,
     TOP_PX,

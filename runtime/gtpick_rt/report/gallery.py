@@ -11,7 +11,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.following import Entry, Story
+from gtpick_rt.following.history import History
+from gtpick_rt.following.records import Entry
 from gtpick_rt.report.drawing import element
 from gtpick_rt.types import Picks
 
@@ -68,7 +69,7 @@ def merit(entry: Entry) -> float:
     return entry.picks * (1.0 if entry.median_score is None else entry.median_score)
 
 
-def card(story: Story, entry: Entry, threshold: float, diameter_A: float | None) -> Card:
+def card(story: History, entry: Entry, threshold: float, diameter_A: float | None) -> Card:
     """Draw a micrograph with its picks as circles of the nominal diameter or, without that, of each pick's own."""
     width = SIDE_PX
     height = max(1, round(SIDE_PX * entry.height / entry.width))

@@ -11,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from gtpick_rt.charts import Histograms, Sampler, trends
 from gtpick_rt.errors import UsageError
-from gtpick_rt.following import Entry, Story
-from gtpick_rt.layout import log_path, shards_folder
+from gtpick_rt.following.charts import Histograms, Sampler, trends
+from gtpick_rt.following.history import History
+from gtpick_rt.following.records import Entry
+from gtpick_rt.output.layout import log_path, shards_folder
 from gtpick_rt.report import facts, figures, gallery
 
 _THRESHOLD = 0.5
@@ -29,7 +30,7 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
     """
     if not (log_path(out).is_file() or shards_folder(out).is_dir()):
         raise UsageError(f"{out}: no output folder of pick: {log_path(out)} is not there; give the OUT of a run")
-    story = Story(out, clock)
+    story = History(out, clock)
     story.catch_up()
     if not (story.entries or story.failures):
         raise UsageError(f"{out}: no micrograph is done yet; make the report when some are")
@@ -51,7 +52,7 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
     return text.encode("utf-8", "replace")  # a file name need not be text
 
 
-def _words(story: Story, now: float) -> dict[str, object]:
+def _words(story: History, now: float) -> dict[str, object]:
     status, failures = story.status(), story.failures
     first, last = facts.span(story.entries, failures)
     card = facts.model_card(story.summary)
@@ -77,7 +78,7 @@ def _rendered(card: str) -> Markup:
     return Markup(written.replace("<h1>", "<h2>").replace("</h1>", "</h2>"))  # noqa: S704
 
 
-def _figures(story: Story) -> dict[str, object]:
+def _figures(story: History) -> dict[str, object]:
     entries, status = story.entries, story.status()
     threshold = _THRESHOLD if status.threshold is None else status.threshold
     return {

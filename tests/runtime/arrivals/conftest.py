@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_rt.arrivals import WAITING, Arrival, Timing, Watched
-from gtpick_rt.inputs import Job
-from gtpick_rt.summary import Failure
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import WAITING, Arrival, Timing
+from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.records import Failure
 from gtpick_rt.types import FloatArray
 
 EPOCH_S = 1_700_000_000

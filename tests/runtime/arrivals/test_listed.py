@@ -4,9 +4,9 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gtpick_rt.arrivals import Listed
-from gtpick_rt.inputs import Job
-from gtpick_rt.summary import Failure
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.records import Failure
 
 JOBS = [Job(Path(f"{name}.mrc"), PurePosixPath(name), f"{name}.mrc") for name in "abc"]
 FAILURE = Failure(stem="x", path="x", kind="UnreadableError", message="x: no")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt.arrivals import Timing, Watched, stamp_of
-from gtpick_rt.folders import Names
-from gtpick_rt.inputs import Job, job_below
-from gtpick_rt.summary import Failure
+from gtpick_rt.arrivals.folders import Names
+from gtpick_rt.arrivals.jobs import Job, job_below
+from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.records import Failure
 
 Watch = Callable[..., Any]
 Put = Callable[..., None]
@@ -227,7 +229,7 @@ def test_a_new_name_settles_while_the_finished_ones_before_it_are_taken_in(
         clock.now += 0.001
         return job_below(*args)
 
-    monkeypatch.setattr("gtpick_rt.arrivals.origins.job_below", slowly)
+    monkeypatch.setattr("gtpick_rt.arrivals.watched_inputs.job_below", slowly)
     watcher = watch("in", finished=finished(*old))
     assert watcher.jobs(2.2) == ["zz"]
     assert watcher.source.backlog > 0  # not all of the old ones have been taken in

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt.inputs import Job
+from gtpick_rt.arrivals.jobs import Job
 
 PARTS = 12
 SECONDS = 3.0

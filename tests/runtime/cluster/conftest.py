@@ -16,18 +16,17 @@ distributed = pytest.importorskip("distributed", reason="needs Dask: the extra c
 
 from distributed import WorkerPlugin  # noqa: E402
 
-from gtpick_rt import stages  # noqa: E402
-from gtpick_rt.arrivals import Listed  # noqa: E402
-from gtpick_rt.arrivals.listed import unfinished  # noqa: E402
+from gtpick_rt.arrivals.jobs import find_jobs  # noqa: E402
+from gtpick_rt.arrivals.listed import Listed, unfinished  # noqa: E402
 from gtpick_rt.cluster import driver  # noqa: E402
-from gtpick_rt.cluster.crew import Crew  # noqa: E402
-from gtpick_rt.cluster.places import LocalWorkers  # noqa: E402
+from gtpick_rt.cluster.pool import WorkerPool  # noqa: E402
+from gtpick_rt.cluster.specs import LocalWorkers  # noqa: E402
 from gtpick_rt.cluster.starting import workers_at  # noqa: E402
-from gtpick_rt.inputs import find_jobs  # noqa: E402
-from gtpick_rt.output import OutputFolder  # noqa: E402
-from gtpick_rt.picker import Picker  # noqa: E402
-from gtpick_rt.pipeline import settings_of  # noqa: E402
-from gtpick_rt.summary import Summary  # noqa: E402
+from gtpick_rt.output.folder import OutputFolder  # noqa: E402
+from gtpick_rt.output.summary import Summary  # noqa: E402
+from gtpick_rt.pipeline import stages  # noqa: E402
+from gtpick_rt.pipeline.threads import settings_of  # noqa: E402
+from gtpick_rt.proof.opening import open_picker  # noqa: E402
 from gtpick_rt.types import FloatArray, Micrograph  # noqa: E402
 
 PLACES = np.array([[71, 39], [151, 87]], np.float32)
@@ -35,13 +34,13 @@ DIAMETER_A, THRESHOLD = 24.0, 0.9
 
 
 @pytest.fixture(scope="module")
-def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """Two workers on this machine."""
     with workers_at(LocalWorkers(2), tmp_path_factory.mktemp("jobs")) as crew:
         yield crew
 
 
-def wait_for_both(crew: Crew) -> None:
+def wait_for_both(crew: WorkerPool) -> None:
     until = time.monotonic() + 60
     while len(crew.client.nthreads()) < 2:
         assert time.monotonic() < until, "a worker was not replaced"
@@ -57,9 +56,9 @@ class Site:
     out: Path
     model: Path
 
-    def run(self, crew: Crew, **options: Any) -> Summary:
+    def run(self, crew: WorkerPool, **options: Any) -> Summary:
         """Pick what is not picked yet."""
-        picker = Picker.open(DIAMETER_A, model=str(self.model), backend="cpu")
+        picker = open_picker(DIAMETER_A, model=str(self.model), backend="cpu")
         settings = settings_of(picker, THRESHOLD)
         with OutputFolder(self.out) as output:
             jobs = unfinished(find_jobs([str(self.images)]).jobs, output.finished)
@@ -122,7 +121,7 @@ class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
 
 
 @pytest.fixture
-def misfortune(crew: Crew, tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+def misfortune(crew: WorkerPool, tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     """A function that lets something happen; gives the file in which each reading is noted."""
     calls = tmp_path / "calls"
     arranged: list[Misfortune] = []

@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
-from gtpick_rt import course, pipeline
-from gtpick_rt.arrivals import Listed, Timing, Watched
+from gtpick_rt.arrivals.jobs import find_jobs
+from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.cluster import driver
-from gtpick_rt.cluster.crew import Crew
-from gtpick_rt.course import Listeners
+from gtpick_rt.cluster.pool import WorkerPool
 from gtpick_rt.errors import BackendError
-from gtpick_rt.inputs import find_jobs
-from gtpick_rt.output import OutputFolder
-from gtpick_rt.picker import Picker
-from gtpick_rt.pipeline import settings_of
-from gtpick_rt.summary import Failure, MicrographRecord, Record
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import threads as pipeline
+from gtpick_rt.pipeline.bookkeeping import Listeners
+from gtpick_rt.pipeline.threads import settings_of
+from gtpick_rt.proof.opening import open_picker
+from gtpick_rt.records import Failure, MicrographRecord, Record
 
 MakeSite = Callable[[int], Any]
 Arrange = Callable[[str, str], Path]
@@ -28,11 +31,11 @@ def all_but_record(star: Path) -> list[str]:
     return [line for line in star.read_text().splitlines() if not line.startswith("# gtpick")]
 
 
-def test_workers_pick_what_one_process_picks(crew: Crew, site: MakeSite, tmp_path: Path) -> None:
+def test_workers_pick_what_one_process_picks(crew: WorkerPool, site: MakeSite, tmp_path: Path) -> None:
     here = site(12)
     told: list[Record] = []
     summary = here.run(crew, listeners=Listeners(done=told.append), formats=["box"], overlays=True)
-    picker = Picker.open(24.0, model=str(here.model), backend="cpu")
+    picker = open_picker(24.0, model=str(here.model), backend="cpu")
     with OutputFolder(tmp_path / "alone") as output:
         jobs = Listed(find_jobs([str(here.images)]).jobs)
         pipeline.run(jobs, picker, output, settings_of(picker, 0.9), formats=["box"], overlays=True)
@@ -50,7 +53,7 @@ def test_workers_pick_what_one_process_picks(crew: Crew, site: MakeSite, tmp_pat
     assert (here.out / "autopick.star").read_text().count("_autopick.star") == 12
 
 
-def test_a_second_run_picks_nothing_again(crew: Crew, site: MakeSite, misfortune: Arrange) -> None:
+def test_a_second_run_picks_nothing_again(crew: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
     here = site(6)
     here.run(crew)
     calls = misfortune("none", "nothing")
@@ -60,7 +63,7 @@ def test_a_second_run_picks_nothing_again(crew: Crew, site: MakeSite, misfortune
     assert not calls.exists()
 
 
-def test_bad_micrographs_are_named_and_stop_nothing(crew: Crew, site: MakeSite) -> None:
+def test_bad_micrographs_are_named_and_stop_nothing(crew: WorkerPool, site: MakeSite) -> None:
     here = site(5)
     (here.images / "m002.mrc").write_bytes(b"no image")
     told: list[Record] = []
@@ -72,7 +75,7 @@ def test_bad_micrographs_are_named_and_stop_nothing(crew: Crew, site: MakeSite) 
 
 
 def test_a_micrograph_that_kills_its_worker_is_set_aside_after_three_and_the_others_go_on(
-    crew: Crew, site: MakeSite, misfortune: Arrange
+    crew: WorkerPool, site: MakeSite, misfortune: Arrange
 ) -> None:
     here = site(20)
     calls = misfortune("m003", "kill")
@@ -89,7 +92,7 @@ def test_a_micrograph_that_kills_its_worker_is_set_aside_after_three_and_the_oth
 
 
 def test_a_micrograph_that_hangs_is_set_aside_and_the_others_go_on(
-    crew: Crew, site: MakeSite, misfortune: Arrange
+    crew: WorkerPool, site: MakeSite, misfortune: Arrange
 ) -> None:
     here = site(8)
     misfortune("m001", "hang")
@@ -99,7 +102,7 @@ def test_a_micrograph_that_hangs_is_set_aside_and_the_others_go_on(
     assert len(here.picked()) == 7
 
 
-def test_a_worker_that_is_killed_costs_nothing(crew: Crew, site: MakeSite, misfortune: Arrange) -> None:
+def test_a_worker_that_is_killed_costs_nothing(crew: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
     here = site(12)
     misfortune("m004", "kill once")
     told: list[Record] = []
@@ -112,7 +115,7 @@ def test_a_worker_that_is_killed_costs_nothing(crew: Crew, site: MakeSite, misfo
 
 @pytest.mark.parametrize("what", ["EIO once", "change once"])
 def test_what_fails_for_a_moment_is_tried_again(
-    what: str, crew: Crew, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
+    what: str, crew: WorkerPool, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(course, "AGAIN_S", 0.0)
     monkeypatch.setattr(driver, "CHANGED_S", 0.0)
@@ -123,9 +126,9 @@ def test_what_fails_for_a_moment_is_tried_again(
     assert calls.read_text().split().count("m001") == 2
 
 
-def test_workers_of_a_run_that_has_lost_its_folder_write_nothing(crew: Crew, site: MakeSite) -> None:
+def test_workers_of_a_run_that_has_lost_its_folder_write_nothing(crew: WorkerPool, site: MakeSite) -> None:
     here = site(3)
-    picker = Picker.open(24.0, model=str(here.model), backend="cpu")
+    picker = open_picker(24.0, model=str(here.model), backend="cpu")
     with OutputFolder(here.out) as output:
         (here.out / ".gtpick" / "lock").write_text("process 1 on another\n")
         with pytest.raises(course.UsageError, match="was removed, or taken over"):
@@ -150,7 +153,7 @@ def _with_holder(output: OutputFolder, text: str) -> OutputFolder:
 
 
 def test_while_the_disk_is_full_nothing_is_given_out(
-    crew: Crew, site: MakeSite, monkeypatch: pytest.MonkeyPatch
+    crew: WorkerPool, site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(course, "AGAIN_S", 0.05)
     here = site(4)
@@ -178,7 +181,7 @@ def _fill_disk(folder: str) -> None:
     import errno
     import os
 
-    from gtpick_rt import pick_files
+    from gtpick_rt.output import pick_files
 
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -188,14 +191,14 @@ def _fill_disk(folder: str) -> None:
 
 
 def _free_disk() -> None:
-    from gtpick_rt import pick_files
+    from gtpick_rt.output import pick_files
 
     if hasattr(pick_files, "really"):
         pick_files.write_atomic = pick_files.really
         del pick_files.really
 
 
-def test_a_stop_ends_it_soon_and_what_is_done_is_kept(crew: Crew, site: MakeSite) -> None:
+def test_a_stop_ends_it_soon_and_what_is_done_is_kept(crew: WorkerPool, site: MakeSite) -> None:
     here = site(30)
     stop = threading.Event()
     told: list[Record] = []
@@ -210,7 +213,7 @@ def test_a_stop_ends_it_soon_and_what_is_done_is_kept(crew: Crew, site: MakeSite
     assert here.run(crew).totals.micrographs == 30
 
 
-def test_micrographs_are_picked_as_they_arrive(crew: Crew, site: MakeSite) -> None:
+def test_micrographs_are_picked_as_they_arrive(crew: WorkerPool, site: MakeSite) -> None:
     here = site(2)
     timing = Timing(settle_s=0.1, poll_s=0.1)
     source = Watched([str(here.images)], timing=timing, until=4)
@@ -228,7 +231,7 @@ def test_micrographs_are_picked_as_they_arrive(crew: Crew, site: MakeSite) -> No
     assert here.picked() == ["late1", "late2", "m000", "m001"]
 
 
-def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(crew: Crew, site: MakeSite) -> None:
+def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(crew: WorkerPool, site: MakeSite) -> None:
     here = site(2)
     notices: list[str] = []
     with pytest.raises(BackendError, match=r"no worker is left that can pick; worker .*: no GPU can be used here"):

@@ -14,11 +14,11 @@ from distributed import Client
 from distributed.security import Security
 
 from gtpick_rt.cluster import slurm as slurm_module
-from gtpick_rt.cluster.places import SlurmJobs
+from gtpick_rt.cluster.specs import SlurmJobs
 from gtpick_rt.cluster.starting import workers_at
-from gtpick_rt.course import Listeners
 from gtpick_rt.errors import UsageError
-from gtpick_rt.summary import MicrographRecord, Record
+from gtpick_rt.pipeline.bookkeeping import Listeners
+from gtpick_rt.records import MicrographRecord, Record
 
 MakeSite = Callable[[int], Any]
 TWO = SlurmJobs(count=2, cores=1, memory="500MB", time="00:30:00")
@@ -107,7 +107,7 @@ import sys
 from pathlib import Path
 from gtpick_rt import pick
 from gtpick_rt.cluster import slurm
-from gtpick_rt.cluster.places import SlurmJobs
+from gtpick_rt.cluster.specs import SlurmJobs
 slurm.KEEP_S = 0.5
 if __name__ == "__main__":
     at = SlurmJobs(count=2, cores=1, memory="500MB", time="30")

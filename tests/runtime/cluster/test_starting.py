@@ -13,14 +13,14 @@ from distributed import Client
 from distributed.security import Security
 from typer.testing import CliRunner
 
-from gtpick_rt.cli import app
-from gtpick_rt.cluster import crew as crew_module
+from gtpick_rt.cli.main import app
+from gtpick_rt.cluster import pool as crew_module
 from gtpick_rt.cluster import starting
-from gtpick_rt.cluster.crew import Crew
-from gtpick_rt.cluster.places import ExistingScheduler
+from gtpick_rt.cluster.pool import WorkerPool
+from gtpick_rt.cluster.specs import ExistingScheduler
 from gtpick_rt.cluster.starting import workers_at
-from gtpick_rt.course import Listeners
 from gtpick_rt.errors import UsageError
+from gtpick_rt.pipeline.bookkeeping import Listeners
 
 MakeSite = Callable[[int], Any]
 
@@ -42,7 +42,7 @@ def listening(pid: int) -> set[str]:
     return found
 
 
-def test_nothing_listens_beyond_this_machine_and_dask_itself_only_with_the_key(crew: Crew) -> None:
+def test_nothing_listens_beyond_this_machine_and_dask_itself_only_with_the_key(crew: WorkerPool) -> None:
     workers, nannies = crew.client.run(os.getpid), crew.client.run(os.getppid)
     assert len(workers) == 2
     for pid in {os.getpid(), *workers.values(), *nannies.values()}:
@@ -52,7 +52,7 @@ def test_nothing_listens_beyond_this_machine_and_dask_itself_only_with_the_key(c
         Client(crew.client.scheduler.address, timeout=3, security=Security.temporary())
 
 
-def test_workers_share_the_cores(crew: Crew, site: MakeSite) -> None:
+def test_workers_share_the_cores(crew: WorkerPool, site: MakeSite) -> None:
     site(4).run(crew)
     cores = crew.client.run(lambda: sorted(os.sched_getaffinity(0)))
     shares = list(cores.values())
@@ -151,7 +151,7 @@ def test_ways_that_do_not_go_together_are_refused(options: tuple[str, ...], said
     assert not (tmp_path / "out").exists()
 
 
-def test_dasks_own_page_is_named_where_it_can_be_shown(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dasks_own_page_is_named_where_it_can_be_shown(crew: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew_module, "find_spec", lambda name: None)
     assert crew.dashboard == ""
     monkeypatch.setattr(crew_module, "find_spec", lambda name: name == "bokeh")

@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from gtpick_rt.layout import preview_path
 from gtpick_rt.monitor import feed
 from gtpick_rt.monitor.app import make_app
+from gtpick_rt.output.layout import preview_path
 from gtpick_rt.types import Picks
 
 with warnings.catch_warnings():

@@ -15,9 +15,9 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from gtpick_rt.layout import detections_path, preview_path, retry_folder
 from gtpick_rt.monitor import figures
 from gtpick_rt.monitor.app import make_app
+from gtpick_rt.output.layout import detections_path, preview_path, retry_folder
 from gtpick_rt.types import Picks
 
 POST = {"X-Gtpick": "1", "Origin": "http://127.0.0.1:8470"}

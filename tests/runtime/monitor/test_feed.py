@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gtpick_rt.following import Story
+from gtpick_rt.following.history import History
 from gtpick_rt.monitor.app import make_app
 
 HOSTILE = ("<script>alert(1)</script>", "a\nb\r\n\r\nevent: status\r\ndata: {}\r\n\r\nc", "\u2028", "\x1b]0;x\x07")
@@ -124,9 +124,9 @@ def test_many_viewers_are_told_alike_and_the_folder_is_read_once_for_all(
     readers: set[int] = set()
     reading = threading.Semaphore(1)
     overlapped: list[bool] = []
-    really = Story.read
+    really = History.read
 
-    def read(story: Story) -> Any:
+    def read(story: History) -> Any:
         alone = reading.acquire(blocking=False)
         overlapped.extend([] if alone else [True])
         readers.add(id(story))
@@ -136,7 +136,7 @@ def test_many_viewers_are_told_alike_and_the_folder_is_read_once_for_all(
             if alone:
                 reading.release()
 
-    monkeypatch.setattr(Story, "read", read)
+    monkeypatch.setattr(History, "read", read)
     viewers = [view() for _ in range(10)]
     for n in range(5):
         run.picked(f"n{n}")

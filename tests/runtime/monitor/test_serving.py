@@ -16,10 +16,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from gtpick_rt.cli import app
+from gtpick_rt.cli.main import app
 from gtpick_rt.errors import UsageError
-from gtpick_rt.layout import token_path
 from gtpick_rt.monitor.serving import is_loopback, listening, token_of
+from gtpick_rt.output.layout import token_path
 
 
 @contextmanager

@@ -1,0 +1,186 @@
+"""From what the user names (folders, files, globs, lists) to the list of micrographs to pick."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
+from gtpick_rt.errors import UsageError
+from gtpick_rt.reading.info import SUFFIXES, suffix_of
+from gtpick_rt.records import Failure
+
+if TYPE_CHECKING:
+    from gtpick_rt.formats.listed import ListedMicrograph
+
+PIPELINE_NAME = re.compile(r".*?/job\d{3,}/(.+)")
+"""RELION's job folders: outputs mirror only what follows them."""
+LISTS = (".star", ".cs")
+"""Files that list micrographs: RELION's micrographs STAR, cryoSPARC's exposures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One micrograph to pick."""
+
+    path: Path
+    stem: PurePosixPath
+    """Name of its outputs, relative to the output folder, without suffix."""
+    name: str
+    """What lists call it: as the list does that named it, since RELION compares these names letter by letter."""
+    pixel_size_A: float | None = None
+    """Å per pixel as a list gives it; None leaves it to the image's own header."""
+    exposure_uid: int | None = None
+    """cryoSPARC's number of it, by which it joins picks and micrographs; None where no exposure was named."""
+    exposure_group: int | None = None
+    """cryoSPARC's number of its exposure group, where that is known."""
+
+
+@dataclass
+class Found:
+    """What a search has found."""
+
+    jobs: list[Job] = field(default_factory=list)
+    unlisted: list[Failure] = field(default_factory=list)
+    """Folders that cannot be listed."""
+    excluded: int = 0
+    """Images left out by their names."""
+    links: int = 0
+    """Links to folders, which are not followed."""
+
+
+def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES) -> Found:
+    """List the micrographs that `inputs` name, in a stable order, each once.
+
+    A folder gives the images in it (`recursive`: and below it, without following links to folders), a glob what it
+    matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs that it lists; `names` chooses among
+    the files of folders and globs. Outputs mirror the folders below a folder or glob, or the names in a list; a file
+    that is named gives its bare name. Whether an image can be read shows only on reading it.
+
+    Raises UsageError: an input is missing or a list unusable, nothing was found, or two micrographs would have
+    the same outputs.
+    """
+    jobs: dict[PurePosixPath, Job] = {}
+    found = Found()
+    for text in inputs:
+        for job in _expand(text, recursive, names, found):
+            other = jobs.setdefault(job.stem, job)
+            if other is not job and other.path.resolve() != job.path.resolve():
+                raise UsageError(clash(other.path, job))
+    if found.unlisted and not jobs:
+        raise UsageError(found.unlisted[0].message)
+    if not jobs:
+        raise UsageError(_nothing(inputs, recursive, found.excluded))
+    found.jobs.extend(jobs.values())
+    return found
+
+
+def clash(path: Path, job: Job) -> str:
+    """Say that the outputs of `job` would be those of the micrograph `path`."""
+    return (
+        f"{str(path)!r} and {str(job.path)!r} would both be written to {str(job.stem)!r}; "
+        "rename one, or pick them in two runs, each with its own --out"
+    )
+
+
+def project_name(path: Path) -> str:
+    """Name `path` relative to the current folder where it lies below it, as RELION does, else in full."""
+    absolute, project = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
+
+
+def job_below(root_name: str, path: str, relative: str) -> Job:
+    """Job of a file that was found: outputs mirror `relative`, what follows the searched folder in its path.
+
+    `root_name` is the `project_name` of that folder. Of a file in a job folder of this RELION project, outputs mirror
+    what follows that folder.
+    """
+    name = relative if root_name == "." else os.path.join(root_name, relative)  # noqa: PTH118 - many
+    below_job = "" if name.startswith("/") else _below_job(name)
+    return Job(Path(path), _stem(below_job or relative), name)
+
+
+def job_named(path: Path) -> Job:
+    """Job of a file that is named: its outputs have its bare name. Raises UsageError when no file has such a name."""
+    return job_below(project_name(path.parent), str(path), path.name)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a path names a file that lists micrographs, by its suffix."""
+    return path.suffix.lower() in LISTS
+
+
+def read_list(path: Path) -> "list[ListedMicrograph]":
+    """Read a list of micrographs, see `LISTS`. Raises UsageError when it cannot be read or lists none."""
+    if path.suffix.lower() == ".cs":
+        from gtpick_rt.formats.exposures import read_exposures
+
+        return read_exposures(path)
+    from gtpick_rt.formats.star import read_micrographs
+
+    return read_micrographs(path)
+
+
+def job_listed(source: Path, listed: "ListedMicrograph") -> Job:
+    """Job of a micrograph that the list `source` names. Raises UsageError when no file has such a name.
+
+    Names are relative to the list's project; those of RELION to its project folder, in which it runs, or to the list.
+    """
+    path = (listed.project or Path()) / listed.name
+    beside = source.parent / listed.name
+    if not os.path.lexists(path) and os.path.lexists(beside):
+        path = beside
+    stem = _stem(_below_job(listed.name) or listed.name)
+    return Job(path, stem, listed.name, listed.pixel_size_A, listed.exposure_uid, listed.exposure_group)
+
+
+def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[Job]:
+    path = Path(text)
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise UsageError(f"{text!r}: cannot be looked at: {error.strerror}") from error
+    if is_folder:
+        yield from _searched(Folder(path, recursive, names), found)
+    elif is_list(path):
+        yield from (job_listed(path, listed) for listed in read_list(path))
+    elif os.path.lexists(path):
+        yield job_named(path)
+    elif is_pattern(text):
+        yield from _searched(Pattern(path, names), found)
+    else:
+        raise UsageError(f"{text!r}: no such file or folder")
+
+
+def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
+    files, unlisted = place.search()
+    found.unlisted += unlisted
+    found.excluded += place.excluded
+    found.links += place.links
+    root_name = project_name(place.root)
+    return (job_below(root_name, path, place.relative(path)) for path in files)
+
+
+def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
+    return (
+        f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
+        + ("" if recursive else ", in subfolders only with --recursive")
+        + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
+    )
+
+
+def _below_job(name: str) -> str:
+    """What follows the job folder in a name of RELION's pipeline, or "" where there is none."""
+    found = PIPELINE_NAME.fullmatch(name)
+    return found[1] if found else ""
+
+
+def _stem(name: str) -> PurePosixPath:
+    # Outputs stay below the output folder, whatever a list says.
+    *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or [""]
+    if not last:
+        raise UsageError(f"{name!r}: not the name of a micrograph; correct it")
+    suffix = suffix_of(last) or PurePosixPath(last).suffix
+    return PurePosixPath(*folders, last[: len(last) - len(suffix)] or last)

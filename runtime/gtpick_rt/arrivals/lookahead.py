@@ -1,0 +1,49 @@
+"""Look at the first arrivals before the run takes them."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import Arrival, Source
+
+PATIENCE_S = 10.0
+"""After which what has arrived must do: a microscope that is collecting brings something within this time."""
+
+
+class Lookahead:
+    """A source whose first arrivals can be looked at; they are brought again to the run."""
+
+    def __init__(self, source: Source, stop: threading.Event) -> None:
+        self._source, self._stop = source, stop
+        self._coming = iter(source)
+        self._held: deque[Arrival] = deque()
+        self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
+
+    @property
+    def backlog(self) -> int:
+        """How many micrographs are known and not done yet."""
+        return self._source.backlog
+
+    def look(self) -> Iterator[Job]:
+        """The micrographs as they arrive; ends when none has come for a while, though the first is waited for.
+
+        It also ends at `stop`.
+        """
+        last: float | None = None
+        for arrival in self._coming:
+            if self._stop.is_set():
+                return
+            if arrival is not None:
+                self._held.append(arrival)
+            if isinstance(arrival, Job):
+                yield arrival
+                last = time.monotonic()
+            elif last is not None and time.monotonic() - last > PATIENCE_S:
+                return
+
+    def __iter__(self) -> Iterator[Arrival | None]:
+        while self._held:
+            yield self._held.popleft()
+        yield from self._coming

@@ -1,0 +1,204 @@
+"""Where the watcher finds new names: folders and patterns, lists that grow, single files, lines of text."""
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from gtpick_rt.arrivals.folders import Folder, Names, Pattern, is_pattern
+from gtpick_rt.arrivals.jobs import Job, is_list, job_below, job_listed, job_named, project_name, read_list
+from gtpick_rt.arrivals.source import WAITING, Timing
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.errors import UsageError
+from gtpick_rt.reading.info import suffix_of
+from gtpick_rt.records import Failure
+
+
+class Origin(Protocol):
+    """One input of the watcher."""
+
+    settle_s: float
+    """How long its files must stay as they are."""
+    expects: bool
+    """Whether a file that is not there is waited for: it was named, not merely found."""
+    ended: bool
+    """Whether nothing more will come of it, not even a file that changes."""
+
+    def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
+        """The paths that have come and are not `known`, and what is to be reported of the input itself."""
+        ...
+
+    def job(self, path: str) -> Job:
+        """The job of a path that it has given. Raises UsageError when no file has such a name."""
+        ...
+
+
+def origin_of(text: str, recursive: bool, names: Names, timing: Timing) -> Origin:
+    """Tell what kind of input `text` is, as `find_jobs` does; "-" is stdin, and what is not there yet may come."""
+    path = Path(text)
+    if text == "-":
+        return Lines(sys.stdin.buffer)
+    if is_list(path) and not path.is_dir():
+        return ListFile(path, timing)
+    if not os.path.lexists(path) and is_pattern(text):
+        return Place(Pattern(path, names), timing)
+    if path.is_file() or suffix_of(text):
+        return Named(path, timing)
+    return Place(Folder(path, recursive, names), timing)
+
+
+class Place:
+    """A folder, or a pattern in one."""
+
+    expects = ended = False
+
+    def __init__(self, place: Folder | Pattern, timing: Timing) -> None:
+        self.place, self._timing, self.settle_s = place, timing, timing.settle_s
+        self._name = project_name(place.root)
+        self._told: set[str] = set()
+        self._resting: dict[str, tuple[float, float]] = {}
+
+    def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
+        """What is new in it. A folder that cannot be listed is left alone for ever longer pauses."""
+        try:
+            self.place.root.stat()
+        except OSError as error:
+            yield from self._tell(_absent(str(self.place.root), error))
+            return
+        resting = {folder for folder, (until, _) in self._resting.items() if now < until}
+        paths, failures = self.place.search(known, resting)
+        yield from paths
+        for failure in failures:
+            _, pause_s = self._resting.get(failure.path, (now, self._timing.poll_s))
+            self._resting[failure.path] = (now + pause_s, min(2 * pause_s, self._timing.longest_s))
+            yield from self._tell(failure)
+
+    def _tell(self, failure: Failure) -> Iterator[Failure]:
+        if failure.path not in self._told:
+            self._told.add(failure.path)
+            yield failure
+
+    def job(self, path: str) -> Job:
+        """The job of one of its files."""
+        return job_below(self._name, path, self.place.relative(path))
+
+
+class ListFile:
+    """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and settled."""
+
+    expects, ended = True, False
+
+    def __init__(self, path: Path, timing: Timing) -> None:
+        self._path, self._timing, self.settle_s = path, timing, timing.settle_s
+        self._jobs: dict[str, Job] = {}
+        self._names: set[str] = set()
+        self._stamp: Stamp | None = None
+        self._since = 0.0
+        self._read = self._told = False
+        self._flaw = ""
+
+    def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
+        """What it lists since it was read last."""
+        try:
+            stamp = stamp_of(self._path)
+        except OSError as error:
+            yield from self._tell(_absent(str(self._path), error))
+            return
+        if stamp != self._stamp:
+            self._stamp, self._since, self._read = stamp, now, False
+        if not self._read and now - self._since >= self.settle_s:
+            self._read = True
+            yield from self._rows()
+        if self._read and self._flaw and now - self._since >= self._timing.max_wait_s:
+            yield from self._tell(failure_of(str(self._path), self._flaw))
+
+    def _rows(self) -> Iterator[str | Failure]:
+        self._flaw = ""
+        try:
+            rows = read_list(self._path)
+        except UsageError as error:
+            self._flaw = str(error)
+            return
+        for listed in rows:
+            if listed.name not in self._names:
+                self._names.add(listed.name)
+                try:
+                    job = job_listed(self._path, listed)
+                except UsageError as error:
+                    yield failure_of(listed.name, str(error))
+                else:
+                    self._jobs[str(job.path)] = job
+                    yield str(job.path)
+
+    def _tell(self, failure: Failure) -> Iterator[Failure]:
+        if not self._told:
+            self._told = True
+            yield failure
+
+    def job(self, path: str) -> Job:
+        """The job as the file lists it."""
+        return self._jobs[path]
+
+
+class Named:
+    """A file that is named; it may come later."""
+
+    expects, ended = True, False
+
+    def __init__(self, path: Path, timing: Timing) -> None:
+        self._path, self.settle_s = str(path), timing.settle_s
+
+    def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
+        """The file itself, once."""
+        if self._path not in known:
+            yield self._path
+
+    def job(self, path: str) -> Job:
+        """Its job."""
+        return job_named(Path(path))
+
+
+class Lines:
+    """Paths, one a line, of files that whoever sends them knows to be whole."""
+
+    expects, settle_s = True, 0.0
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.ended = False
+        threading.Thread(target=self._receive, args=(stream,), name="gtpick-stdin", daemon=True).start()
+
+    def _receive(self, stream: BinaryIO) -> None:
+        try:
+            for line in stream:
+                self._lines.put(os.fsdecode(line.rstrip(b"\r\n")))
+        finally:
+            self._lines.put(None)
+
+    def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
+        """The paths that were sent since."""
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is None:
+                self.ended = True
+            elif line:
+                yield str(Path(line))
+
+    def job(self, path: str) -> Job:
+        """The job of a path."""
+        return job_named(Path(path))
+
+
+def failure_of(path: str, message: str) -> Failure:
+    """What is to be reported of something that cannot become a micrograph."""
+    return Failure(stem=path, path=path, kind="FormatError", message=message)
+
+
+def _absent(path: str, error: OSError) -> Failure:
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    kind = WAITING if missing else "UnreadableError"
+    message = f"{path}: cannot be looked at: {error.strerror}; it is waited for"
+    return Failure(stem=Path(path).name or path, path=path, kind=kind, message=message)

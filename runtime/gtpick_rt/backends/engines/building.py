@@ -1,0 +1,186 @@
+"""From an ONNX file to the plan of an engine, in this process; precision is that of the file, tensor by tensor."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gtpick_rt.backends.engines.inspecting import Layer, check, half_share, network_layers
+from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
+from gtpick_rt.errors import BackendError, ModelError, UsageError
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a phase of the build, its steps that are done and how many it has, in any thread."""
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift"
+"""How engines are built and judged, for the key of the cache: to be changed with the code that does either."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batches that an engine takes: the smallest, the one that it is optimised for, the largest."""
+
+    min: int = 1
+    opt: int = 8
+    max: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise UsageError(f"batches must grow from 1 or more, as in 1,8,32: got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.min},{self.opt},{self.max}"
+
+    @property
+    def batches(self) -> tuple[int, int, int]:
+        """Smallest, usual and largest batch."""
+        return self.min, self.opt, self.max
+
+
+PROFILE = Profile()
+"""Of the engines that picking uses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An engine that was built, and is not yet proved."""
+
+    plan: bytes
+    layers: list[Layer]
+    """Of the network that was parsed; the builder fuses them."""
+    timings: bytes
+    """How fast each kernel was, which spares the next build most of its time; empty where the library keeps none."""
+    seconds: float
+
+    @property
+    def half_share(self) -> float:
+        """Share of the floating-point tensors that are in half precision."""
+        return half_share(self.layers)
+
+
+def read_onnx(model: Path) -> bytes:
+    """Read a model file once, so that what is hashed is what is parsed. Raises ModelError."""
+    try:
+        return model.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
+
+
+@garbage_waits()
+def build(
+    model: Path,
+    content: bytes,
+    name: LibraryName,
+    profile: Profile = PROFILE,
+    *,
+    timings: bytes = b"",
+    on_progress: OnProgress = lambda phase, done, of: None,
+) -> Built:
+    """Build an engine from `content`, which is that of the ONNX file `model`, strongly typed.
+
+    TensorRT needs the GPU that the engine is for; TensorRT-RTX needs none.
+
+    Raises:
+        BackendError: the library is absent, cannot parse the model (every error is told, with its node) or fails to
+            build; or the network is not typed as its file promises.
+
+    """
+    started = time.monotonic()
+    trt = library(name)
+    log = logger(trt)
+    builder = _started(lambda: trt.Builder(log), name, log)
+    network = builder.create_network(_creation_flags(trt))
+    _parse(model, content, trt, network, log)
+    layers = network_layers(trt, network)
+    check(model, trt, network, layers)
+    config = _config(trt, builder)
+    _add_profile(builder, config, network, profile)
+    cache = _timing_cache(config, timings) if name == "tensorrt" else None  # TensorRT-RTX measures nothing
+    monitor = config.progress_monitor = _monitor(trt, on_progress)
+    plan = builder.build_serialized_network(network, config)
+    if monitor.interrupted is not None:
+        raise monitor.interrupted
+    if plan is None:
+        raise BackendError(f"{model}: {name} cannot build it: {log.told('ERROR')}")
+    kept = b"" if cache is None else bytes(cache.serialize())
+    return Built(bytes(plan), layers, kept, time.monotonic() - started)
+
+
+def _started(start: Callable[[], Any], name: str, log: Any) -> Any:
+    try:
+        return start()
+    except (TypeError, RuntimeError) as error:  # what the bindings raise for a null pointer
+        told = log.told("ERROR") or error
+        raise BackendError(f"{name} cannot start here: {told}; it needs the GPU and its driver") from error
+
+
+def _creation_flags(trt: Any) -> int:
+    """TensorRT 10 follows the types of the file only when told to; from 11 on it does nothing else."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _config(trt: Any, builder: Any) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # which would leave coordinates in float32 ten bits: 0.1 px of a tile
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # without it TensorRT-RTX cannot capture CUDA graphs
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    return config
+
+
+def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> None:
+    parser = trt.OnnxParser(network, log)
+    if parser.parse(content):
+        return
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    told = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}): {e.desc()}" for e in errors)
+    raise BackendError(f"{model}: cannot be parsed: {told or log.told('ERROR')}")
+
+
+def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:
+    """The batch alone is dynamic; `check` has seen to that."""
+    shapes = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        _, *rest = tensor.shape
+        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile.batches))
+    config.add_optimization_profile(shapes)
+
+
+def _timing_cache(config: Any, timings: bytes) -> Any:
+    """Go on with what earlier builds have measured, unless that was on another device or version."""
+    cache = config.create_timing_cache(timings)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _monitor(trt: Any, on_progress: OnProgress) -> Any:
+    """Tells how far the build is. What is raised meanwhile, Ctrl-C say, ends it: C++ cannot carry an exception."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+            self.interrupted: BaseException | None = None
+
+        def _tell(self, phase: str, done: int) -> bool:
+            try:
+                on_progress(phase, done, self.steps[phase])
+            except BaseException as error:
+                self.interrupted = self.interrupted or error
+            return self.interrupted is None
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.steps[phase_name] = num_steps
+            self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return self._tell(phase_name, step + 1)
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._tell(phase_name, self.steps[phase_name])
+
+    return Monitor()

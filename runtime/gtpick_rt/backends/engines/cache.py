@@ -1,0 +1,304 @@
+"""Where engines are kept, and what must hold before one is used again.
+
+Whoever loads an engine runs it as code. So the folder is this user's alone, and beside each engine lies a record,
+sealed with a secret of the folder, of what it was built from and of its SHA-256. What does not agree is not used: the
+engine is built anew from the ONNX file.
+
+    ~/.cache/gtpick-rt/engines/     mode 0700; XDG_CACHE_HOME moves it
+        <key>.engine, <key>.json    an engine and its record
+        <key>.timings               what builds have measured on one device
+        secret                      with which records are sealed
+"""
+
+import errno
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gtpick_rt.errors import BackendError
+from gtpick_rt.files.atomic import write_atomic
+
+_FOLDER_MODE, _FILE_MODE, _OTHERS = 0o700, 0o600, 0o077
+_SEAL_BYTES = hashlib.sha256().digest_size
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Unfit(Exception):
+    """An engine of the cache is not used; the message says why."""
+
+
+class _Absent(Unfit):
+    """There is no such file."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that an engine is built for, and its driver."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    driver: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKey:
+    """All that an engine, and the proof of it, depend on."""
+
+    onnx_sha256: str
+    sample_sha256: str
+    library: str
+    version: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    profile: str
+    flags: str
+
+    @property
+    def stem(self) -> str:
+        """Name of its files, without suffix."""
+        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
+
+    @property
+    def device(self) -> tuple[str, str, str]:
+        """What built it, and for which GPU."""
+        return self.library, self.gpu, self.compute_capability
+
+    def differs(self, other: "EngineKey") -> str:
+        """Say in what `other` is not this: "driver 570.1 instead of 580.2"."""
+        pairs = ((f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
+        return ", ".join(f"{name} {got} instead of {wanted}" for name, got, wanted in pairs if got != wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of an engine; lies beside it as JSON."""
+
+    key: EngineKey
+    sha256: str
+    size: int
+    """Bytes of the engine."""
+    built_at: str
+    seconds: float
+    """That building took."""
+    half_share: float
+    parity: dict[str, Any]
+    """The figures by which it was proved."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An engine as the folder shows it."""
+
+    file: Path
+    size: int
+    record: Record | None
+    problem: str
+    """Why it will not be used, as far as can be told without reading it."""
+
+
+def superseded(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Say which engines were left behind, and by what: "driver 570.1 instead of 580.2".
+
+    The last engine that a library has built for a GPU tells what is in use there: its version, the driver and how
+    engines are built. Of which model it is does not matter.
+    """
+    records = {entry.file: entry.record for entry in entries if entry.record is not None}
+    in_use = {record.key.device: record.key for record in sorted(records.values(), key=lambda each: each.built_at)}
+    left = {
+        file: replace(in_use[record.key.device], onnx_sha256=record.key.onnx_sha256).differs(record.key)
+        for file, record in records.items()
+    }
+    return {file: difference for file, difference in left.items() if difference}
+
+
+def default_folder() -> Path:
+    """The folder that the XDG base directories give."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "gtpick-rt" / "engines"
+
+
+class EngineCache:
+    """The engines of this user. All methods raise BackendError when the folder is not this user's alone."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+
+    def load(self, key: EngineKey) -> tuple[bytes, Record]:
+        """Return the engine of this key and its record. Raises Unfit."""
+        if not self._exists():
+            raise _Absent("there is none yet")
+        with self._opened() as folder:
+            try:
+                record = self._record(folder, key.stem)
+            except _Absent:
+                raise self._absent(folder, key) from None
+            if record.key != key:
+                raise Unfit(f"it was built for {key.differs(record.key)}")
+            plan = _read_own(folder, f"{key.stem}.engine", "it")
+        if len(plan) != record.size:
+            raise Unfit(f"it has {len(plan)} bytes instead of {record.size}")
+        if hashlib.sha256(plan).hexdigest() != record.sha256:
+            raise Unfit("it is damaged: its SHA-256 is not the recorded one")
+        return plan, record
+
+    def store(self, record: Record, plan: bytes) -> None:
+        """Keep an engine; the record, written last, makes it count. Raises OSError."""
+        content = asdict(record)
+        with self._opened(make=True) as folder:
+            seal = self._seal(folder, _canonical(content)).hex()
+        self._write(f"{record.key.stem}.engine", plan)
+        self._write(f"{record.key.stem}.json", json.dumps({"record": content, "seal": seal}, indent=1).encode())
+
+    def timings(self, key: EngineKey) -> bytes:
+        """What builds of the same library have measured on the same device; nothing where that cannot be trusted."""
+        if not self._exists():
+            return b""
+        with self._opened() as folder:
+            try:
+                content = _read_own(folder, _timings_name(key), "it")
+            except Unfit:
+                return b""
+            seal, measured = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
+            return measured if _holds(folder, seal, measured) else b""
+
+    def store_timings(self, key: EngineKey, measured: bytes) -> None:
+        """Keep what a build has measured. Raises OSError."""
+        with self._opened(make=True) as folder:
+            seal = self._seal(folder, measured)
+        self._write(_timings_name(key), seal + measured)
+
+    def entries(self) -> list[Entry]:
+        """All engines of the folder, by name of their files."""
+        if not self._exists():
+            return []
+        with self._opened() as folder:
+            return [self._entry(folder, path) for path in sorted(self.folder.glob("*.engine"))]
+
+    def _entry(self, folder: int, path: Path) -> Entry:
+        size = path.lstat().st_size
+        try:
+            record = self._record(folder, path.stem)
+        except Unfit as reason:
+            return Entry(path, size, None, str(reason))
+        if record.key.stem != path.stem:
+            return Entry(path, size, record, "its record is that of another engine")
+        problem = "" if size == record.size else f"it has {size} bytes instead of {record.size}"
+        return Entry(path, size, record, problem)
+
+    def _absent(self, folder: int, key: EngineKey) -> Unfit:
+        """Say why there is no engine of this key: none at all, none with a record, or of another version or device."""
+        entries = [self._entry(folder, path) for path in sorted(self.folder.glob("*.engine"))]
+        if any(entry.file.stem == key.stem for entry in entries):
+            return Unfit("it has no record")
+        of_model = [entry.record.key for entry in entries if entry.record is not None]
+        others = [key.differs(other) for other in of_model if other.onnx_sha256 == key.onnx_sha256]
+        return Unfit(f"those that there are were built for {'; '.join(others)}") if others else _Absent("none yet")
+
+    def _record(self, folder: int, stem: str) -> Record:
+        """Read a record, and believe it when it was sealed here. Raises Unfit."""
+        text = _read_own(folder, f"{stem}.json", "its record")
+        try:
+            sidecar = json.loads(text)
+        except ValueError:
+            raise Unfit("its record is damaged or cut short") from None
+        try:
+            content, seal = sidecar["record"], bytes.fromhex(sidecar["seal"])
+            record = Record(**{**content, "key": EngineKey(**content["key"])})
+        except (ValueError, TypeError, KeyError):
+            raise Unfit("its record is of another version of gtpick-rt") from None
+        if not _holds(folder, seal, _canonical(content)):
+            raise Unfit("its record was changed, or not written here")
+        return record
+
+    def _seal(self, folder: int, content: bytes) -> bytes:
+        """Seal what is to be written; a secret is made when there is none, and then no older record holds any more."""
+        secret = _secret(folder)
+        if secret is None:
+            secret = secrets.token_bytes(_SEAL_BYTES)
+            self._write("secret", secret)
+        return hmac.digest(secret, content, "sha256")
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_atomic(self.folder / name, content, _FILE_MODE)
+
+    def _exists(self) -> bool:
+        return os.path.lexists(self.folder)
+
+    @contextmanager
+    def _opened(self, make: bool = False) -> Iterator[int]:
+        """The folder's descriptor, if nobody else can look into it or write to it."""
+        if make:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(_FOLDER_MODE, exist_ok=True)
+        try:
+            descriptor = os.open(self.folder, _READ | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._distrust(f"cannot be opened as a folder ({error.strerror})") from error
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid != os.geteuid():
+                raise self._distrust(f"belongs to user {found.st_uid}")
+            if found.st_mode & _OTHERS:
+                raise self._distrust(f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _distrust(self, what: str) -> BackendError:
+        return BackendError(
+            f"{self.folder} {what}, but an engine is code: it must be a folder of yours alone; remove it, and it is "
+            "made anew"
+        )
+
+
+def _secret(folder: int) -> bytes | None:
+    try:
+        secret = _read_own(folder, "secret", "the secret")
+    except Unfit:
+        return None
+    return secret if len(secret) == _SEAL_BYTES else None
+
+
+def _holds(folder: int, seal: bytes, content: bytes) -> bool:
+    """Whether this is the seal of the folder under that content."""
+    secret = _secret(folder)
+    return secret is not None and hmac.compare_digest(seal, hmac.digest(secret, content, "sha256"))
+
+
+def _timings_name(key: EngineKey) -> str:
+    device = (key.library, key.version, key.gpu, key.compute_capability, key.driver)
+    return f"{hashlib.sha256(_canonical(device)).hexdigest()}.timings"
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _read_own(folder: int, name: str, what: str) -> bytes:
+    """Read a file of the folder that nobody but this user can have written. Raises Unfit."""
+    try:
+        with open(name, "rb", opener=lambda path, flags: os.open(path, flags | _READ, dir_fd=folder)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Unfit(f"{what} is no regular file")
+            if found.st_uid != os.geteuid():
+                raise Unfit(f"{what} belongs to user {found.st_uid}")
+            if found.st_mode & _OTHERS:
+                raise Unfit(f"{what} is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+            if found.st_nlink != 1:
+                raise Unfit(f"{what} has another name (a hard link)")
+            return file.read()
+    except FileNotFoundError:
+        raise _Absent(f"{what} is missing") from None
+    except OSError as error:
+        fault = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
+        raise Unfit(f"{what} {fault}") from error

@@ -1,0 +1,204 @@
+"""What `gtpick-rt pick` and `gtpick-relion` show of a run, and how signals end it."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gtpick_rt.cli.options import EXIT_SIGNAL, counted
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.errors import UndecidedError
+from gtpick_rt.output.conversion import Conversion
+from gtpick_rt.output.metrics import Metrics
+from gtpick_rt.output.summary import Summary
+from gtpick_rt.picking import Listeners, Request, Work, fulfil
+from gtpick_rt.records import Failure, Record
+
+STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
+GRACE_S = 30.0
+"""Within which a run must end after a signal; then it is cut off. The next run picks what was not committed."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Whether to end, and the signals that asked for it."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    signals: list[int] = field(default_factory=list)
+
+    def leave(self) -> None:
+        """After a signal, exit with the shell's code for it."""
+        if self.signals:
+            raise typer.Exit(EXIT_SIGNAL + self.signals[0])
+
+
+def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> Summary:
+    """Pick as requested, and say what is done. After a signal the exit code is the shell's for it.
+
+    Raises GtpickError.
+    """
+    with closing(Terminal(request.out, metrics_port, several=request.place is not None)) as terminal:
+        listeners = Listeners(
+            building=terminal.building,
+            begun=terminal.begun,
+            done=terminal.done,
+            notice=terminal.notice,
+            log=terminal.log,
+        )
+        try:
+            summary = fulfil(request, listeners, stop.event, command=sys.argv)
+        except UndecidedError:
+            stop.leave()
+            raise
+    for line in (*_result(summary, request), *terminal.left()):
+        typer.echo(line)
+    stop.leave()
+    return summary
+
+
+class Terminal:
+    """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there is a terminal.
+
+    The bar names what picks: the backend or, where `several` processes do, how many have done something so far.
+    """
+
+    def __init__(self, out: Path, metrics_port: int | None, several: bool = False) -> None:
+        self._out, self._port, self._several = out, metrics_port, several
+        self._workers: set[object] = set()
+        console = Console(stderr=True)
+        texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
+        columns = (BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
+        self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self._bar = Progress("{task.fields[by]}", *columns, console=console, disable=not console.is_terminal)
+        self._work: Work | None = None
+        self._metrics: Metrics | None = None
+        self._started = 0.0
+
+    def building(self, phase: str, done: int, of: int) -> None:
+        """Show how far the engine is that is built before anything is picked."""
+        if not self._engine.tasks:
+            self._engine.add_task("")
+            self._engine.start()
+        self._engine.update(self._engine.tasks[0].id, description=phase, completed=done, total=of)
+
+    def begun(self, picker: Picker, work: Work, before: int) -> None:
+        """Say what will be picked. Raises UsageError when metrics cannot be served."""
+        self._engine.stop()
+        typer.echo(_specimen(picker))
+        if before:
+            typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
+        if self._port is not None:
+            self._metrics = Metrics(self._port, self._out, lambda: work.source.backlog)
+        self._work, self._started = work, time.monotonic()
+        by = "waiting for workers" if self._several else picker.backend.name
+        self._bar.add_task("", total=work.total, rate="", behind="", by=by)
+        self._bar.start()
+
+    def notice(self, line: str) -> None:
+        """Show a line above the bar."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def done(self, record: Record) -> None:
+        """Count a micrograph, and say what is wrong with it."""
+        if isinstance(record, Failure):
+            self.notice(f"{record.kind}: {record.message}")
+        elif record.warnings:
+            self.notice(f"warning: {record.path}: {'; '.join(record.warnings)}")
+        (task,) = self._bar.tasks
+        rate = (task.completed + 1) / (time.monotonic() - self._started)
+        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,")
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Count what is logged, and show how far picking is behind what arrives."""
+        if "lag_s" in entry and self._bar.tasks:
+            behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
+            self._bar.update(self._bar.tasks[0].id, behind=behind)
+        if "worker" in entry and self._bar.tasks:
+            self._workers.add(entry["worker"])
+            self._bar.update(self._bar.tasks[0].id, by=counted(len(self._workers), "worker"))
+        if self._metrics is not None:
+            self._metrics.observe(entry)
+
+    def left(self) -> Iterator[str]:
+        """Say what was left out."""
+        if self._work is None:
+            return
+        (task,) = self._bar.tasks
+        excluded, total = self._work.excluded(), self._work.total
+        if excluded:
+            yield f"left out by their names: {excluded}, see --exclude"
+        if total is not None and total > task.completed:
+            yield f"not begun: {total - int(task.completed)}"
+
+    def close(self) -> None:
+        """End the bars and the metrics."""
+        self._engine.stop()
+        self._bar.stop()
+        if self._metrics is not None:
+            self._metrics.close()
+
+
+def _specimen(picker: Picker) -> str:
+    """Say what will be picked, and how that is known."""
+    line = f"particles of {picker.diameter_A:.0f} Å, {picker.contrast}"
+    found = picker.survey
+    if found is None or found.quartiles_A is None:
+        return line
+    low, high = found.quartiles_A
+    return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
+
+
+def _result(summary: Summary, request: Request) -> Iterator[str]:
+    """Say what was done and where it is."""
+    totals, out = summary.totals, request.out
+    by = f", {counted(len(summary.workers), 'worker')}" if summary.workers else ""
+    yield f"{counted(summary.picked, 'micrograph')} picked in {summary.seconds:.1f} s on {summary.backend}{by}"
+    if summary.retries:
+        yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
+    yield f"in all: {counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}"
+    if totals.failed:
+        yield f"failed: {totals.failed}, the summary says why"
+    if totals.flags:
+        yield f"flags: {', '.join(f'{count} {flag}' for flag, count in totals.flags.items())}"
+    listed = "listed in" if request.shard is None else "listed by the last shard to end in"
+    yield f"STAR files: {out}, {listed} {out / 'autopick.star'}"
+    if request.formats:
+        yield f"other formats: {', '.join(map(str, Conversion(formats=request.formats).places(out)))}"
+    if request.overlays:
+        yield f"overlays: {out / 'overlays'}"
+    yield f"summary: {out / 'summary.json'}"
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once."""
+    stop = Stop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.signals.append(number)
+        os.write(2, STOPPING)  # the buffers of sys.stderr are not to be touched in a signal handler
+        stop.event.set()
+        signal.signal(number, signal.SIG_DFL)
+        cut_off.args = (EXIT_SIGNAL + number,)
+        cut_off.start()
+
+    cut_off = threading.Timer(GRACE_S, os._exit)
+    cut_off.daemon = True
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        cut_off.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,87 @@
+"""The options of `gtpick-rt pick` that say which processes pick, on this machine or others."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.cluster.specs import Place
+
+JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, 4, "4GB", "08:00:00"
+
+Workers = Annotated[int | None, typer.Option(metavar="N", help="N processes on this machine.")]
+Gpus = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="A process for each of these GPUs: 0,1."),
+]
+Cluster = Annotated[str | None, typer.Option(metavar="slurm", help="Jobs of Slurm, as many as --jobs.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR|FILE", help="The workers of a Dask scheduler that runs."),
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(metavar="i/n", help="The i-th of n parts, beside others into the same OUT, as in a job array."),
+]
+Jobs = Annotated[int, typer.Option(help="With --cluster: jobs, with a worker each.")]
+JobCores = Annotated[int, typer.Option(help="With --cluster: cores of a job.")]
+JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job.")]
+JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows.")]
+Partition = Annotated[str | None, typer.Option(help="With --cluster: Slurm's partition.")]
+Account = Annotated[str | None, typer.Option(help="With --cluster: Slurm's account.")]
+JobOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--job-option",
+        metavar="OPTION",
+        help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1.",
+    ),
+]
+
+
+def place_of(
+    workers: int | None,
+    gpus: str | None,
+    cluster: str | None,
+    scheduler: str | None,
+    shard: str | None,
+    *,
+    jobs: int,
+    job_cores: int,
+    job_memory: str,
+    job_time: str,
+    partition: str | None,
+    account: str | None,
+    job_option: list[str] | None,
+) -> "Place | None":
+    """Where the workers are to be; None picks in this process. Raises UsageError."""
+    from gtpick_rt.cluster.specs import ExistingScheduler, LocalGpus, LocalWorkers, SlurmJobs, gpu_ids
+
+    ways = {"workers": workers, "gpus": gpus, "cluster": cluster, "scheduler": scheduler, "shard": shard}
+    chosen = [f"--{name}" for name, value in ways.items() if value is not None]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)}: choose one of them")
+    of_jobs = (jobs, job_cores, job_memory, job_time, partition, account, job_option)
+    if cluster is None and of_jobs != (JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME, None, None, None):
+        raise UsageError("--jobs, --job-..., --partition and --account go with --cluster slurm")
+    if workers is not None:
+        return LocalWorkers(workers)
+    if gpus is not None:
+        return LocalGpus(gpu_ids(gpus))
+    if scheduler is not None:
+        return ExistingScheduler(scheduler)
+    if cluster is None:
+        return None
+    if cluster != "slurm":
+        raise UsageError(f"--cluster {cluster}: slurm is known; for others start Dask workers and give --scheduler")
+    return SlurmJobs(
+        count=jobs,
+        cores=job_cores,
+        memory=job_memory,
+        time=job_time,
+        partition=partition,
+        account=account,
+        directives=tuple(job_option or ()),
+    )

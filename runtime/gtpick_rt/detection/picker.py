@@ -1,0 +1,127 @@
+"""The picker: a micrograph in, picks out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.detection.decode import decode
+from gtpick_rt.detection.merge import merge
+from gtpick_rt.detection.preprocess import WorkingImage, to_working_scale
+from gtpick_rt.detection.specimen import Contrast, Survey
+from gtpick_rt.detection.tile import Tile, cut, tile_grid
+from gtpick_rt.errors import UsageError
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.types import FloatArray, Micrograph, Picks
+
+BATCH_TILES = 64
+"""Most tiles that are cut out, and given to the backend, at once: 16 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawDetections:
+    """What the network said about one image, tile by tile."""
+
+    tiles: list[Tile]
+    scores: FloatArray
+    """`(tiles, queries)`"""
+    boxes: FloatArray
+    """`(tiles, queries, 3)`"""
+
+
+class Picker:
+    """One model, loaded once, for particles of one size and contrast.
+
+    `pick` does the whole; its three steps are public so that the pipeline can run them in different threads. Only
+    `infer` touches the backend, which serves one thread at a time.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        diameter_A: float,
+        contrast: Contrast = "dark",
+        *,
+        model_sha256: str = "",
+        survey: Survey | None = None,
+    ) -> None:
+        check_diameter(diameter_A)
+        self.backend = backend
+        self.spec = spec
+        self.diameter_A = diameter_A
+        self.contrast = contrast
+        self.model_sha256 = model_sha256
+        self.survey = survey
+
+    def pick(self, micrograph: Micrograph) -> Picks:
+        """All detections above the model's floor, best first, in pixels of the micrograph.
+
+        Choose a threshold, such as `spec.threshold`, to make them picks. Raises MicrographError.
+        """
+        image = self.prepare(micrograph)
+        return self.assemble(image, self.infer(image))
+
+    def prepare(self, micrograph: Micrograph) -> WorkingImage:
+        """Bring the micrograph to the model's scale, and its particles to dark. Raises MicrographError."""
+        image = to_working_scale(micrograph, self.diameter_A, self.spec)
+        return image.inverted() if self.contrast == "bright" else image
+
+    def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:
+        """Run the network on every tile of the image, none when it is blank; see `tile_grid` for `grid_offset`."""
+        return self._infer([image], [self.tiles(image, grid_offset)])[0]
+
+    def infer_together(self, images: Sequence[WorkingImage]) -> list[RawDetections]:
+        """Do as `infer` for each of the images, with tiles of several in one batch: they fill batches, and cores."""
+        return self._infer(images, [self.tiles(image) for image in images])
+
+    def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> list[Tile]:
+        """The tiles of an image that the network is shown."""
+        return [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
+
+    def _infer(self, images: Sequence[WorkingImage], grids: Sequence[list[Tile]]) -> list[RawDetections]:
+        all_tiles = [(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid]
+        scores = np.empty((len(all_tiles), self.spec.queries), np.float32)
+        boxes = np.empty((len(all_tiles), self.spec.queries, 3), np.float32)
+        for part in _batches(len(all_tiles)):
+            scores[part], boxes[part] = self.backend.infer(cut(all_tiles[part], self.spec))
+        ends = np.cumsum([len(grid) for grid in grids])[:-1]
+        return list(map(RawDetections, grids, np.split(scores, ends), np.split(boxes, ends)))
+
+    def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
+        """Decode each tile, join the tiles, and go back to the micrograph's pixels.
+
+        A particle counts when its circle of the nominal diameter lies on the micrograph, as in RELION's own
+        autopicking: what reaches over the border cannot be cut out whole.
+        """
+        decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
+        merged = merge(_concatenate(decoded), self.spec.merge_distance)
+        return image.to_micrograph(whole(merged, image.data.shape, self.spec.diameter_px))
+
+
+def check_diameter(diameter_A: float) -> None:
+    """Raise UsageError unless this can be a diameter in Å."""
+    if not 0 < diameter_A < np.inf:
+        raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
+
+
+def _batches(n: int) -> Iterator[slice]:
+    """As few batches as may be, of about the same size: a last small one would be slow."""
+    count = -(-n // BATCH_TILES)
+    edges = [n * number // count for number in range(count + 1)] if count else []
+    return (slice(start, stop) for start, stop in pairwise(edges))
+
+
+def _concatenate(parts: Sequence[Picks]) -> Picks:
+    every = [Picks.empty(), *parts]
+    return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
+
+
+def whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:
+    """Those whose circle of `diameter_px` lies on the image of `(h, w)` pixels."""
+    height, width = shape
+    x, y = picks.xy_px.T + 0.5  # from the corner of the first pixel
+    r = diameter_px / 2
+    return picks[(x >= r) & (x <= width - r) & (y >= r) & (y <= height - r)]

@@ -1,0 +1,71 @@
+"""Cover a working image with overlapping tiles, each the owner of its core."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A square of `spec.tile_px` working pixels, which may reach beyond the image."""
+
+    y0: int
+    """Row of the image that is the tile's row 0; may be negative."""
+    x0: int
+    """Column of the image that is the tile's column 0; may be negative."""
+    core_y: tuple[float, float]
+    """Half-open range of y in the image where this tile's detections count."""
+    core_x: tuple[float, float]
+    """Half-open range of x in the image where this tile's detections count."""
+
+
+def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] = (0, 0)) -> list[Tile]:
+    """Tiles, row by row, whose cores partition an image of `(h, w)` pixels.
+
+    `offset` (y, x), at least 0, starts the grid that many pixels above and left of the image.
+    Picks must not depend on it.
+    """
+    rows, columns = (_tile_axis(n, before, spec) for n, before in zip(shape, offset, strict=True))
+    return [Tile(y0, x0, core_y, core_x) for y0, core_y in rows for x0, core_x in columns]
+
+
+def cut(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> FloatArray:
+    """Copy tiles, each out of its `(h, w)` image, as `(n, 1, tile_px, tile_px)`.
+
+    Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network, which has seen only
+    full ones, scores particles lower.
+    """
+    batch = np.empty((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
+    for plane, (image, tile) in zip(batch[:, 0], tiles, strict=True):
+        height, width = image.shape
+        rows, columns = (_mirrored(tile.y0, spec.tile_px, height), _mirrored(tile.x0, spec.tile_px, width))
+        plane[:] = image[np.ix_(rows, columns)]
+    return batch
+
+
+def _mirrored(start: int, length: int, n: int) -> NDArray[np.intp]:
+    """`length` indices from `start` on, folded back at both ends of an axis of `n` pixels."""
+    index = np.arange(start, start + length) % (2 * n)
+    return np.minimum(index, 2 * n - 1 - index)
+
+
+def _tile_axis(n: int, before: int, spec: ModelSpec) -> list[tuple[int, tuple[float, float]]]:
+    """First pixel and core of each tile along an axis of `n` pixels, the first tile starting at `-before`.
+
+    The last tile ends flush with the image and the others are spread evenly, so that neighbours overlap by two margins
+    or more. Cores meet in the middle of the overlap.
+    """
+    step = spec.tile_px - 2 * spec.margin_px
+    first, last = -before, max(n - spec.tile_px, -before)
+    count = math.ceil((last - first) / step) + 1
+    starts = np.linspace(first, last, count).round().astype(int)
+    seams = (starts[:-1] + starts[1:] + spec.tile_px) / 2 - 0.5
+    bounds = [-0.5, *seams.tolist(), n - 0.5]
+    return list(zip(starts.tolist(), pairwise(bounds), strict=True))

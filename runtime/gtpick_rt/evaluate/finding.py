@@ -1,0 +1,61 @@
+"""Which micrographs a coordinate file, or a folder of them, is about."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.coordinates import read_table
+from gtpick_rt.formats.table import micrograph_name
+from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
+
+IN_FOLDERS = (".star", ".csv", ".box", ".cbox")
+"""Formats of one file per micrograph; the others are named themselves, and a folder may hold other files like them."""
+LISTS = ("autopick.star", f"{COORDS_SUFFIX}{STAR_SUFFIX}")
+"""Files in an output folder that hold no coordinates."""
+
+
+@dataclass(frozen=True)
+class CoordinateFiles:
+    """Where the coordinates of each micrograph are."""
+
+    files: dict[str, Path]
+    """By the name of the micrograph, see `table.micrograph_name`."""
+    is_list: bool
+    """Whether this is one file that names micrographs: any that it does not name has no particles there."""
+
+
+def find_coordinates(path: Path) -> CoordinateFiles:
+    """List the micrographs of a coordinate file, or those of which a folder (or one below) has a coordinate file.
+
+    Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR files count, not
+    what they were converted to. Raises UsageError: nothing is there, a file cannot be read, or two have the same name.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    if path.is_file():
+        table = read_table(path)
+        if table.micrograph is None:
+            return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
+        listed = sorted(set(table.micrograph))
+        return CoordinateFiles(_by_name((text, path, f"{text!r} in {path}") for text in listed), is_list=True)
+    endings = (STAR_SUFFIX,) if (path / STATE_FOLDER).is_dir() else IN_FOLDERS
+    inside = [file for file in sorted(path.rglob("*")) if _is_of(file.name, endings)]
+    seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return CoordinateFiles(_by_name((file.stem, file, str(file)) for file in seen), is_list=False)
+
+
+def _is_of(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings) and name not in LISTS
+
+
+def _by_name(found: Iterable[tuple[str, Path, str]]) -> dict[str, Path]:
+    """Files by the name of the micrograph; each comes with the name as it is spelled, and what to call it in errors."""
+    files: dict[str, Path] = {}
+    called: dict[str, str] = {}
+    for text, file, where in found:
+        name = micrograph_name(text)
+        if name in files:
+            raise UsageError(f"{called[name]} and {where} have the same name; evaluate them one at a time")
+        files[name], called[name] = file, where
+    return files

@@ -1,0 +1,83 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+_TEMPORARY = ".tmp"
+
+
+def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
+    """Replace the file `path` by `data`, one piece or several, whole; folders are made as needed.
+
+    Whatever happens, the file is the old one or the new one; the new one, even after a power cut, once this has
+    returned. A process that is killed can leave a hidden `.tmp` file beside it. The umask takes its part of `mode`.
+    Raises OSError, which names `path`.
+    """
+    try:
+        make_folder(path.parent)
+        _replace(path, (data,) if isinstance(data, bytes) else data, mode)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write as `write_atomic`, unless there is such a file: of several who do so at the same time, one succeeds."""
+    draft = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    write_atomic(draft, data)
+    try:
+        path.hardlink_to(draft)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
+    temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    # O_EXCL: a link that someone put in place is not followed.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left below `folder`, which nobody writes to now."""
+    for here, _, files in os.walk(folder):
+        for name in files:
+            if name.startswith(".") and name.endswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    (Path(here) / name).unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, and make each last."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync_folder(made.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last. Some network file systems cannot sync a folder, and say so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

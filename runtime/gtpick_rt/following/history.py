@@ -1,0 +1,324 @@
+"""What has happened in an output folder so far."""
+
+import bisect
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.following.logs import Heads, Logs, holder_lives
+from gtpick_rt.following.records import (
+    BEGUN,
+    FAILED,
+    PICKED,
+    RETHRESHOLDED,
+    Entry,
+    Event,
+    Problem,
+    amount_or_none,
+    count,
+    entry_of,
+    mapping,
+    problem_of,
+    read_event,
+    shard_of,
+)
+from gtpick_rt.following.status import FINISHED, IDLE, NO_PROCESS, RUNNING, STALLED, Status, facts_of
+from gtpick_rt.following.tail import read_regular
+from gtpick_rt.following.throughput import Pace, quantile
+from gtpick_rt.following.workers import Workers
+from gtpick_rt.output.commit import load_detections
+from gtpick_rt.output.layout import detections_path, preview_path, summary_path
+from gtpick_rt.types import Picks
+
+_IDLE_S = 60.0
+"""A run that does nothing for so long is idle or, when there is something to do, stalled."""
+_PATIENCE = 20.0
+"""It is not stalled before so many times the usual seconds per micrograph."""
+_SIGN_S = 300.0
+"""A run writes its summary far more often than that, also when it has nothing to do."""
+_MOST_PREVIEW_BYTES = 1 << 24
+
+
+class News(NamedTuple):
+    """What an output folder has gained since it was read last."""
+
+    anew: bool
+    """The log is another one than before."""
+    lines: list[bytes]
+    summary: dict[str, Any] | None
+    """None where it is as before."""
+    shards: dict[str, dict[str, Any]]
+    """The summary of each shard that is not as before."""
+    shared: bool
+    """Whether the folder is shared by shards, which may have ended without the last one listing what they did."""
+    lives: bool | None
+    """Whether the process that holds the folder lives; None where that cannot be told."""
+
+
+class History:
+    """What has happened in an output folder so far; it may be empty, or not be there yet.
+
+    For one thread; but `read`, `preview` and `detections`, which wait for the disk, may be called in others.
+    """
+
+    def __init__(self, out: Path, clock: Callable[[], float] = time.time) -> None:
+        self.out, self._clock = out, clock
+        self._logs, self._heads = Logs(out), Heads(summary_path(out), out)
+        self._ids: dict[str, int] = {}
+        self._lives: bool | None = False
+        self._sign: float | None = None  # when the run was seen to write something, by our clock
+        self.summary: Mapping[str, Any] = {}
+        """What summary.json says; empty as long as there is none."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.entries: list[Entry] = []
+        """All micrographs that are picked, by id."""
+        self._failed: dict[str, Problem] = {}
+        self.picks = 0
+        """On all of them."""
+        self.flags: Counter[str] = Counter()
+        self.version = 0
+        """Changes with every change of the above."""
+        self._pace = Pace()
+        self._workers = Workers()
+        self._begun: Event | None = None
+        self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
+        self._last_event: float | None = None
+        self._waits_since = 0.0  # since when it has had something to do and has done nothing
+
+    @property
+    def failures(self) -> list[Problem]:
+        """All micrographs that failed last time, by id."""
+        return sorted(self._failed.values(), key=_id_of)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to be read at once."""
+        return self._logs.behind
+
+    def catch_up(self) -> None:
+        """Read all that there is."""
+        self.update()
+        while self.behind:
+            self.update()
+
+    def update(self) -> list[Entry]:
+        """Read what the folder has gained, a bounded part of it, and give the micrographs that were picked."""
+        return self.take(self.read())
+
+    def read(self) -> News:
+        """Read it, without taking it in."""
+        anew, lines = self._logs.read()
+        summary, shards = (None, {}) if self._logs.behind else self._heads.read()
+        return News(anew, lines, summary, shards, self._heads.shared, holder_lives(self.out))
+
+    def take(self, news: News) -> list[Entry]:
+        """Take in what was read, and give the micrographs that were picked."""
+        if news.anew:
+            self._forget()
+        events = [event for event in map(read_event, news.lines) if event is not None]
+        picked = [entry for entry in map(self._take_event, events) if entry is not None]
+        self._take_summaries(news)
+        if self._sign is None:
+            self._sign = self._heads.mtime or 0.0
+        elif news.lines or news.summary or news.shards:
+            self._sign = self._clock()
+        self._lives = news.lives
+        return picked
+
+    def _take_summaries(self, news: News) -> None:
+        if news.summary is not None:
+            self.summary = news.summary
+            if not news.shared:
+                self._backlogs = dict.fromkeys(self._backlogs, 0)
+                self._take_backlog(news.summary.get("backlog"), self._clock())
+        for shard, summary in news.shards.items():
+            self.summary = self.summary or summary
+            self._take_backlog(summary.get("backlog"), self._clock(), shard)
+
+    def _take_event(self, event: Event) -> Entry | None:
+        entry: Entry | None = None
+        if event.state == PICKED:
+            entry = self._take_entry(event)
+        elif event.state == FAILED:
+            self._take_problem(event)
+        elif event.state == BEGUN:
+            self._begin(event)
+        elif event.state == RETHRESHOLDED:
+            self._take_threshold(event)
+        if event.backlog is not None:
+            self._take_backlog(event.backlog, event.time, str(shard_of(event) or ""))
+        return entry
+
+    def _begin(self, event: Event) -> None:
+        """A run tries again what failed, a shard what failed of its share; picks made otherwise are none of its own."""
+        before = self._begun.line.get("settings") if self._begun else None
+        if before and _but_threshold(before) != _but_threshold(event.line.get("settings")):
+            self._forget()
+        self._begun, shard = event, shard_of(event)
+        self._failed = {stem: each for stem, each in self._failed.items() if shard and not shard.holds(stem)}
+        self._workers.begin(event)
+        if shard is None:
+            self._backlogs.clear()
+        self.version += 1
+        self._waits_since = event.time
+
+    def _take_entry(self, event: Event) -> Entry | None:
+        entry = entry_of(event, self._id(event))
+        if entry is None:
+            return None
+        self._drop(entry.stem)
+        if self.entries and entry.id < self.entries[-1].id:
+            bisect.insort(self.entries, entry, key=_id_of)
+        else:
+            self.entries.append(entry)
+        self._count(entry, 1)
+        self._done(event)
+        self._pace.add(event, entry)
+        return entry
+
+    def _take_problem(self, event: Event) -> None:
+        problem = problem_of(event, self._id(event))
+        if problem is not None:
+            self._drop(problem.stem)
+            self._failed[problem.stem] = problem
+            self.version += 1
+            self._done(event)
+            self._pace.add(event)
+
+    def _take_threshold(self, event: Event) -> None:
+        place = self._place(self._ids.get(str(event.line.get("stem")), -1))
+        if place is None:
+            return
+        before = self.entries[place]
+        try:
+            score = amount_or_none(event.line.get("median_score"))
+            now = replace(before, picks=count(event.line.get("picks")), median_score=score)
+        except ValueError:
+            return
+        self._count(before, -1)
+        self.entries[place] = now
+        self._count(now, 1)
+
+    def _done(self, event: Event) -> None:
+        self._workers.count(event)
+        self._last_event = max(self._last_event or 0.0, event.time)
+        self._waits_since = max(self._waits_since, event.time)
+
+    @property
+    def _backlog(self) -> int:
+        return sum(self._backlogs.values())
+
+    def _take_backlog(self, backlog: object, at: float, part: str = "") -> None:
+        if isinstance(backlog, int) and backlog >= 0:
+            if backlog and not self._backlog:
+                self._waits_since = max(self._waits_since, at)
+            self._backlogs[part] = backlog
+
+    def _id(self, event: Event) -> int:
+        stem = event.line.get("stem")
+        return self._ids.setdefault(stem, len(self._ids)) if isinstance(stem, str) else -1
+
+    def _drop(self, stem: str) -> None:
+        """Forget what was known of a micrograph."""
+        self._failed.pop(stem, None)
+        place = self._place(self._ids[stem])
+        if place is not None:
+            self._count(self.entries.pop(place), -1)
+
+    def _count(self, entry: Entry, sign: int) -> None:
+        self.version += 1
+        self.picks += sign * entry.picks
+        for flag in entry.flags:
+            self.flags[flag] += sign
+
+    def _place(self, number: int) -> int | None:
+        if not self.entries or number > self.entries[-1].id:  # as all that are new
+            return None
+        place = bisect.bisect_left(self.entries, number, key=_id_of)
+        return place if place < len(self.entries) and self.entries[place].id == number else None
+
+    def entry(self, number: int) -> Entry | None:
+        """The micrograph of this id, if it is picked."""
+        place = self._place(number)
+        return None if place is None else self.entries[place]
+
+    def failure(self, number: int) -> Problem | None:
+        """The micrograph of this id, if it failed."""
+        return next((problem for problem in self._failed.values() if problem.id == number), None)
+
+    def detections(self, entry: Entry) -> Picks:
+        """All that was detected on a micrograph. Raises UsageError when that is missing or damaged."""
+        path = detections_path(self.out, PurePosixPath(entry.stem))
+        if not self._is_inside(path):
+            raise UsageError(f"{path}: no detections are kept for {entry.stem}; pick it again")
+        try:
+            return load_detections(self.out, PurePosixPath(entry.stem))
+        except (MemoryError, RuntimeError) as error:  # of an archive that claims to be what it is not
+            raise UsageError(f"{path}: the kept detections are damaged ({error}); pick it again") from error
+
+    def preview(self, entry: Entry) -> bytes | None:
+        """The picture of a micrograph, a grey JPEG; None where there is none."""
+        path = preview_path(self.out, PurePosixPath(entry.stem))
+        try:
+            return read_regular(path, 0, _MOST_PREVIEW_BYTES)[1] if self._is_inside(path) else None
+        except OSError:
+            return None
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether a file lies in the output folder, wherever links and the name of a micrograph may lead."""
+        try:
+            return path.resolve().is_relative_to(self.out.resolve())
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+    def status(self) -> Status:
+        """How the run is doing now."""
+        now = self._clock()
+        state = self._state(now)
+        begun = None if self._begun is None else self._begun.time
+        end = now if state in (RUNNING, IDLE, STALLED) else self._last_event or now
+        files_per_hour, picks_per_hour = self._pace.per_hour(begun, end)
+        lags_s = self._pace.lags_s
+        return Status(
+            state=state,
+            done=len(self.entries),
+            failed=len(self._failed),
+            backlog=self._backlog,
+            picks=self.picks,
+            flags={flag: n for flag, n in self.flags.most_common() if n},
+            files_per_hour=files_per_hour,
+            picks_per_hour=picks_per_hour,
+            lag_p50_s=quantile(lags_s, 0.5),
+            lag_p95_s=quantile(lags_s, 0.95),
+            picks_per_micrograph=self._pace.picks,
+            seconds_per_micrograph=self._pace.seconds,
+            stage_seconds=self._pace.stage_seconds,
+            last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
+            workers=self._workers.status(self.summary, end),
+            **vars(facts_of(self.summary, self._begun)),
+        )
+
+    def _state(self, now: float) -> str:
+        silent_s = now - self._waits_since
+        writes = now - (self._sign or 0.0) < _SIGN_S
+        alive = writes if self._lives is None else self._lives
+        if not alive:
+            return NO_PROCESS if self._backlog or not (self.entries or self._failed) else FINISHED
+        mute = self._heads.mtime is not None and not writes
+        if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._pace.seconds or 0.0))):
+            return STALLED
+        return RUNNING if silent_s < _IDLE_S or self._backlog else IDLE
+
+
+def _id_of(each: Entry | Problem) -> int:
+    return each.id
+
+
+def _but_threshold(settings: object) -> dict[str, Any]:
+    return {name: value for name, value in mapping(settings).items() if name != "threshold"}

@@ -1,0 +1,78 @@
+"""The picks of an output folder in the formats of other programs."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.output.conversion import LISTS, Extent, Finished
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.layout import converted_path
+from gtpick_rt.records import Failure, MicrographRecord
+
+THREADS = 8
+"""They wait for the disk most of the time, which makes many small files last in one go."""
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def convert(output: OutputFolder) -> list[Failure]:
+    """Write the picks in the formats that the folder has: the lists, and of each micrograph what is missing or due.
+
+    Returns the micrographs whose detections cannot be read; while there are any, what is due stays so. Raises
+    UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
+    """
+    lists = output.conversion.lists
+    if not output.conversion.formats:
+        return []
+
+    def write(record: MicrographRecord) -> Finished | Failure | None:
+        stem = PurePosixPath(record.stem)
+        due = [
+            name
+            for name in output.conversion.single
+            if name in output.conversion.due or not converted_path(output.path, name, stem).exists()
+        ]
+        done = loaded(output, record) if due or lists else None
+        if isinstance(done, Finished):
+            output.files.convert(done, due)
+        return done
+
+    extent, failures = Extent(), dict[str, Failure]()
+    for done in in_threads(write, output.records()):
+        if isinstance(done, Failure):
+            failures[done.stem] = done
+        elif done is not None:
+            extent = extent.and_of(done)
+    if output.conversion.due and not failures:
+        output.convert_to(replace(output.conversion, due=()))
+    for name in lists:
+        path, pieces = LISTS[name]
+        micrographs = (output.files.load(record) for record in output.records() if record.stem not in failures)
+        with output.writing():
+            write_atomic(path(output.path), pieces(micrographs, extent, output.conversion))
+    return list(failures.values())
+
+
+def in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
+    """What `work` makes of each item, in their order; some are worked on at a time, and few are held."""
+    waiting = deque[Future[Made]]()
+    with ThreadPoolExecutor(THREADS, "gtpick-convert") as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 2 * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def loaded(output: OutputFolder, record: MicrographRecord) -> Finished | Failure:
+    """What was found on a micrograph, or why it cannot be read back."""
+    try:
+        return output.files.load(record)
+    except UsageError as error:
+        return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))

@@ -1,0 +1,362 @@
+"""The output folder of a run: what it holds already, what is added to it, and the lists that are kept current."""
+
+import contextlib
+import dataclasses
+import heapq
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from gtpick_rt.arrivals.jobs import project_name
+from gtpick_rt.errors import UsageError
+from gtpick_rt.files.atomic import make_folder, sweep, write_atomic
+from gtpick_rt.formats.star import autopick_star
+from gtpick_rt.output.commit import discard_picks
+from gtpick_rt.output.conversion import Conversion, read_conversion
+from gtpick_rt.output.journal import Journal, remove_index
+from gtpick_rt.output.layout import (
+    STATE_FOLDER,
+    formats_path,
+    index_path,
+    list_path,
+    lock_path,
+    log_path,
+    shards_folder,
+    star_path,
+    summary_path,
+)
+from gtpick_rt.output.lock import FolderLock, holder, lock_folder
+from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
+from gtpick_rt.output.summary import Settings, Summary, Totals
+from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.records import Failure, MicrographRecord
+
+_SHARE_OF_TIME = 0.05
+"""That goes into rewriting the lists, which grow with the number of micrographs."""
+_LISTS_EVERY_S = 5.0
+_READ_BYTES = 1 << 16
+T = TypeVar("T")
+
+
+class OutputFolder:
+    """An output folder, held by this process alone from construction to `close`; a context manager.
+
+    It goes on from what it holds: `previous` are the settings of the picks in it, None when it has none or when all is
+    to be picked again by `force`.
+
+    Raises UsageError: the folder cannot be made, is being written to by another process, or holds picks that have no
+    record and that `force` does not allow to be replaced.
+    """
+
+    alone = True
+    """Whether nobody else writes here."""
+    shares = 1
+    """Among how many runs the micrographs are divided."""
+
+    def __init__(self, out: Path, force: bool = False) -> None:
+        self.path, self._force = out, force
+        self._made = _make(out)
+        self._files: PickFiles | None = None
+        self.previous: Settings | None = None
+        self._lists_due = time.monotonic() + _LISTS_EVERY_S
+        self._lock = self._take_lock()
+        try:
+            if self.alone:
+                self.sweep()
+            self._journal = self._open_index()
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self._refuse_foreign()
+            if not force:
+                self.previous = self._find_previous()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> FolderLock:
+        return lock_folder(lock_path(self.path), lambda: shards_folder(self.path).glob("*.lock"))
+
+    def _open_index(self) -> Journal:
+        try:
+            return Journal(self.path, self.index)
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(
+                f"{self.index}: cannot be written ({error}); free space, or choose another --out"
+            ) from error
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed; nobody may be writing now."""
+        sweep(self.path)
+
+    @property
+    def index(self) -> Path:
+        """The file of the index."""
+        return index_path(self.path)
+
+    @property
+    def log_file(self) -> Path:
+        """The file of the log."""
+        return log_path(self.path)
+
+    def holds(self, stem: str) -> bool:
+        """Whether the micrograph with outputs of this name is to be picked by this run."""
+        return True
+
+    def _find_previous(self) -> Settings | None:
+        return self._indexed(self._journal.last_settings)
+
+    def agree(self, settings: Settings) -> Settings:
+        """The settings to begin with, where others who pick into this folder may have begun."""
+        return settings
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write; a folder into which nothing was written is not left behind."""
+        self._journal.close()
+        if self.alone and self._files is None and not list_path(self.path).exists():
+            _remove_traces(self.path, self._made)
+        self._lock.release()
+
+    def _refuse_foreign(self) -> None:
+        foreign = self._journal.foreign
+        if foreign is not None and not self._force:
+            raise UsageError(
+                f"{foreign}: picks of another program or version lie where these would go; "
+                "choose another --out, or --force to replace them"
+            )
+
+    @property
+    def finished(self) -> Mapping[str, tuple[int, int]]:
+        """Size in bytes and time of change in ns of each micrograph that need not be picked again, by stem."""
+        previous = self.previous
+        return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
+
+    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
+        """Go on with `settings`, and with these other formats too.
+
+        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `writing` does.
+        """
+        if self.previous not in (None, settings):
+            raise UsageError(self._differs("; ".join(self.previous.differences(settings))))
+        self._indexed(self._journal.forget_failures)
+        self._take_up(settings)
+        if formats:
+            self.convert_to(self.conversion.with_formats(formats))
+
+    def _differs(self, differences: str) -> str:
+        return (
+            f"{self.path} holds picks made otherwise ({differences}); "
+            "choose another output folder, or --force to pick all of them again"
+        )
+
+    def go_on(self, threshold: float | None = None) -> Settings:
+        """Go on with the picks that are here, at another threshold if one is given; returns the settings.
+
+        Raises UsageError when there are none.
+        """
+        if self.previous is None:
+            raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
+        settings = self.previous
+        self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
+        return self._in_force
+
+    def _take_up(self, settings: Settings) -> None:
+        with self.writing():
+            if self.alone:
+                self._end_shards()
+            self._files = PickFiles(self.path, settings, read_conversion(self.path), self._lock.is_held)
+
+    def _end_shards(self) -> None:
+        """Take over what was logged by runs that shared the folder, none of which is at work now."""
+        folder = shards_folder(self.path)
+        logs = sorted(folder.glob(f"*{self.log_file.suffix}"))
+        if logs:
+            lines = heapq.merge(*map(_lines, logs), key=_stamp)
+            with self.log_file.open("ab") as log:
+                log.writelines(lines)
+        for path in logs:
+            path.unlink()
+        if folder.exists():
+            shutil.rmtree(folder)
+
+    @property
+    def files(self) -> PickFiles:
+        """Writes the files of each micrograph, from `begin` or `go_on` on."""
+        if self._files is None:
+            raise RuntimeError("begin() comes first")
+        return self._files
+
+    @property
+    def holder(self) -> str:
+        """What tells this run from all others that may write here; see `lock.holder`."""
+        return holder(lock_path(self.path))
+
+    def probe(self) -> None:
+        """Find out whether files can be written. Raises as `writing` does."""
+        path = lock_path(self.path).with_name("probe")
+        with self.writing():
+            write_atomic(path, bytes(1 << 16))
+            path.unlink()
+
+    @property
+    def conversion(self) -> Conversion:
+        """The other formats that the folder has."""
+        return self.files.conversion
+
+    @property
+    def _in_force(self) -> Settings:
+        return self.files.settings
+
+    def convert_to(self, conversion: Conversion) -> None:
+        """Keep these other formats from now on. Raises as `writing` does."""
+        with self.writing():
+            write_atomic(formats_path(self.path), conversion.to_json().encode())
+        self._files = dataclasses.replace(self.files, conversion=conversion)
+
+    def records(self) -> Iterator[MicrographRecord]:
+        """What is known of each micrograph that was picked, in the order of picking."""
+        texts = self._indexed(lambda: list(self._journal.records(self._in_force)))
+        return (MicrographRecord(**json.loads(text)) for text in texts)
+
+    def begin_rewriting(self) -> list[MicrographRecord]:
+        """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other formats become due.
+
+        An interruption loses none, for their STAR files tell what they are. Raises as `writing` does.
+        """
+        todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
+        if todo:
+            self.convert_to(self.conversion.with_due(self.conversion.single))
+            with self.writing():
+                self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
+        return todo
+
+    def note(self, record: MicrographRecord) -> None:
+        """Take a micrograph that was written into the index. Raises as `writing` does."""
+        with self.writing():
+            self._indexed(lambda: self._journal.put(self._in_force, record))
+
+    def fail(self, failure: Failure) -> None:
+        """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `writing` does."""
+        with self.writing():
+            discard_picks(self.path, PurePosixPath(failure.stem))
+            self._indexed(lambda: self._journal.drop(failure.stem))
+        self.report(failure)
+
+    def report(self, failure: Failure) -> None:
+        """Note something that went wrong before a micrograph could be read. Raises as `writing` does."""
+        with self.writing():
+            self._indexed(lambda: self._journal.put_failed(failure))
+
+    def _indexed(self, call: Callable[[], T]) -> T:
+        """Use the index, or a new one: it may have been damaged since it was opened."""
+        try:
+            return call()
+        except sqlite3.Error:
+            try:
+                self._journal.rebuild()
+                return call()
+            except (OSError, sqlite3.Error) as error:
+                raise self._no_index(error) from error
+
+    def _no_index(self, error: Exception) -> BlockedError:
+        return BlockedError(f"{self.index}: cannot be used ({error})")
+
+    def log(self, **entry: object) -> None:
+        """Append a line to the log, as far as that can be done."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}) + "\n"
+        with contextlib.suppress(OSError), self.log_file.open("a") as file:
+            file.write(line)
+
+    @property
+    def totals(self) -> Totals:
+        """Counts over all that the folder holds."""
+        return self._indexed(lambda: self._journal.totals(self._in_force))
+
+    @property
+    def lists_due(self) -> bool:
+        """Whether it is time to write the lists again."""
+        return time.monotonic() >= self._lists_due
+
+    def write_lists(self, summary: Summary) -> None:
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `writing` does."""
+        started = time.monotonic()
+        try:
+            self._write_lists(summary)
+        finally:
+            now = time.monotonic()
+            self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
+
+    def _write_lists(self, summary: Summary) -> None:
+        try:
+            with self.writing(), closing(self._rows()) as rows:
+                write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
+        finally:
+            journal, settings = self._journal, self._in_force
+            with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
+                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failed)))
+
+    def _rows(self) -> Generator[tuple[str, str], None, None]:
+        """Paths are relative to the current folder where they lie below it, as RELION wants."""
+        for name, stem in self._journal.names(self._in_force):
+            yield name, project_name(star_path(self.path, PurePosixPath(stem)))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Where files are written here: raises BlockedError, UnwritableError, or UsageError when the folder is gone."""
+        try:
+            with writing_to(self.path, self._lock.is_held):
+                yield
+        except sqlite3.Error as error:
+            raise self._no_index(error) from error
+
+
+def _make(out: Path) -> list[Path]:
+    """Make the folder; returns what had to be made."""
+    try:
+        fault = fault_of_name(out.absolute())
+        if fault:
+            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
+        state = out / STATE_FOLDER
+        missing = [each for each in (state, *state.parents) if not each.exists()]
+        make_folder(state)
+    except OSError as error:
+        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+    return missing
+
+
+def _stamp(line: bytes) -> bytes:
+    """The time of a line of the log, as text that sorts by it."""
+    return line[: len('{"time": "2026-11-26T17:00:00+0000"')]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one whole or torn; it is not kept open, for there may be very many of them."""
+    offset = 0
+    while True:
+        with path.open("rb") as file:
+            file.seek(offset)
+            lines = file.readlines(_READ_BYTES)
+        if not lines:
+            return
+        yield from (line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        offset += sum(map(len, lines))
+
+
+def _remove_traces(out: Path, made: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        remove_index(index_path(out))
+        lock_path(out).unlink()
+        for folder in made:
+            folder.rmdir()

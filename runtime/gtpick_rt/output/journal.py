@@ -1,0 +1,239 @@
+"""What is known of every micrograph of an output folder: an index of the records in its STAR files.
+
+The STAR files are the truth. The index spares reading them all: it is brought up to date with their names when it is
+opened, and made anew when it is missing or damaged, so that it never has to be synced to disk.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gtpick_rt.formats.star import read_record
+from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER, star_path
+from gtpick_rt.output.summary import Settings, Totals
+from gtpick_rt.records import Failure, MicrographRecord
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (id INTEGER PRIMARY KEY, json TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS picked (
+    stem TEXT PRIMARY KEY, settings INTEGER, name TEXT, size INTEGER, mtime_ns INTEGER,
+    picks INTEGER, detections INTEGER, flags TEXT, record TEXT);
+CREATE TABLE IF NOT EXISTS failed (stem TEXT PRIMARY KEY, record TEXT);
+PRAGMA user_version = 1;
+"""
+_VERSION = 1
+_UNSOUND = (
+    *(ValueError, KeyError, TypeError, RecursionError),  # of reading
+    *(OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError),  # of noting
+)
+"""What comes of a record that is none of ours."""
+
+
+class Journal:
+    """The index, for one thread at a time.
+
+    `foreign` names a STAR file of the folder that has no record: another program's, or an older version's.
+    """
+
+    def __init__(self, out: Path, index: Path) -> None:
+        self._out, self._index = out, index
+        self.foreign: Path | None = None
+        try:
+            self._open()
+        except sqlite3.DatabaseError:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the index anew from the STAR files. Raises OSError or sqlite3.Error."""
+        self.close()
+        remove_index(self._index)
+        self._open()
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(self._index, check_same_thread=False, isolation_level=None)
+        # WAL needs memory shared by all readers, which network file systems have not.
+        self._db.execute("PRAGMA journal_mode = TRUNCATE")
+        self._db.execute("PRAGMA synchronous = OFF")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (sound,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if version not in (0, _VERSION) or sound != "ok":
+            raise sqlite3.DatabaseError(f"version {version}, {sound}")
+        self._db.executescript(_SCHEMA)
+        self.reconcile()
+
+    def reconcile(self) -> None:
+        """Bring the index up to date with the names of the STAR files. Raises sqlite3.Error."""
+        with self._transaction():
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        there = set(_stems(self._out)) - {COORDS_SUFFIX}
+        known = {stem for (stem,) in self._db.execute("SELECT stem FROM picked")}
+        doubted = dict(self._db.execute("SELECT stem, rowid FROM picked WHERE settings IS NULL"))
+        self._db.executemany("DELETE FROM picked WHERE stem = ?", [(stem,) for stem in known - there])
+        for stem in sorted(there - (known - doubted.keys())):
+            path = star_path(self._out, PurePosixPath(stem))
+            try:
+                found = json.loads(read_record(path))
+                self._put(Settings(**found["settings"]), MicrographRecord(**found["record"]))
+                if stem in doubted:  # it keeps its place in the order of picking
+                    self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
+            except (OSError, *_UNSOUND):
+                self.foreign = path
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            if self._db.in_transaction:  # after some errors SQLite has done it by itself
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(AttributeError):
+            self._db.close()
+
+    def put(self, settings: Settings, record: MicrographRecord) -> None:
+        """Note a micrograph as picked. Raises sqlite3.Error."""
+        with self._transaction():
+            self._put(settings, record)
+            self._db.execute("DELETE FROM failed WHERE stem = ?", (record.stem,))
+
+    def _put(self, settings: Settings, record: MicrographRecord) -> None:
+        text = settings.to_json()
+        self._db.execute("INSERT OR IGNORE INTO settings (json) VALUES (?)", (text,))
+        (key,) = self._db.execute("SELECT id FROM settings WHERE json = ?", (text,)).fetchone()
+        row = (record.stem, key, record.name, record.size, record.mtime_ns, record.picks, record.detections)
+        values = (*row, "\n".join(record.flags), json.dumps(dataclasses.asdict(record)))
+        self._db.execute("INSERT OR REPLACE INTO picked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def drop(self, stem: str) -> None:
+        """Forget the picks of a micrograph. Raises sqlite3.Error."""
+        self._db.execute("DELETE FROM picked WHERE stem = ?", (stem,))
+
+    def doubt(self, stems: Iterable[str]) -> None:
+        """Note for good that STAR files are about to be written anew. Raises sqlite3.Error.
+
+        Each that is not put after that is read again when the index is opened, whatever has happened to it.
+        """
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            self._db.executemany("UPDATE picked SET settings = NULL WHERE stem = ?", [(stem,) for stem in stems])
+        self._db.execute("PRAGMA synchronous = OFF")
+
+    def put_failed(self, failure: Failure) -> None:
+        """Note a failure, until the micrograph is picked. Raises sqlite3.Error."""
+        row = (failure.stem, json.dumps(dataclasses.asdict(failure)))
+        self._db.execute("INSERT OR REPLACE INTO failed VALUES (?, ?)", row)
+
+    def forget_failures(self) -> None:
+        """Begin anew: each micrograph that failed is tried again. Raises sqlite3.Error."""
+        self._db.execute("DELETE FROM failed")
+
+    def last_settings(self) -> Settings | None:
+        """The settings of the micrograph picked last; None where none is."""
+        found = self._db.execute(
+            "SELECT json FROM settings JOIN picked ON settings.id = picked.settings ORDER BY picked.rowid DESC LIMIT 1"
+        ).fetchone()
+        return Settings(**json.loads(found[0])) if found else None
+
+    def finished(self, settings: Settings) -> dict[str, tuple[int, int]]:
+        """Size in bytes and time of change in ns of each micrograph picked with `settings`, by stem."""
+        rows = self._of(settings, "stem, size, mtime_ns")
+        return {stem: (size, mtime_ns) for stem, size, mtime_ns in rows}
+
+    def names(self, settings: Settings) -> Iterator[tuple[str, str]]:
+        """Name and stem of each micrograph picked with `settings`, in the order of picking."""
+        return self._of(settings, "name, stem")
+
+    def records(self, settings: Settings) -> Generator[str, None, None]:
+        """The JSON of each `MicrographRecord` picked with `settings`, in the order of picking."""
+        return (text for (text,) in self._of(settings, "record"))
+
+    def elsewhere(self, settings: Settings) -> list[MicrographRecord]:
+        """The micrographs that are picked with `settings`, but for the threshold; in the order of picking."""
+        rows = self._db.execute(
+            "SELECT json, record FROM picked JOIN settings ON settings.id = picked.settings ORDER BY picked.rowid"
+        )
+        return [
+            MicrographRecord(**json.loads(record))
+            for text, record in rows
+            if settings.is_rethresholded(Settings(**json.loads(text)))
+        ]
+
+    def failures(self) -> Generator[str, None, None]:
+        """The JSON of each `Failure`, in the order of failing."""
+        return (text for (text,) in self._db.execute("SELECT record FROM failed ORDER BY rowid"))
+
+    def totals(self, settings: Settings) -> Totals:
+        """Counts over all micrographs picked with `settings`."""
+        ((count, picks, detections),) = self._of(settings, "count(*), total(picks), total(detections)")
+        ((failed,),) = self._db.execute("SELECT count(*) FROM failed")
+        flags: Counter[str] = Counter()
+        for text, times in self._of(settings, "flags, count(*)", "GROUP BY flags"):
+            flags.update(dict.fromkeys(text.split("\n") if text else (), times))
+        return Totals(
+            micrographs=count,
+            failed=failed,
+            picks=int(picks),
+            detections=int(detections),
+            flags=dict(flags.most_common()),
+        )
+
+    def _of(self, settings: Settings, columns: str, grouped: str = "") -> Iterator[Any]:
+        return self._db.execute(
+            f"SELECT {columns} FROM picked JOIN settings ON settings.id = picked.settings "  # noqa: S608 - our own words
+            f"WHERE json = ? {grouped or 'ORDER BY picked.rowid'}",
+            (settings.to_json(),),
+        )
+
+
+def remove_index(path: Path) -> None:
+    """Remove an index with what SQLite keeps beside it. Raises OSError."""
+    for each in _files_of(path):
+        each.unlink(missing_ok=True)
+
+
+def _files_of(index: Path) -> tuple[Path, Path]:
+    """The file and its journal, without which one that was being written when its process died is damaged."""
+    return index, index.with_name(f"{index.name}-journal")
+
+
+def copy_index(index: Path, copy: Path) -> None:
+    """Begin a new index with all that another one holds, to which nobody writes meanwhile. Raises OSError."""
+    for old, new in zip(_files_of(index), _files_of(copy), strict=True):
+        if old.exists():
+            shutil.copyfile(old, new)
+
+
+def failures_of(index: Path) -> list[Failure]:
+    """The failures that an index of another run notes; those that it cannot tell are tried again by the next run."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()
+        return [Failure(**json.loads(record)) for (record,) in found]
+    except (sqlite3.Error, *_UNSOUND):
+        return []
+
+
+def _stems(out: Path) -> Iterator[str]:
+    """The stems of all STAR files of picks in the folder."""
+    for here, folders, files in os.walk(out):
+        below = Path(here).relative_to(out)
+        if below == Path():
+            folders[:] = [name for name in folders if name != STATE_FOLDER]
+        prefix = "" if below == Path() else f"{below}/"
+        for name in files:
+            if name.endswith(STAR_SUFFIX) and not name.startswith("."):
+                yield prefix + name.removesuffix(STAR_SUFFIX)

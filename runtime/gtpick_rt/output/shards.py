@@ -1,0 +1,220 @@
+"""One output folder for several runs that know nothing of each other: each picks the micrographs of its own share.
+
+They need no network, as where Slurm starts an array of jobs behind firewalls. The last run to end lists what all of
+them have picked.
+"""
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path, PurePosixPath
+
+from gtpick_rt.arrivals.sharding import Shard
+from gtpick_rt.errors import InUseError
+from gtpick_rt.files.atomic import write_atomic, write_new
+from gtpick_rt.output.converting import convert
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.journal import Journal, copy_index, failures_of
+from gtpick_rt.output.layout import index_path, lock_path, log_path, shards_folder, star_path
+from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
+from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
+from gtpick_rt.records import Failure
+
+_LISTING_S = 600.0
+"""Within which the last shard has listed what all have done."""
+_PAUSE_S = 0.5
+
+
+class ShardFolder(OutputFolder):
+    """An output folder that other shards write to at the same time.
+
+    The first to begin decides the settings, as far as they were measured; `agree` tells. Raises UsageError as
+    OutputFolder does, and when this shard, shards of another number, or a run without shards is at work there.
+    """
+
+    alone = False
+
+    def __init__(self, out: Path, shard: Shard) -> None:
+        self._shard = shard
+        self._mine, self.shares = shards_folder(out) / _name_of(shard), shard.of
+        super().__init__(out)
+
+    def _take_lock(self) -> FolderLock:
+        while True:
+            with ExitStack() as stack:
+                shared = self._share()
+                stack.callback(shared.release)
+                own = lock_folder(self._mine.with_suffix(".lock"))
+                stack.callback(own.release)
+                self._refuse_other_numbers()
+                lock = _Both(own, shared)
+                if lock.is_held():  # where there are no locks, somebody may have taken the folder since
+                    stack.pop_all()
+                    return lock
+
+    def _share(self) -> FolderLock:
+        """Keep out whoever wants the folder for himself; a shard that has ended may be listing what is done."""
+        until = time.monotonic() + _LISTING_S
+        while True:
+            try:
+                return share_folder(lock_path(self.path))
+            except InUseError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
+
+    def _refuse_other_numbers(self) -> None:
+        for path in shards_folder(self.path).glob("*.lock"):
+            if not path.stem.endswith(f"-of-{self._shard.of}"):
+                share_folder(path).release()  # refused while it is held
+
+    def _open_index(self) -> Journal:
+        """The index of this shard, of the whole folder; its failures are those of this shard."""
+        if self.index.exists():
+            return super()._open_index()
+        with self.writing():
+            copy_index(index_path(self.path), self.index)
+            journal = super()._open_index()
+            journal.forget_failures()
+            return journal
+
+    @property
+    def index(self) -> Path:
+        """The file of the index of this shard."""
+        return self._mine.with_suffix(".sqlite")
+
+    @property
+    def log_file(self) -> Path:
+        """The log of this shard."""
+        return self._mine.with_suffix(log_path(self.path).suffix)
+
+    def log(self, **entry: object) -> None:
+        """Append a line to the log, as far as that can be done."""
+        super().log(**entry, shard=str(self._shard))
+
+    def holds(self, stem: str) -> bool:
+        """Whether the micrograph with outputs of this name belongs to this shard."""
+        return self._shard.holds(stem)
+
+    def _find_previous(self) -> Settings | None:
+        return self._agreed() or super()._find_previous()
+
+    def _agreed(self) -> Settings | None:
+        with suppress(OSError, ValueError, TypeError):
+            return Settings(**json.loads(_agreement(self.path).read_bytes()))
+        return None
+
+    def agree(self, settings: Settings) -> Settings:
+        """The settings of the picks that are here or else, of the shard that began first, which may be this one."""
+        if self.previous is None:
+            with self.writing():
+                write_new(_agreement(self.path), settings.to_json().encode())
+            self.previous = self._agreed() or settings
+        return self.previous
+
+    def _differs(self, differences: str) -> str:
+        return (
+            f"{self.path} was begun otherwise ({differences}); "
+            "give all shards the same options, or choose another output folder"
+        )
+
+    def _write_lists(self, summary: Summary) -> None:
+        """Leave the summary for the last shard; the first keeps the lists current meanwhile."""
+        with self.writing():
+            write_atomic(self._mine.with_suffix(".json"), map(str.encode, summary.to_json((), ())))
+        if self._shard.number == 1:
+            self._indexed(self._journal.reconcile)
+            joined = _joined(_summaries(self.path))
+            super()._write_lists(dataclasses.replace(joined, totals=self.totals))
+
+    def close(self) -> None:
+        """Let others write; the last one lists what all shards have done."""
+        super().close()
+        if self.previous is not None:
+            with suppress(InUseError), OutputFolder(self.path) as whole:  # another shard will see to it
+                _list_all(whole, self.previous)
+
+
+class _Both:
+    """Two locks in one."""
+
+    def __init__(self, *locks: FolderLock) -> None:
+        self._locks = locks
+
+    def is_held(self) -> bool:
+        return all(lock.is_held() for lock in self._locks)
+
+    def release(self) -> None:
+        for lock in self._locks:
+            lock.release()
+
+
+def _name_of(shard: Shard) -> str:
+    """What the files of a shard are called."""
+    return f"{shard.number}-of-{shard.of}"
+
+
+def _shard_of(path: Path) -> Shard:
+    """The shard that a file belongs to."""
+    return Shard(*map(int, path.stem.split("-of-")))
+
+
+def _agreement(out: Path) -> Path:
+    return shards_folder(out) / "settings.json"
+
+
+def _list_all(whole: OutputFolder, settings: Settings) -> None:
+    """Write what one run without shards would have written at its end."""
+    summaries = _summaries(whole.path)
+    if not summaries:
+        return
+    failures = {failure.stem: failure for failure in _failures(whole)}
+    whole.begin(settings)
+    for failure in failures.values():
+        whole.report(failure)
+    try:
+        for failure in convert(whole):
+            whole.report(failure)
+    finally:
+        whole.write_lists(dataclasses.replace(_joined(summaries), totals=whole.totals))
+
+
+def _failures(whole: OutputFolder) -> Iterator[Failure]:
+    """What these shards could not pick, and what others could not that have ended before they began."""
+    indices = sorted(shards_folder(whole.path).glob("*-of-*.sqlite"))
+    shards = [_shard_of(index) for index in indices]
+    for failure in failures_of(whole.index):
+        if not any(shard.holds(failure.stem) for shard in shards):
+            yield failure
+    for index in indices:
+        yield from (each for each in failures_of(index) if not star_path(whole.path, PurePosixPath(each.stem)).exists())
+
+
+def _summaries(out: Path) -> dict[Shard, Summary]:
+    """What each shard says of itself."""
+    paths = shards_folder(out).glob("*-of-*.json")
+    return {_shard_of(path): Summary.from_json(path.read_text()) for path in paths}
+
+
+def _joined(summaries: dict[Shard, Summary]) -> Summary:
+    """One summary of all shards, each of which counts as a worker; without the totals."""
+    stage_seconds: Counter[str] = Counter()
+    workers = []
+    for shard, each in sorted(summaries.items(), key=lambda item: item[0].number):
+        stage_seconds.update(each.stage_seconds)
+        busy_s = sum(each.stage_seconds.values())
+        workers.append(
+            WorkerRecord(name=f"shard {shard}", backend=each.backend, micrographs=each.picked, busy_s=busy_s)
+        )
+    longest = max(summaries.values(), key=lambda each: each.seconds)
+    return dataclasses.replace(
+        longest,
+        backend=", ".join(sorted({each.backend for each in summaries.values()})),
+        stage_seconds=dict(stage_seconds),
+        picked=sum(each.picked for each in summaries.values()),
+        backlog=sum(each.backlog for each in summaries.values()),
+        workers=workers,
+    )

@@ -1,0 +1,120 @@
+"""The record of a run: what was asked, what came of each micrograph, where the time went."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from gtpick_rt.version import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The model that picked."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of the model file."""
+    floor: float
+    """Score from which detections are kept: no threshold can be lower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides which picks come out of a micrograph: one output folder holds the picks of one of them."""
+
+    model: str
+    """Name and version."""
+    model_sha256: str
+    diameter_A: float
+    contrast: str
+    threshold: float
+    pixel_size_A: float | None
+    """As given for all micrographs; None where each file's own was taken."""
+
+    def to_json(self) -> str:
+        """Write the settings in one line; equal settings give equal lines."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def is_rethresholded(self, other: "Settings") -> bool:
+        """Whether `other` differs, in the threshold alone."""
+        return other != self and dataclasses.replace(other, threshold=self.threshold) == self
+
+    def differences(self, other: "Settings") -> list[str]:
+        """What differs in `other`, in words: "threshold 0.47, now 0.5"."""
+        pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
+        return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
+
+
+Parameters = dict[str, str | float | bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Counts over all micrographs of an output folder, whichever run picked them."""
+
+    micrographs: int
+    failed: int
+    picks: int
+    detections: int
+    flags: dict[str, int]
+    """How many micrographs have each flag that any has, the most frequent first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """One of several processes that picked."""
+
+    name: str
+    backend: str
+    micrographs: int
+    busy_s: float
+    """Busy seconds of all its stages, which may overlap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One run of `pick`, and the totals of the folder that it wrote into."""
+
+    command: list[str]
+    """The command line."""
+    parameters: Parameters
+    """Every setting in force, defaults included."""
+    model: ModelRecord
+    backend: str
+    seconds: float
+    stage_seconds: dict[str, float]
+    """Busy seconds of each stage in this run; stages overlap, so they may add up to more than `seconds`."""
+    picked: int
+    """Micrographs picked in this run."""
+    totals: Totals
+    backlog: int = 0
+    """Micrographs that were known and not yet done when this was written."""
+    workers: list[WorkerRecord] = field(default_factory=list)
+    """The processes that picked in this run; empty where this one did."""
+    retries: int = 0
+    """Times that a micrograph was picked again because a worker was lost."""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Summary":
+        """Read what `to_json` wrote, without the records of micrographs. Raises ValueError, KeyError or TypeError."""
+        found = json.loads(text)
+        known = {item.name for item in dataclasses.fields(cls)}
+        found = {name: value for name, value in found.items() if name in known}
+        found |= {"model": ModelRecord(**found["model"]), "totals": Totals(**found["totals"])}
+        found["workers"] = [WorkerRecord(**worker) for worker in found.get("workers", ())]
+        return cls(**found)
+
+    def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
+        """Write the summary with the JSON of each record, piece by piece: it may be long."""
+        head = json.dumps({"version": __version__, **dataclasses.asdict(self)}, indent=1)
+        yield head.removesuffix("\n}")
+        for name, records in (("micrographs", micrographs), ("failed", failed)):
+            yield f',\n "{name}": ['
+            separator = "\n  "
+            for record in records:
+                yield separator + record
+                separator = ",\n  "
+            yield "\n ]" if separator.startswith(",") else "]"
+        yield "\n}\n"

@@ -1,0 +1,187 @@
+"""What becomes of the micrographs of a run, wherever they are picked: noted, logged, listed, told, or tried again."""
+
+import errno
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import WAITING, Source
+from gtpick_rt.errors import UnwritableError, UsageError
+from gtpick_rt.output.converting import convert
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.pick_files import BlockedError
+from gtpick_rt.output.retrying import Requests
+from gtpick_rt.output.summary import Summary
+from gtpick_rt.pipeline.deadline import DeadlineThread
+from gtpick_rt.records import Failure, Record
+
+TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.EHOSTDOWN)
+"""What a network file system says while a server is away."""
+AGAIN_S = 30.0
+"""After which a micrograph is tried again that could not be read or written, and a full disk is tried again."""
+CHANGED_S = 2.0
+"""After which a micrograph is read again that changed while it was read."""
+_ROUNDS = 5
+"""Times that a micrograph is tried again before it counts as failed."""
+DEADLINE_S = 300.0
+"""Within which every stage must be through with a micrograph."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listeners:
+    """What is called as micrographs are picked, in any of the run's threads."""
+
+    done: Callable[[Record], None] = lambda record: None
+    """With the record of each micrograph, in order."""
+    notice: Callable[[str], None] = lambda text: None
+    """With what the user should know of the run as a whole."""
+    log: Callable[[Mapping[str, Any]], None] = lambda entry: None
+    """With each entry of the log."""
+
+
+class Bookkeeping:
+    """The course of one run. One thread takes `arrivals`; one thread calls `settle`, `report` and what writes lists.
+
+    Args:
+        source: brings the micrographs.
+        output: the folder that takes them, which has begun.
+        head: gives what the summary says beside the counts that are kept here.
+        listeners: are told.
+        stop: once set, no other micrograph is begun, and nothing more is waited for.
+        deadline_s: within which the disk must answer.
+
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        output: OutputFolder,
+        head: Callable[[], Summary],
+        listeners: Listeners,
+        stop: threading.Event,
+        deadline_s: float,
+    ) -> None:
+        self.source, self.output, self.stop, self.deadline_s = source, output, stop, deadline_s
+        self.listeners, self._head = listeners, head
+        self._writing = DeadlineThread("gtpick-writing")
+        self._requests = Requests(output.path, output.holds)
+        self._rounds: Counter[Job] = Counter()
+        self._picked, self._stage_seconds = 0, Counter[str](head().stage_seconds)
+        self._began = time.perf_counter()
+
+    def summary(self) -> Summary:
+        """What is done so far."""
+        return replace(
+            self._head(),
+            seconds=time.perf_counter() - self._began,
+            stage_seconds=dict(self._stage_seconds),
+            picked=self._picked,
+            totals=self.output.totals,
+            backlog=self.source.backlog,
+        )
+
+    def arrivals(self) -> Iterator[Job | Failure | None]:
+        """What the source brings, to its end or to `stop`; None tells that there is nothing at the moment."""
+        for arrival in self.source:
+            if self.stop.is_set():
+                return
+            for stem in self._requests.take():
+                self.source.retry(stem)
+            yield arrival
+
+    def gone(self, job: Job) -> None:
+        """Let go of a micrograph whose file is not there any more."""
+        self.log(state="gone", path=str(job.path))
+        self.source.done(job)
+
+    def comes_again(self, job: Job, reason: str, after_s: float | None = None) -> bool:
+        """Give a micrograph back to the source; False when that was done often enough."""
+        if self._rounds[job] >= _ROUNDS:
+            return False
+        self._rounds[job] += 1
+        self.log(state="again", path=str(job.path), message=reason)
+        self.source.again(job, AGAIN_S if after_s is None else after_s)
+        return True
+
+    def report(self, failure: Failure) -> None:
+        """Tell what went wrong before a micrograph could be read; or that something is waited for."""
+        if failure.kind == WAITING:
+            self.listeners.notice(failure.message)
+        else:
+            self.when_possible(partial(self.output.report, failure))
+            self._tell(failure)
+
+    def settle(self, job: Job, record: Record, seconds: Mapping[str, float], **figures: object) -> None:
+        """Note a micrograph whose picks are committed, or that failed for good; `seconds` of each stage."""
+        if isinstance(record, Failure):
+            self.when_possible(partial(self.output.fail, record))
+        else:
+            self.when_possible(partial(self.output.note, record))
+            self._picked += 1
+        self._stage_seconds.update(seconds)
+        del self._rounds[job]
+        self.source.done(job)
+        self._tell(record, stage_seconds=dict(seconds), **figures)
+
+    def _tell(self, record: Record, **figures: object) -> None:
+        state = "failed" if isinstance(record, Failure) else "picked"
+        self.log(state=state, **vars(record), **figures)
+        self.listeners.done(record)
+
+    def log(self, **entry: object) -> None:
+        """Append to the log, and tell."""
+        entry["backlog"] = self.source.backlog
+        self.output.log(**entry)
+        self.listeners.log(entry)
+
+    def when_possible(self, write: Callable[[], T]) -> T:
+        """Write; while the disk is full or fails, wait and try again. Raises UsageError when `stop` ends the wait."""
+        told = False
+        while True:
+            try:
+                return self._on_disk(write)
+            except (BlockedError, UnwritableError) as error:
+                if not told:
+                    self.listeners.notice(f"{error}: waiting until it can be written to")
+                    told = True
+                if self.stop.wait(AGAIN_S):
+                    raise UsageError(f"{error}: free space and run again") from error
+
+    def _on_disk(self, write: Callable[[], T]) -> T:
+        try:
+            return self._writing.do(write, self.deadline_s)
+        except TimeoutError:
+            raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
+
+    def write_lists_when_due(self) -> None:
+        """Keep the lists current; where that fails they are written later, and at the end for certain."""
+        if self.output.lists_due:
+            with suppress(BlockedError, UnwritableError):
+                self._write_lists()
+
+    def _write_lists(self) -> None:
+        self._on_disk(lambda: self.output.write_lists(self.summary()))
+
+    def convert(self) -> None:
+        """Complete what the folder has in other formats; of runs that share it, the last to end does that for all."""
+        for failure in convert(self.output) if self.output.alone else ():
+            self.output.report(failure)
+            self.listeners.notice(f"{failure.kind}: {failure.message}")
+
+    def end(self) -> None:
+        """Write the lists for the last time. Raises UsageError when that cannot be done."""
+        try:
+            self._write_lists()
+        except BlockedError as error:
+            raise UsageError(f"{error}: free space and run again") from error
+        except UnwritableError as error:
+            raise UsageError(f"{error}; the picks are whole") from error
+        finally:
+            self._writing.rest()

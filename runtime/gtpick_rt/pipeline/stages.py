@@ -1,0 +1,192 @@
+"""What each stage of a run does to one micrograph."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
+from gtpick_rt.detection.picker import Picker, RawDetections
+from gtpick_rt.detection.preprocess import WorkingImage
+from gtpick_rt.detection.quality import quality_flags
+from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
+from gtpick_rt.output.overlay import draw_overlay, draw_preview
+from gtpick_rt.output.pick_files import PickFiles
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.records import Failure, MicrographRecord, Record
+from gtpick_rt.types import Picks
+
+STAGES = ("read", "preprocess", "infer", "decode", "write")
+
+
+@dataclass(slots=True)
+class Item:
+    """One micrograph on its way; each stage adds what it made. It never holds the full-size image."""
+
+    job: Job
+    arrived: float = field(default_factory=time.monotonic)
+    stamp: Stamp | None = None
+    """Of the file that was read."""
+    changed: bool = False
+    """The file was written to while it was read."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    pixel_size_A: float = 0.0
+    image: WorkingImage | None = None
+    raw: RawDetections | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def lag_s(self) -> float:
+        """Since it arrived."""
+        return time.monotonic() - self.arrived
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the network has seen it, or something went wrong before."""
+        return self.raw is not None or self.error is not None
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        """Note how long this takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - started
+
+    @contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Note an error, which ends this micrograph's way; an error of the set-up, or a full disk, is raised."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            self.error = error
+
+    @property
+    def errno(self) -> int | None:
+        """What the operating system said, where it was the cause of the error."""
+        cause = self.error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__  # type: ignore[assignment]
+        return cause.errno if cause is not None else None
+
+    def failure(self) -> Failure:
+        """The record of what went wrong."""
+        # Only our own messages are sure to name the file.
+        own = isinstance(self.error, MicrographError)
+        message = str(self.error) if own else f"{self.job.path}: {text_of(self.error)}"
+        return Failure(
+            stem=str(self.job.stem), path=str(self.job.path), kind=type(self.error).__name__, message=message
+        )
+
+
+class Stages:
+    """The stages of one run. `detect` is called in one thread at a time, the others in any."""
+
+    def __init__(self, picker: Picker, files: PickFiles, overlays: bool) -> None:
+        self.picker, self.files, self.settings, self.overlays = picker, files, files.settings, overlays
+
+    def read(self, job: Job) -> Item:
+        """Read a micrograph and bring it to the model's scale."""
+        item = Item(job)
+        with item.keeping_errors():
+            with item.timing("read"):
+                item.stamp = stamp_if_there(job.path)
+                micrograph = read_micrograph(job.path, self.settings.pixel_size_A, job.pixel_size_A, keep_float16=True)
+                if stamp_if_there(job.path) != item.stamp:
+                    item.changed = True
+                    raise IncompleteError(f"{job.path}: was written to while it was read, again and again")
+            item.pixel_size_A = micrograph.pixel_size_A
+            item.warnings.extend(micrograph.warnings)
+            with item.timing("preprocess"):
+                item.image = self.picker.prepare(micrograph)
+            if item.image.blank:
+                item.warnings.append("the image is blank: nothing to pick")
+        return item
+
+    def tiles(self, item: Item) -> int:
+        """How many tiles of a micrograph the network is shown."""
+        return 0 if item.image is None or item.error is not None else len(self.picker.tiles(item.image))
+
+    def detect(self, *items: Item) -> None:
+        """Show the network one micrograph, or several together. Raises BackendError."""
+        shown = [(item, item.image) for item in items if item.image is not None and item.error is None]
+        if not shown:
+            return
+        began = time.perf_counter()
+        try:
+            raws = self.picker.infer_together([image for _, image in shown])
+        except UsageError:
+            raise
+        except Exception as error:
+            if len(shown) > 1:  # it may be the fault of one
+                for item, _ in shown:
+                    self.detect(item)
+            else:
+                shown[0][0].error = error
+            return
+        per_tile_s = (time.perf_counter() - began) / max(1, sum(len(raw.tiles) for raw in raws))
+        for (item, _), raw in zip(shown, raws, strict=True):
+            item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
+
+    def write(self, item: Item) -> Record:
+        """Make picks of what the network said and commit them; or say why that cannot be. Raises BlockedError."""
+        if item.error is None:
+            with item.keeping_errors():
+                return self._commit(item)
+        return item.failure()
+
+    def _commit(self, item: Item) -> MicrographRecord:
+        if item.image is None or item.raw is None or item.stamp is None:
+            raise RuntimeError(f"{item.job.path}: not picked yet")
+        with item.timing("decode"):
+            detections = self.picker.assemble(item.image, item.raw)
+        with item.timing("write"):
+            return self._write(item, item.image, item.stamp, detections)
+
+    def _write(self, item: Item, image: WorkingImage, stamp: Stamp, detections: Picks) -> MicrographRecord:
+        picks = detections[detections.score >= self.settings.threshold]
+        self._draw(item, image, picks)
+        height, width = image.shape
+        record = MicrographRecord(
+            stem=str(item.job.stem),
+            name=item.job.name,
+            path=str(item.job.path),
+            size=stamp.size,
+            mtime_ns=stamp.mtime_ns,
+            width=width,
+            height=height,
+            pixel_size_A=item.pixel_size_A,
+            picks=len(picks),
+            detections=len(detections),
+            seconds=sum(item.seconds.values()),
+            warnings=item.warnings,
+            flags=quality_flags(image, detections, self.picker.spec),
+            median_score=picks.median_score,
+            exposure_uid=item.job.exposure_uid,
+            exposure_group=item.job.exposure_group,
+        )
+        self.files.commit(record, detections)
+        return record
+
+    def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
+        """Draw the preview, and the overlay if one is asked for; the picks are worth committing without them."""
+        try:
+            self.files.show(item.job.stem, draw_preview(image))
+            picture = None
+            if self.overlays:
+                picture = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
+            self.files.draw(item.job.stem, picture)
+        except UsageError:
+            raise
+        except Exception as error:
+            item.warnings.append(f"no picture: {text_of(error)}")
+
+
+def text_of(error: Exception | None) -> str:
+    """Say what an error says, or which it is when it says nothing."""
+    return str(error) or repr(error)

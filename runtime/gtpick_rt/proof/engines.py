@@ -1,0 +1,122 @@
+"""The engine of a model: from the cache if it can be trusted, else built here and proved before it is kept."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
+from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Gpu, Record, Unfit
+from gtpick_rt.backends.engines.libraries import LibraryName, library
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.backends.tensorrt import TensorRt
+from gtpick_rt.errors import UnlikeError
+from gtpick_rt.models.files import sample_sha256
+from gtpick_rt.proof.parity import Parity, compare
+
+OnNotice = Callable[[str], None]
+_LOG = logging.getLogger("gtpick_rt")
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """An engine that picks as the reference does."""
+
+    plan: bytes
+    record: Record
+    fresh: bool
+    """Whether it was built just now."""
+
+
+def engine_for(
+    model: Path,
+    name: LibraryName,
+    gpu: Gpu,
+    prove: Callable[[bytes], Parity],
+    *,
+    on_progress: OnProgress = lambda phase, done, of: None,
+    on_notice: OnNotice = _LOG.warning,
+    force: bool = False,
+) -> Engine:
+    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILE`.
+
+    Args:
+        model: the very file to run: that in half precision.
+        name: what builds and runs it.
+        gpu: what it is for.
+        prove: runs a plan beside the reference, and says how alike they pick.
+        on_progress: told of a build, in any thread.
+        on_notice: told why an engine is built, and what is wrong with one in the cache.
+        force: build it anew, whatever the cache holds.
+
+    Raises:
+        ModelError: the file cannot be read.
+        BackendError: the engine cannot be built, or the cache is not safe.
+        UnlikeError: it does not pick as the reference does.
+
+    """
+    content = read_onnx(model)
+    cache, key = EngineCache(), key_of(content, name, gpu)
+    if not force:
+        try:
+            return Engine(*cache.load(key), fresh=False)
+        except Unfit as reason:
+            on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+    built = build(model, content, name, timings=cache.timings(key), on_progress=on_progress)
+    parity = prove(built.plan)
+    if not parity.holds:
+        raise UnlikeError(
+            f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
+            "use --backend cuda, or --backend cpu, which runs in single precision"
+        )
+    record = Record(
+        key=key,
+        sha256=hashlib.sha256(built.plan).hexdigest(),
+        size=len(built.plan),
+        built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=built.seconds,
+        half_share=built.half_share,
+        parity=asdict(parity),
+    )
+    _keep(cache, record, built, on_notice)
+    return Engine(built.plan, record, fresh=True)
+
+
+def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
+    """Say what an engine of the ONNX file with this content depends on. Raises BackendError without the library."""
+    return EngineKey(
+        onnx_sha256=hashlib.sha256(content).hexdigest(),
+        sample_sha256=sample_sha256(),
+        library=name,
+        version=str(library(name).__version__),
+        gpu=gpu.name,
+        compute_capability=".".join(map(str, gpu.compute_capability)),
+        driver=gpu.driver,
+        profile=str(PROFILE),
+        flags=FLAGS,
+    )
+
+
+def _keep(cache: EngineCache, record: Record, built: Built, on_notice: OnNotice) -> None:
+    """Write to the cache; an engine that cannot be kept can be used all the same."""
+    try:
+        cache.store(record, built.plan)
+        if built.timings:
+            cache.store_timings(record.key, built.timings)
+    except OSError as error:
+        on_notice(f"{cache.folder}: the engine cannot be kept ({error.strerror}); the next run builds it again")
+
+
+def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
+    """Compare a plan that was built here with the reference, which is `model` in single precision on the CPU.
+
+    Raises ModelError or BackendError when one of the two cannot be run.
+    """
+    reference = OnnxRuntimeCpu()
+    spec = reference.open(model)
+    with closing(TensorRt(name)) as candidate:
+        candidate.load(plan, spec)
+        return compare(reference, candidate, spec)

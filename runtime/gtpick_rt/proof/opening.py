@@ -1,0 +1,140 @@
+"""Open a backend or a picker by name: what is chosen is built if need be, opened, and proved."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.engines.building import OnProgress
+from gtpick_rt.backends.engines.libraries import LibraryName
+from gtpick_rt.detection.picker import Picker, check_diameter
+from gtpick_rt.detection.specimen import Contrast
+from gtpick_rt.detection.survey import survey
+from gtpick_rt.errors import BackendError, ModelError, UsageError
+from gtpick_rt.models.files import resolve_model
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.proving import prove_once
+from gtpick_rt.types import Micrograph
+
+BACKENDS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "cuda": "onnxruntime"}
+"""What a backend for GPUs needs, the fastest first."""
+
+Opened = tuple[Backend, ModelSpec]
+
+
+def _untold(phase: str, done: int, of: int) -> None:
+    pass
+
+
+def open_picker(
+    diameter_A: float | None = None,
+    *,
+    contrast: Contrast = "dark",
+    micrographs: Iterable[Micrograph] | None = None,
+    model: str | None = None,
+    backend: str = "auto",
+    on_build: OnProgress = _untold,
+) -> Picker:
+    """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
+
+    A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given, their diameter;
+    what was found is kept as `Picker.survey`. Without `micrographs` the diameter must be given, and `contrast` holds.
+    `on_build` is told of an engine that is built first.
+
+    Raises ModelError or BackendError, and UsageError when the diameter is neither given nor found.
+    """
+    if diameter_A is not None:
+        check_diameter(diameter_A)
+    path = resolve_model(model)
+    loaded, spec = open_backend(backend, path, on_build)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if micrographs is None:
+        if diameter_A is None:
+            raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
+        return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
+    found = survey(loaded, spec, micrographs, diameter_A)
+    return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
+
+
+def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Opened:
+    """Load `model` into the backend called `name`; "auto" takes the fastest that can be used here.
+
+    What stands in the way of those that are installed is logged. `on_build` is told of an engine that is built first.
+
+    Raises BackendError when there is no such backend here, what it needs is not installed or it does not pick as the
+    reference does, and ModelError when the model cannot be used.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"backend {name!r} is not in this version of gtpick-rt; choose from {', '.join(BACKENDS)}")
+    for each in _faster_ones() if name == "auto" else ():
+        try:
+            return _open(each, model, on_build)
+        except (BackendError, ModelError) as error:
+            logging.getLogger("gtpick_rt").warning(f"backend {each} is not used: {error}")
+    return _open("cpu" if name == "auto" else name, model, on_build)
+
+
+def _faster_ones() -> Iterator[str]:
+    """The backends whose library is installed and whose hardware is here, the fastest first."""
+    from gtpick_rt.backends.cores import computes_bfloat16
+    from gtpick_rt.backends.cuda import gpu_is_here
+
+    if gpu_is_here():
+        yield from (name for name, module in _MODULES.items() if find_spec(module) is not None)
+    if find_spec("openvino") is not None and computes_bfloat16():
+        yield "openvino"
+
+
+def _open(name: str, model: Path, on_build: OnProgress) -> Opened:
+    openers: dict[str, Callable[[Path], Opened]] = {
+        "cpu": _open_cpu,
+        "openvino": _open_openvino,
+        "cuda": _open_cuda,
+        "tensorrt": partial(_open_tensorrt, "tensorrt", on_build),
+        "tensorrt-rtx": partial(_open_tensorrt, "tensorrt-rtx", on_build),
+    }
+    return openers[name](model)
+
+
+def _open_cpu(model: Path) -> Opened:
+    """Open the reference, which needs no proof."""
+    from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+
+    backend = OnnxRuntimeCpu()
+    return backend, backend.open(model)
+
+
+def _open_openvino(model: Path) -> Opened:
+    from gtpick_rt.backends.openvino import OpenVino
+
+    backend = OpenVino()
+    spec = backend.open(model)
+    prove_once(backend, model, backend.version)
+    return backend, spec
+
+
+def _open_cuda(model: Path) -> Opened:
+    from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+
+    backend = OnnxRuntimeCuda()
+    spec = backend.open(model)
+    prove_once(backend, model, backend.version)
+    return backend, spec
+
+
+def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Opened:
+    """Open the engine of the half-precision file beside `model`; one that is not there yet is built and proved."""
+    from gtpick_rt.backends.onnx_file import half_beside
+    from gtpick_rt.backends.tensorrt import TensorRt, current_gpu
+    from gtpick_rt.proof.engines import engine_for, prove
+
+    half, spec = half_beside(model)
+    proof = partial(prove, model=model, name=name)
+    engine = engine_for(half, name, current_gpu(), proof, on_progress=on_build)
+    backend = TensorRt(name)
+    backend.load(engine.plan, spec)
+    return backend, spec

@@ -1,0 +1,178 @@
+"""Proof that one way of running a model answers as another does, on a micrograph that ships for it.
+
+The micrograph is simulated. It is picked in all eight ways in which it can be turned and mirrored, by batches of all
+sizes: a single pick whose score lies at the threshold then weighs little, and a fault that only one batch size has
+shows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.detection.decode import calibrate
+from gtpick_rt.detection.picker import Picker, RawDetections
+from gtpick_rt.detection.tile import cut, tile_grid
+from gtpick_rt.errors import ModelError
+from gtpick_rt.evaluate.matching import match
+from gtpick_rt.models.files import SAMPLE
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.types import FloatArray, Micrograph
+
+SAMPLE_DIAMETER_A = 106.0
+
+PICK_RADIUS_PX = 1.0
+"""Two picks are the same when their centres are within one working pixel."""
+MIN_AGREEMENT = 0.995
+MAX_DRIFT_PX = 0.25
+"""Of the centre of a pick, in working pixels."""
+MAX_USUAL_DRIFT_PX = 0.05
+"""Of all picks but those that may be missed, unless in bfloat16: sound half precision moves them by 0.004, coordinates
+that are rounded to it by 0.08."""
+BFLOAT16 = frozenset({"openvino-bf16"})
+"""Backends of which as many picks may drift further as may be missed: with its eight bits, of two queries that found
+the same particle the other may win."""
+ROW_PX, ROW_SCORE = 0.05, 1e-3
+"""Rows of a batch may differ so much. They need not be equal bit by bit: a device may add up the rows at the edge of a
+block in another order, which moves what half precision makes of it by a unit in its last place."""
+
+_BATCHES = (1, 2, 5, 8, 16, 32)
+"""Of the tiles that are compared; a last batch takes the rest."""
+_ROWS = 32
+"""Of one tile; each must give the same."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two runs of one model on the same tiles are apart."""
+
+    tiles: int
+    max_score_error: float
+    """Largest difference of sorted scores, query by query; sorting forgives ties in the choice of queries."""
+    reference_picks: int
+    picks: int
+    matched: int
+    drift_px: float
+    """Largest distance of the centres of two matched picks, in working pixels."""
+    usual_drift_px: float
+    """The distance that `MIN_AGREEMENT` of them do not exceed."""
+    rows_alike: bool
+    """Whether a tile that is repeated in a batch has the same answer in every row."""
+    in_bfloat16: bool = False
+    """Whether the other is one of `BFLOAT16`, and judged by the usual drift instead of the largest."""
+
+    @property
+    def agreement(self) -> float:
+        """Matched picks over the larger number of picks, 1 when both found none."""
+        most = max(self.reference_picks, self.picks)
+        return self.matched / most if most else 1.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two pick alike. Scores are told, not judged: half precision moves them all, and hardly a pick."""
+        return self.agreement >= MIN_AGREEMENT and self._hardly_drifts and self.rows_alike
+
+    @property
+    def _hardly_drifts(self) -> bool:
+        if self.in_bfloat16:
+            return self.usual_drift_px <= MAX_DRIFT_PX
+        return self.drift_px <= MAX_DRIFT_PX and self.usual_drift_px <= MAX_USUAL_DRIFT_PX
+
+    def __str__(self) -> str:
+        rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
+        return (
+            f"{self.tiles} tiles: scores within {self.max_score_error:.1e}, {self.matched} of "
+            f"{max(self.reference_picks, self.picks)} picks matched ({self.agreement:.2%}), centres within "
+            f"{self.drift_px:.3f} px, {MIN_AGREEMENT:.1%} of them within {self.usual_drift_px:.3f} px{rows}"
+        )
+
+
+def compare(
+    reference: Backend,
+    candidate: Backend,
+    spec: ModelSpec,
+    sample: Path = SAMPLE,
+    diameter_A: float = SAMPLE_DIAMETER_A,
+) -> Parity:
+    """Let both backends pick the sample, and compare what they find at the model's threshold.
+
+    Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when a backend fails.
+    """
+    picker = Picker(reference, spec, diameter_A)
+    images = [picker.prepare(view) for view in views(read_micrograph(sample))]
+    grids = [tile_grid(image.data.shape, spec) for image in images]
+    tiles = cut([(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], spec)
+    expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
+    centres, start = list[tuple[FloatArray, FloatArray]](), 0
+    for image, grid in zip(images, grids, strict=True):
+        part = slice(start, start := start + len(grid))
+        wanted, got = (
+            image.to_working(picker.assemble(image, RawDetections(grid, scores[part], boxes[part])))
+            for scores, boxes in (expected, found)
+        )
+        centres.append((wanted.xy_px[wanted.score >= spec.threshold], got.xy_px[got.score >= spec.threshold]))
+    if not any(len(wanted) for wanted, _ in centres):
+        raise ModelError(f"{spec.name} finds nothing on {sample.name}: by that it cannot be proved that backends agree")
+    parity = parity_of(expected[0], found[0], centres, rows_alike(candidate, spec, tiles[0]))
+    return replace(parity, in_bfloat16=candidate.name in BFLOAT16)
+
+
+def parity_of(
+    expected: FloatArray, found: FloatArray, centres: Sequence[tuple[FloatArray, FloatArray]], alike: bool
+) -> Parity:
+    """Compare scores `(tiles, queries)`, and the centres `(n, 2)` of picks wanted and found, in working pixels.
+
+    There is a pair of centres for each image or tile; `alike` is what `rows_alike` says.
+    """
+    drifts_px = np.concatenate([_drifts_px(wanted, got) for wanted, got in centres])
+    return Parity(
+        tiles=len(expected),
+        max_score_error=float(np.abs(np.sort(expected) - np.sort(found)).max()),
+        reference_picks=sum(len(wanted) for wanted, _ in centres),
+        picks=sum(len(got) for _, got in centres),
+        matched=len(drifts_px),
+        drift_px=float(drifts_px.max(initial=0)),
+        usual_drift_px=float(np.quantile(drifts_px, MIN_AGREEMENT, method="higher")) if len(drifts_px) else 0.0,
+        rows_alike=alike,
+    )
+
+
+def _drifts_px(wanted: FloatArray, got: FloatArray) -> FloatArray:
+    """Distances of the centres `(n, 2)` that match."""
+    pairs = match(got, wanted, PICK_RADIUS_PX)
+    distances: FloatArray = np.linalg.norm(got[pairs[:, 0]] - wanted[pairs[:, 1]], axis=1)
+    return distances
+
+
+def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
+    """Whether `(1, tile_px, tile_px)`, repeated in a batch, has the same detections above the floor in every row.
+
+    The same are those with centres within `ROW_PX` and scores within `ROW_SCORE`, in whichever order.
+    """
+    scores, boxes = backend.infer(np.repeat(tile[None], _ROWS, axis=0))
+    if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+        return False
+    kept = calibrate(scores, spec) >= spec.floor
+
+    def holds_all_of(row: int, other: int) -> bool:
+        pairs = match(boxes[other, kept[other], :2], boxes[row, :, :2], ROW_PX)
+        gaps = np.abs(scores[other, kept[other]][pairs[:, 0]] - scores[row][pairs[:, 1]])
+        return len(pairs) == kept[other].sum() and bool((gaps <= ROW_SCORE).all())
+
+    return all(holds_all_of(row, 0) and holds_all_of(0, row) for row in range(1, _ROWS))
+
+
+def views(micrograph: Micrograph) -> Iterator[Micrograph]:
+    """The micrograph turned and mirrored in all eight ways."""
+    for data in (micrograph.data, micrograph.data.T):
+        for quarters in range(4):
+            turned = np.ascontiguousarray(np.rot90(data, quarters))
+            yield Micrograph(turned, micrograph.pixel_size_A, micrograph.path)
+
+
+def _in_batches(backend: Backend, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    answers = [backend.infer(part) for part in np.split(tiles, np.cumsum(_BATCHES)) if len(part)]
+    return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])

@@ -1,0 +1,48 @@
+"""Whether a backend picks as the reference does on this machine: looked at once, and remembered."""
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.cores import processor
+from gtpick_rt.backends.engines.cache import default_folder
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.errors import UnlikeError
+from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.models.files import sample_sha256
+from gtpick_rt.proof.parity import Parity, compare
+
+
+def proofs_folder() -> Path:
+    """Where the figures are kept, beside the engines: a JSON file each."""
+    return default_folder().with_name("proofs")
+
+
+def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
+    """Compare `candidate`, which has `model` open, with the reference, unless that was done for all of these before.
+
+    `version` is that of the candidate's library, and whatever else answers may depend on beside the processor. Raises
+    UnlikeError with the figures when they do not pick alike.
+    """
+    model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    key = (model_sha256, sample_sha256(), candidate.name, version, processor())
+    path = proofs_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+    parity = _read(path)
+    if parity is None:
+        reference = OnnxRuntimeCpu()
+        parity = compare(reference, candidate, reference.open(model))
+        with suppress(OSError):  # then it is proved anew next time
+            write_atomic(path, json.dumps(asdict(parity)).encode())
+    if not parity.holds:
+        raise UnlikeError(f"{candidate.name} does not pick {model.name} as the reference does: {parity}; --backend cpu")
+    return parity
+
+
+def _read(path: Path) -> Parity | None:
+    try:
+        return Parity(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,168 @@
+"""`gtpick-rt build`: an engine for this GPU, proved and kept; or, without a GPU, a file to be looked at."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gtpick_rt.backends import tensorrt as backend
+from gtpick_rt.backends.engines import inspecting, libraries
+from gtpick_rt.backends.engines.cache import EngineCache, Gpu
+from gtpick_rt.backends.engines.libraries import LibraryName
+from gtpick_rt.cli.main import app
+from gtpick_rt.errors import BackendError
+
+GPU = Gpu("GPU of a test", (8, 9), "580.159")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Stands for the figures of a proof."""
+
+    holds: bool = True
+
+
+@pytest.fixture
+def run(cache: EngineCache) -> Callable[..., Result]:
+    return lambda *arguments, **options: CliRunner().invoke(
+        app, ["build", *map(str, arguments)], catch_exceptions=False, **options
+    )
+
+
+@pytest.fixture
+def pair(tiny_model: Path) -> Path:
+    """A model with its sibling, which says of itself that it is in half precision, but need not be for these tests."""
+    tiny_model.with_name("tiny.fp16.onnx").write_bytes(tiny_model.read_bytes())
+    return tiny_model
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
+    """A GPU that proves every engine; gives the reference and the library of each proof."""
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    proofs: list[tuple[Path, str]] = []
+
+    def prove(plan: bytes, model: Path, library: str) -> Any:
+        proofs.append((model, library))
+        return Verdict()
+
+    monkeypatch.setattr(backend, "current_gpu", lambda: GPU)
+    monkeypatch.setattr("gtpick_rt.proof.engines.prove", prove)
+    monkeypatch.setattr(inspecting, "MIN_HALF_SHARE", 0)
+    return proofs
+
+
+def test_an_engine_is_built_proved_and_kept_for_picking(
+    run: Callable[..., Result], pair: Path, gpu: list[tuple[Path, str]], cache: EngineCache
+) -> None:
+    first = run(pair, "--library", "tensorrt-rtx")
+    assert first.exit_code == 0, first.output
+    assert gpu == [(pair, "tensorrt-rtx")]
+    assert "tiny.fp16.onnx on GPU of a test: tensorrt-rtx" in first.stdout
+    assert "built in" in first.stdout
+    (entry,) = cache.entries()
+    assert entry.problem == ""
+    second = run(pair, "--library", "tensorrt-rtx")
+    assert "in the cache since" in second.stdout
+    assert len(gpu) == 1
+    assert "built in" in run(pair, "--library", "tensorrt-rtx", "--force").stdout
+
+
+def test_the_layers_of_an_engine_are_written(
+    run: Callable[..., Result], pair: Path, gpu: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting, "engine_layers", lambda name, plan: [{"Name": "conv", "Precision": "Half"}])
+    assert run(pair, "--library", "tensorrt-rtx", "--profile", tmp_path / "p.json").exit_code == 0
+    assert json.loads((tmp_path / "p.json").read_text()) == {
+        "model": "tiny.fp16.onnx",
+        "library": "tensorrt-rtx",
+        "of": "engine",
+        "layers": [{"Name": "conv", "Precision": "Half"}],
+    }
+
+
+def test_without_a_gpu_nothing_is_built_and_the_reason_told(
+    run: Callable[..., Result], pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Gpu:
+        raise BackendError("there is no GPU")
+
+    monkeypatch.setattr(backend, "current_gpu", none)
+    result = run(pair, "--library", "tensorrt-rtx")
+    assert result.exit_code == 1
+    assert result.stderr == "error: there is no GPU; to build only, without running it: --out FILE\n"
+
+
+def test_without_a_gpu_an_engine_is_built_into_a_file_and_said_not_to_be_run(
+    run: Callable[..., Result], tiny_model: Path, tmp_path: Path, cache: EngineCache
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    out, profile = tmp_path / "new" / "tiny.engine", tmp_path / "layers.json"
+    result = run(
+        tiny_model,
+        *("--library", "tensorrt-rtx", "--precision", "fp32", "--batch", "1,2,4", "--out", out, "--profile", profile),
+    )
+    assert result.exit_code == 0, result.output
+    assert f"{out}: tiny.onnx, batches 1,2,4," in result.stdout
+    assert "neither run nor proved" in result.stdout
+    assert out.stat().st_size > 1000
+    assert not cache.folder.exists()
+    written = json.loads(profile.read_text())
+    assert written["of"] == "network"
+    assert {"name", "kind", "outputs", "interpolation"} == set(written["layers"][0])
+
+
+def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    options = ("--library", "tensorrt-rtx", "--precision", "fp32", "--out", tmp_path / "tiny.engine")
+    assert "100%" in run(tiny_model, *options, env={"FORCE_COLOR": "1", "TERM": "xterm"}).stderr
+    assert run(tiny_model, *options).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "int8"], "--precision int8: choose fp16 or fp32"),
+        (["--library", "trt"], "--library trt: choose auto, tensorrt or tensorrt-rtx"),
+        (["--precision", "fp32"], "give others an --out FILE"),
+        (["--batch", "1,2,4"], "give others an --out FILE"),
+        (["--out", "x", "--batch", "1,2", "--precision", "fp32"], "--batch 1,2: not three numbers"),
+        (["--out", "x", "--batch", "4,2,1", "--precision", "fp32"], "batches must grow"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    arguments: list[str], message: str, run: Callable[..., Result], pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda module: module)
+    result = run(pair, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_without_a_library_both_ways_out_are_told(
+    run: Callable[..., Result], pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda module: None)
+    assert "neither tensorrt nor tensorrt-rtx is installed" in run(pair).stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", libraries.LIBRARIES)
+def test_the_shipped_model_is_built_proved_kept_and_its_layers_told(
+    name: LibraryName, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    try:
+        libraries.library(name)
+        backend.current_gpu()
+    except BackendError as error:
+        pytest.skip(f"needs an NVIDIA GPU and {name}: {error}")
+    first = run("--library", name, "--profile", tmp_path / "p.json")
+    assert first.exit_code == 0, first.output
+    layers = json.loads((tmp_path / "p.json").read_text())
+    assert layers["of"] == "engine"
+    assert "Half" in json.dumps(layers["layers"])
+    assert "in the cache since" in run("--library", name).stdout

@@ -1,0 +1,60 @@
+"""Which library of the TensorRT family is there, and what to do where none is."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from gtpick_rt.backends.engines import libraries
+from gtpick_rt.backends.engines.libraries import LibraryName, best_library, library
+from gtpick_rt.errors import BackendError
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("tensorrt", "tensorrt", "gpu"), ("tensorrt-rtx", "tensorrt_rtx", "rtx")]
+)
+def test_an_absent_library_says_what_to_install(
+    name: LibraryName, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        BackendError, match=rf"^{name} is not usable here .*: pip install '\.\[{extra}\]' in the clone$"
+    ):
+        library(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "fits"),
+    [
+        ("tensorrt", "10.11.0.33", False),
+        ("tensorrt", "10.12.0.36", True),
+        ("tensorrt", "11.4.0.106", True),
+        ("tensorrt", "12.0.0", False),
+        ("tensorrt-rtx", "1.3.0", False),
+        ("tensorrt-rtx", "1.7.1.116", True),
+    ],
+)
+def test_only_versions_that_are_supported_are_used(
+    name: LibraryName, version: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = SimpleNamespace(__version__=version)
+    monkeypatch.setattr(libraries, "import_module", lambda _: module)
+    if fits:
+        assert library(name) is module
+    else:
+        with pytest.raises(BackendError, match=f"^{name} {version} is installed, but >=.*,<.* is needed: install"):
+            library(name)
+
+
+@pytest.mark.parametrize(
+    ("there", "best"), [({"tensorrt", "tensorrt_rtx"}, "tensorrt"), ({"tensorrt_rtx"}, "tensorrt-rtx")]
+)
+def test_full_tensorrt_comes_first(there: set[str], best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda module: module if module in there else None)
+    assert best_library() == best
+
+
+def test_without_any_library_both_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda module: None)
+    with pytest.raises(BackendError, match=r"neither tensorrt nor tensorrt-rtx.*\[gpu\].*\[rtx\]"):
+        best_library()

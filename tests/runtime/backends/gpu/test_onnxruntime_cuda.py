@@ -1,0 +1,133 @@
+"""ONNX Runtime on a GPU: what can be tested without one is tested with the CPU in its place."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from gtpick_rt.backends import onnxruntime_cuda
+from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from gtpick_rt.errors import BackendError, ModelError
+from gtpick_rt.proof import opening
+from gtpick_rt.proof.opening import open_backend
+from gtpick_rt.types import FloatArray
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the backend run on the CPU."""
+    monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
+    monkeypatch.setattr(onnxruntime_cuda, "_OPTIONS", {})
+    monkeypatch.setattr(opening, "prove_once", lambda candidate, model, version: None)
+
+
+@pytest.fixture
+def backend(on_cpu: None, with_half: Path) -> OnnxRuntimeCuda:
+    backend = OnnxRuntimeCuda()
+    backend.open(with_half)
+    return backend
+
+
+@pytest.fixture
+def reference(with_half: Path, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    backend, _ = open_backend("cpu", with_half)
+    return backend.infer(tiles)
+
+
+class Failing:
+    """A session that fails in batches of more than so many tiles."""
+
+    def __init__(self, session: Any, message: str, most: int) -> None:
+        self._session, self._message, self._most = session, message, most
+        self.sizes: list[int] = []
+
+    def io_binding(self) -> Any:
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        size = binding._bound_inputs["tiles"].shape()[0]
+        self.sizes.append(size)
+        if size > self._most:
+            raise RuntimeError(self._message)
+        self._session.run_with_iobinding(binding, options)
+
+
+@pytest.mark.parametrize("n", [1, 5, 33, 100])
+def test_any_number_of_tiles_is_answered_as_by_the_cpu_backend(
+    n: int, backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
+) -> None:
+    for _ in range(2):
+        for got, wanted in zip(backend.infer(tiles[:n]), reference, strict=True):
+            np.testing.assert_allclose(got, wanted[:n], rtol=1e-6)
+
+
+def test_results_stay_when_the_next_batch_is_inferred(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
+    scores, _ = backend.infer(tiles[:8])
+    before = scores.copy()
+    backend.infer(tiles[8:16])
+    np.testing.assert_array_equal(scores, before)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Failed to allocate memory for requested buffer of size 1",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDA error: out of memory",
+    ],
+)
+def test_when_memory_is_too_small_batches_are_halved(
+    message: str, backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
+) -> None:
+    backend._session = failing = Failing(backend._session, message, most=4)  # type: ignore[assignment]
+    np.testing.assert_allclose(backend.infer(tiles)[0], reference[0], rtol=1e-6)
+    assert failing.sizes == [32, 16, 8, *25 * [4]]
+
+
+def test_when_not_even_one_tile_fits_the_message_says_so(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
+    backend._session = Failing(backend._session, "out of memory", most=0)  # type: ignore[assignment]
+    with pytest.raises(BackendError, match=r"too small for a batch of 1 tiles, even for a single tile.*--backend cpu"):
+        backend.infer(tiles[:1])
+
+
+def test_another_failure_is_an_error_with_what_the_library_says(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
+    backend._session = Failing(backend._session, "CUDA failure 700", most=0)  # type: ignore[assignment]
+    with pytest.raises(BackendError, match=r"failed on the GPU, in a batch of 8 tiles \(CUDA failure 700\); run again"):
+        backend.infer(tiles[:8])
+
+
+def test_the_onnx_runtime_without_cuda_is_told_from_the_other(with_half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendError, match=r"without CUDA.*pip uninstall onnxruntime.*pip install '\.\[gpu\]'"):
+        open_backend("cuda", with_half)
+
+
+def test_a_session_that_would_run_on_the_cpu_is_refused(
+    with_half: Path, on_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["SomeExecutionProvider"])
+    with pytest.raises(BackendError, match=r"did not get the GPU.*pip install '\.\[gpu\]'"):
+        open_backend("cuda", with_half)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_without_the_half_precision_file_the_message_says_how_to_make_it(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="--precision fp16"):
+        open_backend("cuda", tiny_model)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_it_is_used_only_if_it_picks_as_the_reference_does(with_half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(candidate: OnnxRuntimeCuda, model: Path, version: str) -> None:
+        scores, _ = candidate.infer(np.zeros((1, 1, 64, 64), np.float32))
+        assert len(scores) == 1
+        assert model == with_half
+        assert version.startswith(onnxruntime.__version__)
+        raise BackendError("it does not pick alike")
+
+    monkeypatch.setattr(opening, "prove_once", refuse)
+    with pytest.raises(BackendError, match="does not pick alike"):
+        open_backend("cuda", with_half)

@@ -1,0 +1,125 @@
+"""From the file that a user names to a loop that runs: the file beside it, its engine, and the proof of a new one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from gtpick_rt.backends import onnxruntime_cpu
+from gtpick_rt.backends.cuda import Cuda
+from gtpick_rt.backends.engines.cache import Gpu
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.backends.tensorrt import TensorRt
+from gtpick_rt.errors import BackendError, ModelError
+from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.output.summary import Summary
+from gtpick_rt.picking import pick
+from gtpick_rt.proof import engines
+from gtpick_rt.proof.engines import prove
+from gtpick_rt.proof.opening import open_backend
+from gtpick_rt.types import FloatArray
+
+
+@dataclass
+class Engine:
+    plan: bytes = b"plan"
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_the_engine_of_the_half_precision_file_runs_on_this_gpu(
+    name: str, with_half: Path, trt: Any, tiles: FloatArray, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, told = [], []
+
+    def engine_for(half: Path, library: str, gpu: Gpu, proof: Any, *, on_progress: Any) -> Engine:
+        asked.append((half, library, gpu.name, proof.keywords))
+        on_progress("kernels", 1, 2)
+        return Engine()
+
+    monkeypatch.setattr(engines, "engine_for", engine_for)
+    backend, _ = open_backend(name, with_half, lambda *step: told.append(step))
+    assert backend.name == f"{name}-fp16"
+    assert asked == [(with_half.with_name("tiny.fp16.onnx"), name, "Paper GPU", {"model": with_half, "name": name})]
+    assert told == [("kernels", 1, 2)]
+    np.testing.assert_allclose(backend.infer(tiles[:3])[0], answer(tiles[:3])[0], rtol=1e-4)
+
+
+@pytest.mark.usefixtures("trt")
+def test_a_half_precision_file_of_another_model_is_refused(with_half: Path, tiny_spec: ModelSpec) -> None:
+    other = onnx.load(with_half)
+    onnx.helper.set_model_props(other, {METADATA_KEY: replace(tiny_spec, version="2").to_json()})
+    onnx.save(other, with_half)
+    with pytest.raises(
+        ModelError, match=r"tiny\.fp16\.onnx: was not made from tiny\.onnx as it is now.*--precision fp16"
+    ):
+        open_backend("tensorrt", with_half)
+
+
+def test_a_plan_is_proved_beside_the_reference_and_gives_the_gpu_back(
+    tiny_model: Path, trt: Any, tiles: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+
+    def compare(reference: Any, candidate: Any, spec: ModelSpec) -> str:
+        compared.append((type(reference), type(candidate), spec.tile_px, len(candidate.infer(tiles[:8])[0])))
+        return "figures"
+
+    monkeypatch.setattr(engines, "compare", compare)
+    assert prove(b"plan", tiny_model, "tensorrt") == "figures"  # type: ignore[comparison-overlap]
+    assert compared == [(onnxruntime_cpu.OnnxRuntimeCpu, TensorRt, 64, 8)]
+    assert not (trt.cudart.blocks or trt.cudart.queues)
+
+
+def test_a_proof_that_fails_gives_the_gpu_back(
+    tiny_model: Path, trt: Any, tiles: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(reference: Any, candidate: Any, spec: ModelSpec) -> None:
+        candidate.infer(tiles)
+        raise BackendError("the end")
+
+    monkeypatch.setattr(engines, "compare", compare)
+    with pytest.raises(BackendError, match="the end"):
+        prove(b"plan", tiny_model, "tensorrt")
+    assert not (trt.cudart.blocks or trt.cudart.queues)
+
+
+def test_what_was_in_hand_when_the_gpu_was_lost_is_picked_by_the_next_run(
+    tmp_path: Path,
+    spec: ModelSpec,
+    dots: Any,
+    save_mrc: Any,
+    find_dots: Any,
+    cudart: Any,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The device fails in the second of three micrographs."""
+    sharp = replace(spec, clip=1000)
+    for n in range(3):
+        save_mrc(tmp_path / "in" / f"m{n}.mrc", dots(np.array([[150.0, 130.0]]), (260, 300), seed=n).data)
+    stream, lost_at, calls = Cuda().stream(), 0, 0
+
+    def on_gpu(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        nonlocal calls
+        calls += 1
+        if calls == lost_at:
+            cudart.failures["cudaStreamSynchronize"] = cudart.cudaError_t.cudaErrorLaunchFailure
+        Cuda().synchronize(stream)
+        return find_dots(tiles)  # type: ignore[no-any-return]
+
+    def run(out: str) -> Summary:
+        return pick(tmp_path / "in", tmp_path / out, diameter_A=24.0, model=str(tiny_model))
+
+    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (ScriptedBackend(sharp, on_gpu), sharp))
+    monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)
+    run("whole")
+    lost_at, calls = calls - 1, 0
+    with pytest.raises(BackendError, match="the GPU was lost"):
+        run("out")
+    assert [path.name for path in (tmp_path / "out").glob("m*")] == ["m0_autopick.star"]
+    cudart.failures.clear()
+    done = run("out")
+    assert (done.picked, done.totals.micrographs, done.totals.failed) == (2, 3, 0)

@@ -1,0 +1,82 @@
+"""What the terminal shows of a run: who picks, and how it ended."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.cli.running import Terminal, _result
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
+from gtpick_rt.picking import Request, Work
+
+
+@pytest.fixture
+def begun(tmp_path: Path, dot_picker: Picker) -> Iterator[Callable[[bool], Terminal]]:
+    """A function that shows a run that has begun, in this process or in several."""
+    opened: list[Terminal] = []
+
+    def begin(several: bool) -> Terminal:
+        terminal = Terminal(tmp_path, None, several)
+        opened.append(terminal)
+        terminal.begun(dot_picker, Work(source=Listed([]), look=lambda: iter(()), endless=False, total=3, before=0), 0)
+        return terminal
+
+    yield begin
+    for terminal in opened:
+        terminal.close()
+
+
+def shown(terminal: Terminal) -> str:
+    (task,) = terminal._bar.tasks
+    return str(task.fields["by"])
+
+
+def test_the_bar_names_the_backend_of_a_run_in_one_process(begun: Callable[[bool], Terminal]) -> None:
+    terminal = begun(False)
+    terminal.log({"state": "picked", "lag_s": 1.0, "backlog": 2})
+    assert shown(terminal) == "scripted"
+
+
+def test_the_bar_counts_the_workers_that_have_done_something(begun: Callable[[bool], Terminal]) -> None:
+    terminal = begun(True)
+    assert shown(terminal) == "waiting for workers"
+    for worker, words in (("worker0", "1 worker"), ("worker0", "1 worker"), ("worker1", "2 workers")):
+        terminal.log({"state": "picked", "lag_s": 1.0, "backlog": 2, "worker": worker})
+        assert shown(terminal) == words
+    terminal.log({"state": "again", "path": "a.mrc", "backlog": 2})
+    assert shown(terminal) == "2 workers"
+
+
+def ending(workers: int = 0, retries: int = 0, shard: str | None = None) -> list[str]:
+    """The lines after a run."""
+    summary = Summary(
+        command=[],
+        parameters={},
+        model=ModelRecord(name="nano", version="2", sha256="ab", floor=0.05),
+        backend="cuda",
+        seconds=2.0,
+        stage_seconds={},
+        picked=5,
+        totals=Totals(micrographs=5, failed=0, picks=15, detections=20, flags={}),
+        workers=[WorkerRecord(name=f"gpu{n}", backend="cuda", micrographs=1, busy_s=1.0) for n in range(workers)],
+        retries=retries,
+    )
+    return list(_result(summary, Request(inputs=("in",), out=Path("out"), shard=shard)))
+
+
+def test_the_end_tells_how_many_workers_picked_on_what() -> None:
+    assert ending()[0] == "5 micrographs picked in 2.0 s on cuda"
+    assert ending(1)[0] == "5 micrographs picked in 2.0 s on cuda, 1 worker"
+    assert ending(4)[0] == "5 micrographs picked in 2.0 s on cuda, 4 workers"
+
+
+def test_the_end_tells_of_what_was_picked_again_where_workers_were_lost() -> None:
+    assert not any("again" in line for line in ending(4))
+    assert "picked again because a worker was lost: 1 time" in ending(4, retries=1)
+
+
+def test_a_shard_says_who_lists_what_it_has_picked() -> None:
+    assert "STAR files: out, listed in out/autopick.star" in ending()
+    assert "STAR files: out, listed by the last shard to end in out/autopick.star" in ending(shard="1/2")

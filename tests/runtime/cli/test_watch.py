@@ -1,0 +1,154 @@
+"""`gtpick-rt pick --watch` and `pick -`: from files that arrive to STAR files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gtpick_rt.cli.main import app
+from gtpick_rt.types import FloatArray, Micrograph
+
+MakeDots = Callable[..., Micrograph]
+SaveMrc = Callable[[Path, FloatArray], Path]
+PLACES = np.array([[71, 39], [151, 87]], np.float32)
+
+
+@pytest.fixture
+def whole(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> bytes:
+    """A micrograph file."""
+    return save_mrc(tmp_path / "elsewhere" / "a.mrc", dots(PLACES, (128, 192)).data).read_bytes()
+
+
+def command(*arguments: object) -> list[str]:
+    return ["pick", *map(str, arguments), "--settle", "0.3"]
+
+
+def picked(out: Path) -> list[str]:
+    return sorted(record["stem"] for record in json.loads((out / "summary.json").read_text())["micrographs"])
+
+
+def test_files_are_picked_as_they_arrive_and_once_they_are_whole(
+    whole: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+
+    def bring() -> None:
+        folder.mkdir()
+        for name in "abcd":
+            (folder / f"{name}.mrc").write_bytes(whole)
+            time.sleep(0.2)
+        with (folder / "slow.mrc").open("wb") as file:
+            file.write(whole[:2000])
+            file.flush()
+            time.sleep(1.5)
+            file.write(whole[2000:])
+
+    writer = threading.Thread(target=bring)
+    writer.start()
+    arguments = (folder, "--out", out, "--diameter", 24, "--model", tiny_model, "--watch", "--until", 5)
+    result = CliRunner().invoke(app, command(*arguments))
+    writer.join()
+    assert result.exit_code == 0, result.output
+    assert picked(out) == ["a", "b", "c", "d", "slow"]
+    assert (out / "slow_autopick.star").is_file()
+
+
+def test_paths_on_stdin_are_picked_to_their_end(whole: bytes, tiny_model: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.mrc" for name in "abcde"]
+    for path in paths:
+        path.write_bytes(whole)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gtpick_rt",
+            *command("-", "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model),
+        ],
+        input="".join(f"{path}\n" for path in paths),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert picked(tmp_path / "out") == list("abcde")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_watching_and_another_run_goes_on(
+    number: signal.Signals, whole: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in "abcde":
+        (folder / f"{name}.mrc").write_bytes(whole)
+    arguments = (folder, "--out", out, "--diameter", 24, "--model", tiny_model, "--watch")
+    watching = subprocess.Popen([sys.executable, "-m", "gtpick_rt", *command(*arguments)], stderr=subprocess.DEVNULL)
+    try:
+        while not (out / "e_autopick.star").exists():
+            assert watching.poll() is None
+            time.sleep(0.1)
+        watching.send_signal(number)
+        assert watching.wait(30) == 128 + number
+    finally:
+        watching.kill()
+    before = (out / "a_autopick.star").stat()
+    (folder / "f.mrc").write_bytes(whole)
+    result = CliRunner().invoke(app, command(*arguments, "--stop-after-idle", 1))
+    assert result.exit_code == 0, result.output
+    assert "going on: 5 micrographs picked already" in result.output
+    assert picked(out) == list("abcdef")
+    assert (out / "a_autopick.star").stat().st_ino == before.st_ino
+
+
+def test_a_file_that_never_becomes_whole_is_reported_and_gives_code_3(
+    whole: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abcde":
+        (folder / f"{name}.mrc").write_bytes(whole)
+    (folder / "cut.mrc").write_bytes(whole[:-500])
+    arguments = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model, "--watch")
+    result = CliRunner().invoke(app, command(*arguments, "--max-wait", 1, "--stop-after-idle", 1))
+    assert result.exit_code == 3, result.output
+    assert "IncompleteError" in result.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [failure["stem"] for failure in summary["failed"]] == ["cut"]
+    assert picked(tmp_path / "out") == list("abcde")
+
+
+def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
+    whole: bytes, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtpick_rt import picking
+    from gtpick_rt.detection.picker import Picker
+    from gtpick_rt.errors import UndecidedError
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.mrc").write_bytes(whole)
+    opening, asked = picking.open_picker, []
+
+    def undecided(diameter_A: float | None, **options: object) -> Picker:
+        asked.append([micrograph.path.stem for micrograph in options.pop("micrographs")])  # type: ignore[union-attr, attr-defined]
+        if len(asked) == 1:
+            (folder / "b.mrc").write_bytes(whole)
+            raise UndecidedError("too few particles show")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return opening(24.0, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+    monkeypatch.setattr(picking, "open_picker", undecided)
+    result = CliRunner().invoke(app, command(folder, "--out", tmp_path / "out", "--model", tiny_model, "--watch"))
+    assert asked == [["a"], ["b"]]
+    assert "or wait: the next micrographs are looked at as they come" in result.output
+    assert result.exit_code == 143

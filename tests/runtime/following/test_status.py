@@ -1,0 +1,136 @@
+"""Whether a run goes on, has nothing to do or is stuck is seen from outside, and how fast it is."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gtpick_rt.following.history import History
+from gtpick_rt.output.layout import lock_path, summary_path
+from gtpick_rt.output.lock import lives, lock_folder
+
+
+def story_of(told: Any) -> History:
+    """A story by the clock of what is told, read to the end."""
+    story = History(told.out, clock=lambda: told.now)
+    story.catch_up()
+    return story
+
+
+@pytest.fixture
+def held(told: Any) -> Iterator[None]:
+    """A process, this one, that holds the folder."""
+    lock = lock_folder(lock_path(told.out))
+    yield
+    lock.release()
+
+
+@pytest.mark.usefixtures("held")
+def test_a_run_with_nothing_to_do_is_idle_after_a_minute(told: Any) -> None:
+    told.begun()
+    told.picked("a")
+    story = story_of(told)
+    for later_s, state in ((59, "running"), (2, "idle"), (3600, "idle")):
+        told.now += later_s
+        told.summary()
+        story.catch_up()
+        assert story.status().state == state
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(("seconds", "patience_s"), [(0.5, 60), (10.0, 200)])
+def test_a_run_that_does_nothing_of_what_is_to_do_is_stalled(told: Any, seconds: float, patience_s: float) -> None:
+    told.picked("a", seconds=seconds, backlog=3)
+    story = story_of(told)
+    told.now += patience_s - 1
+    assert story.status().state == "running"
+    told.now += 2
+    assert story.status().state == "stalled"
+    told.picked("b", seconds=seconds, backlog=2)
+    story.catch_up()
+    assert story.status().state == "running"
+
+
+@pytest.mark.usefixtures("held")
+def test_one_that_was_idle_has_its_time_once_something_comes(told: Any) -> None:
+    told.picked("a")
+    story = story_of(told)
+    told.now += 5000
+    told.summary(backlog=1)
+    story.catch_up()
+    assert (story.status().state, story.status().backlog) == ("running", 1)
+    told.now += 61
+    assert story.status().state == "stalled"
+
+
+@pytest.mark.usefixtures("held")
+def test_a_run_that_writes_nothing_at_all_is_stalled(told: Any) -> None:
+    told.picked("a")
+    told.summary()
+    os.utime(summary_path(told.out), (told.now, told.now))
+    story = story_of(told)
+    told.now += 301
+    assert story.status().state == "stalled"
+
+
+def test_a_run_that_ended_before_its_work_is_not_finished(told: Any) -> None:
+    told.picked("a", backlog=2)
+    assert story_of(told).status().state == "no process"
+    told.picked("b", backlog=0)
+    assert story_of(told).status().state == "finished"
+
+
+def test_whether_a_process_holds_the_folder_is_seen_without_touching_its_lock(told: Any) -> None:
+    path = lock_path(told.out)
+    assert lives(path) is False
+    lock = lock_folder(path)
+    assert lives(path) is True
+    lock.release()
+    assert lives(path) is False
+    path.write_text(f"process 999999999 on {socket.gethostname()}\n")
+    assert lives(path) is False
+    path.write_text("process 1 on elsewhere\n")
+    assert lives(path) is None
+    path.write_text(f"process 1 on {socket.gethostname()}\n")
+    assert lives(path) is True
+
+
+def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
+    lock_path(told.out).write_text("process 1 on elsewhere\n")
+    told.picked("a", backlog=1)
+    told.summary(backlog=1)
+    os.utime(summary_path(told.out), (told.now, told.now))
+    story = story_of(told)
+    assert story.status().state == "running"
+    told.now += 301
+    assert story.status().state == "no process"
+    told.picked("b", backlog=1)
+    story.catch_up()
+    assert story.status().state == "running"
+
+
+def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:
+    told.picked("yesterday", picks=1000)
+    told.now += 86400
+    told.begun()
+    for n in range(10):
+        told.now += 60
+        told.picked(f"m{n}", picks=20)
+    told.failed("bad")
+    status = story_of(told).status()
+    assert status.files_per_hour == pytest.approx(66)
+    assert status.picks_per_hour == pytest.approx(1200)
+    for n in range(120):
+        told.now += 60
+        told.picked(f"n{n}", picks=10)
+    assert story_of(told).status().picks_per_hour == pytest.approx(600, rel=0.02)
+
+
+def test_lags_are_of_the_last_200(told: Any) -> None:
+    for n in range(300):
+        told.picked(f"m{n}", lag_s=1000.0 if n < 100 else float(n))
+    status = story_of(told).status()
+    assert status.lag_p50_s == 200
+    assert status.lag_p95_s == 290

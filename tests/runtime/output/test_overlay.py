@@ -1,0 +1,56 @@
+"""The picture shows the picks where they are."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gtpick_rt.detection.preprocess import WorkingImage
+from gtpick_rt.output.overlay import MAX_SIDE_PX, draw_overlay
+from gtpick_rt.types import FloatArray, Picks
+
+COARSE = np.zeros((1, 1), np.float32)
+"""No picture shows it."""
+
+
+def pixels(png: bytes) -> NDArray[np.int64]:
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def noise(h: int, w: int) -> FloatArray:
+    return np.random.default_rng(3).normal(size=(h, w)).astype(np.float32)
+
+
+def test_a_circle_of_the_nominal_diameter_surrounds_a_pick() -> None:
+    """The micrograph is shown at half its size, whatever the size of the working image."""
+    image = WorkingImage(noise(100, 150), (1365, 2048), COARSE)
+    pick = Picks(np.array([[420, 160]], np.float32), np.array([10], np.float32), np.array([1.0], np.float32))
+    picture = pixels(draw_overlay(image, pick, diameter_px=80))
+    assert picture.shape == (682, 1024, 3)
+    y, x = np.nonzero((picture == [213, 94, 0]).all(axis=2))
+    radius = np.hypot(x - 209.75, y - 79.75)
+    assert len(radius) > 60
+    assert np.abs(radius - 20).max() < 3
+
+
+def test_the_score_sets_the_colour() -> None:
+    image = WorkingImage(noise(100, 300), (100, 300), COARSE)
+    xy = np.array([[80, 60], [150, 60], [220, 60]], np.float32)
+    picks = Picks(xy, np.full(3, 24, np.float32), np.array([0, 0.6, 1], np.float32))
+    picture = pixels(draw_overlay(image, picks, diameter_px=24))
+    for rgb, x in (([86, 180, 233], 80), ([240, 228, 66], 150), ([213, 94, 0], 220)):
+        assert abs((picture == rgb).all(axis=2).nonzero()[1].mean() - x) < 1
+
+
+def test_the_picture_is_reduced_and_zero_picks_can_be_drawn() -> None:
+    picture = pixels(draw_overlay(WorkingImage(noise(700, 2100), (700, 2100), COARSE), Picks.empty(), diameter_px=24))
+    assert picture.shape[1] == MAX_SIDE_PX
+    assert (picture == picture[..., :1]).all()
+
+
+def test_a_blank_image_can_be_drawn() -> None:
+    blank = WorkingImage(np.zeros((100, 100), np.float32), (100, 100), COARSE, blank=True)
+    assert pixels(draw_overlay(blank, Picks.empty(), diameter_px=24)).shape == (100, 100, 3)
