@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from gtpick_rt.errors import UsageError
 from gtpick_rt.arrivals.jobs import job_named
+from gtpick_rt.errors import UsageError
 from gtpick_rt.output.layout import converted_path, log_path, star_path
 
 

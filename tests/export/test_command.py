@@ -94,11 +94,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         found.append((name, path.name))
         return name, None
 
-    from gtpick_rt import backends
+    from gtpick_rt.proof import opening
 
-    really = backends.open_backend
+    really = opening.open_backend
     monkeypatch.setattr(releasing, "open_backend", really)
-    monkeypatch.setattr(backends, "open_backend", open_backend)
+    monkeypatch.setattr(opening, "open_backend", open_backend)
     return found
 
 
@@ -140,16 +140,16 @@ def compare_backends(found: Parity, exported: Any, out: Path, monkeypatch: pytes
 def test_a_backend_that_refuses_itself_fails_the_comparison_and_an_absent_one_does_not(
     opened: list[tuple[str, str]], exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gtpick_rt import backends
+    from gtpick_rt.proof import opening
 
-    without_tensorrt = backends.open_backend
+    without_tensorrt = opening.open_backend
 
     def open_backend(name: str, path: Path) -> tuple[Backend, ModelSpec]:
         if name == "openvino":
             raise UnlikeError("70 of 100 picks matched")
         return without_tensorrt(name, path)
 
-    monkeypatch.setattr(backends, "open_backend", open_backend)
+    monkeypatch.setattr(opening, "open_backend", open_backend)
     result = compare_backends(GOOD, exported, tmp_path / "model.onnx", monkeypatch)
     assert "openvino: 70 of 100 picks matched" in result.output
     assert str(result.exception).startswith("openvino: does not pick as float32 on the CPU")

@@ -15,7 +15,7 @@ from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.models.files import shipped_models
 from gtpick_rt.types import FloatArray
 
-SAMPLE = sorted((Path(__file__).parents[2] / "sample").glob("*.mrc"))
+SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 DIAMETER_A = 214
 
 pytestmark = pytest.mark.skipif(

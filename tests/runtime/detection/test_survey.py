@@ -24,7 +24,7 @@ MakeDiscs = Callable[..., Micrograph]
 Script = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 MakeScript = Callable[[tuple[float, float]], Script]
 Conduct = Callable[..., Survey]
-SAMPLE = sorted((Path(__file__).parents[2] / "sample").glob("*.mrc"))
+SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gtpick_rt.cli.main import app
 from gtpick_rt.formats.coordinates import read_coordinate_set, read_coordinates
 from gtpick_rt.types import FloatArray, Micrograph
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 NAMES = ["J2/motioncorrected/000000000000000000123_a.mrc", "J2/motioncorrected/000000000000000000456_b.mrc"]
 UIDS = [2**64 - 1, 2**63 + 1]
 PLACES = np.array([[71, 39], [151, 87]], np.float32)

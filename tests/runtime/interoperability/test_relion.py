@@ -30,7 +30,7 @@ BOX = 32
 SPOTS = np.array([[40.0, 30.0], [150.0, 60.0], [90.0, 104.0]], np.float32)
 """Centres x, y on a micrograph that is wider than high and that no flip or turn maps onto itself."""
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT.parent / "shared" / "data" / "empiar10017"
 PARTICLE_PX = 40
 RELION = shutil.which("relion_preprocess")

@@ -18,8 +18,9 @@ import pytest
 import typer
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.cli import relion
 from gtpick_rt.cli import running as picking
-from gtpick_rt.cli.main import app, relion
+from gtpick_rt.cli.main import app
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.models.files import shipped_models
 from gtpick_rt.models.spec import ModelSpec
@@ -32,7 +33,7 @@ SaveMrc = Callable[[Path, FloatArray], Path]
 NAMES = [f"MotionCorr/job002/Movies/{letter}.mrc" for letter in "abc"]
 JOB = Path("External/job003")
 STAR = Path("CtfFind/job002/micrographs.star")
-SAMPLE = sorted((Path(__file__).parents[2] / "sample").glob("*.mrc"))
+SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 RELION_31 = (
     shutil.which("relion_pipeliner")
     and "3.1" in subprocess.run(["relion_pipeliner", "--version"], capture_output=True, text=True, check=False).stdout

@@ -20,7 +20,7 @@ from gtpick_rt.models.files import shipped_models
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.types import FloatArray
 
-SAMPLE = sorted((Path(__file__).parents[2] / "sample").glob("*.mrc"))
+SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 DIAMETER_A = 214
 
 WITHIN = 0.15

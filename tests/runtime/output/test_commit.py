@@ -181,7 +181,7 @@ def test_the_star_is_the_last_to_be_written(tmp_path: Path, detections: Picks, m
             raise OSError(errno.EIO, "disk")
         write_atomic(path, data)
 
-    monkeypatch.setattr("gtpick_rt.files.atomic.write_atomic", fail)
+    monkeypatch.setattr("gtpick_rt.output.commit.write_atomic", fail)
     with pytest.raises(OSError, match="disk"):
         commit_picks(tmp_path, STEM, detections, 0.4, '{"n": 1}')
     assert files(tmp_path) == [".gtpick/detections/Mics/a.npz"]

@@ -122,7 +122,7 @@ def test_without_locks_who_has_begun_to_share_between_look_and_lock_is_seen(
 HOLD = """
 import fcntl, sys, time
 from pathlib import Path
-from gtpick_rt import lock
+from gtpick_rt.output import lock
 if sys.argv[2] == "no locks":
     def unsupported(*_):
         raise OSError(37, "No locks available")
