@@ -17,7 +17,7 @@ from gtpick_rt.arrivals.sampling import readable, spread
 from gtpick_rt.arrivals.sharding import Shard, ShardSource
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, Source, Timing
 from gtpick_rt.arrivals.watched import Watched
-from gtpick_rt.cluster.specs import LocalGpus, Place
+from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS
 from gtpick_rt.errors import UndecidedError, UsageError
@@ -26,7 +26,7 @@ from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import bookkeeping
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.records import Record
@@ -61,14 +61,14 @@ class Request:
     """None takes the micrographs that are there now."""
     overlays: bool = False
     force: bool = False
-    place: Place | None = None
+    cluster: ClusterSpec | None = None
     """Where the workers are that pick; None picks in this process."""
     shard: str | None = None
     """The part to pick, beside others: "3/8"."""
 
     def __post_init__(self) -> None:
         Conversion(formats=self.formats)  # refuses formats that are not known
-        if self.shard is not None and (self.force or self.place is not None):
+        if self.shard is not None and (self.force or self.cluster is not None):
             raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
 
 
@@ -94,7 +94,7 @@ def _ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listeners(course.Listeners):
+class Listeners(bookkeeping.Listeners):
     """What is called from the first preparations on, in any of the run's threads."""
 
     building: Callable[[str, int, int], None] = _ignore
@@ -124,7 +124,7 @@ def pick(
     until: int | None = None,
     overlays: bool = False,
     force: bool = False,
-    at: Place | None = None,
+    cluster: ClusterSpec | None = None,
     shard: str | None = None,
     stop: threading.Event | None = None,
     on_done: Callable[[Record], None] = _ignore,
@@ -153,7 +153,7 @@ def pick(
         until: watching: end after so many micrographs.
         overlays: also draw each micrograph with its picks.
         force: replace picks of other settings.
-        at: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this process.
+        cluster: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this process.
         shard: pick a part, "3/8" for the third of eight, beside others who pick into the same folder.
         stop: once set, the micrograph in hand is finished and the run ends.
         on_done: called with the record of each micrograph, in another thread.
@@ -184,7 +184,7 @@ def pick(
         watching=watching if watch else None,
         overlays=overlays,
         force=force,
-        place=at,
+        cluster=cluster,
         shard=shard,
     )
     return fulfil(request, Listeners(done=on_done), stop or threading.Event())
@@ -213,12 +213,12 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
             "stop": stop,
             "listeners": listeners,
         }
-        if request.place is None:
+        if request.cluster is None:
             return run(work.source, picker, output, settings, **common)
-        return _run_in_workers(request.place, request, work.source, picker, output, settings, **common)
+        return _run_in_workers(request.cluster, request, work.source, picker, output, settings, **common)
 
 
-def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: Any) -> Summary:
+def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
     try:
         from gtpick_rt.cluster import driver, starting
     except ImportError as error:
@@ -228,9 +228,9 @@ def _run_in_workers(place: Place, request: Request, *arguments: Any, **common: A
     model = request.model
     if model is not None and model not in shipped_models():
         model = str(Path(model).absolute())
-    with starting.workers_at(place, jobs_folder(request.out)) as crew:
-        gpu = isinstance(place, LocalGpus)
-        return driver.run(crew, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
+    with starting.workers_at(cluster, jobs_folder(request.out)) as pool:
+        gpu = isinstance(cluster, LocalGpus)
+        return driver.run(pool, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
 
 
 def _output(request: Request) -> OutputFolder:
@@ -284,7 +284,7 @@ def _open_picker(
     request: Request, previous: Settings | None, work: Work, listeners: Listeners, stop: threading.Event
 ) -> Picker:
     """Load the model; what an earlier run in this folder has measured is not measured again."""
-    backend = request.backend if request.place is None else "cpu"  # the GPUs are the workers'
+    backend = request.backend if request.cluster is None else "cpu"  # the GPUs are the workers'
     if previous is not None:
         diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
         (contrast,) = (each for each in CONTRASTS if each == previous.contrast)

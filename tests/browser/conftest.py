@@ -1,4 +1,4 @@
-"""A browser, pages that may do nothing amiss, the monitor beside them, and an output folder with a story to tell."""
+"""A browser, pages that may do nothing amiss, the monitor beside them, and an output folder with a history to tell."""
 
 import json
 import shutil
@@ -110,13 +110,13 @@ class History(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """The monitor of a run that picked 60 micrographs, failed on one, and has done nothing for ten minutes.
 
     The last micrograph and the one that failed have hostile names; the others are called mic_00000.mrc and so on.
     Every tenth has a flag; number 30 has many more picks than its neighbours.
     """
-    out = tmp_path_factory.mktemp("story")
+    out = tmp_path_factory.mktemp("history")
     lock_path(out).parent.mkdir()
     rng = np.random.default_rng(0)
     with ExitStack() as stack:

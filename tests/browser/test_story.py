@@ -29,8 +29,8 @@ NAMELESS = """() => [...document.querySelectorAll('button, input, select, [role=
 
 
 @pytest.fixture
-def page(story: Any, open_page: OpenPage) -> Any:
-    opened = open_page(story.url)
+def page(history: Any, open_page: OpenPage) -> Any:
+    opened = open_page(history.url)
     opened.locator("#trend-picks .outlier").first.wait_for()
     opened.locator("#browse tr").first.wait_for()
     return opened
@@ -48,11 +48,11 @@ def test_a_stall_is_shown_with_what_waits_and_since_when(page: Any) -> None:
     assert "Stalled" in page.title()
 
 
-def test_hostile_names_and_messages_are_text_everywhere(page: Any, story: Any) -> None:
-    shown(page, story.hostile.rsplit("/", 1)[-1])
-    assert story.hostile in page.locator("#facts").evaluate("each => each.textContent")
-    assert story.hostile in page.locator("#failures").evaluate("each => each.textContent")
-    assert story.hostile.rsplit("/", 1)[-1] in page.locator("#browse").evaluate("each => each.textContent")
+def test_hostile_names_and_messages_are_text_everywhere(page: Any, history: Any) -> None:
+    shown(page, history.hostile.rsplit("/", 1)[-1])
+    assert history.hostile in page.locator("#facts").evaluate("each => each.textContent")
+    assert history.hostile in page.locator("#failures").evaluate("each => each.textContent")
+    assert history.hostile.rsplit("/", 1)[-1] in page.locator("#browse").evaluate("each => each.textContent")
     assert page.evaluate("document.querySelectorAll('img[onerror], [src=x], main script').length") == 0
     assert page.evaluate("window.harm") is None
 
@@ -101,7 +101,7 @@ def test_the_micrograph_is_zoomed_moved_and_filtered_by_keys_and_wheel(page: Any
     assert page.locator("#blur-value").inner_text() == "σ 12 Å"
 
 
-def test_the_strip_is_walked_with_arrows_and_following_is_taken_up_again(page: Any, story: Any) -> None:
+def test_the_strip_is_walked_with_arrows_and_following_is_taken_up_again(page: Any, history: Any) -> None:
     assert page.locator("#strip li").count() == 24
     page.locator("#strip li[aria-selected=true]").focus()
     page.keyboard.press("ArrowLeft")
@@ -114,17 +114,17 @@ def test_the_strip_is_walked_with_arrows_and_following_is_taken_up_again(page: A
     page.locator("#newer").click()
     shown(page, "mic_00036.mrc")
     page.locator("#follow").click()
-    shown(page, story.hostile.rsplit("/", 1)[-1])
+    shown(page, history.hostile.rsplit("/", 1)[-1])
 
 
-def test_older_micrographs_come_by_pages_and_by_flag(page: Any, story: Any) -> None:
+def test_older_micrographs_come_by_pages_and_by_flag(page: Any, history: Any) -> None:
     note = page.locator("#browse-note")
     expect(note).to_contain_text("1 to 24")
     page.locator("#page-older").click()
     expect(note).to_contain_text("25 to 48")
     page.locator("#page-older").click()
     expect(note).to_contain_text("49 to 60")
-    assert note.inner_text() == f"49 to {story.count} of {story.count}"
+    assert note.inner_text() == f"49 to {history.count} of {history.count}"
     assert page.locator("#page-older").is_disabled()
     page.locator("#browse button", has_text="mic_00000.mrc").click()
     shown(page, "mic_00000.mrc")
@@ -155,8 +155,8 @@ def test_the_score_histogram_tells_what_a_threshold_leaves(page: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_both_schemes_and_the_choice_is_kept(open_page: OpenPage, story: Any, scheme: str) -> None:
-    page = open_page(story.url, color_scheme=scheme)
+def test_text_stands_out_in_both_schemes_and_the_choice_is_kept(open_page: OpenPage, history: Any, scheme: str) -> None:
+    page = open_page(history.url, color_scheme=scheme)
     other = {"light": "dark", "dark": "light"}[scheme]
     assert page.locator("html").get_attribute("data-theme") == scheme
     for front in ("ink", "soft", "accent", "good", "warn", "bad", "curve"):
@@ -171,9 +171,9 @@ def test_text_stands_out_in_both_schemes_and_the_choice_is_kept(open_page: OpenP
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen_and_everything_has_a_name(
-    open_page: OpenPage, story: Any, width: int
+    open_page: OpenPage, history: Any, width: int
 ) -> None:
-    page = open_page(story.url, viewport={"width": width, "height": 800})
+    page = open_page(history.url, viewport={"width": width, "height": 800})
     page.locator("#trend-picks .outlier").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(NAMELESS) == []

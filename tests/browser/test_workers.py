@@ -29,8 +29,8 @@ def test_each_worker_is_shown_with_its_rate_and_the_numbers_move(crew: Any, open
     assert page.evaluate("window.harm") is None
 
 
-def test_a_run_in_one_process_has_no_workers_to_show(open_page: OpenPage, story: Any) -> None:
-    page = open_page(story.url)
+def test_a_run_in_one_process_has_no_workers_to_show(open_page: OpenPage, history: Any) -> None:
+    page = open_page(history.url)
     expect(page.locator("#state-name")).to_have_text("Stalled")
     expect(page.get_by_role("region", name="Workers")).to_have_count(0)
 

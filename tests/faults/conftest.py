@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from gtpick_rt.arrivals import listed
-from gtpick_rt.pipeline import bookkeeping as course
-from gtpick_rt.pipeline import queues as belt
+from gtpick_rt.pipeline import bookkeeping, queues
 from gtpick_rt.pipeline import threads as pipeline
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -37,8 +36,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run try again without pauses, and its threads part without delay."""
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(course, "AGAIN_S", 0.001)
-    monkeypatch.setattr(belt, "_TICK_S", 0.005)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.001)
+    monkeypatch.setattr(queues, "_TICK_S", 0.005)
     monkeypatch.setattr(listed, "TICK_S", 0.005)
 
 

@@ -19,7 +19,7 @@ from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Totals
-from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import bookkeeping
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
@@ -73,7 +73,7 @@ def test_whichever_call_fails_nothing_is_cut_short_and_the_run_completes(
         else:
             assert totals.micrographs + totals.failed == len(STEMS), moment
             complete = totals.failed == 0
-            if times == 1 and (number in course.TRANSIENT or (number, operation) in WAITED_OUT):
+            if times == 1 and (number in bookkeeping.TRANSIENT or (number, operation) in WAITED_OUT):
                 assert complete, (moment, (out / "summary.json").read_text())
         faults.mend()
         assert tiny.flaws_of(out) == [], moment

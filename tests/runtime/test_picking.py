@@ -11,8 +11,8 @@ import pytest
 
 import gtpick_rt
 from gtpick_rt import Failure, MicrographRecord
+from gtpick_rt.cli.clusters import cluster_of
 from gtpick_rt.cli.pick import pick as command
-from gtpick_rt.cli.workers import place_of
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.types import FloatArray, Micrograph
@@ -26,7 +26,7 @@ RENAMED = {
     "stop_after_idle": "stop_after_idle_s",
 }
 """Options that say their unit in Python."""
-PLACES = set(inspect.signature(place_of).parameters) - {"shard"}
+PLACES = set(inspect.signature(cluster_of).parameters) - {"shard"}
 
 
 @pytest.fixture

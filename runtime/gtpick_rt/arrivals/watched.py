@@ -19,7 +19,7 @@ from gtpick_rt.arrivals.jobs import Job, clash
 from gtpick_rt.arrivals.ready import Candidate, State
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
-from gtpick_rt.arrivals.watched_inputs import Origin, Place, failure_of, origin_of
+from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, failure_of, watched_input
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import fault_of_name, suffix_of
 from gtpick_rt.records import Failure
@@ -34,7 +34,7 @@ _SHARE_OF_TIME = 10
 class _Given:
     """A file that was given, or that an earlier run has picked."""
 
-    origin: Origin
+    origin: WatchedInput
     size: int
     mtime_ns: int
     inode: int | None
@@ -49,7 +49,7 @@ class _Given:
 class _Awaited(Candidate):
     """A file that will be given once it is ready."""
 
-    origin: Origin
+    origin: WatchedInput
 
 
 class Watched:
@@ -84,13 +84,13 @@ class Watched:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._origins = [origin_of(text, recursive, names, timing) for text in inputs]
+        self._origins = [watched_input(text, recursive, names, timing) for text in inputs]
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
         self._old_names = {stem.rpartition("/")[2] for stem in finished}
         self._idle_s, self._until = stop_after_idle_s, until
         self._seen: dict[str, _Awaited | _Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
-        self._fresh: deque[tuple[Origin, str] | Failure] = deque()  # found, but not looked at yet
+        self._fresh: deque[tuple[WatchedInput, str] | Failure] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
         self._waiting: set[str] = set()  # the paths without which the run does not end
@@ -104,12 +104,12 @@ class Watched:
     @property
     def excluded(self) -> int:
         """How many files were left out by their names."""
-        return sum(origin.place.excluded for origin in self._origins if isinstance(origin, Place))
+        return sum(origin.place.excluded for origin in self._origins if isinstance(origin, WatchedFolder))
 
     @property
     def links(self) -> int:
         """How many links to folders were met, and not followed."""
-        return sum(origin.place.links for origin in self._origins if isinstance(origin, Place))
+        return sum(origin.place.links for origin in self._origins if isinstance(origin, WatchedFolder))
 
     @property
     def backlog(self) -> int:
@@ -197,11 +197,11 @@ class Watched:
         pause_s = min(max(self._timing.poll_s, _SHARE_OF_TIME * took), self._timing.longest_s)
         self._next_search, self._searched, self._recheck_due = now + took + pause_s, True, True
 
-    def _is_old(self, found: tuple[Origin, str] | Failure) -> bool:
+    def _is_old(self, found: tuple[WatchedInput, str] | Failure) -> bool:
         name = "" if isinstance(found, Failure) else os.path.basename(found[1])  # noqa: PTH119 - many
         return name[: len(name) - len(suffix_of(name))] in self._old_names
 
-    def _admit(self, found: tuple[Origin, str] | Failure, now: float) -> Failure | None:
+    def _admit(self, found: tuple[WatchedInput, str] | Failure, now: float) -> Failure | None:
         """Begin to wait for a file, unless it is finished or cannot become a micrograph."""
         if isinstance(found, Failure):
             return found
@@ -228,7 +228,7 @@ class Watched:
             self._await(path, job, origin, now)
         return None
 
-    def _await(self, path: str, job: Job, origin: Origin, now: float, at: float = 0.0) -> None:
+    def _await(self, path: str, job: Job, origin: WatchedInput, now: float, at: float = 0.0) -> None:
         self._seen[path] = _Awaited(job, origin.settle_s, origin.expects, since=now, origin=origin)
         self._waiting.add(path)
         heapq.heappush(self._looks, (max(at, now), next(self._turns), path))

@@ -17,7 +17,7 @@ from gtpick_rt.reading.info import suffix_of
 from gtpick_rt.records import Failure
 
 
-class Origin(Protocol):
+class WatchedInput(Protocol):
     """One input of the watcher."""
 
     settle_s: float
@@ -36,21 +36,21 @@ class Origin(Protocol):
         ...
 
 
-def origin_of(text: str, recursive: bool, names: Names, timing: Timing) -> Origin:
+def watched_input(text: str, recursive: bool, names: Names, timing: Timing) -> WatchedInput:
     """Tell what kind of input `text` is, as `find_jobs` does; "-" is stdin, and what is not there yet may come."""
     path = Path(text)
     if text == "-":
-        return Lines(sys.stdin.buffer)
+        return PathStream(sys.stdin.buffer)
     if is_list(path) and not path.is_dir():
-        return ListFile(path, timing)
+        return WatchedList(path, timing)
     if not os.path.lexists(path) and is_pattern(text):
-        return Place(Pattern(path, names), timing)
+        return WatchedFolder(Pattern(path, names), timing)
     if path.is_file() or suffix_of(text):
-        return Named(path, timing)
-    return Place(Folder(path, recursive, names), timing)
+        return WatchedFile(path, timing)
+    return WatchedFolder(Folder(path, recursive, names), timing)
 
 
-class Place:
+class WatchedFolder:
     """A folder, or a pattern in one."""
 
     expects = ended = False
@@ -86,7 +86,7 @@ class Place:
         return job_below(self._name, path, self.place.relative(path))
 
 
-class ListFile:
+class WatchedList:
     """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and settled."""
 
     expects, ended = True, False
@@ -143,7 +143,7 @@ class ListFile:
         return self._jobs[path]
 
 
-class Named:
+class WatchedFile:
     """A file that is named; it may come later."""
 
     expects, ended = True, False
@@ -161,7 +161,7 @@ class Named:
         return job_named(Path(path))
 
 
-class Lines:
+class PathStream:
     """Paths, one a line, of files that whoever sends them knows to be whole."""
 
     expects, settle_s = True, 0.0

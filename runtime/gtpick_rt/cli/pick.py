@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli import workers as placing
+from gtpick_rt.cli import clusters
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
@@ -61,18 +61,18 @@ def pick(
     until: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Watching: end after so many micrographs.")
     ] = None,
-    workers: placing.Workers = None,
-    gpus: placing.Gpus = None,
-    cluster: placing.Cluster = None,
-    scheduler: placing.Scheduler = None,
-    shard: placing.ShardOf = None,
-    jobs: placing.Jobs = placing.JOBS,
-    job_cores: placing.JobCores = placing.JOB_CORES,
-    job_memory: placing.JobMemory = placing.JOB_MEMORY,
-    job_time: placing.JobTime = placing.JOB_TIME,
-    partition: placing.Partition = None,
-    account: placing.Account = None,
-    job_option: placing.JobOptions = None,
+    workers: clusters.Workers = None,
+    gpus: clusters.Gpus = None,
+    cluster: clusters.Cluster = None,
+    scheduler: clusters.Scheduler = None,
+    shard: clusters.ShardOf = None,
+    jobs: clusters.Jobs = clusters.JOBS,
+    job_cores: clusters.JobCores = clusters.JOB_CORES,
+    job_memory: clusters.JobMemory = clusters.JOB_MEMORY,
+    job_time: clusters.JobTime = clusters.JOB_TIME,
+    partition: clusters.Partition = None,
+    account: clusters.Account = None,
+    job_option: clusters.JobOptions = None,
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads.
 
@@ -85,7 +85,7 @@ def pick(
     watching = Watching(
         timing=Timing(settle_s=settle, max_wait_s=max_wait), stop_after_idle_s=stop_after_idle, until=until
     )
-    place = placing.place_of(
+    spec = clusters.cluster_of(
         workers,
         gpus,
         cluster,
@@ -113,7 +113,7 @@ def pick(
         watching=watching if watch or "-" in inputs else None,
         overlays=overlays,
         force=force,
-        place=place,
+        cluster=spec,
         shard=shard,
     )
     with stopping() as stop:

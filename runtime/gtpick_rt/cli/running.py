@@ -48,7 +48,7 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
     Raises GtpickError.
     """
-    with closing(Terminal(request.out, metrics_port, several=request.place is not None)) as terminal:
+    with closing(Terminal(request.out, metrics_port, several=request.cluster is not None)) as terminal:
         listeners = Listeners(
             building=terminal.building,
             begun=terminal.begun,

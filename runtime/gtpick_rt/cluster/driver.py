@@ -15,7 +15,7 @@ from distributed import Future, KilledWorker, TimeoutError
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Source
 from gtpick_rt.cluster.pool import WorkerPool, Workers
-from gtpick_rt.cluster.session import Blocked, Outcome, Recipe, Session, Unfit, pick_one
+from gtpick_rt.cluster.session import Blocked, Outcome, Session, SessionOptions, Unfit, pick_one
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError, WorkerDiedError
 from gtpick_rt.output.folder import OutputFolder
@@ -26,7 +26,7 @@ from gtpick_rt.pipeline.threads import begin
 from gtpick_rt.records import Failure
 
 PER_THREAD = 2
-"""Micrographs given out for each thread of the workers: one in hand, one that waits. Those are picked again, at most,
+"""Micrographs given out for each thread of the workers: one in work, one that waits. Those are picked again, at most,
 when a worker dies."""
 MOST_DEATHS = 3
 """Workers that may die of a micrograph; before the last time it is tried, all others are awaited, so that nothing else
@@ -41,7 +41,7 @@ _SLOW_START_S = 15.0
 
 
 def run(
-    crew: WorkerPool,
+    pool: WorkerPool,
     source: Source,
     picker: Picker,
     output: OutputFolder,
@@ -58,7 +58,7 @@ def run(
     listeners: Listeners | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Summary:
-    """Do as `pipeline.run`, in the workers of `crew`, which load `model` by themselves into `backend`.
+    """Do as `pipeline.run`, in the workers of `pool`, which load `model` by themselves into `backend`.
 
     `picker` says what is picked; `gpu` leaves out workers that find no GPU. A micrograph of which workers die is set
     aside as failed; a worker that cannot pick is restarted, and left out when that does not help.
@@ -68,8 +68,8 @@ def run(
     head = begin(picker, output, settings, formats, command, parameters, "dask")
     workers = Workers()
     stop = stop or threading.Event()
-    course = Bookkeeping(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
-    recipe = Recipe(
+    bookkeeping = Bookkeeping(source, output, lambda: workers.told(head), listeners or Listeners(), stop, deadline_s)
+    options = SessionOptions(
         out=output.path.absolute(),
         holder=output.holder,
         settings=settings,
@@ -81,19 +81,19 @@ def run(
         overlays=overlays,
         deadline_s=deadline_s,
     )
-    if crew.dashboard:
-        course.listeners.notice(f"Dask's own page of the workers: {crew.dashboard}")
-    session = Session(recipe)
-    crew.teach(session)
+    if pool.dashboard:
+        bookkeeping.listeners.notice(f"Dask's own page of the workers: {pool.dashboard}")
+    session = Session(options)
+    pool.register(session)
     try:
-        _Driver(crew, session.name, course, workers).go()
-        course.convert()
+        _Driver(pool, session.name, bookkeeping, workers).go()
+        bookkeeping.convert()
         if workers.retries:
-            output.sweep()
+            output.remove_temporaries()
     finally:
-        course.end()
-        crew.unteach(session)
-    return course.summary()
+        bookkeeping.end()
+        pool.unregister(session)
+    return bookkeeping.summary()
 
 
 @dataclass
@@ -107,10 +107,10 @@ class _Task:
 class _Driver:
     """Gives out jobs and takes in what became of them, in the calling thread; another takes the arrivals."""
 
-    def __init__(self, crew: WorkerPool, session: str, course: Bookkeeping, workers: Workers) -> None:
-        self._crew, self._client, self._session = crew, crew.client, session
-        self._course, self._workers = course, workers
-        self._stop = course.stop
+    def __init__(self, pool: WorkerPool, session: str, bookkeeping: Bookkeeping, workers: Workers) -> None:
+        self._pool, self._client, self._session = pool, pool.client, session
+        self._bookkeeping, self._workers = bookkeeping, workers
+        self._stop = bookkeeping.stop
         self._arrived: BoundedQueue[Job | Failure] = BoundedQueue(2)
         self._arriving = threading.Thread(target=self._arrive, name="gtpick-arrivals", daemon=True)
         self._error: BaseException | None = None
@@ -119,7 +119,7 @@ class _Driver:
         self._deaths: Counter[Job] = Counter()
         self._suspects: deque[Job] = deque()
         """Two workers have died of each: they are tried for the last time, one by one, with nothing beside them."""
-        self._window = _Window(crew, workers, course)
+        self._window = _Window(pool, workers, bookkeeping)
 
     def go(self) -> None:
         """Run to the end of the source or to `stop`. Raises UsageError."""
@@ -132,12 +132,12 @@ class _Driver:
                 elif self._window.is_lonely:
                     break
                 self._take_in()
-                self._course.write_lists_when_due()
+                self._bookkeeping.write_lists_when_due()
         except BaseException:
             self._stop.set()
             raise
         finally:
-            self._arrived.leave()
+            self._arrived.abandon()
             self._client.cancel(list(self._out))
             self._arriving.join()
         if self._error is not None:
@@ -145,7 +145,7 @@ class _Driver:
 
     def _arrive(self) -> None:
         try:
-            for arrival in self._course.arrivals():
+            for arrival in self._bookkeeping.arrivals():
                 if arrival is not None:
                     self._arrived.put(arrival)
         except ConsumerGoneError:
@@ -157,7 +157,7 @@ class _Driver:
             self._arrived.end()
 
     def _is_through(self) -> bool:
-        return self._stop.is_set() or (self._arrived.is_through and not self._suspects)
+        return self._stop.is_set() or (self._arrived.is_finished and not self._suspects)
 
     def _give_out(self) -> None:
         if self._suspects:
@@ -165,11 +165,11 @@ class _Driver:
                 self._submit(self._suspects.popleft())
             return
         while len(self._out) < self._window.size:
-            arrival = self._arrived.at_once()
+            arrival = self._arrived.get_nowait()
             if arrival is None:
                 return
             if isinstance(arrival, Failure):
-                self._course.report(arrival)
+                self._bookkeeping.report(arrival)
             else:
                 self._submit(arrival)
 
@@ -207,31 +207,31 @@ class _Driver:
 
     def _take_outcome(self, task: _Task, outcome: Outcome | Unfit | Blocked) -> None:
         if isinstance(outcome, Unfit):
-            self._workers.unfit(self._crew, outcome, self._course.listeners.notice)
+            self._workers.unfit(self._pool, outcome, self._bookkeeping.listeners.notice)
             self._died(task.job, outcome.reason, 0 if outcome.at_once else 1)
         elif isinstance(outcome, Blocked):
-            self._course.when_possible(self._course.output.probe)
+            self._bookkeeping.when_possible(self._bookkeeping.output.probe)
             self._submit(task.job)
         elif not (isinstance(outcome.record, Failure) and self._is_left(task.job, outcome, outcome.record)):
             self._workers.count(outcome)
             self._deaths.pop(task.job, None)
             lag_s = time.monotonic() - task.given
-            self._course.settle(task.job, outcome.record, outcome.seconds, lag_s=lag_s, worker=outcome.worker)
+            self._bookkeeping.settle(task.job, outcome.record, outcome.seconds, lag_s=lag_s, worker=outcome.worker)
 
     def _is_left(self, job: Job, outcome: Outcome, failure: Failure) -> bool:
         """Whether a micrograph goes no further now: it is gone, or will come again."""
-        if outcome.errno == errno.ENOENT and self._course.source.live:
-            self._course.gone(job)
+        if outcome.errno == errno.ENOENT and self._bookkeeping.source.live:
+            self._bookkeeping.gone(job)
             return True
         if outcome.changed:
-            return self._course.comes_again(job, failure.message, CHANGED_S)
-        return outcome.errno in TRANSIENT and self._course.comes_again(job, failure.message)
+            return self._bookkeeping.comes_again(job, failure.message, CHANGED_S)
+        return outcome.errno in TRANSIENT and self._bookkeeping.comes_again(job, failure.message)
 
     def _died(self, job: Job, reason: str, deaths: int) -> None:
         """Workers were lost while they had this micrograph in hand, though perhaps of another, or by themselves."""
         self._workers.retries += 1
         self._deaths[job] += deaths
-        self._course.log(state="again", path=str(job.path), message=reason)
+        self._bookkeeping.log(state="again", path=str(job.path), message=reason)
         if self._deaths[job] >= MOST_DEATHS:
             failure = Failure(
                 stem=str(job.stem),
@@ -240,7 +240,7 @@ class _Driver:
                 message=f"{job.path}: {self._deaths[job]} workers were lost that had it in hand ({reason}); "
                 "look at the file, and pick it alone",
             )
-            self._course.settle(job, failure, {})
+            self._bookkeeping.settle(job, failure, {})
         elif self._deaths[job] == MOST_DEATHS - 1:
             self._suspects.append(job)
         else:
@@ -250,8 +250,8 @@ class _Driver:
 class _Window:
     """How many micrographs may be given out: as many as the workers that are there can do with."""
 
-    def __init__(self, crew: WorkerPool, workers: Workers, course: Bookkeeping) -> None:
-        self._crew, self._workers, self._course = crew, workers, course
+    def __init__(self, pool: WorkerPool, workers: Workers, bookkeeping: Bookkeeping) -> None:
+        self._pool, self._workers, self._bookkeeping = pool, workers, bookkeeping
         self._threads, self._due = 0, 0.0
         self._lonely_since: float | None = time.monotonic()
 
@@ -268,8 +268,8 @@ class _Window:
     def update(self) -> None:
         """See who is there, now and then. Raises BackendError when there is nobody, nor will be."""
         if time.monotonic() >= self._due:
-            self._crew.keep()
-            self._threads, self._due = sum(self._crew.client.nthreads().values()), time.monotonic() + _COUNT_S
+            self._pool.replenish()
+            self._threads, self._due = sum(self._pool.client.nthreads().values()), time.monotonic() + _COUNT_S
             self._tell()
 
     def _tell(self) -> None:
@@ -279,5 +279,5 @@ class _Window:
             return
         self._workers.alone()
         if self._lonely_since is not None and time.monotonic() - self._lonely_since > _SLOW_START_S:
-            self._course.listeners.notice("no worker is there; waiting for one")
+            self._bookkeeping.listeners.notice("no worker is there; waiting for one")
             self._lonely_since = None

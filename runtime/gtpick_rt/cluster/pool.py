@@ -33,7 +33,7 @@ class WorkerPool:
         """Where Dask shows what its workers do; empty where it cannot, for want of bokeh."""
         return self.client.dashboard_link if find_spec("bokeh") is not None else ""
 
-    def teach(self, plugin: WorkerPlugin) -> None:
+    def register(self, plugin: WorkerPlugin) -> None:
         """Give a plugin to all workers, also to those that come later. Raises OSError."""
         for pause_s in (*_PAUSES_S, None):
             try:
@@ -44,19 +44,19 @@ class WorkerPool:
                     raise
                 time.sleep(pause_s)
 
-    def unteach(self, plugin: WorkerPlugin) -> None:
+    def unregister(self, plugin: WorkerPlugin) -> None:
         """Take a plugin back, as far as that can be done."""
         with suppress(OSError, KeyError):
             self.client.unregister_worker_plugin(plugin.name)  # type: ignore[attr-defined]
 
-    def keep(self) -> None:
+    def replenish(self) -> None:
         """Replace workers that were lost for good; to be called now and then."""
 
     def restart(self, address: str) -> None:
         """Let a worker begin anew."""
         self.client.restart_workers([address], timeout=_RESTART_S, raise_for_error=False)
 
-    def dismiss(self, name: str, address: str) -> None:
+    def retire(self, name: str, address: str) -> None:
         """Let a worker go."""
         self.client.retire_workers([address])
 
@@ -68,7 +68,7 @@ class LocalPool(WorkerPool):
         super().__init__(client)
         self._cluster = cluster
 
-    def keep(self) -> None:
+    def replenish(self) -> None:
         """Replace those of which the nanny has lost sight: it does not restart a worker that dies while it starts."""
         for name, nanny in list(self._cluster.workers.items()):
             if nanny.status in (Status.failed, Status.closed):
@@ -76,7 +76,7 @@ class LocalPool(WorkerPool):
         if len(self._cluster.workers) < len(self._cluster.worker_spec):
             self._cluster.scale(len(self._cluster.worker_spec))
 
-    def dismiss(self, name: str, address: str) -> None:
+    def retire(self, name: str, address: str) -> None:
         """Let a worker go, for good."""
         self._cluster.worker_spec.pop(name, None)
         self._cluster.scale(len(self._cluster.worker_spec))
@@ -114,7 +114,7 @@ class Workers:
         worker.micrographs += 1
         worker.busy_s += sum(outcome.seconds.values())
 
-    def unfit(self, crew: WorkerPool, outcome: Unfit, notice: Callable[[str], None]) -> None:
+    def unfit(self, pool: WorkerPool, outcome: Unfit, notice: Callable[[str], None]) -> None:
         """Restart a worker that cannot pick, or leave it out. Raises BackendError after too many in a row."""
         if outcome.address in self._processes:
             return
@@ -123,11 +123,11 @@ class Workers:
         worker.unfit += 1
         self._unfit_in_a_row += 1
         if not worker.is_out:
-            crew.restart(outcome.address)
+            pool.restart(outcome.address)
             return
         self._reason = f"worker {outcome.worker}: {outcome.reason}"
         notice(f"worker {outcome.worker} is left out: {outcome.reason}")
-        crew.dismiss(outcome.worker, outcome.address)
+        pool.retire(outcome.worker, outcome.address)
         if self._unfit_in_a_row >= MOST_UNFIT * max(MOST_NEW, len(self._known)):
             raise self._nobody()
 

@@ -32,7 +32,7 @@ CORES = "GTPICK_CORES"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SessionOptions:
     """All that a worker must know to pick as the others do; paths are absolute, and the same on every machine."""
 
     out: Path
@@ -89,13 +89,13 @@ class Session(WorkerPlugin):
     Its name is another in each run, since several may use the workers of one scheduler.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.name, self.recipe = f"gtpick-{secrets.token_hex(8)}", recipe
+    def __init__(self, options: SessionOptions) -> None:
+        self.name, self.options = f"gtpick-{secrets.token_hex(8)}", options
 
     async def setup(self, worker: Any) -> None:
         """Load the model; what stands in the way is kept, for who sends the first micrograph."""
         self.worker, self.address, self.problem = str(worker.name), str(worker.address), ""
-        self.watchdog, self.inferring = Watchdog(self.recipe.deadline_s), threading.Lock()
+        self.watchdog, self.inferring = Watchdog(self.options.deadline_s), threading.Lock()
         if CORES in os.environ:
             _keep_to([int(core) for core in os.environ[CORES].split(",")])
         try:
@@ -104,19 +104,19 @@ class Session(WorkerPlugin):
             self.problem = text_of(error)
 
     def _load(self) -> Stages:
-        recipe = self.recipe
+        options = self.options
         picker = open_picker(
-            recipe.settings.diameter_A, contrast=recipe.contrast, model=recipe.model, backend=recipe.backend
+            options.settings.diameter_A, contrast=options.contrast, model=options.model, backend=options.backend
         )
-        if picker.model_sha256 != recipe.settings.model_sha256:
+        if picker.model_sha256 != options.settings.model_sha256:
             raise GtpickError(f"the model {picker.spec.name} of this worker is another file; install the same version")
-        if recipe.gpu and picker.backend.on_cpu:
+        if options.gpu and picker.backend.on_cpu:
             raise GtpickError("no GPU can be used here, see gtpick-rt doctor; leave it out of --gpus")
-        files = PickFiles(recipe.out, recipe.settings, recipe.conversion, self._is_held)
-        return Stages(picker, files, recipe.overlays)
+        files = PickFiles(options.out, options.settings, options.conversion, self._is_held)
+        return Stages(picker, files, options.overlays)
 
     def _is_held(self) -> bool:
-        return holder(lock_path(self.recipe.out)) == self.recipe.holder
+        return holder(lock_path(self.options.out)) == self.options.holder
 
     def pick(self, job: Job) -> Outcome | Unfit | Blocked:
         """Pick one micrograph and commit what is found."""

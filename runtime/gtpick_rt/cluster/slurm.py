@@ -34,7 +34,7 @@ _COMMAND_S = 60
 
 
 @contextmanager
-def slurm_jobs(place: SlurmJobs, folder: Path) -> Iterator[LocalPool]:
+def slurm_jobs(spec: SlurmJobs, folder: Path) -> Iterator[LocalPool]:
     """So many jobs; `folder`, which all nodes must see, takes their logs and the keys of this run.
 
     Raises UsageError when Slurm refuses such jobs.
@@ -46,12 +46,12 @@ def slurm_jobs(place: SlurmJobs, folder: Path) -> Iterator[LocalPool]:
     _slurm("scancel", "--quiet", f"--name={name}", f"--user={getpass.getuser()}")  # of a run that was killed
     with ExitStack() as stack:
         security = stack.enter_context(_keys(folder))
-        options = _options(place, folder, name, security)
+        options = _options(spec, folder, name, security)
         cluster = stack.enter_context(_NamedApart(**options))
         _refuse_early(cluster.job_script(), folder)
         client = stack.enter_context(Client(cluster))
-        cluster.scale(place.count)
-        yield SlurmPool(client, cluster, name, place.count)
+        cluster.scale(spec.count)
+        yield SlurmPool(client, cluster, name, spec.count)
 
 
 class SlurmPool(LocalPool):
@@ -61,7 +61,7 @@ class SlurmPool(LocalPool):
         super().__init__(client, cluster)
         self._name, self._jobs, self._due = name, jobs, time.monotonic() + KEEP_S
 
-    def keep(self) -> None:
+    def replenish(self) -> None:
         """Replace jobs that Slurm knows no more, begun or not; Dask's own `adapt` forgets those that never began."""
         if time.monotonic() < self._due:
             return
@@ -75,7 +75,7 @@ class SlurmPool(LocalPool):
             self._cluster.sync(self._cluster.scale_down, lost)
         self._cluster.scale(self._jobs)
 
-    def dismiss(self, name: str, address: str) -> None:
+    def retire(self, name: str, address: str) -> None:
         """End a job; another takes its place, on another node perhaps."""
         self._cluster.sync(self._cluster.scale_down, [name])
 
@@ -91,17 +91,17 @@ class _NamedApart(SLURMCluster):
         return f"job{next(self._numbers)}"
 
 
-def _options(place: SlurmJobs, folder: Path, name: str, security: Security) -> dict[str, Any]:
-    life_s = LIFE * place.seconds
+def _options(spec: SlurmJobs, folder: Path, name: str, security: Security) -> dict[str, Any]:
+    life_s = LIFE * spec.seconds
     return {
         "n_workers": 0,
-        "cores": place.cores,
+        "cores": spec.cores,
         "processes": 1,
-        "memory": place.memory,
-        "walltime": place.time,
-        "queue": place.partition,
-        "account": place.account,
-        "job_extra_directives": list(place.directives),
+        "memory": spec.memory,
+        "walltime": spec.time,
+        "queue": spec.partition,
+        "account": spec.account,
+        "job_extra_directives": list(spec.directives),
         "job_name": name,
         "python": shlex.quote(sys.executable),
         "security": security,
@@ -110,7 +110,7 @@ def _options(place: SlurmJobs, folder: Path, name: str, security: Security) -> d
         "scheduler_options": {"dashboard_address": _LOOPBACK},
         "worker_extra_args": [
             *("--nthreads", str(THREADS), "--memory-limit", "0", "--dashboard-address", _LOOPBACK),
-            *("--lifetime", f"{life_s:.0f}s", "--lifetime-stagger", f"{STAGGER * place.seconds:.0f}s"),
+            *("--lifetime", f"{life_s:.0f}s", "--lifetime-stagger", f"{STAGGER * spec.seconds:.0f}s"),
         ],
     }
 

@@ -105,7 +105,7 @@ class ExistingScheduler:
         return _ADDRESS.fullmatch(self.where) is not None
 
 
-Place = LocalWorkers | LocalGpus | SlurmJobs | ExistingScheduler
+ClusterSpec = LocalWorkers | LocalGpus | SlurmJobs | ExistingScheduler
 
 
 def gpu_ids(text: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from distributed.security import Security
 
 from gtpick_rt.cluster.pool import LocalPool, WorkerPool
 from gtpick_rt.cluster.session import CORES, THREADS
-from gtpick_rt.cluster.specs import ExistingScheduler, LocalGpus, LocalWorkers, Place
+from gtpick_rt.cluster.specs import ClusterSpec, ExistingScheduler, LocalGpus, LocalWorkers
 from gtpick_rt.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -34,7 +34,7 @@ _CONNECT_S = 30
 
 
 @contextmanager
-def workers_at(place: Place, folder: Path) -> Iterator[WorkerPool]:
+def workers_at(spec: ClusterSpec, folder: Path) -> Iterator[WorkerPool]:
     """Have workers there, of which some may come later, for as long as this is entered.
 
     `folder` takes the logs and keys of jobs, and must be seen by all machines. Raises UsageError.
@@ -43,16 +43,16 @@ def workers_at(place: Place, folder: Path) -> Iterator[WorkerPool]:
         stack.enter_context(dask.config.set(CONFIG))
         stack.enter_context(_quiet("distributed", "tornado.application", "asyncio"))
         try:
-            if isinstance(place, LocalWorkers):
-                yield stack.enter_context(_local(_sharing_cores(place.count)))
-            elif isinstance(place, LocalGpus):
-                yield stack.enter_context(_local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in place.ids}))
-            elif isinstance(place, ExistingScheduler):
-                yield stack.enter_context(_existing(place))
+            if isinstance(spec, LocalWorkers):
+                yield stack.enter_context(_local(_sharing_cores(spec.count)))
+            elif isinstance(spec, LocalGpus):
+                yield stack.enter_context(_local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids}))
+            elif isinstance(spec, ExistingScheduler):
+                yield stack.enter_context(_existing(spec))
             else:
                 from gtpick_rt.cluster.slurm import slurm_jobs
 
-                yield stack.enter_context(slurm_jobs(place, folder))
+                yield stack.enter_context(slurm_jobs(spec, folder))
         except OSError as error:
             raise UsageError(f"the workers cannot be reached: {error}") from error
 
@@ -111,8 +111,8 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
 
 
 @contextmanager
-def _existing(place: ExistingScheduler) -> Iterator[WorkerPool]:
+def _existing(spec: ExistingScheduler) -> Iterator[WorkerPool]:
     """A scheduler that somebody else has started, with whatever workers it has, now or later."""
-    where = {"address": place.where} if place.is_address else {"scheduler_file": place.where}
+    where = {"address": spec.where} if spec.is_address else {"scheduler_file": spec.where}
     with Client(**where, timeout=_CONNECT_S) as client:
         yield WorkerPool(client)

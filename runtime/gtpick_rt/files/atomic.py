@@ -54,7 +54,7 @@ def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
         raise
 
 
-def sweep(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files that killed processes have left below `folder`, which nobody writes to now."""
     for here, _, files in os.walk(folder):
         for name in files:

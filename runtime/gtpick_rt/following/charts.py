@@ -163,8 +163,8 @@ def _median(values: list[float]) -> float | None:
 class Sampler:
     """Reads the detections of some micrographs spread over a run; what was read is kept, for one thread at a time."""
 
-    def __init__(self, story: History) -> None:
-        self._story = story
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._kept: dict[tuple[Entry, float], Sample] = {}
 
     def histograms(self, entries: Sequence[Entry], threshold: float) -> Histograms:
@@ -181,7 +181,7 @@ class Sampler:
 
     def _read(self, entry: Entry, threshold: float) -> Sample | None:
         try:
-            return sample_of(self._story.detections(entry), entry.pixel_size_A, threshold)
+            return sample_of(self._history.detections(entry), entry.pixel_size_A, threshold)
         except UsageError:
             return None
 

@@ -28,7 +28,7 @@ from gtpick_rt.following.records import (
 )
 from gtpick_rt.following.status import FINISHED, IDLE, NO_PROCESS, RUNNING, STALLED, Status, facts_of
 from gtpick_rt.following.tail import read_regular
-from gtpick_rt.following.throughput import Pace, quantile
+from gtpick_rt.following.throughput import Throughput, quantile
 from gtpick_rt.following.workers import Workers
 from gtpick_rt.output.commit import load_detections
 from gtpick_rt.output.layout import detections_path, preview_path, summary_path
@@ -43,7 +43,7 @@ _SIGN_S = 300.0
 _MOST_PREVIEW_BYTES = 1 << 24
 
 
-class News(NamedTuple):
+class Increment(NamedTuple):
     """What an output folder has gained since it was read last."""
 
     anew: bool
@@ -84,7 +84,7 @@ class History:
         self.flags: Counter[str] = Counter()
         self.version = 0
         """Changes with every change of the above."""
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._workers = Workers()
         self._begun: Event | None = None
         self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
@@ -111,33 +111,33 @@ class History:
         """Read what the folder has gained, a bounded part of it, and give the micrographs that were picked."""
         return self.take(self.read())
 
-    def read(self) -> News:
+    def read(self) -> Increment:
         """Read it, without taking it in."""
         anew, lines = self._logs.read()
         summary, shards = (None, {}) if self._logs.behind else self._heads.read()
-        return News(anew, lines, summary, shards, self._heads.shared, holder_lives(self.out))
+        return Increment(anew, lines, summary, shards, self._heads.shared, holder_lives(self.out))
 
-    def take(self, news: News) -> list[Entry]:
+    def take(self, increment: Increment) -> list[Entry]:
         """Take in what was read, and give the micrographs that were picked."""
-        if news.anew:
+        if increment.anew:
             self._forget()
-        events = [event for event in map(read_event, news.lines) if event is not None]
+        events = [event for event in map(read_event, increment.lines) if event is not None]
         picked = [entry for entry in map(self._take_event, events) if entry is not None]
-        self._take_summaries(news)
+        self._take_summaries(increment)
         if self._sign is None:
             self._sign = self._heads.mtime or 0.0
-        elif news.lines or news.summary or news.shards:
+        elif increment.lines or increment.summary or increment.shards:
             self._sign = self._clock()
-        self._lives = news.lives
+        self._lives = increment.lives
         return picked
 
-    def _take_summaries(self, news: News) -> None:
-        if news.summary is not None:
-            self.summary = news.summary
-            if not news.shared:
+    def _take_summaries(self, increment: Increment) -> None:
+        if increment.summary is not None:
+            self.summary = increment.summary
+            if not increment.shared:
                 self._backlogs = dict.fromkeys(self._backlogs, 0)
-                self._take_backlog(news.summary.get("backlog"), self._clock())
-        for shard, summary in news.shards.items():
+                self._take_backlog(increment.summary.get("backlog"), self._clock())
+        for shard, summary in increment.shards.items():
             self.summary = self.summary or summary
             self._take_backlog(summary.get("backlog"), self._clock(), shard)
 
@@ -179,7 +179,7 @@ class History:
             self.entries.append(entry)
         self._count(entry, 1)
         self._done(event)
-        self._pace.add(event, entry)
+        self._throughput.add(event, entry)
         return entry
 
     def _take_problem(self, event: Event) -> None:
@@ -189,7 +189,7 @@ class History:
             self._failed[problem.stem] = problem
             self.version += 1
             self._done(event)
-            self._pace.add(event)
+            self._throughput.add(event)
 
     def _take_threshold(self, event: Event) -> None:
         place = self._place(self._ids.get(str(event.line.get("stem")), -1))
@@ -283,8 +283,8 @@ class History:
         state = self._state(now)
         begun = None if self._begun is None else self._begun.time
         end = now if state in (RUNNING, IDLE, STALLED) else self._last_event or now
-        files_per_hour, picks_per_hour = self._pace.per_hour(begun, end)
-        lags_s = self._pace.lags_s
+        files_per_hour, picks_per_hour = self._throughput.per_hour(begun, end)
+        lags_s = self._throughput.lags_s
         return Status(
             state=state,
             done=len(self.entries),
@@ -296,9 +296,9 @@ class History:
             picks_per_hour=picks_per_hour,
             lag_p50_s=quantile(lags_s, 0.5),
             lag_p95_s=quantile(lags_s, 0.95),
-            picks_per_micrograph=self._pace.picks,
-            seconds_per_micrograph=self._pace.seconds,
-            stage_seconds=self._pace.stage_seconds,
+            picks_per_micrograph=self._throughput.picks,
+            seconds_per_micrograph=self._throughput.seconds,
+            stage_seconds=self._throughput.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
             workers=self._workers.status(self.summary, end),
             **vars(facts_of(self.summary, self._begun)),
@@ -311,7 +311,7 @@ class History:
         if not alive:
             return NO_PROCESS if self._backlog or not (self.entries or self._failed) else FINISHED
         mute = self._heads.mtime is not None and not writes
-        if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._pace.seconds or 0.0))):
+        if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._throughput.seconds or 0.0))):
             return STALLED
         return RUNNING if silent_s < _IDLE_S or self._backlog else IDLE
 

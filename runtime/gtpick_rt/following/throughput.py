@@ -16,7 +16,7 @@ class _Recent(NamedTuple):
     entry: Entry | None
 
 
-class Pace:
+class Throughput:
     """Rates over the last hour, and times of the last 200 micrographs."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ _WELCOME = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" cont
 """A redirect would not do: after a link on another site the browser would follow it without the new cookie."""
 
 
-class Guard:
+class AccessControl:
     """Lets requests through to `app`, or refuses them; every answer gets the headers that protect the page.
 
     Args:

@@ -23,8 +23,8 @@ from starlette.types import ASGIApp
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
 from gtpick_rt.following.records import Entry, Problem
-from gtpick_rt.monitor.access import Guard
-from gtpick_rt.monitor.cache import Kept
+from gtpick_rt.monitor.access import AccessControl
+from gtpick_rt.monitor.cache import ResultCache
 from gtpick_rt.monitor.feed import Feed
 from gtpick_rt.monitor.figures import Figures
 from gtpick_rt.monitor.placeholder import placeholder
@@ -52,19 +52,19 @@ def make_app(out: Path, token: str | None = None, hosts: Collection[str] = ()) -
         hosts: names of this machine, beside "localhost", under which the page may be asked for.
 
     """
-    return Guard(_Monitor(out).app(), token, hosts)
+    return AccessControl(_Monitor(out).app(), token, hosts)
 
 
 class _Monitor:
     """Answers requests."""
 
     def __init__(self, out: Path) -> None:
-        self._story = History(out)
-        self._story.catch_up()
-        self._feed = Feed(self._story)
-        self._figures = Figures(self._story)
-        self._details: Kept[bytes] = Kept(_KEPT)
-        self._pictures: Kept[tuple[bytes, str]] = Kept(_KEPT)
+        self._history = History(out)
+        self._history.catch_up()
+        self._feed = Feed(self._history)
+        self._figures = Figures(self._history)
+        self._details: ResultCache[bytes] = ResultCache(_KEPT)
+        self._pictures: ResultCache[tuple[bytes, str]] = ResultCache(_KEPT)
         self._asked: set[Problem] = set()
         self._static = dict(_static_files())
         pages = Environment(
@@ -107,13 +107,13 @@ class _Monitor:
         return _cached(request, data, kind, _tag(data))
 
     async def _show_status(self, request: Request) -> Response:
-        return _json(to_json(asdict(self._story.status())))
+        return _json(to_json(asdict(self._history.status())))
 
     async def _list_micrographs(self, request: Request) -> Response:
         query = request.query_params
         limit = min(_number(query.get("limit", "24")), _MOST_ROWS)
         before = _number(query.get("before", "999999999"))
-        wanted: Iterable[Entry] = self._story.entries
+        wanted: Iterable[Entry] = self._history.entries
         if "flag" in query:
             wanted = [entry for entry in wanted if query["flag"] in entry.flags]
         if query.get("outliers") == "1":
@@ -125,7 +125,7 @@ class _Monitor:
 
     async def _show_micrograph(self, request: Request) -> Response:
         entry = self._entry(request)
-        status = self._story.status()
+        status = self._history.status()
         try:
             about = (entry, status.diameter_A, status.threshold)
             return _json(await self._details.get(about, lambda: self._read_detail(*about)))
@@ -133,7 +133,7 @@ class _Monitor:
             raise HTTPException(404, str(error)) from error
 
     def _read_detail(self, entry: Entry, diameter_A: float | None, threshold: float | None) -> bytes:
-        picks = picks_of(entry, self._story.detections(entry), diameter_A)
+        picks = picks_of(entry, self._history.detections(entry), diameter_A)
         return to_json(row_of(entry) | picks | {"threshold": threshold})
 
     async def _show_preview(self, request: Request) -> Response:
@@ -146,7 +146,7 @@ class _Monitor:
 
     def _read_picture(self, entry: Entry) -> tuple[bytes, str]:
         """The preview of a micrograph and its tag. Raises UsageError where there is none."""
-        picture = self._story.preview(entry)
+        picture = self._history.preview(entry)
         if picture is None:
             raise UsageError(f"{entry.name}: there is no preview; pick it again")
         return picture, _tag(picture)
@@ -155,20 +155,20 @@ class _Monitor:
         return _json(await self._figures.trends())
 
     async def _show_histograms(self, request: Request) -> Response:
-        threshold = self._story.status().threshold
+        threshold = self._history.status().threshold
         return _json(await self._figures.histograms(_THRESHOLD if threshold is None else threshold))
 
     async def _list_failures(self, request: Request) -> Response:
-        failures = self._story.failures
+        failures = self._history.failures
         self._asked.intersection_update(failures)  # what was picked since, or failed once more, may be asked for again
         return _json(to_json([problem_row(each, each in self._asked) for each in failures]))
 
     async def _retry(self, request: Request) -> Response:
-        problem = self._story.failure(_id(request))
+        problem = self._history.failure(_id(request))
         if problem is None:
             raise HTTPException(404)
         try:
-            await run_in_threadpool(ask_again, self._story.out, problem.stem)
+            await run_in_threadpool(ask_again, self._history.out, problem.stem)
         except (OSError, ValueError) as error:
             raise HTTPException(409, f"the request cannot be written: {error}") from error
         self._asked.add(problem)
@@ -180,10 +180,10 @@ class _Monitor:
         return EventSourceResponse(self._feed.events())
 
     async def _show_metrics(self, request: Request) -> Response:
-        return Response(exposition(self._story.status()), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(exposition(self._history.status()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _entry(self, request: Request) -> Entry:
-        entry = self._story.entry(_id(request))
+        entry = self._history.entry(_id(request))
         if entry is None:
             raise HTTPException(404)
         return entry

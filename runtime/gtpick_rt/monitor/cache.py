@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class ResultCache(Generic[T]):
     """The last `most` things that were read; one that could not be read is tried again."""
 
     def __init__(self, most: int) -> None:

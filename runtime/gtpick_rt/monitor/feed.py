@@ -28,10 +28,10 @@ class _Told(NamedTuple):
 
 
 class Feed:
-    """Follows a story in one task, however many watch."""
+    """Follows a history in one task, however many watch."""
 
-    def __init__(self, story: History) -> None:
-        self._story = story
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._picked: deque[_Told] = deque(maxlen=_LATEST)
         self._shown: Status | None = None
         self._number = 0
@@ -53,14 +53,14 @@ class Feed:
     async def _follow(self) -> None:
         while True:
             before = self._number
-            picked = self._story.take(await run_in_threadpool(self._story.read))
-            if not self._story.behind:  # what is read of the past at the start is no news
+            picked = self._history.take(await run_in_threadpool(self._history.read))
+            if not self._history.behind:  # what is read of the past at the start is no increment
                 self._picked.extend(self._tell("picked", row_of(entry)) for entry in picked[-_LATEST:])
             self._tell_status()
             if self._number != before:
                 self._news.set()
                 self._news = asyncio.Event()
-            await asyncio.sleep(0 if self._story.behind else POLL_S)
+            await asyncio.sleep(0 if self._history.behind else POLL_S)
 
     def _tell_status(self) -> None:
         """Tell the status when it is time, and when it is another; the age of the last event grows by itself."""
@@ -68,7 +68,7 @@ class Feed:
         if now < self._status_due:
             return
         self._status_due = now + STATUS_S
-        status = self._story.status()
+        status = self._history.status()
         unaged = replace(status, last_event_age_s=None)
         if unaged != self._shown:
             self._shown = unaged
@@ -81,9 +81,9 @@ class Feed:
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """What one viewer is told: the status, and from now on all that is new."""
         told = self._number
-        yield ServerSentEvent(to_json(asdict(self._story.status())).decode(), event="status")
+        yield ServerSentEvent(to_json(asdict(self._history.status())).decode(), event="status")
         while True:
-            before, told, news = told, self._number, self._news
+            before, told, increment = told, self._number, self._news
             for each in [each for each in (*self._picked, self._status) if each.number > before]:
                 yield ServerSentEvent(each.data, event=each.event)
-            await news.wait()
+            await increment.wait()

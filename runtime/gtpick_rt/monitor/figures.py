@@ -25,10 +25,10 @@ class _Made(NamedTuple):
 
 
 class Figures:
-    """Charts of a story."""
+    """Charts of a history."""
 
-    def __init__(self, story: History) -> None:
-        self._story, self._sampler = story, charts.Sampler(story)
+    def __init__(self, history: History) -> None:
+        self._history, self._sampler = history, charts.Sampler(history)
         self._made: dict[str, _Made] = {}
         self._lock = asyncio.Lock()
 
@@ -50,9 +50,9 @@ class Figures:
 
     async def _current(self, name: str, make: Callable[[Sequence[Entry]], Any], about: object = None) -> Any:
         async with self._lock:
-            key, made, now = (self._story.version, about), self._made.get(name), time.monotonic()
+            key, made, now = (self._history.version, about), self._made.get(name), time.monotonic()
             if made is None or (made.key != key and now >= made.until):
-                value = await run_in_threadpool(make, list(self._story.entries))
+                value = await run_in_threadpool(make, list(self._history.entries))
                 took_s = time.monotonic() - now
                 made = _Made(key, now + max(EVERY_S, _EVERY_TIMES * took_s), value)
                 self._made[name] = made

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from gtpick_rt.arrivals.jobs import project_name
 from gtpick_rt.errors import UsageError
-from gtpick_rt.files.atomic import make_folder, sweep, write_atomic
+from gtpick_rt.files.atomic import make_folder, remove_temporaries, write_atomic
 from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
@@ -67,7 +67,7 @@ class OutputFolder:
         self._lock = self._take_lock()
         try:
             if self.alone:
-                self.sweep()
+                self.remove_temporaries()
             self._journal = self._open_index()
         except BaseException:
             self._lock.release()
@@ -91,9 +91,9 @@ class OutputFolder:
                 f"{self.index}: cannot be written ({error}); free space, or choose another --out"
             ) from error
 
-    def sweep(self) -> None:
+    def remove_temporaries(self) -> None:
         """Remove the temporary files of processes that were killed; nobody may be writing now."""
-        sweep(self.path)
+        remove_temporaries(self.path)
 
     @property
     def index(self) -> Path:

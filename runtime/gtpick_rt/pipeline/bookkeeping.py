@@ -47,7 +47,7 @@ class Listeners:
 
 
 class Bookkeeping:
-    """The course of one run. One thread takes `arrivals`; one thread calls `settle`, `report` and what writes lists.
+    """Keeps the books of one run. One thread takes `arrivals`; one calls `settle`, `report` and what writes lists.
 
     Args:
         source: brings the micrographs.
@@ -156,7 +156,7 @@ class Bookkeeping:
 
     def _on_disk(self, write: Callable[[], T]) -> T:
         try:
-            return self._writing.do(write, self.deadline_s)
+            return self._writing.call(write, self.deadline_s)
         except TimeoutError:
             raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
 
@@ -184,4 +184,4 @@ class Bookkeeping:
         except UnwritableError as error:
             raise UsageError(f"{error}; the picks are whole") from error
         finally:
-            self._writing.rest()
+            self._writing.close()

@@ -20,7 +20,7 @@ class DeadlineThread:
         self._thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
         self._thread.start()
 
-    def do(self, call: Callable[[], T], deadline_s: float) -> T:
+    def call(self, call: Callable[[], T], deadline_s: float) -> T:
         """Call, in the other thread. Raises TimeoutError when that takes longer, and what `call` raises."""
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
         self._tasks.put((call, answer))
@@ -34,7 +34,7 @@ class DeadlineThread:
             raise error
         return result  # type: ignore[return-value]
 
-    def rest(self) -> None:
+    def close(self) -> None:
         """Let the thread end, which has nothing to do."""
         self._tasks.put(None)
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Short queues that hand things from one thread to the next, and end when either side does."""
+"""Bounded queues between threads, which end when either side does."""
 
 import queue
 import threading
@@ -10,21 +10,21 @@ _TICK_S = 0.2
 
 
 class ConsumerGoneError(Exception):
-    """The thread at the other end of the belt has left."""
+    """Nobody takes items from the queue any more."""
 
 
 class BoundedQueue(Generic[T]):
-    """Hands items from one or several threads to others, at most `ahead` of them waiting."""
+    """A queue of at most `size` items, from one or several producers to their consumers."""
 
-    def __init__(self, ahead: int, givers: int = 1) -> None:
-        self._queue: queue.Queue[T] = queue.Queue(ahead)
-        self._ended, self._left = threading.Event(), threading.Event()
-        self._givers = givers
+    def __init__(self, size: int, producers: int = 1) -> None:
+        self._queue: queue.Queue[T] = queue.Queue(size)
+        self._ended, self._abandoned = threading.Event(), threading.Event()
+        self._producers = producers
         self._lock = threading.Lock()
 
     def put(self, item: T) -> None:
-        """Hand over an item; waits while too many wait. Raises ConsumerGoneError once the taker has left."""
-        while not self._left.is_set():
+        """Add an item; waits while the queue is full. Raises ConsumerGoneError once it is abandoned."""
+        while not self._abandoned.is_set():
             try:
                 return self._queue.put(item, timeout=_TICK_S)
             except queue.Full:
@@ -32,22 +32,22 @@ class BoundedQueue(Generic[T]):
         raise ConsumerGoneError
 
     def end(self) -> None:
-        """Say that no more items will come; each of the givers says so."""
+        """Say that no more items will come; each of the producers says so."""
         with self._lock:
-            self._givers -= 1
-            if self._givers == 0:
+            self._producers -= 1
+            if self._producers == 0:
                 self._ended.set()
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """Say that no more items will be taken."""
-        self._left.set()
+        self._abandoned.set()
 
     @property
-    def is_through(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all was taken, and no more will come."""
         return self._ended.is_set() and self._queue.empty()
 
-    def at_once(self) -> T | None:
+    def get_nowait(self) -> T | None:
         """An item that waits now, None where there is none."""
         try:
             return self._queue.get_nowait()

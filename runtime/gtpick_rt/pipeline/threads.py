@@ -98,9 +98,11 @@ def run(
 
     """
     head = begin(picker, output, settings, formats, command, parameters, picker.backend.name)
-    course = Bookkeeping(source, output, lambda: head, listeners or Listeners(), stop or threading.Event(), deadline_s)
-    _Pipeline(course, Stages(picker, output.files, overlays)).go()
-    return course.summary()
+    bookkeeping = Bookkeeping(
+        source, output, lambda: head, listeners or Listeners(), stop or threading.Event(), deadline_s
+    )
+    _Pipeline(bookkeeping, Stages(picker, output.files, overlays)).go()
+    return bookkeeping.summary()
 
 
 def begin(
@@ -131,16 +133,16 @@ def begin(
 class _Pipeline:
     """The threads of one run."""
 
-    def __init__(self, course: Bookkeeping, stages: Stages) -> None:
-        self.course, self.stages, self.stop = course, stages, course.stop
+    def __init__(self, bookkeeping: Bookkeeping, stages: Stages) -> None:
+        self.bookkeeping, self.stages, self.stop = bookkeeping, stages, bookkeeping.stop
         # Where the processor computes the network, more readers would only be in its way.
         readers = 1 if stages.picker.backend.on_cpu else min(usable_cores(), _MOST_READERS)
         self.reading = [DeadlineThread(f"gtpick-reading-{number}") for number in range(readers)]
         self.inferring = DeadlineThread("gtpick-inferring")
         self.arrived: BoundedQueue[tuple[int, Job | Failure]] = BoundedQueue(_AHEAD)
-        self.read: BoundedQueue[Item | Failure] = BoundedQueue(_AHEAD * readers, givers=readers)
+        self.read: BoundedQueue[Item | Failure] = BoundedQueue(_AHEAD * readers, producers=readers)
         self.detected: BoundedQueue[Item | Failure] = BoundedQueue(_AHEAD)
-        self.turns = InOrder()
+        self.order = InOrder()
         self.error: BaseException | None = None
         self.hanging = 0
 
@@ -148,7 +150,7 @@ class _Pipeline:
         """Run to the end of the source, to `stop`, or to the first error."""
         bodies: list[tuple[Callable[[], None], BoundedQueue[Any] | None, BoundedQueue[Any] | None]] = [
             (self._arrive, None, self.arrived),
-            *((partial(self._read, hand), self.arrived, self.read) for hand in self.reading),
+            *((partial(self._read, reader), self.arrived, self.read) for reader in self.reading),
             (self._write, self.detected, None),
         ]
         threads = [threading.Thread(target=self._stage, args=body, daemon=True) for body in bodies]
@@ -159,16 +161,16 @@ class _Pipeline:
             thread.join()
         try:
             if self.error is None:
-                self._stage(self.course.convert, None, None)
-            self.course.end()
+                self._stage(self.bookkeeping.convert, None, None)
+            self.bookkeeping.end()
         finally:
-            for hand in (*self.reading, self.inferring):
-                hand.rest()
+            for each in (*self.reading, self.inferring):
+                each.close()
             if self.error is not None:
                 raise self.error
 
     def _stage(
-        self, body: Callable[[], None], inlet: BoundedQueue[Any] | None, outlet: BoundedQueue[Any] | None
+        self, body: Callable[[], None], upstream: BoundedQueue[Any] | None, downstream: BoundedQueue[Any] | None
     ) -> None:
         """Run one stage to its end. After an error what is before it is given up, and what is after it committed."""
         try:
@@ -179,46 +181,46 @@ class _Pipeline:
             self.error = self.error or error
             self.stop.set()
         finally:
-            if inlet is not None:
-                inlet.leave()
-            if outlet is not None:
-                outlet.end()
+            if upstream is not None:
+                upstream.abandon()
+            if downstream is not None:
+                downstream.end()
 
     def _arrive(self) -> None:
         numbers = count()
-        for arrival in self.course.arrivals():
+        for arrival in self.bookkeeping.arrivals():
             if arrival is not None:
                 self.arrived.put((next(numbers), arrival))
 
-    def _read(self, hand: DeadlineThread) -> None:
+    def _read(self, reader: DeadlineThread) -> None:
         for arrival in self.arrived:
             if arrival is not None:
-                self._read_in_turn(hand, *arrival)
+                self._read_in_order(reader, *arrival)
 
-    def _read_in_turn(self, hand: DeadlineThread, number: int, arrival: Job | Failure) -> None:
+    def _read_in_order(self, reader: DeadlineThread, number: int, arrival: Job | Failure) -> None:
         read: Item | Failure | None = None
         try:
             if isinstance(arrival, Failure):
                 read = arrival
             elif not self.stop.is_set():
-                item = self._read_patiently(hand, arrival)
+                item = self._read_with_retries(reader, arrival)
                 read = None if self._is_left(item) else item
         finally:
-            with self.turns.turn(number):
+            with self.order.turn(number):
                 if read is not None:
                     self.read.put(read)
 
-    def _read_patiently(self, hand: DeadlineThread, job: Job) -> Item:
+    def _read_with_retries(self, reader: DeadlineThread, job: Job) -> Item:
         """Read; and read again after pauses when the file system fails."""
         for pause_s in (*_TRIES_S, 0.0):
             try:
-                item = hand.do(partial(self.stages.read, job), self.course.deadline_s)
+                item = reader.call(partial(self.stages.read, job), self.bookkeeping.deadline_s)
                 self.hanging = 0
             except TimeoutError:
                 self.hanging += 1
                 if self.hanging > _MOST_HANGING:
                     raise UsageError(f"{job.path}: the disk does not answer; the run ends, run it again") from None
-                within = f"{self.course.deadline_s:g} s"
+                within = f"{self.bookkeeping.deadline_s:g} s"
                 item = Item(job, error=HungError(f"{job.path}: reading did not end in {within}; copy it"))
             if item.errno not in TRANSIENT or self.stop.wait(pause_s):
                 break
@@ -226,19 +228,19 @@ class _Pipeline:
 
     def _is_left(self, item: Item) -> bool:
         """Whether a micrograph goes no further now: it is gone, or will come again."""
-        if item.errno == errno.ENOENT and self.course.source.live:
-            self.course.gone(item.job)
+        if item.errno == errno.ENOENT and self.bookkeeping.source.live:
+            self.bookkeeping.gone(item.job)
             return True
         if item.changed:
-            return self.course.comes_again(item.job, text_of(item.error), CHANGED_S)
-        return item.errno in TRANSIENT and self.course.comes_again(item.job, text_of(item.error))
+            return self.bookkeeping.comes_again(item.job, text_of(item.error), CHANGED_S)
+        return item.errno in TRANSIENT and self.bookkeeping.comes_again(item.job, text_of(item.error))
 
     def _detect(self) -> None:
         for first in self.read:
             if first is None:
                 continue
             together = [first]
-            while sum(map(self._tiles, together)) < _TOGETHER and (more := self.read.at_once()) is not None:
+            while sum(map(self._tiles, together)) < _TOGETHER and (more := self.read.get_nowait()) is not None:
                 together.append(more)
             self._infer([item for item in together if isinstance(item, Item)])
             for item in together:
@@ -252,24 +254,24 @@ class _Pipeline:
         if self.stop.is_set():
             return
         try:
-            self.inferring.do(partial(self.stages.detect, *items), self.course.deadline_s)
+            self.inferring.call(partial(self.stages.detect, *items), self.bookkeeping.deadline_s)
         except TimeoutError:
             raise BackendError(
-                f"{items[0].job.path}: inference did not end in {self.course.deadline_s:g} s; "
+                f"{items[0].job.path}: inference did not end in {self.bookkeeping.deadline_s:g} s; "
                 "the device or its driver hangs"
             ) from None
 
     def _write(self) -> None:
         for item in self.detected:
             if isinstance(item, Failure):
-                self.course.report(item)
+                self.bookkeeping.report(item)
             elif item is not None:
                 self._commit(item)
-            self.course.write_lists_when_due()
+            self.bookkeeping.write_lists_when_due()
 
     def _commit(self, item: Item) -> None:
-        record = self.course.when_possible(partial(self.stages.write, item))
+        record = self.bookkeeping.when_possible(partial(self.stages.write, item))
         failed = isinstance(record, Failure)
-        if failed and item.errno in TRANSIENT and self.course.comes_again(item.job, text_of(item.error)):
+        if failed and item.errno in TRANSIENT and self.bookkeeping.comes_again(item.job, text_of(item.error)):
             return
-        self.course.settle(item.job, record, item.seconds, lag_s=item.lag_s)
+        self.bookkeeping.settle(item.job, record, item.seconds, lag_s=item.lag_s)

@@ -69,12 +69,12 @@ def merit(entry: Entry) -> float:
     return entry.picks * (1.0 if entry.median_score is None else entry.median_score)
 
 
-def card(story: History, entry: Entry, threshold: float, diameter_A: float | None) -> Card:
+def card(history: History, entry: Entry, threshold: float, diameter_A: float | None) -> Card:
     """Draw a micrograph with its picks as circles of the nominal diameter or, without that, of each pick's own."""
     width = SIDE_PX
     height = max(1, round(SIDE_PX * entry.height / entry.width))
     parts = []
-    jpeg = shrink(story.preview(entry))
+    jpeg = shrink(history.preview(entry))
     if jpeg is None:
         parts.append(element("rect", class_="no-preview", width=width, height=height))
         label = "no preview is kept"
@@ -83,7 +83,7 @@ def card(story: History, entry: Entry, threshold: float, diameter_A: float | Non
         parts.append(element("image", href=data, width=width, height=height, preserveAspectRatio="none"))
         label = f"{entry.picks:,} picks drawn as circles"
     try:
-        detections = story.detections(entry)
+        detections = history.detections(entry)
         parts.append(_circles(entry, detections[detections.score >= threshold], diameter_A))
     except UsageError:
         label += "; its picks are not kept"

@@ -30,9 +30,9 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
     """
     if not (log_path(out).is_file() or shards_folder(out).is_dir()):
         raise UsageError(f"{out}: no output folder of pick: {log_path(out)} is not there; give the OUT of a run")
-    story = History(out, clock)
-    story.catch_up()
-    if not (story.entries or story.failures):
+    history = History(out, clock)
+    history.catch_up()
+    if not (history.entries or history.failures):
         raise UsageError(f"{out}: no micrograph is done yet; make the report when some are")
     style = Markup((files("gtpick_rt.report") / "templates" / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     pages = Environment(
@@ -46,26 +46,26 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
         style=style,
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         out=out.absolute().name,
-        **_words(story, clock()),
-        **_figures(story),
+        **_words(history, clock()),
+        **_figures(history),
     )
     return text.encode("utf-8", "replace")  # a file name need not be text
 
 
-def _words(story: History, now: float) -> dict[str, object]:
-    status, failures = story.status(), story.failures
-    first, last = facts.span(story.entries, failures)
-    card = facts.model_card(story.summary)
+def _words(history: History, now: float) -> dict[str, object]:
+    status, failures = history.status(), history.failures
+    first, last = facts.span(history.entries, failures)
+    card = facts.model_card(history.summary)
     return {
         "status": status,
-        "headline": facts.headline(status, story.entries, last - first),
+        "headline": facts.headline(status, history.entries, last - first),
         "first": first,
         "last": last,
         "failures": failures[:_MOST_FAILURES],
         "moment": facts.moment,
-        "parameters": facts.parameters(story.summary),
-        "command": facts.command(story.summary),
-        "versions": facts.versions(status, story.summary, now),
+        "parameters": facts.parameters(history.summary),
+        "command": facts.command(history.summary),
+        "versions": facts.versions(status, history.summary, now),
         "stages": [(each, figures.stage_bar(each.share)) for each in facts.stages(status)],
         "workers": facts.workers(status),
         "card": None if card is None else _rendered(card),
@@ -78,14 +78,14 @@ def _rendered(card: str) -> Markup:
     return Markup(written.replace("<h1>", "<h2>").replace("</h1>", "</h2>"))  # noqa: S704
 
 
-def _figures(story: History) -> dict[str, object]:
-    entries, status = story.entries, story.status()
+def _figures(history: History) -> dict[str, object]:
+    entries, status = history.entries, history.status()
     threshold = _THRESHOLD if status.threshold is None else status.threshold
     return {
         "trends": _trends(entries) if entries else None,
-        "histograms": _histograms(Sampler(story).histograms(entries, threshold)),
+        "histograms": _histograms(Sampler(history).histograms(entries, threshold)),
         "gallery": [
-            (group, [gallery.card(story, entry, threshold, status.diameter_A) for entry in group.entries])
+            (group, [gallery.card(history, entry, threshold, status.diameter_A) for entry in group.entries])
             for group in gallery.choose(entries)
         ],
         "legend": [(f"{score:.1f}", figures.swatch(gallery.colour(score))) for score in gallery.SCORES],

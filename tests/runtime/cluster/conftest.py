@@ -34,17 +34,17 @@ DIAMETER_A, THRESHOLD = 24.0, 0.9
 
 
 @pytest.fixture(scope="module")
-def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """Two workers on this machine."""
-    with workers_at(LocalWorkers(2), tmp_path_factory.mktemp("jobs")) as crew:
-        yield crew
+    with workers_at(LocalWorkers(2), tmp_path_factory.mktemp("jobs")) as pool:
+        yield pool
 
 
-def wait_for_both(crew: WorkerPool) -> None:
+def wait_for_both(pool: WorkerPool) -> None:
     until = time.monotonic() + 60
-    while len(crew.client.nthreads()) < 2:
+    while len(pool.client.nthreads()) < 2:
         assert time.monotonic() < until, "a worker was not replaced"
-        crew.keep()
+        pool.replenish()
         time.sleep(0.1)
 
 
@@ -56,14 +56,14 @@ class Site:
     out: Path
     model: Path
 
-    def run(self, crew: WorkerPool, **options: Any) -> Summary:
+    def run(self, pool: WorkerPool, **options: Any) -> Summary:
         """Pick what is not picked yet."""
         picker = open_picker(DIAMETER_A, model=str(self.model), backend="cpu")
         settings = settings_of(picker, THRESHOLD)
         with OutputFolder(self.out) as output:
             jobs = unfinished(find_jobs([str(self.images)]).jobs, output.finished)
             source = options.pop("source", None) or Listed(jobs)
-            return driver.run(crew, source, picker, output, settings, model=str(self.model), backend="cpu", **options)
+            return driver.run(pool, source, picker, output, settings, model=str(self.model), backend="cpu", **options)
 
     def picked(self) -> list[str]:
         """The names of the micrographs that have a STAR file."""
@@ -121,17 +121,17 @@ class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
 
 
 @pytest.fixture
-def misfortune(crew: WorkerPool, tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+def misfortune(pool: WorkerPool, tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     """A function that lets something happen; gives the file in which each reading is noted."""
     calls = tmp_path / "calls"
     arranged: list[Misfortune] = []
 
     def arrange(stem: str, what: str) -> Path:
         arranged.append(Misfortune(stem, what, calls))
-        crew.teach(arranged[-1])
+        pool.register(arranged[-1])
         return calls
 
     yield arrange
-    wait_for_both(crew)
+    wait_for_both(pool)
     for each in arranged:
-        crew.unteach(each)
+        pool.unregister(each)

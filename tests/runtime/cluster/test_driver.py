@@ -16,7 +16,7 @@ from gtpick_rt.cluster import driver
 from gtpick_rt.cluster.pool import WorkerPool
 from gtpick_rt.errors import BackendError
 from gtpick_rt.output.folder import OutputFolder
-from gtpick_rt.pipeline import bookkeeping as course
+from gtpick_rt.pipeline import bookkeeping
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
@@ -31,10 +31,10 @@ def all_but_record(star: Path) -> list[str]:
     return [line for line in star.read_text().splitlines() if not line.startswith("# gtpick")]
 
 
-def test_workers_pick_what_one_process_picks(crew: WorkerPool, site: MakeSite, tmp_path: Path) -> None:
+def test_workers_pick_what_one_process_picks(pool: WorkerPool, site: MakeSite, tmp_path: Path) -> None:
     here = site(12)
     told: list[Record] = []
-    summary = here.run(crew, listeners=Listeners(done=told.append), formats=["box"], overlays=True)
+    summary = here.run(pool, listeners=Listeners(done=told.append), formats=["box"], overlays=True)
     picker = open_picker(24.0, model=str(here.model), backend="cpu")
     with OutputFolder(tmp_path / "alone") as output:
         jobs = Listed(find_jobs([str(here.images)]).jobs)
@@ -53,21 +53,21 @@ def test_workers_pick_what_one_process_picks(crew: WorkerPool, site: MakeSite, t
     assert (here.out / "autopick.star").read_text().count("_autopick.star") == 12
 
 
-def test_a_second_run_picks_nothing_again(crew: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
+def test_a_second_run_picks_nothing_again(pool: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
     here = site(6)
-    here.run(crew)
+    here.run(pool)
     calls = misfortune("none", "nothing")
     (here.images / "m003.mrc").unlink()
-    again = here.run(crew)
+    again = here.run(pool)
     assert (again.picked, again.totals.micrographs) == (0, 6)
     assert not calls.exists()
 
 
-def test_bad_micrographs_are_named_and_stop_nothing(crew: WorkerPool, site: MakeSite) -> None:
+def test_bad_micrographs_are_named_and_stop_nothing(pool: WorkerPool, site: MakeSite) -> None:
     here = site(5)
     (here.images / "m002.mrc").write_bytes(b"no image")
     told: list[Record] = []
-    summary = here.run(crew, listeners=Listeners(done=told.append))
+    summary = here.run(pool, listeners=Listeners(done=told.append))
     (failure,) = (record for record in told if isinstance(record, Failure))
     assert (failure.stem, failure.kind) == ("m002", "IncompleteError")
     assert failure.message.startswith(str(here.images / "m002.mrc"))
@@ -75,12 +75,12 @@ def test_bad_micrographs_are_named_and_stop_nothing(crew: WorkerPool, site: Make
 
 
 def test_a_micrograph_that_kills_its_worker_is_set_aside_after_three_and_the_others_go_on(
-    crew: WorkerPool, site: MakeSite, misfortune: Arrange
+    pool: WorkerPool, site: MakeSite, misfortune: Arrange
 ) -> None:
     here = site(20)
     calls = misfortune("m003", "kill")
     told: list[Record] = []
-    summary = here.run(crew, listeners=Listeners(done=told.append))
+    summary = here.run(pool, listeners=Listeners(done=told.append))
     assert calls.read_text().split().count("m003") == 3
     (failure,) = (record for record in told if isinstance(record, Failure))
     assert (failure.stem, failure.kind) == ("m003", "WorkerDiedError")
@@ -92,21 +92,21 @@ def test_a_micrograph_that_kills_its_worker_is_set_aside_after_three_and_the_oth
 
 
 def test_a_micrograph_that_hangs_is_set_aside_and_the_others_go_on(
-    crew: WorkerPool, site: MakeSite, misfortune: Arrange
+    pool: WorkerPool, site: MakeSite, misfortune: Arrange
 ) -> None:
     here = site(8)
     misfortune("m001", "hang")
     told: list[Record] = []
-    here.run(crew, listeners=Listeners(done=told.append), deadline_s=1.5)
+    here.run(pool, listeners=Listeners(done=told.append), deadline_s=1.5)
     assert [record.stem for record in told if isinstance(record, Failure)] == ["m001"]
     assert len(here.picked()) == 7
 
 
-def test_a_worker_that_is_killed_costs_nothing(crew: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
+def test_a_worker_that_is_killed_costs_nothing(pool: WorkerPool, site: MakeSite, misfortune: Arrange) -> None:
     here = site(12)
     misfortune("m004", "kill once")
     told: list[Record] = []
-    summary = here.run(crew, listeners=Listeners(done=told.append))
+    summary = here.run(pool, listeners=Listeners(done=told.append))
     assert sorted(record.stem for record in told) == [f"m{number:03}" for number in range(12)]
     assert all(isinstance(record, MicrographRecord) for record in told)
     assert summary.totals.failed == 0
@@ -115,25 +115,25 @@ def test_a_worker_that_is_killed_costs_nothing(crew: WorkerPool, site: MakeSite,
 
 @pytest.mark.parametrize("what", ["EIO once", "change once"])
 def test_what_fails_for_a_moment_is_tried_again(
-    what: str, crew: WorkerPool, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
+    what: str, pool: WorkerPool, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course, "AGAIN_S", 0.0)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
     monkeypatch.setattr(driver, "CHANGED_S", 0.0)
     here = site(4)
     calls = misfortune("m001", what)
-    summary = here.run(crew)
+    summary = here.run(pool)
     assert (summary.totals.micrographs, summary.totals.failed) == (4, 0)
     assert calls.read_text().split().count("m001") == 2
 
 
-def test_workers_of_a_run_that_has_lost_its_folder_write_nothing(crew: WorkerPool, site: MakeSite) -> None:
+def test_workers_of_a_run_that_has_lost_its_folder_write_nothing(pool: WorkerPool, site: MakeSite) -> None:
     here = site(3)
     picker = open_picker(24.0, model=str(here.model), backend="cpu")
     with OutputFolder(here.out) as output:
         (here.out / ".gtpick" / "lock").write_text("process 1 on another\n")
-        with pytest.raises(course.UsageError, match="was removed, or taken over"):
+        with pytest.raises(bookkeeping.UsageError, match="was removed, or taken over"):
             driver.run(
-                crew,
+                pool,
                 Listed(find_jobs([str(here.images)]).jobs),
                 picker,
                 _with_holder(output, "process 2 on this"),
@@ -153,25 +153,25 @@ def _with_holder(output: OutputFolder, text: str) -> OutputFolder:
 
 
 def test_while_the_disk_is_full_nothing_is_given_out(
-    crew: WorkerPool, site: MakeSite, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course, "AGAIN_S", 0.05)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.05)
     here = site(4)
     blocked = here.out / ".gtpick" / "previews"
     notices: list[str] = []
-    crew.client.run(_fill_disk, str(blocked))
+    pool.client.run(_fill_disk, str(blocked))
     probed = OutputFolder.probe
     times: list[int] = []
 
     def probe(output: OutputFolder) -> None:
         times.append(1)
         if len(times) < 3:
-            raise course.BlockedError("disk full, say")
-        crew.client.run(_free_disk)
+            raise bookkeeping.BlockedError("disk full, say")
+        pool.client.run(_free_disk)
         probed(output)
 
     monkeypatch.setattr(OutputFolder, "probe", probe)
-    summary = here.run(crew, listeners=Listeners(notice=notices.append))
+    summary = here.run(pool, listeners=Listeners(notice=notices.append))
     assert (summary.totals.micrographs, summary.totals.failed) == (4, 0)
     assert notices == ["disk full, say: waiting until it can be written to"]
     assert len(times) >= 3
@@ -198,7 +198,7 @@ def _free_disk() -> None:
         del pick_files.really
 
 
-def test_a_stop_ends_it_soon_and_what_is_done_is_kept(crew: WorkerPool, site: MakeSite) -> None:
+def test_a_stop_ends_it_soon_and_what_is_done_is_kept(pool: WorkerPool, site: MakeSite) -> None:
     here = site(30)
     stop = threading.Event()
     told: list[Record] = []
@@ -207,13 +207,13 @@ def test_a_stop_ends_it_soon_and_what_is_done_is_kept(crew: WorkerPool, site: Ma
         told.append(record)
         stop.set()
 
-    summary = here.run(crew, stop=stop, listeners=Listeners(done=done))
+    summary = here.run(pool, stop=stop, listeners=Listeners(done=done))
     assert 1 <= summary.picked < 30
     assert len(here.picked()) == summary.picked == len(told)
-    assert here.run(crew).totals.micrographs == 30
+    assert here.run(pool).totals.micrographs == 30
 
 
-def test_micrographs_are_picked_as_they_arrive(crew: WorkerPool, site: MakeSite) -> None:
+def test_micrographs_are_picked_as_they_arrive(pool: WorkerPool, site: MakeSite) -> None:
     here = site(2)
     timing = Timing(settle_s=0.1, poll_s=0.1)
     source = Watched([str(here.images)], timing=timing, until=4)
@@ -226,16 +226,16 @@ def test_micrographs_are_picked_as_they_arrive(crew: WorkerPool, site: MakeSite)
 
     thread = threading.Thread(target=later)
     thread.start()
-    here.run(crew, source=source)
+    here.run(pool, source=source)
     thread.join()
     assert here.picked() == ["late1", "late2", "m000", "m001"]
 
 
-def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(crew: WorkerPool, site: MakeSite) -> None:
+def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(pool: WorkerPool, site: MakeSite) -> None:
     here = site(2)
     notices: list[str] = []
     with pytest.raises(BackendError, match=r"no worker is left that can pick; worker .*: no GPU can be used here"):
-        here.run(crew, gpu=True, listeners=Listeners(notice=notices.append))
+        here.run(pool, gpu=True, listeners=Listeners(notice=notices.append))
     assert sorted(notice.partition(":")[0] for notice in notices) == [
         "worker worker0 is left out",
         "worker worker1 is left out",

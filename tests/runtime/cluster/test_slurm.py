@@ -45,8 +45,8 @@ def test_jobs_pick_and_those_that_are_lost_are_replaced(slurm: Any, site: MakeSi
             seen.update(running := jobs(slurm))
             slurm.run("scancel", running[0])
 
-    with workers_at(TWO, tmp_path / "jobs") as crew:
-        summary = here.run(crew, listeners=Listeners(done=done))
+    with workers_at(TWO, tmp_path / "jobs") as pool:
+        summary = here.run(pool, listeners=Listeners(done=done))
         seen.update(jobs(slurm))
     assert sorted(record.stem for record in told) == [f"m{number:03}" for number in range(60)]
     assert all(isinstance(record, MicrographRecord) for record in told)
@@ -60,17 +60,17 @@ def test_jobs_pick_and_those_that_are_lost_are_replaced(slurm: Any, site: MakeSi
 
 
 def test_the_keys_of_a_run_are_its_users_alone_and_nothing_listens_without_them(slurm: Any, tmp_path: Path) -> None:
-    with workers_at(TWO, tmp_path / "jobs") as crew:
-        crew.client.wait_for_workers(2, timeout=60)
+    with workers_at(TWO, tmp_path / "jobs") as pool:
+        pool.client.wait_for_workers(2, timeout=60)
         assert (tmp_path / "jobs").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "jobs" / "key.pem").stat().st_mode & 0o777 == 0o600
-        assert crew.client.scheduler.address.startswith("tls://")
-        pids = {os.getpid(), *crew.client.run(os.getpid).values(), *crew.client.run(os.getppid).values()}
+        assert pool.client.scheduler.address.startswith("tls://")
+        pids = {os.getpid(), *pool.client.run(os.getpid).values(), *pool.client.run(os.getppid).values()}
         for address, pid in listeners():
             if pid in pids and not address.startswith("127."):
                 assert not speaks_without_tls(address)
         with pytest.raises(OSError):
-            Client(crew.client.scheduler.address, timeout=3, security=Security.temporary())
+            Client(pool.client.scheduler.address, timeout=3, security=Security.temporary())
 
 
 def listeners() -> Iterator[tuple[str, int]]:

@@ -42,19 +42,19 @@ def listening(pid: int) -> set[str]:
     return found
 
 
-def test_nothing_listens_beyond_this_machine_and_dask_itself_only_with_the_key(crew: WorkerPool) -> None:
-    workers, nannies = crew.client.run(os.getpid), crew.client.run(os.getppid)
+def test_nothing_listens_beyond_this_machine_and_dask_itself_only_with_the_key(pool: WorkerPool) -> None:
+    workers, nannies = pool.client.run(os.getpid), pool.client.run(os.getppid)
     assert len(workers) == 2
     for pid in {os.getpid(), *workers.values(), *nannies.values()}:
         assert listening(pid) <= {"0100007F"}  # 127.0.0.1
     assert all(address.startswith("tls://127.0.0.1:") for address in workers)
     with pytest.raises(OSError):
-        Client(crew.client.scheduler.address, timeout=3, security=Security.temporary())
+        Client(pool.client.scheduler.address, timeout=3, security=Security.temporary())
 
 
-def test_workers_share_the_cores(crew: WorkerPool, site: MakeSite) -> None:
-    site(4).run(crew)
-    cores = crew.client.run(lambda: sorted(os.sched_getaffinity(0)))
+def test_workers_share_the_cores(pool: WorkerPool, site: MakeSite) -> None:
+    site(4).run(pool)
+    cores = pool.client.run(lambda: sorted(os.sched_getaffinity(0)))
     shares = list(cores.values())
     ours = os.sched_getaffinity(0)
     assert set().union(*shares) == ours
@@ -103,11 +103,11 @@ def test_the_workers_of_a_scheduler_that_runs_pick_one_run_after_the_other(
     scheduler: Path, site: MakeSite, tmp_path: Path
 ) -> None:
     here = site(4)
-    with workers_at(ExistingScheduler(str(scheduler)), tmp_path) as crew:
-        assert here.run(crew).totals.micrographs == 4
+    with workers_at(ExistingScheduler(str(scheduler)), tmp_path) as pool:
+        assert here.run(pool).totals.micrographs == 4
     (here.images / "m000.mrc").rename(here.images / "new.mrc")
-    with workers_at(ExistingScheduler(json.loads(scheduler.read_text())["address"]), tmp_path) as crew:
-        summary = here.run(crew)
+    with workers_at(ExistingScheduler(json.loads(scheduler.read_text())["address"]), tmp_path) as pool:
+        summary = here.run(pool)
     assert (summary.picked, [worker.name for worker in summary.workers]) == (1, ["theirs"])
 
 
@@ -151,11 +151,11 @@ def test_ways_that_do_not_go_together_are_refused(options: tuple[str, ...], said
     assert not (tmp_path / "out").exists()
 
 
-def test_dasks_own_page_is_named_where_it_can_be_shown(crew: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dasks_own_page_is_named_where_it_can_be_shown(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew_module, "find_spec", lambda name: None)
-    assert crew.dashboard == ""
+    assert pool.dashboard == ""
     monkeypatch.setattr(crew_module, "find_spec", lambda name: name == "bokeh")
-    assert crew.dashboard.startswith("http://127.0.0.1:")
+    assert pool.dashboard.startswith("http://127.0.0.1:")
 
 
 def test_when_the_scheduler_is_lost_the_run_ends_and_says_so(
@@ -170,7 +170,7 @@ def test_when_the_scheduler_is_lost_the_run_ends_and_says_so(
     here = site(100)
     lose = Listeners(done=lambda record: started[0].kill())
     theirs = workers_at(ExistingScheduler(str(scheduler)), tmp_path)
-    with pytest.raises(UsageError, match=r"the cluster gave it up|cannot be reached"), theirs as crew:
-        here.run(crew, listeners=lose)
+    with pytest.raises(UsageError, match=r"the cluster gave it up|cannot be reached"), theirs as pool:
+        here.run(pool, listeners=lose)
     assert 1 <= len(here.picked()) < 100
     assert (here.out / "summary.json").exists()

@@ -146,29 +146,29 @@ def test_a_sample_is_spread_over_the_run_and_read_once(told: Any, monkeypatch: p
         told.picked(f"m{n}")
     detections = picks_at([(1, 1), (9, 9)], [0.9, 0.4])
     read: list[str] = []
-    story = History(told.out)
-    story.catch_up()
-    monkeypatch.setattr(story, "detections", lambda entry: read.append(entry.stem) or detections)
-    sampler = charts.Sampler(story)
-    found = sampler.histograms(story.entries, 0.5)
+    history = History(told.out)
+    history.catch_up()
+    monkeypatch.setattr(history, "detections", lambda entry: read.append(entry.stem) or detections)
+    sampler = charts.Sampler(history)
+    found = sampler.histograms(history.entries, 0.5)
     assert (found.micrographs, found.of) == (151, 601)
     assert read[:3] == ["m0", "m4", "m8"]
     told.picked("m601")
     told.picked("m4", seconds=0.75)
-    story.catch_up()
+    history.catch_up()
     read.clear()
-    sampler.histograms(story.entries, 0.5)
+    sampler.histograms(history.entries, 0.5)
     assert read == ["m4"]  # it was picked again
     read.clear()
-    assert sampler.histograms(story.entries, 0.3).left_picks == found.left_picks
+    assert sampler.histograms(history.entries, 0.3).left_picks == found.left_picks
     assert len(read) == 151
 
 
 def test_what_cannot_be_read_is_left_out(told: Any) -> None:
     for stem in "ab":
         told.picked(stem, picks_at([(1, 1)], [0.9]))
-    story = History(told.out)
-    story.catch_up()
+    history = History(told.out)
+    history.catch_up()
     detections_path(told.out, PurePosixPath("a")).unlink()
-    found = charts.Sampler(story).histograms(story.entries, 0.5)
+    found = charts.Sampler(history).histograms(history.entries, 0.5)
     assert (found.micrographs, found.of) == (1, 2)

@@ -1,4 +1,4 @@
-"""A story is what the log tells, whatever becomes of the log, and hinders nobody."""
+"""A history is what the log tells, whatever becomes of the log, and hinders nobody."""
 
 import json
 import os
@@ -35,14 +35,14 @@ THREE = Picks(
 
 
 def story_of(told: Any) -> History:
-    """A story by the clock of what is told, read to the end."""
-    story = History(told.out, clock=lambda: told.now)
-    story.catch_up()
-    return story
+    """A history by the clock of what is told, read to the end."""
+    history = History(told.out, clock=lambda: told.now)
+    history.catch_up()
+    return history
 
 
-def stems(story: History) -> list[str]:
-    return [entry.stem for entry in story.entries]
+def stems(history: History) -> list[str]:
+    return [entry.stem for entry in history.entries]
 
 
 def test_a_real_run_is_told(
@@ -51,22 +51,22 @@ def test_a_real_run_is_told(
     path = save_mrc(tmp_path / "a.mrc", dots(np.array([[60, 50], [200, 90]], np.float32), (180, 260)).data)
     jobs = [Job(path, PurePosixPath("sub/a"), "a.mrc", 1.0), Job(tmp_path / "b.mrc", PurePosixPath("b"), "b.mrc", 1.0)]
     out = tmp_path / "out"
-    story = History(out)
-    assert story.update() == []
-    assert story.status().state == "no process"
+    history = History(out)
+    assert history.update() == []
+    assert history.status().state == "no process"
     with OutputFolder(out) as output:
         pipeline.run(Listed(jobs, []), dot_picker, output, settings_of(dot_picker))
-        story.catch_up()
-        assert story.status().state == "running"
-    story.catch_up()
-    (entry,) = story.entries
+        history.catch_up()
+        assert history.status().state == "running"
+    history.catch_up()
+    (entry,) = history.entries
     assert (entry.stem, entry.width, entry.height, entry.picks, entry.pixel_size_A) == ("sub/a", 260, 180, 2, 1.0)
-    assert entry.median_score == pytest.approx(np.median(story.detections(entry).score))
-    preview = story.preview(entry)
+    assert entry.median_score == pytest.approx(np.median(history.detections(entry).score))
+    preview = history.preview(entry)
     assert preview is not None
     assert preview.startswith(b"\xff\xd8")
-    assert [(each.stem, each.kind) for each in story.failures] == [("b", "UnreadableError")]
-    status = story.status()
+    assert [(each.stem, each.kind) for each in history.failures] == [("b", "UnreadableError")]
+    status = history.status()
     assert (status.state, status.done, status.failed, status.picks, status.backlog) == ("finished", 1, 1, 2, 0)
     assert (status.diameter_A, status.threshold, status.model) == (48.0, 0.4, "test-model 1")
     assert set(status.stage_seconds) == {"read", "preprocess", "infer", "decode", "write"}
@@ -81,50 +81,50 @@ def test_new_thresholds_are_told(
     with OutputFolder(out) as output:
         job = Job(path, PurePosixPath("a"), "a.mrc", 1.0)
         pipeline.run(Listed([job], []), dot_picker, output, settings_of(dot_picker))
-    story = History(out)
-    story.catch_up()
-    assert story.entries[0].picks == 2
+    history = History(out)
+    history.catch_up()
+    assert history.entries[0].picks == 2
     with OutputFolder(out) as output:
         rethreshold(output, 0.99)
-    story.catch_up()
-    assert (story.entries[0].picks, story.entries[0].median_score, story.picks) == (0, None, 0)
-    assert story.status().threshold == 0.99
+    history.catch_up()
+    assert (history.entries[0].picks, history.entries[0].median_score, history.picks) == (0, None, 0)
+    assert history.status().threshold == 0.99
 
 
 def test_a_micrograph_that_is_picked_again_keeps_its_id_and_place(told: Any) -> None:
     for stem in "abc":
         told.picked(stem, picks=1, flags=["ice"])
-    story = story_of(told)
+    history = story_of(told)
     told.failed("b")
-    story.catch_up()
-    assert stems(story) == ["a", "c"]
-    assert [(each.stem, each.id) for each in story.failures] == [("b", 1)]
-    assert story.status().flags == {"ice": 2}
+    history.catch_up()
+    assert stems(history) == ["a", "c"]
+    assert [(each.stem, each.id) for each in history.failures] == [("b", 1)]
+    assert history.status().flags == {"ice": 2}
     told.picked("b", picks=7)
-    (again,) = story.update()
-    assert (again.stem, again.id, story.entry(1)) == ("b", 1, again)
-    assert stems(story) == ["a", "b", "c"]
-    assert story.failures == []
-    assert story.picks == 9
+    (again,) = history.update()
+    assert (again.stem, again.id, history.entry(1)) == ("b", 1, again)
+    assert stems(history) == ["a", "b", "c"]
+    assert history.failures == []
+    assert history.picks == 9
 
 
 def test_one_that_fails_first_and_is_picked_later_stands_where_it_came_in(told: Any) -> None:
     told.failed("a")
     told.picked("b")
     told.picked("a")
-    story = story_of(told)
-    assert [(entry.stem, entry.id) for entry in story.entries] == [("a", 0), ("b", 1)]
-    assert story.entry(2) is None
-    assert story.failure(0) is None
+    history = story_of(told)
+    assert [(entry.stem, entry.id) for entry in history.entries] == [("a", 0), ("b", 1)]
+    assert history.entry(2) is None
+    assert history.failure(0) is None
 
 
 def test_only_what_is_new_is_given(told: Any) -> None:
     told.picked("a")
-    story = History(told.out)
-    story.catch_up()
-    assert story.update() == []
+    history = History(told.out)
+    history.catch_up()
+    assert history.update() == []
     told.picked("b")
-    assert [entry.stem for entry in story.update()] == ["b"]
+    assert [entry.stem for entry in history.update()] == ["b"]
 
 
 def test_a_torn_line_is_waited_for(told: Any) -> None:
@@ -132,11 +132,11 @@ def test_a_torn_line_is_waited_for(told: Any) -> None:
     whole = log_path(told.out).read_bytes()
     for cut in (1, len(whole) // 2, len(whole) - 1):
         log_path(told.out).write_bytes(whole[:cut])
-        story = story_of(told)
-        assert stems(story) == []
+        history = story_of(told)
+        assert stems(history) == []
         with log_path(told.out).open("ab") as log:
             log.write(whole[cut:])
-        assert [entry.stem for entry in story.update()] == ["a"]
+        assert [entry.stem for entry in history.update()] == ["a"]
 
 
 def test_a_line_that_a_crash_has_torn_does_not_take_the_next_one_with_it(told: Any) -> None:
@@ -151,33 +151,33 @@ def test_a_line_that_a_crash_has_torn_does_not_take_the_next_one_with_it(told: A
 def test_a_log_that_is_removed_or_replaced_is_read_anew(told: Any) -> None:
     for stem in "abc":
         told.picked(stem)
-    story = story_of(told)
+    history = story_of(told)
     log = log_path(told.out)
     log.unlink()
-    story.catch_up()
-    assert stems(story) == []
+    history.catch_up()
+    assert stems(history) == []
     told.picked("c")
-    story.catch_up()
-    assert [(entry.stem, entry.id) for entry in story.entries] == [("c", 2)]
+    history.catch_up()
+    assert [(entry.stem, entry.id) for entry in history.entries] == [("c", 2)]
     log.write_text("\n")  # the same file, but shorter
-    story.catch_up()
+    history.catch_up()
     told.picked("b")
-    story.catch_up()
-    assert stems(story) == ["b"]
+    history.catch_up()
+    assert stems(history) == ["b"]
     shutil.rmtree(told.out)
-    story.catch_up()
-    assert (stems(story), story.status().state) == ([], "no process")
+    history.catch_up()
+    assert (stems(history), history.status().state) == ([], "no process")
 
 
 def test_a_long_log_is_read_a_bounded_part_at_a_time(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tailing, "_MOST_BYTES", 700)
     for n in range(20):
         told.picked(f"m{n}")
-    story, most = History(told.out), 0
-    story.update()
-    while story.behind:
-        most = max(most, len(story.update()))
-    assert len(story.entries) == 20
+    history, most = History(told.out), 0
+    history.update()
+    while history.behind:
+        most = max(most, len(history.update()))
+    assert len(history.entries) == 20
     assert most <= 2
 
 
@@ -208,14 +208,14 @@ DAMAGED = st.one_of(
 def test_lines_that_are_none_of_ours_are_passed_over(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
 ) -> None:
-    out = tmp_path_factory.mktemp("story")
+    out = tmp_path_factory.mktemp("history")
     log_path(out).parent.mkdir()
     marker = json.dumps(GOOD | {"stem": "good at the end"}).encode()
     log_path(out).write_bytes(b"\n".join([*lines, marker, b""]))
-    story = History(out)
-    story.catch_up()
-    assert "good at the end" in stems(story)
-    json.dumps([vars(story.status()), [each.message for each in story.failures]], allow_nan=False)
+    history = History(out)
+    history.catch_up()
+    assert "good at the end" in stems(history)
+    json.dumps([vars(history.status()), [each.message for each in history.failures]], allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -237,11 +237,11 @@ def test_a_named_pipe_is_not_waited_for(told: Any) -> None:
     told.picked("a", THREE)
     preview_path(told.out, PurePosixPath("a")).parent.mkdir()
     for path in (log_path(told.out), summary_path(told.out), preview_path(told.out, PurePosixPath("a"))):
-        story = story_of(told)
+        history = story_of(told)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
-        story.catch_up()
-        assert all(story.preview(entry) is None for entry in story.entries)
+        history.catch_up()
+        assert all(history.preview(entry) is None for entry in history.entries)
 
 
 def test_a_device_is_not_read_for_ever(told: Any) -> None:
@@ -252,11 +252,11 @@ def test_a_device_is_not_read_for_ever(told: Any) -> None:
 
 def test_the_summary_says_what_the_log_does_not(told: Any) -> None:
     told.begun(threshold=0.25)
-    story = story_of(told)
-    assert (story.status().threshold, story.status().model, story.status().backend) == (0.25, "nano 2", "cpu")
+    history = story_of(told)
+    assert (history.status().threshold, history.status().model, history.status().backend) == (0.25, "nano 2", "cpu")
     told.summary(threshold=0.5)
-    story.catch_up()
-    status = story.status()
+    history.catch_up()
+    status = history.status()
     assert (status.threshold, status.floor, status.model, status.diameter_A) == (0.5, 0.05, "nano 2", 100.0)
     assert status.version is not None
 
@@ -266,14 +266,14 @@ def test_a_new_run_forgets_failures_and_picks_that_were_made_otherwise(told: Any
     told.picked("a")
     told.failed("b")
     told.begun(threshold=0.7)
-    story = story_of(told)
-    assert (stems(story), story.failures) == (["a"], [])
+    history = story_of(told)
+    assert (stems(history), history.failures) == (["a"], [])
     told.begun(diameter_A=200.0)
-    story.catch_up()
-    assert stems(story) == []
+    history.catch_up()
+    assert stems(history) == []
     told.picked("c")
-    story.catch_up()
-    assert [(entry.stem, entry.id) for entry in story.entries] == [("c", 2)]
+    history.catch_up()
+    assert [(entry.stem, entry.id) for entry in history.entries] == [("c", 2)]
 
 
 @pytest.mark.parametrize("stem", ["../../outside", "/outside", "link/outside", "direct", "a\x00b", "\ud800"])
@@ -286,21 +286,21 @@ def test_nothing_outside_the_folder_is_read(told: Any, tmp_path: Path, stem: str
         (folder / "link").symlink_to(tmp_path)
         (folder / f"direct{place(told.out, PurePosixPath('x')).suffix}").symlink_to(tmp_path / "outside.jpg")
     told.picked(stem.replace("/outside", f"{tmp_path}/outside") if stem[0] == "/" else stem)
-    story = story_of(told)
-    (entry,) = story.entries
-    assert story.preview(entry) is None
+    history = story_of(told)
+    (entry,) = history.entries
+    assert history.preview(entry) is None
     with pytest.raises(UsageError, match="no detections are kept"):
-        story.detections(entry)
+        history.detections(entry)
 
 
 def test_damaged_detections_are_refused_in_words(told: Any) -> None:
     told.picked("a", THREE)
-    story = story_of(told)
-    assert len(story.detections(story.entries[0])) == 3
+    history = story_of(told)
+    assert len(history.detections(history.entries[0])) == 3
     path = detections_path(told.out, PurePosixPath("a"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UsageError, match="damaged"):
-        story.detections(story.entries[0])
+        history.detections(history.entries[0])
 
 
 def test_following_writes_nothing(told: Any) -> None:
@@ -308,10 +308,10 @@ def test_following_writes_nothing(told: Any) -> None:
     told.picked("a", THREE)
     told.summary()
     before = {path: path.stat().st_mtime_ns for path in told.out.rglob("*")}
-    story = story_of(told)
-    story.detections(story.entries[0])
-    story.preview(story.entries[0])
-    story.status()
+    history = story_of(told)
+    history.detections(history.entries[0])
+    history.preview(history.entries[0])
+    history.status()
     assert {path: path.stat().st_mtime_ns for path in told.out.rglob("*")} == before
 
 

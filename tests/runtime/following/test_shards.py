@@ -1,4 +1,4 @@
-"""A story of several processes: of each it is told what it does, and nothing is lost or counted twice between logs."""
+"""The history of several processes: of each is told what it does, and nothing is lost or counted twice between logs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,19 +23,19 @@ ONE, TWO = (next(stem for stem in "abcdefgh" if Shard(number, 2).holds(stem)) fo
 
 
 def story_of(told: Any) -> History:
-    """A story by the clock of what is told, read to the end."""
-    story = History(told.out, clock=lambda: told.now)
-    story.catch_up()
-    return story
+    """A history by the clock of what is told, read to the end."""
+    history = History(told.out, clock=lambda: told.now)
+    history.catch_up()
+    return history
 
 
-def stems(story: History) -> set[str]:
-    return {entry.stem for entry in story.entries}
+def stems(history: History) -> set[str]:
+    return {entry.stem for entry in history.entries}
 
 
-def counted(story: History) -> dict[str, int]:
+def counted(history: History) -> dict[str, int]:
     """How many micrographs each worker is said to have done."""
-    return {worker.name: worker.micrographs for worker in story.status().workers}
+    return {worker.name: worker.micrographs for worker in history.status().workers}
 
 
 @pytest.fixture
@@ -61,33 +61,33 @@ def list_all(out: Path) -> None:
 
 def test_all_shards_are_followed_though_there_is_no_log_of_the_folder(shared: Any) -> None:
     assert not log_path(shared.out).exists()
-    story = story_of(shared)
-    assert len(story.entries) == 10
-    assert counted(story) == {"shard 1/2": 4, "shard 2/2": 6}
+    history = story_of(shared)
+    assert len(history.entries) == 10
+    assert counted(history) == {"shard 1/2": 4, "shard 2/2": 6}
     shared.shard = "1/2"
     shared.picked("late")
-    assert [entry.stem for entry in story.update()] == ["late"]
-    assert counted(story)["shard 1/2"] == 5
+    assert [entry.stem for entry in history.update()] == ["late"]
+    assert counted(history)["shard 1/2"] == 5
 
 
 def test_what_waits_is_what_waits_for_all_shards(told: Any) -> None:
     for shard, backlog in (("1/2", 3), ("2/2", 4)):
         told.shard = shard
         told.picked(shard, backlog=backlog)
-    story = story_of(told)
-    assert story.status().backlog == 7
+    history = story_of(told)
+    assert history.status().backlog == 7
     told.shard = "1/2"
     told.summary(backlog=5)
-    story.catch_up()
-    assert story.status().backlog == 9
+    history.catch_up()
+    assert history.status().backlog == 9
     told.shard = ""
     told.summary(backlog=2)  # by the first shard, which knows its own alone
-    story.catch_up()
-    assert story.status().backlog == 9
+    history.catch_up()
+    assert history.status().backlog == 9
     list_all(told.out)
     told.summary(backlog=1)
-    story.catch_up()
-    assert story.status().backlog == 1
+    history.catch_up()
+    assert history.status().backlog == 1
     assert story_of(told).status().backlog == 1
 
 
@@ -96,15 +96,15 @@ def test_a_shard_that_begins_forgets_the_failures_of_its_own_share(told: Any) ->
         told.shard = shard
         told.begun()
         told.failed(stem)
-    story = story_of(told)
-    assert [each.stem for each in story.failures] == [ONE, TWO]
+    history = story_of(told)
+    assert [each.stem for each in history.failures] == [ONE, TWO]
     told.begun()
-    story.catch_up()
-    assert [each.stem for each in story.failures] == [ONE]
+    history.catch_up()
+    assert [each.stem for each in history.failures] == [ONE]
     told.shard = ""
     told.begun()
-    story.catch_up()
-    assert story.failures == []
+    history.catch_up()
+    assert history.failures == []
 
 
 @pytest.fixture
@@ -119,13 +119,13 @@ def alive(told: Any) -> Iterator[None]:
 def test_a_shard_that_lives_is_a_run_that_goes_on(told: Any) -> None:
     told.shard = "2/2"
     told.picked("a")
-    story = story_of(told)
-    assert story.status().state == "running"
+    history = story_of(told)
+    assert history.status().state == "running"
     for later_s in (100, 1000):
         told.now += later_s
         told.summary()
-        story.catch_up()
-        assert story.status().state == "idle"
+        history.catch_up()
+        assert history.status().state == "idle"
 
 
 def test_shards_that_have_all_ended_before_their_work_are_not_finished(shared: Any) -> None:
@@ -136,14 +136,14 @@ def test_shards_that_have_all_ended_before_their_work_are_not_finished(shared: A
 
 
 def test_what_the_last_shard_moves_into_the_log_is_not_counted_again(shared: Any) -> None:
-    story, half = story_of(shared), History(shared.out, clock=lambda: shared.now)
+    history, half = story_of(shared), History(shared.out, clock=lambda: shared.now)
     half.update()
     shared.picked("late")
     before = story_of(shared).status()
     list_all(shared.out)
     assert not shards_folder(shared.out).exists()
-    assert [entry.stem for entry in story.update() + story.update()] == ["late"]
-    for each in (story, half, story_of(shared)):
+    assert [entry.stem for entry in history.update() + history.update()] == ["late"]
+    for each in (history, half, story_of(shared)):
         each.catch_up()
         assert len(each.entries) == 11
         assert each.status().workers == before.workers
@@ -151,35 +151,35 @@ def test_what_the_last_shard_moves_into_the_log_is_not_counted_again(shared: Any
 
 
 def test_lines_that_are_met_in_both_logs_count_once_whichever_is_read_first(shared: Any) -> None:
-    story = story_of(shared)
+    history = story_of(shared)
     shared.picked("late")
     logs = sorted(shards_folder(shared.out).iterdir())
     log_path(shared.out).write_bytes(
         b"".join(log.read_bytes() for log in logs)
     )  # the last shard is about to remove them
     for _ in range(3):
-        story.update()
-        assert len(story.entries) + (0 if "late" in stems(story) else 1) == 11
-    assert counted(story) == {"shard 1/2": 4, "shard 2/2": 7}
+        history.update()
+        assert len(history.entries) + (0 if "late" in stems(history) else 1) == 11
+    assert counted(history) == {"shard 1/2": 4, "shard 2/2": 7}
     for log in logs:
         log.unlink()
-    for each in (story, story_of(shared)):
+    for each in (history, story_of(shared)):
         each.catch_up()
         assert counted(each) == {"shard 1/2": 4, "shard 2/2": 7}
 
 
 def test_a_later_batch_of_the_same_shards_is_told_as_well(shared: Any) -> None:
-    story = story_of(shared)
+    history = story_of(shared)
     list_all(shared.out)
     shared.begun()
     shared.picked("later")
-    story.catch_up()
+    history.catch_up()
     again = story_of(shared)
-    for each in (story, again):
+    for each in (history, again):
         assert len(each.entries) == 11
         assert counted(each) == {"shard 1/2": 4, "shard 2/2": 1}
     list_all(shared.out)
-    for each in (story, again, story_of(shared)):
+    for each in (history, again, story_of(shared)):
         each.catch_up()
         assert len(each.entries) == 11
         assert counted(each) == {"shard 1/2": 4, "shard 2/2": 1}
@@ -187,11 +187,11 @@ def test_a_later_batch_of_the_same_shards_is_told_as_well(shared: Any) -> None:
 
 def test_long_logs_of_shards_are_read_a_bounded_part_at_a_time(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tailing, "_MOST_BYTES", 700)
-    story, most = History(shared.out), 0
-    story.update()
-    while story.behind:
-        most = max(most, len(story.update()))
-    assert len(story.entries) == 10
+    history, most = History(shared.out), 0
+    history.update()
+    while history.behind:
+        most = max(most, len(history.update()))
+    assert len(history.entries) == 10
     assert most <= 4
 
 
@@ -205,7 +205,7 @@ def test_real_shards_are_told_while_they_are_at_work_and_after(
         image = dots(np.array([[71, 39]], np.float32), (128, 192), seed=number).data
         save_mrc(tmp_path / "in" / f"m{number}.mrc", image)
     out = tmp_path / "out"
-    story = History(out)
+    history = History(out)
 
     def shard(number: int) -> None:
         pick(tmp_path / "in", out, diameter_A=24, model=str(tiny_model), backend="cpu", shard=f"{number}/3")
@@ -215,13 +215,13 @@ def test_real_shards_are_told_while_they_are_at_work_and_after(
         thread.start()
     picked = []
     while any(thread.is_alive() for thread in threads):
-        picked += [entry.stem for entry in story.update()]
-    while new := story.update() or story.behind:
+        picked += [entry.stem for entry in history.update()]
+    while new := history.update() or history.behind:
         picked += [] if new is True else [entry.stem for entry in new]
     assert sorted(picked) == sorted(f"m{number}" for number in range(12))
-    assert sum(counted(story).values()) == 12
-    assert story.status().state == "finished"
-    assert {worker.backend for worker in story.status().workers} == {"onnxruntime-cpu"}
+    assert sum(counted(history).values()) == 12
+    assert history.status().state == "finished"
+    assert {worker.backend for worker in history.status().workers} == {"onnxruntime-cpu"}
 
 
 def test_each_worker_is_told_with_its_rate_and_when_it_was_heard_last(told: Any) -> None:
@@ -232,8 +232,8 @@ def test_each_worker_is_told_with_its_rate_and_when_it_was_heard_last(told: Any)
         if n < 3:
             told.failed(f"b{n}", worker="worker1")
     told.summary(workers=[WorkerRecord(name="worker1", backend="openvino", micrographs=3, busy_s=1.0)])
-    story = story_of(told)
-    first, second = story.status().workers
+    history = story_of(told)
+    first, second = history.status().workers
     assert (first.name, first.backend, first.micrographs, first.heard) == ("worker0", None, 10, told.now)
     assert (second.name, second.backend, second.micrographs, second.heard) == ("worker1", "openvino", 3, told.now - 420)
     assert first.per_hour == pytest.approx(60)
@@ -241,8 +241,8 @@ def test_each_worker_is_told_with_its_rate_and_when_it_was_heard_last(told: Any)
     for n in range(90):
         told.now += 60
         told.picked(f"c{n}", worker="worker0")
-    story.catch_up()
-    first, second = story.status().workers
+    history.catch_up()
+    first, second = history.status().workers
     assert first.per_hour == pytest.approx(60, rel=0.02)
     assert (second.per_hour, second.micrographs) == (0, 3)
 
@@ -251,16 +251,16 @@ def test_workers_of_an_earlier_run_are_forgotten(told: Any) -> None:
     told.begun()
     told.picked("a", worker="worker10")
     told.picked("b", worker="worker9")
-    story = story_of(told)
-    assert list(counted(story)) == ["worker9", "worker10"]
+    history = story_of(told)
+    assert list(counted(history)) == ["worker9", "worker10"]
     told.begun()
     told.picked("c")
-    story.catch_up()
-    assert story.status().workers == ()
+    history.catch_up()
+    assert history.status().workers == ()
     told.shard = "1/2"
     told.begun()
-    story.catch_up()
-    assert counted(story) == {"shard 1/2": 0}
+    history.catch_up()
+    assert counted(history) == {"shard 1/2": 0}
 
 
 @pytest.mark.parametrize("worker", [None, 3, "", ["x"], {"name": 1}])

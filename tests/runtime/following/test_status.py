@@ -13,10 +13,10 @@ from gtpick_rt.output.lock import lives, lock_folder
 
 
 def story_of(told: Any) -> History:
-    """A story by the clock of what is told, read to the end."""
-    story = History(told.out, clock=lambda: told.now)
-    story.catch_up()
-    return story
+    """A history by the clock of what is told, read to the end."""
+    history = History(told.out, clock=lambda: told.now)
+    history.catch_up()
+    return history
 
 
 @pytest.fixture
@@ -31,38 +31,38 @@ def held(told: Any) -> Iterator[None]:
 def test_a_run_with_nothing_to_do_is_idle_after_a_minute(told: Any) -> None:
     told.begun()
     told.picked("a")
-    story = story_of(told)
+    history = story_of(told)
     for later_s, state in ((59, "running"), (2, "idle"), (3600, "idle")):
         told.now += later_s
         told.summary()
-        story.catch_up()
-        assert story.status().state == state
+        history.catch_up()
+        assert history.status().state == state
 
 
 @pytest.mark.usefixtures("held")
 @pytest.mark.parametrize(("seconds", "patience_s"), [(0.5, 60), (10.0, 200)])
 def test_a_run_that_does_nothing_of_what_is_to_do_is_stalled(told: Any, seconds: float, patience_s: float) -> None:
     told.picked("a", seconds=seconds, backlog=3)
-    story = story_of(told)
+    history = story_of(told)
     told.now += patience_s - 1
-    assert story.status().state == "running"
+    assert history.status().state == "running"
     told.now += 2
-    assert story.status().state == "stalled"
+    assert history.status().state == "stalled"
     told.picked("b", seconds=seconds, backlog=2)
-    story.catch_up()
-    assert story.status().state == "running"
+    history.catch_up()
+    assert history.status().state == "running"
 
 
 @pytest.mark.usefixtures("held")
 def test_one_that_was_idle_has_its_time_once_something_comes(told: Any) -> None:
     told.picked("a")
-    story = story_of(told)
+    history = story_of(told)
     told.now += 5000
     told.summary(backlog=1)
-    story.catch_up()
-    assert (story.status().state, story.status().backlog) == ("running", 1)
+    history.catch_up()
+    assert (history.status().state, history.status().backlog) == ("running", 1)
     told.now += 61
-    assert story.status().state == "stalled"
+    assert history.status().state == "stalled"
 
 
 @pytest.mark.usefixtures("held")
@@ -70,9 +70,9 @@ def test_a_run_that_writes_nothing_at_all_is_stalled(told: Any) -> None:
     told.picked("a")
     told.summary()
     os.utime(summary_path(told.out), (told.now, told.now))
-    story = story_of(told)
+    history = story_of(told)
     told.now += 301
-    assert story.status().state == "stalled"
+    assert history.status().state == "stalled"
 
 
 def test_a_run_that_ended_before_its_work_is_not_finished(told: Any) -> None:
@@ -102,13 +102,13 @@ def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
     told.picked("a", backlog=1)
     told.summary(backlog=1)
     os.utime(summary_path(told.out), (told.now, told.now))
-    story = story_of(told)
-    assert story.status().state == "running"
+    history = story_of(told)
+    assert history.status().state == "running"
     told.now += 301
-    assert story.status().state == "no process"
+    assert history.status().state == "no process"
     told.picked("b", backlog=1)
-    story.catch_up()
-    assert story.status().state == "running"
+    history.catch_up()
+    assert history.status().state == "running"
 
 
 def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:

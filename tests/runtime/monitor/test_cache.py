@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from gtpick_rt.monitor.cache import Kept
+from gtpick_rt.monitor.cache import ResultCache
 
 
 def test_what_many_ask_for_at_once_is_read_once() -> None:
@@ -18,7 +18,7 @@ def test_what_many_ask_for_at_once_is_read_once() -> None:
         return 7
 
     async def ask() -> list[int]:
-        kept: Kept[int] = Kept(2)
+        kept: ResultCache[int] = ResultCache(2)
         asking = [asyncio.create_task(kept.get("a", slow)) for _ in range(50)]
         await asyncio.sleep(0.01)
         asking.pop().cancel()  # one goes away
@@ -33,7 +33,7 @@ def test_the_oldest_is_forgotten_first() -> None:
     read: list[str] = []
 
     async def ask() -> None:
-        kept: Kept[None] = Kept(2)
+        kept: ResultCache[None] = ResultCache(2)
         for key in "abcba":
             await kept.get(key, lambda key=key: read.append(key))
 
@@ -51,7 +51,7 @@ def test_what_could_not_be_read_is_tried_again() -> None:
         return answer
 
     async def ask() -> int:
-        kept: Kept[int] = Kept(2)
+        kept: ResultCache[int] = ResultCache(2)
         with pytest.raises(OSError, match="no"):
             await kept.get("a", read)
         return await kept.get("a", read)

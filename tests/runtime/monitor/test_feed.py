@@ -126,12 +126,12 @@ def test_many_viewers_are_told_alike_and_the_folder_is_read_once_for_all(
     overlapped: list[bool] = []
     really = History.read
 
-    def read(story: History) -> Any:
+    def read(history: History) -> Any:
         alone = reading.acquire(blocking=False)
         overlapped.extend([] if alone else [True])
-        readers.add(id(story))
+        readers.add(id(history))
         try:
-            return really(story)
+            return really(history)
         finally:
             if alone:
                 reading.release()

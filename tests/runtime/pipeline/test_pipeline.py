@@ -25,8 +25,7 @@ from gtpick_rt.errors import BackendError, UsageError
 from gtpick_rt.output.commit import load_detections
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Summary
-from gtpick_rt.pipeline import bookkeeping as course
-from gtpick_rt.pipeline import stages
+from gtpick_rt.pipeline import bookkeeping, stages
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
@@ -223,7 +222,7 @@ def test_while_the_disk_is_full_the_run_waits_and_then_goes_on(
     fail_to_write: Callable[[str, int], Callable[[], None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(course, "AGAIN_S", 0.01)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.01)
     (out / "full").mkdir(parents=True)
     mend = fail_to_write("/full/", number)
     jobs = [make_job("a"), make_job("full/b"), *(make_job(f"m{n}") for n in range(9))]
@@ -403,7 +402,7 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(course, "AGAIN_S", 0.0)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
     faults = [number] * times
 
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
@@ -421,7 +420,7 @@ def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
-    monkeypatch.setattr(course, "AGAIN_S", 0.0)
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
 
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         raise OSError(errno.EIO, "Input/output error", str(path))

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Distributions } from "./distributions.js";
 import { $, basename, flag, say } from "./dom.js";
-import { Glance } from "./glance.js";
+import { Overview } from "./overview.js";
 import { Inspector } from "./inspector.js";
 import { Browser, loadFailures } from "./lists.js";
 import { LENGTH, Strip } from "./strip.js";
@@ -13,7 +13,7 @@ import { showWorkers } from "./workers.js";
 
 const REFRESH_MS = 4000;
 
-const glance = new Glance();
+const overview = new Overview();
 const distributions = new Distributions();
 const viewer = new Viewer($("viewer"), { onStep: (step) => look(step).catch(report) });
 const inspector = new Inspector(viewer, $("folder").textContent, () => distributions.setThreshold(inspector.chosen));
@@ -88,7 +88,7 @@ function onPicked(row) {
 
 function onStatus(status) {
   if (!status.state) return; /* the server has not read the folder yet */
-  glance.fill(status);
+  overview.fill(status);
   showWorkers(status.workers);
   if (status.failed !== failed) {
     failed = status.failed;

@@ -7,7 +7,7 @@ import typer
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.cluster.specs import Place
+    from gtpick_rt.cluster.specs import ClusterSpec
 
 JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, 4, "4GB", "08:00:00"
 
@@ -41,7 +41,7 @@ JobOptions = Annotated[
 ]
 
 
-def place_of(
+def cluster_of(
     workers: int | None,
     gpus: str | None,
     cluster: str | None,
@@ -55,7 +55,7 @@ def place_of(
     partition: str | None,
     account: str | None,
     job_option: list[str] | None,
-) -> "Place | None":
+) -> "ClusterSpec | None":
     """Where the workers are to be; None picks in this process. Raises UsageError."""
     from gtpick_rt.cluster.specs import ExistingScheduler, LocalGpus, LocalWorkers, SlurmJobs, gpu_ids
 

@@ -11,7 +11,7 @@ const STATES = {
 };
 
 /** Shows a Status, and counts the seconds since its last event. */
-export class Glance {
+export class Overview {
   constructor() {
     setInterval(() => this.#age(), 1000);
   }
