@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gtpick_rt.formats.coordinates import read_coordinates
     from gtpick_rt.models.spec import ModelSpec
     from gtpick_rt.output.summary import Summary
-    from gtpick_rt.picking import pick
+    from gtpick_rt.picking.pick import pick
     from gtpick_rt.proof.opening import open_picker
     from gtpick_rt.reading import read_micrograph
     from gtpick_rt.records import Failure, MicrographRecord
@@ -52,7 +52,7 @@ _HOME = {
     "Summary": "gtpick_rt.output.summary",
     "__version__": "gtpick_rt.version",
     "open_picker": "gtpick_rt.proof.opening",
-    "pick": "gtpick_rt.picking",
+    "pick": "gtpick_rt.picking.pick",
     "read_coordinates": "gtpick_rt.formats.coordinates",
     "read_micrograph": "gtpick_rt.reading",
 }

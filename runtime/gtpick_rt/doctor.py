@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here
-from gtpick_rt.backends.engines.cache import EngineCache, Gpu, superseded
+from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName, library
+from gtpick_rt.backends.engines.records import Gpu, superseded
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.models.files import half_of

@@ -17,7 +17,8 @@ import onnx
 import pytest
 from scipy.ndimage import find_objects, gaussian_filter, label, maximum_filter
 
-from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Record
+from gtpick_rt.backends.engines.cache import EngineCache
+from gtpick_rt.backends.engines.records import EngineKey, Record
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from gtpick_rt import doctor
 from gtpick_rt.backends.engines.building import FLAGS
-from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Gpu, Record
+from gtpick_rt.backends.engines.cache import EngineCache
+from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.cli.main import app
 from gtpick_rt.doctor import BackendState, examine

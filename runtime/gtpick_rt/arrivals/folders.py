@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.files.shared import paths_below
 from gtpick_rt.reading.info import SUFFIXES
 from gtpick_rt.records import Failure
 
@@ -163,7 +164,7 @@ class Pattern:
             raise UsageError(f"{str(self._pattern)!r}: cannot be searched ({error}); correct the pattern") from error
 
     def _matches(self, known: Container[str]) -> Iterator[str]:
-        for match in self.root.glob(self._wild):
+        for match in paths_below(self.root, self._wild):
             path = str(match)
             if path in known or path in self._passed_over:
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gtpick_rt.backends.batching import OutOfMemoryError
-from gtpick_rt.backends.engines.cache import Gpu
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.errors import BackendError
 from gtpick_rt.types import FloatArray
 

@@ -14,8 +14,8 @@ import numpy as np
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
 from gtpick_rt.backends.engines.building import PROFILE
-from gtpick_rt.backends.engines.cache import Gpu
 from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray

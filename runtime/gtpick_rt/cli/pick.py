@@ -80,7 +80,7 @@ def pick(
     """
     from gtpick_rt.arrivals.source import Timing
     from gtpick_rt.cli.running import pick_all, stopping
-    from gtpick_rt.picking import Request, Watching
+    from gtpick_rt.picking.request import Request, Watching
 
     watching = Watching(
         timing=Timing(settle_s=settle, max_wait_s=max_wait), stop_after_idle_s=stop_after_idle, until=until

@@ -75,7 +75,7 @@ def relion(
     Run again, it picks the micrographs that are new, and lists all.
     """
     from gtpick_rt.cli.running import pick_all, stopping
-    from gtpick_rt.picking import Request
+    from gtpick_rt.picking.request import Request
 
     request = Request(
         inputs=(str(in_mics),),
@@ -130,8 +130,10 @@ def _name_outputs(folder: Path, in_mics: Path) -> None:
 
 def _is_of_relion_31(folder: Path) -> bool:
     """RELION writes the job's settings before it starts the job; 3.1 has the type of job as a number."""
-    job = folder / "job.star"
-    return job.exists() and "_rlnJobTypeLabel" not in job.read_text(errors="replace")
+    from gtpick_rt.files.shared import bytes_of
+
+    job = bytes_of(folder / "job.star")
+    return job is not None and b"_rlnJobTypeLabel" not in job
 
 
 @contextmanager

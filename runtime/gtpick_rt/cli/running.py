@@ -22,7 +22,8 @@ from gtpick_rt.errors import UndecidedError
 from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.output.metrics import Metrics
 from gtpick_rt.output.summary import Summary
-from gtpick_rt.picking import Listeners, Request, Work, fulfil
+from gtpick_rt.picking.fulfilling import fulfil
+from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.records import Failure, Record
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"

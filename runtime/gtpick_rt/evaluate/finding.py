@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.files.shared import paths_below
 from gtpick_rt.formats.coordinates import read_table
 from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
@@ -40,7 +41,7 @@ def find_coordinates(path: Path) -> CoordinateFiles:
         listed = sorted(set(table.micrograph))
         return CoordinateFiles(_by_name((text, path, f"{text!r} in {path}") for text in listed), is_list=True)
     endings = (STAR_SUFFIX,) if (path / STATE_FOLDER).is_dir() else IN_FOLDERS
-    inside = [file for file in sorted(path.rglob("*")) if _is_of(file.name, endings)]
+    inside = [file for file in sorted(paths_below(path, "**/*")) if _is_of(file.name, endings)]
     seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     return CoordinateFiles(_by_name((file.stem, file, str(file)) for file in seen), is_list=False)
 

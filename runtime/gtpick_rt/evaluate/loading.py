@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate.finding import CoordinateFiles, find_coordinates
 from gtpick_rt.formats.coordinates import read_coordinate_set
-from gtpick_rt.output.commit import load_detections
-from gtpick_rt.output.layout import STAR_SUFFIX, detections_path
+from gtpick_rt.output.commit import find_detections
+from gtpick_rt.output.layout import STAR_SUFFIX
 from gtpick_rt.types import Picks
 
 NEGATIVES = "_negatives"
@@ -126,7 +126,8 @@ def _kept_detections(out: Path, files: Mapping[str, Path]) -> dict[str, Picks]:
     if not out.is_dir():
         return {}
     stems = {name: PurePosixPath(str(file.relative_to(out)).removesuffix(STAR_SUFFIX)) for name, file in files.items()}
-    return {name: load_detections(out, stem) for name, stem in stems.items() if detections_path(out, stem).is_file()}
+    found = {name: find_detections(out, stem) for name, stem in stems.items()}
+    return {name: detections for name, detections in found.items() if detections is not None}
 
 
 def _alone(files: Mapping[str, Path], source: CoordinateFiles, compared: Mapping[str, Picks]) -> list[str]:

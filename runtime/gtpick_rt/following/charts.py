@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
+from gtpick_rt.following.images import detections_of
 from gtpick_rt.following.records import Entry
 from gtpick_rt.types import Picks
 
@@ -181,7 +182,7 @@ class Sampler:
 
     def _read(self, entry: Entry, threshold: float) -> Sample | None:
         try:
-            return sample_of(self._history.detections(entry), entry.pixel_size_A, threshold)
+            return sample_of(detections_of(self._history.out, entry), entry.pixel_size_A, threshold)
         except UsageError:
             return None
 

@@ -5,10 +5,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from gtpick_rt.errors import UsageError
 from gtpick_rt.following.logs import Heads, Logs, holder_lives
 from gtpick_rt.following.records import (
     BEGUN,
@@ -27,12 +26,9 @@ from gtpick_rt.following.records import (
     shard_of,
 )
 from gtpick_rt.following.status import FINISHED, IDLE, NO_PROCESS, RUNNING, STALLED, Status, facts_of
-from gtpick_rt.following.tail import read_regular
 from gtpick_rt.following.throughput import Throughput, quantile
 from gtpick_rt.following.workers import Workers
-from gtpick_rt.output.commit import load_detections
-from gtpick_rt.output.layout import detections_path, preview_path, summary_path
-from gtpick_rt.types import Picks
+from gtpick_rt.output.layout import summary_path
 
 _IDLE_S = 60.0
 """A run that does nothing for so long is idle or, when there is something to do, stalled."""
@@ -40,7 +36,6 @@ _PATIENCE = 20.0
 """It is not stalled before so many times the usual seconds per micrograph."""
 _SIGN_S = 300.0
 """A run writes its summary far more often than that, also when it has nothing to do."""
-_MOST_PREVIEW_BYTES = 1 << 24
 
 
 class Increment(NamedTuple):
@@ -62,7 +57,7 @@ class Increment(NamedTuple):
 class History:
     """What has happened in an output folder so far; it may be empty, or not be there yet.
 
-    For one thread; but `read`, `preview` and `detections`, which wait for the disk, may be called in others.
+    For one thread; but `read`, which waits for the disk, may be called in others.
     """
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.time) -> None:
@@ -251,31 +246,6 @@ class History:
     def failure(self, number: int) -> Problem | None:
         """The micrograph of this id, if it failed."""
         return next((problem for problem in self._failed.values() if problem.id == number), None)
-
-    def detections(self, entry: Entry) -> Picks:
-        """All that was detected on a micrograph. Raises UsageError when that is missing or damaged."""
-        path = detections_path(self.out, PurePosixPath(entry.stem))
-        if not self._is_inside(path):
-            raise UsageError(f"{path}: no detections are kept for {entry.stem}; pick it again")
-        try:
-            return load_detections(self.out, PurePosixPath(entry.stem))
-        except (MemoryError, RuntimeError) as error:  # of an archive that claims to be what it is not
-            raise UsageError(f"{path}: the kept detections are damaged ({error}); pick it again") from error
-
-    def preview(self, entry: Entry) -> bytes | None:
-        """The picture of a micrograph, a grey JPEG; None where there is none."""
-        path = preview_path(self.out, PurePosixPath(entry.stem))
-        try:
-            return read_regular(path, 0, _MOST_PREVIEW_BYTES)[1] if self._is_inside(path) else None
-        except OSError:
-            return None
-
-    def _is_inside(self, path: Path) -> bool:
-        """Whether a file lies in the output folder, wherever links and the name of a micrograph may lead."""
-        try:
-            return path.resolve().is_relative_to(self.out.resolve())
-        except (OSError, ValueError, RuntimeError):
-            return False
 
     def status(self) -> Status:
         """How the run is doing now."""

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from gtpick_rt.files.shared import names_in
 from gtpick_rt.following.tail import Head, Tail
 from gtpick_rt.output.layout import lock_path, log_path, shards_folder
 from gtpick_rt.output.lock import lives
@@ -29,7 +30,7 @@ class Logs:
 
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether the log is another one than before, and the lines that are new, a bounded number."""
-        paths = sorted(self._folder.glob(f"*-of-*{log_path(self._folder).suffix}"))
+        paths = names_in(self._folder, f"*-of-*{log_path(self._folder).suffix}")
         anew, lines = self._tail.read()
         if anew:
             self._shards.clear()
@@ -79,12 +80,12 @@ class Heads:
 
     def read(self) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
         """What the summary says now, and what shards say, by their names; nothing where it is the same as before."""
-        self._shards = {path: self._shards.get(path) or Head(path) for path in self._folder.glob("*-of-*.json")}
+        self._shards = {path: self._shards.get(path) or Head(path) for path in names_in(self._folder, "*-of-*.json")}
         read = {path.stem.replace("-of-", "/"): head.read() for path, head in self._shards.items()}
         return self._head.read(), {name: summary for name, summary in read.items() if summary is not None}
 
 
 def holder_lives(out: Path) -> bool | None:
     """Whether a process lives that picks into a folder, alone or as a shard; None where that cannot be told."""
-    found = {lives(path) for path in (lock_path(out), *shards_folder(out).glob("*.lock"))}
+    found = {lives(path) for path in (lock_path(out), *names_in(shards_folder(out), "*.lock"))}
     return True if True in found else None if None in found else False

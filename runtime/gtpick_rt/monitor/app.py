@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
+from gtpick_rt.following.images import detections_of, preview_of
 from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.monitor.access import AccessControl
 from gtpick_rt.monitor.cache import ResultCache
@@ -133,7 +134,7 @@ class _Monitor:
             raise HTTPException(404, str(error)) from error
 
     def _read_detail(self, entry: Entry, diameter_A: float | None, threshold: float | None) -> bytes:
-        picks = picks_of(entry, self._history.detections(entry), diameter_A)
+        picks = picks_of(entry, detections_of(self._history.out, entry), diameter_A)
         return to_json(row_of(entry) | picks | {"threshold": threshold})
 
     async def _show_preview(self, request: Request) -> Response:
@@ -146,7 +147,7 @@ class _Monitor:
 
     def _read_picture(self, entry: Entry) -> tuple[bytes, str]:
         """The preview of a micrograph and its tag. Raises UsageError where there is none."""
-        picture = self._history.preview(entry)
+        picture = preview_of(self._history.out, entry)
         if picture is None:
             raise UsageError(f"{entry.name}: there is no preview; pick it again")
         return picture, _tag(picture)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.shared import bytes_of
 from gtpick_rt.formats.star import picks_to_star
 from gtpick_rt.output.conversion import SINGLE
 from gtpick_rt.output.layout import converted_path, detections_path, preview_path, star_path
@@ -51,12 +52,20 @@ def discard_picks(out: Path, stem: PurePosixPath) -> None:
 
 def load_detections(out: Path, stem: PurePosixPath) -> Picks:
     """Read back the detections that `commit_picks` kept. Raises UsageError when they are missing or damaged."""
+    found = find_detections(out, stem)
+    if found is None:
+        raise UsageError(f"{detections_path(out, stem)}: no detections are kept for {stem}; pick it again")
+    return found
+
+
+def find_detections(out: Path, stem: PurePosixPath) -> Picks | None:
+    """Do as `load_detections`, but give None when they are missing."""
     path = detections_path(out, stem)
     try:
-        data = io.BytesIO(path.read_bytes())
-        with _PARSING, np.load(data, allow_pickle=False) as arrays:
+        data = bytes_of(path)
+        if data is None:
+            return None
+        with _PARSING, np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return Picks(arrays["xy_px"], arrays["diameter_px"], arrays["score"])
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no detections are kept for {stem}; pick it again") from None
     except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: the kept detections are damaged ({error}); pick {stem} again") from error

@@ -1,10 +1,7 @@
 """The output folder of a run: what it holds already, what is added to it, and the lists that are kept current."""
 
-import contextlib
 import dataclasses
-import heapq
 import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -14,13 +11,13 @@ from typing import TypeVar
 
 from gtpick_rt.arrivals.jobs import project_name
 from gtpick_rt.errors import UsageError
-from gtpick_rt.files.atomic import make_folder, remove_temporaries, write_atomic
+from gtpick_rt.files.atomic import remove_temporaries, write_atomic
+from gtpick_rt.files.shared import names_in
 from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
-from gtpick_rt.output.journal import Journal, remove_index
+from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import (
-    STATE_FOLDER,
     formats_path,
     index_path,
     list_path,
@@ -31,15 +28,15 @@ from gtpick_rt.output.layout import (
     summary_path,
 )
 from gtpick_rt.output.lock import FolderLock, holder, lock_folder
+from gtpick_rt.output.making import make_output, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
+from gtpick_rt.output.runlog import append_entry, end_shards
 from gtpick_rt.output.summary import Settings, Summary, Totals
-from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.records import Failure, MicrographRecord
 
 _SHARE_OF_TIME = 0.05
 """That goes into rewriting the lists, which grow with the number of micrographs."""
 _LISTS_EVERY_S = 5.0
-_READ_BYTES = 1 << 16
 T = TypeVar("T")
 
 
@@ -60,7 +57,7 @@ class OutputFolder:
 
     def __init__(self, out: Path, force: bool = False) -> None:
         self.path, self._force = out, force
-        self._made = _make(out)
+        self._made = make_output(out)
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
@@ -81,7 +78,7 @@ class OutputFolder:
             raise
 
     def _take_lock(self) -> FolderLock:
-        return lock_folder(lock_path(self.path), lambda: shards_folder(self.path).glob("*.lock"))
+        return lock_folder(lock_path(self.path), lambda: names_in(shards_folder(self.path), "*.lock"))
 
     def _open_index(self) -> Journal:
         try:
@@ -126,7 +123,7 @@ class OutputFolder:
         """Let others write; a folder into which nothing was written is not left behind."""
         self._journal.close()
         if self.alone and self._files is None and not list_path(self.path).exists():
-            _remove_traces(self.path, self._made)
+            remove_traces(self.path, self._made)
         self._lock.release()
 
     def _refuse_foreign(self) -> None:
@@ -175,27 +172,13 @@ class OutputFolder:
     def _take_up(self, settings: Settings) -> None:
         with self.writing():
             if self.alone:
-                self._end_shards()
+                end_shards(shards_folder(self.path), self.log_file)
             self._files = PickFiles(self.path, settings, read_conversion(self.path), self._lock.is_held)
-
-    def _end_shards(self) -> None:
-        """Take over what was logged by runs that shared the folder, none of which is at work now."""
-        folder = shards_folder(self.path)
-        logs = sorted(folder.glob(f"*{self.log_file.suffix}"))
-        if logs:
-            lines = heapq.merge(*map(_lines, logs), key=_stamp)
-            with self.log_file.open("ab") as log:
-                log.writelines(lines)
-        for path in logs:
-            path.unlink()
-        if folder.exists():
-            shutil.rmtree(folder)
 
     @property
     def files(self) -> PickFiles:
         """Writes the files of each micrograph, from `begin` or `go_on` on."""
-        if self._files is None:
-            raise RuntimeError("begin() comes first")
+        assert self._files is not None, "begin() comes first"
         return self._files
 
     @property
@@ -268,16 +251,11 @@ class OutputFolder:
                 self._journal.rebuild()
                 return call()
             except (OSError, sqlite3.Error) as error:
-                raise self._no_index(error) from error
-
-    def _no_index(self, error: Exception) -> BlockedError:
-        return BlockedError(f"{self.index}: cannot be used ({error})")
+                raise BlockedError(f"{self.index}: cannot be used ({error})") from error
 
     def log(self, **entry: object) -> None:
         """Append a line to the log, as far as that can be done."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}) + "\n"
-        with contextlib.suppress(OSError), self.log_file.open("a") as file:
-            file.write(line)
+        append_entry(self.log_file, entry)
 
     @property
     def totals(self) -> Totals:
@@ -319,44 +297,4 @@ class OutputFolder:
             with writing_to(self.path, self._lock.is_held):
                 yield
         except sqlite3.Error as error:
-            raise self._no_index(error) from error
-
-
-def _make(out: Path) -> list[Path]:
-    """Make the folder; returns what had to be made."""
-    try:
-        fault = fault_of_name(out.absolute())
-        if fault:
-            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
-        state = out / STATE_FOLDER
-        missing = [each for each in (state, *state.parents) if not each.exists()]
-        make_folder(state)
-    except OSError as error:
-        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
-    return missing
-
-
-def _stamp(line: bytes) -> bytes:
-    """The time of a line of the log, as text that sorts by it."""
-    return line[: len('{"time": "2026-11-26T17:00:00+0000"')]
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, the last one whole or torn; it is not kept open, for there may be very many of them."""
-    offset = 0
-    while True:
-        with path.open("rb") as file:
-            file.seek(offset)
-            lines = file.readlines(_READ_BYTES)
-        if not lines:
-            return
-        yield from (line if line.endswith(b"\n") else line + b"\n" for line in lines)
-        offset += sum(map(len, lines))
-
-
-def _remove_traces(out: Path, made: list[Path]) -> None:
-    with contextlib.suppress(OSError):
-        remove_index(index_path(out))
-        lock_path(out).unlink()
-        for folder in made:
-            folder.rmdir()
+            raise BlockedError(f"{self.index}: cannot be used ({error})") from error

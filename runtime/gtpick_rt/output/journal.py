@@ -12,9 +12,11 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gtpick_rt.files.shared import unless_gone
 from gtpick_rt.formats.star import read_record
 from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER, star_path
 from gtpick_rt.output.summary import Settings, Totals
@@ -213,8 +215,7 @@ def _files_of(index: Path) -> tuple[Path, Path]:
 def copy_index(index: Path, copy: Path) -> None:
     """Begin a new index with all that another one holds, to which nobody writes meanwhile. Raises OSError."""
     for old, new in zip(_files_of(index), _files_of(copy), strict=True):
-        if old.exists():
-            shutil.copyfile(old, new)
+        unless_gone(partial(shutil.copyfile, old, new), None)
 
 
 def failures_of(index: Path) -> list[Failure]:

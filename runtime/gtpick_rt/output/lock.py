@@ -9,7 +9,6 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import socket
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Protocol
 
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.files.atomic import make_folder
+from gtpick_rt.files.shared import remove, status_of
 from gtpick_rt.output.layout import STATE_FOLDER
 
 BEAT_S = 5.0
@@ -176,12 +176,8 @@ class _Flock:
         os.pwrite(self._descriptor, f"{_myself()}\n{secrets.token_hex(8)}\n".encode(), 0)
 
     def is_held(self) -> bool:
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
-        held = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+        there, held = status_of(self._path), os.fstat(self._descriptor)
+        return there is not None and (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
         with suppress(OSError):
@@ -230,7 +226,7 @@ class _Heartbeat:
         self._released.set()
         self._thread.join()
         if self.is_held():
-            shutil.rmtree(self._folder)
+            remove(self._folder)
 
 
 class _Vacancy:
@@ -260,4 +256,4 @@ def _remove_dead(folder: Path) -> None:
     taken = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}")
     with suppress(FileNotFoundError):
         folder.rename(taken)  # of several that wait, one succeeds
-        shutil.rmtree(taken)
+        remove(taken)

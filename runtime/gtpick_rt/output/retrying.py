@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.shared import bytes_of, names_in, remove
 from gtpick_rt.output.layout import retry_folder
 
 _POLL_S = 1.0
@@ -31,8 +32,9 @@ class Requests:
             return
         self._due = self._clock() + _POLL_S
         with contextlib.suppress(OSError):
-            for path in self._folder.glob("[!.]*"):  # a hidden one is being written
-                stem = path.read_bytes().decode(errors="replace")
-                if self._holds(stem):
-                    path.unlink()
+            for path in names_in(self._folder, "[!.]*"):  # a hidden one is being written
+                asked = bytes_of(path)
+                stem = (asked or b"").decode(errors="replace")
+                if asked is not None and self._holds(stem):
+                    remove(path)
                     yield stem

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.errors import InUseError
 from gtpick_rt.files.atomic import write_atomic, write_new
+from gtpick_rt.files.shared import bytes_of, names_in
 from gtpick_rt.output.converting import convert
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.journal import Journal, copy_index, failures_of
@@ -67,7 +68,7 @@ class ShardFolder(OutputFolder):
                 time.sleep(_PAUSE_S)
 
     def _refuse_other_numbers(self) -> None:
-        for path in shards_folder(self.path).glob("*.lock"):
+        for path in names_in(shards_folder(self.path), "*.lock"):
             if not path.stem.endswith(f"-of-{self._shard.of}"):
                 share_folder(path).release()  # refused while it is held
 
@@ -184,7 +185,7 @@ def _list_all(whole: OutputFolder, settings: Settings) -> None:
 
 def _failures(whole: OutputFolder) -> Iterator[Failure]:
     """What these shards could not pick, and what others could not that have ended before they began."""
-    indices = sorted(shards_folder(whole.path).glob("*-of-*.sqlite"))
+    indices = names_in(shards_folder(whole.path), "*-of-*.sqlite")
     shards = [_shard_of(index) for index in indices]
     for failure in failures_of(whole.index):
         if not any(shard.holds(failure.stem) for shard in shards):
@@ -195,8 +196,8 @@ def _failures(whole: OutputFolder) -> Iterator[Failure]:
 
 def _summaries(out: Path) -> dict[Shard, Summary]:
     """What each shard says of itself."""
-    paths = shards_folder(out).glob("*-of-*.json")
-    return {_shard_of(path): Summary.from_json(path.read_text()) for path in paths}
+    read = {path: bytes_of(path) for path in names_in(shards_folder(out), "*-of-*.json")}
+    return {_shard_of(path): Summary.from_json(text.decode()) for path, text in read.items() if text is not None}
 
 
 def _joined(summaries: dict[Shard, Summary]) -> Summary:

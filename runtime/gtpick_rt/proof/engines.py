@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
-from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Gpu, Record, Unfit
+from gtpick_rt.backends.engines.cache import EngineCache, Unfit
 from gtpick_rt.backends.engines.libraries import LibraryName, library
+from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.errors import UnlikeError

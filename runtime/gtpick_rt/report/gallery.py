@@ -12,6 +12,7 @@ from PIL import Image
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
+from gtpick_rt.following.images import detections_of, preview_of
 from gtpick_rt.following.records import Entry
 from gtpick_rt.report.drawing import element
 from gtpick_rt.types import Picks
@@ -74,7 +75,7 @@ def card(history: History, entry: Entry, threshold: float, diameter_A: float | N
     width = SIDE_PX
     height = max(1, round(SIDE_PX * entry.height / entry.width))
     parts = []
-    jpeg = shrink(history.preview(entry))
+    jpeg = shrink(preview_of(history.out, entry))
     if jpeg is None:
         parts.append(element("rect", class_="no-preview", width=width, height=height))
         label = "no preview is kept"
@@ -83,7 +84,7 @@ def card(history: History, entry: Entry, threshold: float, diameter_A: float | N
         parts.append(element("image", href=data, width=width, height=height, preserveAspectRatio="none"))
         label = f"{entry.picks:,} picks drawn as circles"
     try:
-        detections = history.detections(entry)
+        detections = detections_of(history.out, entry)
         parts.append(_circles(entry, detections[detections.score >= threshold], diameter_A))
     except UsageError:
         label += "; its picks are not kept"

@@ -9,7 +9,7 @@ from gtpick_rt.arrivals.listed import Listed
 from gtpick_rt.cli.running import Terminal, _result
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
-from gtpick_rt.picking import Request, Work
+from gtpick_rt.picking.request import Request, Work
 
 
 @pytest.fixture

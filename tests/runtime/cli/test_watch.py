@@ -129,9 +129,9 @@ def test_a_file_that_never_becomes_whole_is_reported_and_gives_code_3(
 def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
     whole: bytes, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gtpick_rt import picking
     from gtpick_rt.detection.picker import Picker
     from gtpick_rt.errors import UndecidedError
+    from gtpick_rt.picking import fulfilling as picking
 
     folder = tmp_path / "in"
     folder.mkdir()

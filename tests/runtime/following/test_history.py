@@ -18,6 +18,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following import tail as tailing
 from gtpick_rt.following.history import History
+from gtpick_rt.following.images import detections_of, preview_of
 from gtpick_rt.following.records import Entry, read_event
 from gtpick_rt.following.tail import Tail
 from gtpick_rt.output.folder import OutputFolder
@@ -61,8 +62,8 @@ def test_a_real_run_is_told(
     history.catch_up()
     (entry,) = history.entries
     assert (entry.stem, entry.width, entry.height, entry.picks, entry.pixel_size_A) == ("sub/a", 260, 180, 2, 1.0)
-    assert entry.median_score == pytest.approx(np.median(history.detections(entry).score))
-    preview = history.preview(entry)
+    assert entry.median_score == pytest.approx(np.median(detections_of(history.out, entry).score))
+    preview = preview_of(history.out, entry)
     assert preview is not None
     assert preview.startswith(b"\xff\xd8")
     assert [(each.stem, each.kind) for each in history.failures] == [("b", "UnreadableError")]
@@ -241,7 +242,7 @@ def test_a_named_pipe_is_not_waited_for(told: Any) -> None:
         path.unlink(missing_ok=True)
         os.mkfifo(path)
         history.catch_up()
-        assert all(history.preview(entry) is None for entry in history.entries)
+        assert all(preview_of(history.out, entry) is None for entry in history.entries)
 
 
 def test_a_device_is_not_read_for_ever(told: Any) -> None:
@@ -288,19 +289,19 @@ def test_nothing_outside_the_folder_is_read(told: Any, tmp_path: Path, stem: str
     told.picked(stem.replace("/outside", f"{tmp_path}/outside") if stem[0] == "/" else stem)
     history = story_of(told)
     (entry,) = history.entries
-    assert history.preview(entry) is None
+    assert preview_of(history.out, entry) is None
     with pytest.raises(UsageError, match="no detections are kept"):
-        history.detections(entry)
+        detections_of(history.out, entry)
 
 
 def test_damaged_detections_are_refused_in_words(told: Any) -> None:
     told.picked("a", THREE)
     history = story_of(told)
-    assert len(history.detections(history.entries[0])) == 3
+    assert len(detections_of(history.out, history.entries[0])) == 3
     path = detections_path(told.out, PurePosixPath("a"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UsageError, match="damaged"):
-        history.detections(history.entries[0])
+        detections_of(history.out, history.entries[0])
 
 
 def test_following_writes_nothing(told: Any) -> None:
@@ -309,8 +310,8 @@ def test_following_writes_nothing(told: Any) -> None:
     told.summary()
     before = {path: path.stat().st_mtime_ns for path in told.out.rglob("*")}
     history = story_of(told)
-    history.detections(history.entries[0])
-    history.preview(history.entries[0])
+    detections_of(history.out, history.entries[0])
+    preview_of(history.out, history.entries[0])
     history.status()
     assert {path: path.stat().st_mtime_ns for path in told.out.rglob("*")} == before
 

@@ -18,7 +18,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from gtpick_rt import Failure, MicrographRecord, Summary, pick, picking
+from gtpick_rt import Failure, MicrographRecord, Summary, pick
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sharding import Shard, ShardSource
 from gtpick_rt.detection.picker import Picker
@@ -30,6 +30,7 @@ from gtpick_rt.output.layout import list_path, log_path, retry_folder, shards_fo
 from gtpick_rt.output.retrying import ask_again
 from gtpick_rt.output.shards import ShardFolder
 from gtpick_rt.output.summary import Settings
+from gtpick_rt.picking import fulfilling as picking
 from gtpick_rt.types import FloatArray, Micrograph
 
 PLACES = np.array([[71, 39], [151, 87]], np.float32)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gtpick_rt.backends.engines.building import Built
-from gtpick_rt.backends.engines.cache import EngineCache, Gpu
+from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.inspecting import Layer
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.errors import BackendError, ModelError, UnlikeError
 from gtpick_rt.proof import engines as obtaining
 from gtpick_rt.proof.engines import Engine, engine_for

@@ -17,14 +17,15 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from gtpick_rt.backends.engines.records import EngineKey, Entry, Record, canonical
 from gtpick_rt.errors import BackendError
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.shared import names_in, unless_gone
 
 _FOLDER_MODE, _FILE_MODE, _OTHERS = 0o700, 0o600, 0o077
 _SEAL_BYTES = hashlib.sha256().digest_size
@@ -37,87 +38,6 @@ class Unfit(Exception):
 
 class _Absent(Unfit):
     """There is no such file."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """The GPU that an engine is built for, and its driver."""
-
-    name: str
-    compute_capability: tuple[int, int]
-    driver: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineKey:
-    """All that an engine, and the proof of it, depend on."""
-
-    onnx_sha256: str
-    sample_sha256: str
-    library: str
-    version: str
-    gpu: str
-    compute_capability: str
-    driver: str
-    profile: str
-    flags: str
-
-    @property
-    def stem(self) -> str:
-        """Name of its files, without suffix."""
-        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
-
-    @property
-    def device(self) -> tuple[str, str, str]:
-        """What built it, and for which GPU."""
-        return self.library, self.gpu, self.compute_capability
-
-    def differs(self, other: "EngineKey") -> str:
-        """Say in what `other` is not this: "driver 570.1 instead of 580.2"."""
-        pairs = ((f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
-        return ", ".join(f"{name} {got} instead of {wanted}" for name, got, wanted in pairs if got != wanted)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What is known of an engine; lies beside it as JSON."""
-
-    key: EngineKey
-    sha256: str
-    size: int
-    """Bytes of the engine."""
-    built_at: str
-    seconds: float
-    """That building took."""
-    half_share: float
-    parity: dict[str, Any]
-    """The figures by which it was proved."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An engine as the folder shows it."""
-
-    file: Path
-    size: int
-    record: Record | None
-    problem: str
-    """Why it will not be used, as far as can be told without reading it."""
-
-
-def superseded(entries: Sequence[Entry]) -> dict[Path, str]:
-    """Say which engines were left behind, and by what: "driver 570.1 instead of 580.2".
-
-    The last engine that a library has built for a GPU tells what is in use there: its version, the driver and how
-    engines are built. Of which model it is does not matter.
-    """
-    records = {entry.file: entry.record for entry in entries if entry.record is not None}
-    in_use = {record.key.device: record.key for record in sorted(records.values(), key=lambda each: each.built_at)}
-    left = {
-        file: replace(in_use[record.key.device], onnx_sha256=record.key.onnx_sha256).differs(record.key)
-        for file, record in records.items()
-    }
-    return {file: difference for file, difference in left.items() if difference}
 
 
 def default_folder() -> Path:
@@ -154,7 +74,7 @@ class EngineCache:
         """Keep an engine; the record, written last, makes it count. Raises OSError."""
         content = asdict(record)
         with self._opened(make=True) as folder:
-            seal = self._seal(folder, _canonical(content)).hex()
+            seal = self._seal(folder, canonical(content)).hex()
         self._write(f"{record.key.stem}.engine", plan)
         self._write(f"{record.key.stem}.json", json.dumps({"record": content, "seal": seal}, indent=1).encode())
 
@@ -181,10 +101,13 @@ class EngineCache:
         if not self._exists():
             return []
         with self._opened() as folder:
-            return [self._entry(folder, path) for path in sorted(self.folder.glob("*.engine"))]
+            return self._entries(folder)
 
-    def _entry(self, folder: int, path: Path) -> Entry:
-        size = path.lstat().st_size
+    def _entries(self, folder: int) -> list[Entry]:
+        found = {path: unless_gone(path.lstat, None) for path in names_in(self.folder, "*.engine")}
+        return [self._entry(folder, path, status.st_size) for path, status in found.items() if status is not None]
+
+    def _entry(self, folder: int, path: Path, size: int) -> Entry:
         try:
             record = self._record(folder, path.stem)
         except Unfit as reason:
@@ -196,7 +119,7 @@ class EngineCache:
 
     def _absent(self, folder: int, key: EngineKey) -> Unfit:
         """Say why there is no engine of this key: none at all, none with a record, or of another version or device."""
-        entries = [self._entry(folder, path) for path in sorted(self.folder.glob("*.engine"))]
+        entries = self._entries(folder)
         if any(entry.file.stem == key.stem for entry in entries):
             return Unfit("it has no record")
         of_model = [entry.record.key for entry in entries if entry.record is not None]
@@ -215,7 +138,7 @@ class EngineCache:
             record = Record(**{**content, "key": EngineKey(**content["key"])})
         except (ValueError, TypeError, KeyError):
             raise Unfit("its record is of another version of gtpick-rt") from None
-        if not _holds(folder, seal, _canonical(content)):
+        if not _holds(folder, seal, canonical(content)):
             raise Unfit("its record was changed, or not written here")
         return record
 
@@ -276,11 +199,7 @@ def _holds(folder: int, seal: bytes, content: bytes) -> bool:
 
 def _timings_name(key: EngineKey) -> str:
     device = (key.library, key.version, key.gpu, key.compute_capability, key.driver)
-    return f"{hashlib.sha256(_canonical(device)).hexdigest()}.timings"
-
-
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
+    return f"{hashlib.sha256(canonical(device)).hexdigest()}.timings"
 
 
 def _read_own(folder: int, name: str, what: str) -> bytes:

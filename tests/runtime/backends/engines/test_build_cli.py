@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 
 from gtpick_rt.backends import tensorrt as backend
 from gtpick_rt.backends.engines import inspecting, libraries
-from gtpick_rt.backends.engines.cache import EngineCache, Gpu
+from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LibraryName
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import BackendError
 

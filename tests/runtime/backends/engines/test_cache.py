@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gtpick_rt.backends.engines.cache import EngineCache, EngineKey, Record, Unfit, default_folder, superseded
+from gtpick_rt.backends.engines.cache import EngineCache, Unfit, default_folder
+from gtpick_rt.backends.engines.records import EngineKey, Record, superseded
 from gtpick_rt.errors import BackendError
 
 Damage = Callable[[Path], None]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gtpick_rt.backends import cuda
-from gtpick_rt.backends.engines.cache import Gpu
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.tensorrt import current_gpu
 from gtpick_rt.errors import BackendError
 

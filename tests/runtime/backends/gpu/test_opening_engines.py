@@ -10,13 +10,13 @@ import pytest
 
 from gtpick_rt.backends import onnxruntime_cpu
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.engines.cache import Gpu
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.output.summary import Summary
-from gtpick_rt.picking import pick
+from gtpick_rt.picking.pick import pick
 from gtpick_rt.proof import engines
 from gtpick_rt.proof.engines import prove
 from gtpick_rt.proof.opening import open_backend

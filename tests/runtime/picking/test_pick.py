@@ -97,7 +97,7 @@ def test_what_the_user_should_know_is_logged(
         return opening(24.0, **options)
 
     monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
-    monkeypatch.setattr("gtpick_rt.picking.open_picker", undecided)
+    monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", undecided)
     stop = threading.Event()
     gtpick_rt.pick(
         folder,

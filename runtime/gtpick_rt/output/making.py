@@ -1,0 +1,33 @@
+"""Make an output folder, and remove it when nothing came of the run."""
+
+import contextlib
+from pathlib import Path
+
+from gtpick_rt.errors import UsageError
+from gtpick_rt.files.atomic import make_folder
+from gtpick_rt.output.journal import remove_index
+from gtpick_rt.output.layout import STATE_FOLDER, index_path, lock_path
+from gtpick_rt.reading.info import fault_of_name
+
+
+def make_output(out: Path) -> list[Path]:
+    """Make the folder; returns what had to be made. Raises UsageError."""
+    try:
+        fault = fault_of_name(out.absolute())
+        if fault:
+            raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
+        state = out / STATE_FOLDER
+        missing = [each for each in (state, *state.parents) if not each.exists()]
+        make_folder(state)
+    except OSError as error:
+        raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
+    return missing
+
+
+def remove_traces(out: Path, made: list[Path]) -> None:
+    """Remove what `make_output` made, and lock and index, as far as that can be done."""
+    with contextlib.suppress(OSError):
+        remove_index(index_path(out))
+        lock_path(out).unlink()
+        for folder in made:
+            folder.rmdir()

@@ -1,0 +1,125 @@
+"""Carry out a request: open the folder, the source and the picker, and run."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gtpick_rt.arrivals.sampling import readable
+from gtpick_rt.arrivals.sharding import Shard
+from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.detection.specimen import CONTRASTS
+from gtpick_rt.errors import UndecidedError, UsageError
+from gtpick_rt.models.files import shipped_models
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.layout import jobs_folder
+from gtpick_rt.output.summary import Parameters, Settings, Summary
+from gtpick_rt.picking.request import Listeners, Request, Work
+from gtpick_rt.picking.work import work_of
+from gtpick_rt.pipeline.threads import run, settings_of
+from gtpick_rt.proof.opening import open_picker
+
+
+def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
+    """Pick as requested, until all is done or `stop` is set; `command` is for the summary. Raises as `pick` does."""
+    with _output(request) as output:
+        work = work_of(request, output, stop)
+        previous = output.previous
+        picker = _open_picker(request, previous, work, listeners, stop)
+        settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
+        agreed = output.agree(settings)
+        if agreed != settings:
+            picker = _open_picker(request, agreed, work, listeners, stop)
+            settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
+        listeners.begun(picker, work, work.before if settings == previous else 0)
+        common: dict[str, Any] = {
+            "overlays": request.overlays,
+            "formats": request.formats,
+            "command": command,
+            "parameters": _parameters(request, picker),
+            "stop": stop,
+            "listeners": listeners,
+        }
+        if request.cluster is None:
+            return run(work.source, picker, output, settings, **common)
+        return _run_in_workers(request.cluster, request, work.source, picker, output, settings, **common)
+
+
+def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
+    try:
+        from gtpick_rt.cluster import driver, starting
+    except ImportError as error:
+        raise UsageError(
+            f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
+        ) from error
+    model = request.model
+    if model is not None and model not in shipped_models():
+        model = str(Path(model).absolute())
+    with starting.workers_at(cluster, jobs_folder(request.out)) as pool:
+        gpu = isinstance(cluster, LocalGpus)
+        return driver.run(pool, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
+
+
+def _output(request: Request) -> OutputFolder:
+    if request.shard is None:
+        return OutputFolder(request.out, request.force)
+    from gtpick_rt.output.shards import ShardFolder
+
+    return ShardFolder(request.out, Shard.parse(request.shard))
+
+
+def _open_picker(
+    request: Request, previous: Settings | None, work: Work, listeners: Listeners, stop: threading.Event
+) -> Picker:
+    """Load the model; what an earlier run in this folder has measured is not measured again."""
+    backend = request.backend if request.cluster is None else "cpu"  # the GPUs are the workers'
+    if previous is not None:
+        diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
+        (contrast,) = (each for each in CONTRASTS if each == previous.contrast)
+        return open_picker(
+            diameter_A,
+            contrast=contrast,
+            model=request.model,
+            backend=backend,
+            on_build=listeners.building,
+        )
+    while True:
+        try:
+            micrographs = readable(work.look(), request.pixel_size_A)
+            return open_picker(
+                request.diameter_A,
+                micrographs=micrographs,
+                model=request.model,
+                backend=backend,
+                on_build=listeners.building,
+            )
+        except UndecidedError as error:
+            if stop.is_set() or not work.endless:
+                raise
+            listeners.notice(f"{error}; or wait: the next micrographs are looked at as they come")
+
+
+def _threshold(request: Request, previous: Settings | None) -> float | None:
+    """As asked for, or as for the picks that are there; None is the model's own."""
+    return previous.threshold if request.threshold is None and previous else request.threshold
+
+
+def _parameters(request: Request, picker: Picker) -> Parameters:
+    """Every setting in force."""
+    found = picker.survey
+    low, high = (found and found.quartiles_A) or (None, None)
+    return {
+        "out": str(request.out),
+        "diameter_A": picker.diameter_A,
+        "diameter_auto": request.diameter_A is None,
+        "diameter_lower_quartile_A": low,
+        "diameter_upper_quartile_A": high,
+        "contrast": picker.contrast,
+        "surveyed_micrographs": found.micrographs if found else 0,
+        "pixel_size_A": request.pixel_size_A,
+        "model": picker.spec.name,
+        "backend": request.backend,
+        "overlays": request.overlays,
+        "force": request.force,
+    }

@@ -1,0 +1,87 @@
+"""What is asked for, what there is to do, and who is told of it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import DEFAULT_TIMING, Source, Timing
+from gtpick_rt.cluster.specs import ClusterSpec
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.errors import UsageError
+from gtpick_rt.output.conversion import Conversion
+from gtpick_rt.pipeline import bookkeeping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """How micrographs that arrive are waited for."""
+
+    timing: Timing = DEFAULT_TIMING
+    stop_after_idle_s: float | None = None
+    """End when nothing has come for so long; None waits for ever."""
+    until: int | None = None
+    """End after so many micrographs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to pick, with what and where to; see `pick`. Raises UsageError for formats that are not known."""
+
+    inputs: tuple[str, ...]
+    out: Path
+    diameter_A: float | None = None
+    pixel_size_A: float | None = None
+    model: str | None = None
+    backend: str = "auto"
+    threshold: float | None = None
+    formats: tuple[str, ...] = ()
+    recursive: bool = False
+    names: Names = DEFAULT_NAMES
+    watching: Watching | None = None
+    """None takes the micrographs that are there now."""
+    overlays: bool = False
+    force: bool = False
+    cluster: ClusterSpec | None = None
+    """Where the workers are that pick; None picks in this process."""
+    shard: str | None = None
+    """The part to pick, beside others: "3/8"."""
+
+    def __post_init__(self) -> None:
+        Conversion(formats=self.formats)  # refuses formats that are not known
+        if self.shard is not None and (self.force or self.cluster is not None):
+            raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The micrographs of a run."""
+
+    source: Source
+    look: Callable[[], Iterator[Job]]
+    """Brings some of them to be looked at before the run."""
+    endless: bool
+    """Whether others may come at any time."""
+    total: int | None
+    """How many there are to pick, if that is known."""
+    before: int
+    """How many an earlier run has picked."""
+    excluded: Callable[[], int] = lambda: 0
+    """How many files were left out by their names, so far."""
+
+
+def ignore(*_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listeners(bookkeeping.Listeners):
+    """What is called from the first preparations on, in any of the run's threads."""
+
+    building: Callable[[str, int, int], None] = ignore
+    """While an engine is built: with a phase, its steps that are done and how many it has."""
+    begun: Callable[[Picker, Work, int], None] = ignore
+    """Before the first micrograph is picked: with the picker, the work, and how many are picked already."""
+    notice: Callable[[str], None] = logging.getLogger("gtpick_rt").warning

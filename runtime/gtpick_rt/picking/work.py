@@ -1,0 +1,59 @@
+"""The micrographs that a request is about."""
+
+import threading
+from itertools import takewhile
+
+from gtpick_rt.arrivals.jobs import find_jobs
+from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.lookahead import Lookahead
+from gtpick_rt.arrivals.sampling import spread
+from gtpick_rt.arrivals.sharding import ShardSource
+from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.picking.request import Request, Watching, Work
+
+
+def work_of(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
+    """Find the micrographs to pick, or where they will come. Raises UsageError."""
+    if request.watching is None:
+        return _listed(request, output, stop)
+    return _watched(request, request.watching, output, stop)
+
+
+def _listed(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
+    """The micrographs that are there now."""
+    found = find_jobs(request.inputs, request.recursive, request.names)
+    todo = unfinished(found.jobs, output.finished)
+    jobs = [job for job in todo if output.holds(str(job.stem))]
+    return Work(
+        source=Listed(jobs, found.unlisted),
+        look=lambda: takewhile(lambda _: not stop.is_set(), spread(todo)),
+        endless=False,
+        total=len(jobs) + len(found.unlisted),
+        before=len(found.jobs) - len(todo),
+        excluded=lambda: found.excluded,
+    )
+
+
+def _watched(request: Request, watching: Watching, output: OutputFolder, stop: threading.Event) -> Work:
+    """The micrographs that are there or will come."""
+    ends = watching.stop_after_idle_s is not None or watching.until is not None or "-" in request.inputs
+    finished = output.finished
+    source = Watched(
+        request.inputs,
+        recursive=request.recursive,
+        names=request.names,
+        timing=watching.timing,
+        finished=finished,
+        stop_after_idle_s=watching.stop_after_idle_s,
+        until=watching.until,
+    )
+    ahead = Lookahead(source, stop)
+    return Work(
+        source=ShardSource(ahead, output.holds, output.shares),
+        look=ahead.look,
+        endless=not ends,
+        total=watching.until if request.shard is None else None,
+        before=len(finished),
+        excluded=lambda: source.excluded,
+    )
