@@ -54,8 +54,6 @@ class EngineCache:
 
     def load(self, key: EngineKey) -> tuple[bytes, Record]:
         """Return the engine of this key and its record. Raises Unfit."""
-        if not self._exists():
-            raise _Absent("there is none yet")
         with self._opened() as folder:
             try:
                 record = self._record(folder, key.stem)
@@ -80,15 +78,13 @@ class EngineCache:
 
     def timings(self, key: EngineKey) -> bytes:
         """What builds of the same library have measured on the same device; nothing where that cannot be trusted."""
-        if not self._exists():
-            return b""
-        with self._opened() as folder:
-            try:
+        try:
+            with self._opened() as folder:
                 content = _read_own(folder, _timings_name(key), "it")
-            except Unfit:
-                return b""
-            seal, measured = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
-            return measured if _holds(folder, seal, measured) else b""
+                seal, measured = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
+                return measured if _holds(folder, seal, measured) else b""
+        except Unfit:
+            return b""
 
     def store_timings(self, key: EngineKey, measured: bytes) -> None:
         """Keep what a build has measured. Raises OSError."""
@@ -98,10 +94,11 @@ class EngineCache:
 
     def entries(self) -> list[Entry]:
         """All engines of the folder, by name of their files."""
-        if not self._exists():
+        try:
+            with self._opened() as folder:
+                return self._entries(folder)
+        except _Absent:
             return []
-        with self._opened() as folder:
-            return self._entries(folder)
 
     def _entries(self, folder: int) -> list[Entry]:
         found = {path: unless_gone(path.lstat, None) for path in names_in(self.folder, "*.engine")}
@@ -153,17 +150,16 @@ class EngineCache:
     def _write(self, name: str, content: bytes) -> None:
         write_atomic(self.folder / name, content, _FILE_MODE)
 
-    def _exists(self) -> bool:
-        return os.path.lexists(self.folder)
-
     @contextmanager
     def _opened(self, make: bool = False) -> Iterator[int]:
-        """The folder's descriptor, if nobody else can look into it or write to it."""
+        """The folder's descriptor, if nobody else can look into it or write to it. Raises Unfit when it is absent."""
         if make:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(_FOLDER_MODE, exist_ok=True)
         try:
             descriptor = os.open(self.folder, _READ | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise _Absent("there is none yet") from None
         except OSError as error:
             raise self._distrust(f"cannot be opened as a folder ({error.strerror})") from error
         try:
