@@ -1,4 +1,7 @@
-"""The spec of a small model, and a Slurm cluster. No test is judged by its time, which tells more of the machine."""
+"""The spec of a small model, and a Slurm cluster.
+
+No test is judged by its time, which tells more of the machine.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

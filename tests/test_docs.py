@@ -1,4 +1,6 @@
-"""What the documents promise exists: commands and their options, make targets, links, files and modules."""
+"""What the documents promise exists: commands and their options, make targets, links, files and
+modules.
+"""
 
 import re
 import shlex

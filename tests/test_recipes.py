@@ -1,4 +1,6 @@
-"""The recipe for a message queue, `docs/facility_queue.py`, with files for messages; killed while it works."""
+"""The recipe for a message queue, `docs/facility_queue.py`, with files for messages; killed while
+it works.
+"""
 
 import json
 import os

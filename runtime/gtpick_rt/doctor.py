@@ -72,7 +72,10 @@ class Diagnosis:
 
 
 def examine(model: Path) -> Diagnosis:
-    """Look at the machine, and run one tile of `model` on every backend that can be used. Builds no engine."""
+    """Look at the machine, and run one tile of `model` on every backend that can be used.
+
+    Builds no engine.
+    """
     gpus, gpu_problem = _find_gpus()
     cache = EngineCache()
     engines, problem = _engines(cache)

@@ -9,9 +9,9 @@ GtpickError
 │       └── UnlikeError   it does not pick as the reference does, and is refused
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
     ├── UnreadableError   missing, no permission, or the disk gave an error
-    ├── FormatError       not an image, or of a kind, mode, size or name that is not read, or damaged
+    ├── FormatError       not an image, of a kind, mode, size or name not read, or damaged
     ├── IncompleteError   shorter than its own header says: truncated or still being written
-    ├── PixelError        its pixels cannot be used: NaN, too large, or of a size unknown or unfit for the diameter
+    ├── PixelError        unusable pixels: NaN, too large, of unknown or unfit size
     ├── HungError         reading it did not come to an end
     ├── WorkerDiedError   every worker that had it in hand was lost
     └── UnwritableError   its outputs cannot be written (no permission, name too long)
@@ -55,7 +55,9 @@ class UnreadableError(MicrographError):
 
 
 class FormatError(MicrographError):
-    """The file is not an image that gtpick-rt reads: by its kind, mode, size or name, or because it is damaged."""
+    """The file is not an image that gtpick-rt reads: by its kind, mode, size or name, or because it
+    is damaged.
+    """
 
 
 class IncompleteError(MicrographError):
@@ -63,7 +65,9 @@ class IncompleteError(MicrographError):
 
 
 class PixelError(MicrographError):
-    """The image can be read, but not picked: bad pixels, or a pixel size that is unknown or unfit for the diameter."""
+    """The image can be read, but not picked: bad pixels, or a pixel size that is unknown or unfit
+    for the diameter.
+    """
 
 
 class HungError(MicrographError):

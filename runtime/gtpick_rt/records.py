@@ -15,7 +15,8 @@ class MicrographRecord:
     size: int
     """Bytes of the file."""
     mtime_ns: int
-    """When the file was changed last, as its file system tells. With `size`, tells whether it was replaced since."""
+    """When the file was changed last, as its file system tells. With `size`, tells whether it was
+    replaced since."""
     width: int
     height: int
     pixel_size_A: float
@@ -27,7 +28,8 @@ class MicrographRecord:
     warnings: list[str] = field(default_factory=list)
     """What was odd about the file, though it was picked."""
     flags: list[str] = field(default_factory=list)
-    """What is wrong with the micrograph, by `quality.quality_flags`; picks are kept whatever it says."""
+    """What is wrong with the micrograph, by `quality.quality_flags`; picks are kept whatever it
+    says."""
     median_score: float | None = None
     """Of the picks; None without picks, and where an older version picked."""
     exposure_uid: int | None = None

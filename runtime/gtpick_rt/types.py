@@ -1,6 +1,7 @@
 """The values that flow through the runtime; each is validated once, where it is made.
 
-Coordinates are 0-based pixel centres: x to the right, y down the rows, row 0 the first row stored in the MRC file.
+Coordinates are 0-based pixel centres: x to the right, y down the rows, row 0 the first row stored
+in the MRC file.
 """
 
 from dataclasses import dataclass

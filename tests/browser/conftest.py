@@ -1,4 +1,6 @@
-"""A browser, pages that may do nothing amiss, the monitor beside them, and an output folder with a history to tell."""
+"""A browser, pages that may do nothing amiss, the monitor beside them, and an output folder with a
+history to tell.
+"""
 
 import json
 import shutil
@@ -44,7 +46,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """A function that opens an address; the page may log no error, break no policy and ask no other host."""
+    """A function that opens an address; the page may log no error, break no policy and ask no other
+    host.
+    """
     contexts: list[Any] = []
     amiss: list[str] = []
 
@@ -111,10 +115,12 @@ class History(NamedTuple):
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """The monitor of a run that picked 60 micrographs, failed on one, and has done nothing for ten minutes.
+    """The monitor of a run that picked 60 micrographs, failed on one, and has done nothing for ten
+    minutes.
 
-    The last micrograph and the one that failed have hostile names; the others are called mic_00000.mrc and so on.
-    Every tenth has a flag; number 30 has many more picks than its neighbours.
+    The last micrograph and the one that failed have hostile names; the others are called
+    mic_00000.mrc and so on. Every tenth has a flag; number 30 has many more picks than its
+    neighbours.
     """
     out = tmp_path_factory.mktemp("history")
     lock_path(out).parent.mkdir()
@@ -144,7 +150,9 @@ class WorkerPool(NamedTuple):
 
 @pytest.fixture
 def crew(tmp_path: Path) -> Iterator[WorkerPool]:
-    """The monitor of a run of two workers, one with a hostile name, that have picked a micrograph a second."""
+    """The monitor of a run of two workers, one with a hostile name, that have picked a micrograph a
+    second.
+    """
     out = tmp_path / "crew"
     lock_path(out).parent.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -1,4 +1,6 @@
-"""TensorRT-RTX parses and builds every variant in single and in half precision, typed just as its file says."""
+"""TensorRT-RTX parses and builds every variant in single and in half precision, typed just as its
+file says.
+"""
 
 import os
 import warnings
@@ -35,7 +37,8 @@ class Made:
     graph: onnx.GraphProto
     built: Built
     printed: str
-    """What the library wrote to the standard output while it built; its logger is not told of that."""
+    """What the library wrote to the standard output while it built; its logger is not told of
+    that."""
 
 
 def random_network(variant: str) -> GTPick:

@@ -1,4 +1,6 @@
-"""The exported file: standard operators alone, one file, any batch, and a spec that the runtime reads."""
+"""The exported file: standard operators alone, one file, any batch, and a spec that the runtime
+reads.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Fine-tuning from files: what is held out, what counts as background, and a model that `pick` takes."""
+"""Fine-tuning from files: what is held out, what counts as background, and a model that `pick`
+takes.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -156,7 +158,9 @@ def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float
 
 @pytest.fixture
 def learn(picker: Picker, write: Write, spec: ModelSpec) -> Callable[[Picks, list[tuple[float, float]], float], Any]:
-    """A function that lays down what is learned from one micrograph with these detections and labels."""
+    """A function that lays down what is learned from one micrograph with these detections and
+    labels.
+    """
 
     def run(found: Picks, labels: list[tuple[float, float]], share: float) -> Any:
         paths = [write("a", [(10, 10)]), write("b", [(10, 10)])]
@@ -168,7 +172,9 @@ def learn(picker: Picker, write: Write, spec: ModelSpec) -> Callable[[Picks, lis
 
 
 def test_of_partial_labels_what_looks_like_a_particle_counts_little_as_background(learn: Any) -> None:
-    """Bayes' rule by hand: of 100 such places 80 are particles, 40 of them labelled; of the 60 others 20 are none."""
+    """Bayes' rule by hand: of 100 such places 80 are particles, 40 of them labelled; of the 60
+    others 20 are none.
+    """
     image = learn(picks([(40, 40), (90, 60), (52, 40)], [0.9, 0.8, 0.7]), [(40, 41)], 0.5)
     assert image.background[60, 90] == pytest.approx(20 / 60)
     assert image.background[60, 101] == pytest.approx(20 / 60)

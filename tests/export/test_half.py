@@ -1,4 +1,6 @@
-"""The half-precision file: every tensor has its type, float32 stays where it must, and the picks are the same."""
+"""The half-precision file: every tensor has its type, float32 stays where it must, and the picks
+are the same.
+"""
 
 import copy
 import warnings

@@ -1,4 +1,6 @@
-"""Faults that operating systems and disks have, and runs that are small enough to meet all of them."""
+"""Faults that operating systems and disks have, and runs that are small enough to
+meet all of them.
+"""
 
 import io
 import os
@@ -25,7 +27,9 @@ def benchmarks() -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module of benchmarks/, which is no package, that makes tiny runs and judges their output folders."""
+    """The module of benchmarks/, which is no package, that makes tiny runs and judges their output
+    folders.
+    """
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import tiny
 
@@ -42,7 +46,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Faults:
-    """Makes operations on files below a folder fail: `times` of one kind in a row, from the n-th on."""
+    """Makes operations on files below a folder fail:
+
+    `times` of one kind in a row, from the n-th on.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root, self._operation, self._number = str(root), "", 0
@@ -50,7 +57,9 @@ class Faults:
         self.met = False
 
     def plan(self, operation: str, number: int, moment: int, times: int) -> None:
-        """Let the operation fail with the error `number` at its `moment`, counted from 1, and so often."""
+        """Let the operation fail with the error `number` at its `moment`, counted from 1, and so
+        often.
+        """
         self._operation, self._number, self._countdown, self._times, self.met = operation, number, moment, times, False
 
     def mend(self) -> None:
@@ -75,7 +84,9 @@ def _path_of(target: Any) -> str:
 
 @pytest.fixture
 def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """Faults of open, read, write, fsync and rename in `tmp_path`, and of the index, until it is planned: none."""
+    """Faults of open, read, write, fsync and rename in `tmp_path`, and of the index, until it is
+    planned: none.
+    """
     faults = Faults(tmp_path)
 
     class FaultyFile(io.FileIO):

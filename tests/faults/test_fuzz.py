@@ -1,4 +1,6 @@
-"""Whatever bytes a file has: only our own errors come out of reading it, and no memory is taken on its word."""
+"""Whatever bytes a file has: only our own errors come out of reading it, and no memory is taken on
+its word.
+"""
 
 import json
 import tracemalloc

@@ -1,4 +1,6 @@
-"""Whichever call to the operating system fails: it is said or mended, no output is cut short, and the run completes."""
+"""Whichever call to the operating system fails: it is said or mended, no output is cut short, and
+the run completes.
+"""
 
 import errno
 import gzip

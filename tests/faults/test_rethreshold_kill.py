@@ -1,4 +1,6 @@
-"""`rethreshold` and `convert` can end at any moment, and any call to the operating system can fail."""
+"""`rethreshold` and `convert` can end at any moment, and any call to the
+operating system can fail.
+"""
 
 import contextlib
 import errno
@@ -42,7 +44,9 @@ def test_a_folder_mends_whenever_rethreshold_or_convert_is_killed(benchmarks: Pa
 
 @pytest.fixture
 def killing(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The benchmark, which makes finished runs and judges them; with one thread, so that calls can be counted."""
+    """The benchmark, which makes finished runs and judges them; with one thread, so that calls can
+    be counted.
+    """
     import kill_rethreshold
 
     monkeypatch.setattr(converting, "THREADS", 1)

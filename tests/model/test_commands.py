@@ -43,7 +43,9 @@ def asked_for(
     split: tuple[ViewLibrary, ViewLibrary],
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[tuple[object, int]]:
-    """Few and small particles instead of those of the commands, which take a minute; what the commands asked for."""
+    """Few and small particles instead of those of the commands, which take a minute; what the
+    commands asked for.
+    """
     asked: list[tuple[object, int]] = []
 
     def few(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:

@@ -1,4 +1,6 @@
-"""Focal loss, matching cost and box loss against numbers worked out by hand; the set loss over a whole answer."""
+"""Focal loss, matching cost and box loss against numbers worked out by hand; the set loss over a
+whole answer.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -95,7 +97,9 @@ def test_without_particles_the_loss_only_asks_for_low_scores(config: ModelConfig
 def test_a_wrong_detection_counts_as_far_as_its_place_is_background(
     detections: MakeDetections, config: ModelConfig
 ) -> None:
-    """The second query is wrong, at column 14 of row 6; the first has the particle, on a place that says nothing."""
+    """The second query is wrong, at column 14 of row 6; the first has the particle, on a place that
+    says nothing.
+    """
     found = detections([[10.0, 10.0, 20.0], [14.4, 5.6, 20.0]], [0.0, 0.0])
     target = [torch.tensor([[10.0, 10.0, 20.0]])]
     background = torch.zeros(1, 24, 32)

@@ -1,4 +1,6 @@
-"""The network: shapes, groups that do not see each other, and attention that keeps content and position apart."""
+"""The network: shapes, groups that do not see each other, and attention that keeps content and
+position apart.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -34,7 +36,9 @@ GROUP_TABLES: dict[str, GroupTable] = {
 
 @pytest.fixture(params=OPTIONS, ids=lambda option: next(iter(option.values()), "default"))
 def network(request: pytest.FixtureRequest, config: ModelConfig) -> GTPick:
-    """An untrained network whose batch normalisation is settled and whose heads already move boxes."""
+    """An untrained network whose batch normalisation is settled and whose heads
+    already move boxes.
+    """
     return settled(GTPick(replace(config, **request.param)))
 
 
@@ -144,7 +148,9 @@ def test_untrained_boxes_are_their_reference(config: ModelConfig) -> None:
 
 
 def test_proposals_move_with_the_image(config: ModelConfig) -> None:
-    """Without the encoder's absolute positions nothing but convolutions stands before the proposals."""
+    """Without the encoder's absolute positions nothing but convolutions stands before the
+    proposals.
+    """
     network = settled(GTPick(replace(config, encoder_layers=0, blocks=(0, 0, 0))))
     here = torch.zeros(1, 1, 256, 256)
     here[..., 112:144, 104:136] = torch.randn(32, 32)
@@ -219,7 +225,9 @@ def test_the_variants_can_be_built(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_tile_has_more_queries_than_room_for_the_smallest_particles(name: str) -> None:
-    """Touching discs are packed densest on a hexagonal lattice; those count whose centre is on the tile."""
+    """Touching discs are packed densest on a hexagonal lattice; those count whose centre is on the
+    tile.
+    """
     config, diameter = VARIANTS[name], Conditions().extent_px[0]
     rows = floor(config.tile_px / (diameter * sqrt(3) / 2)) + 1
     even, odd = (floor((config.tile_px - shift) / diameter) + 1 for shift in (0, diameter / 2))

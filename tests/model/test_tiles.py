@@ -1,4 +1,6 @@
-"""Training tiles: normalised, with the particles on them, and of structures that evaluation never sees."""
+"""Training tiles: normalised, with the particles on them, and of structures that evaluation never
+sees.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -106,7 +106,9 @@ def test_a_finished_run_is_left_as_it_is(
 def test_a_crash_between_two_files_does_not_mix_two_states(
     file: str, trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The power goes at step 6 before this file is written; the others tell of step 6 or of step 3."""
+    """The power goes at step 6 before this file is written; the others tell of step 6
+    or of step 3.
+    """
     trainer("whole").run(ignore)
 
     def crash(*_: object, **__: object) -> None:
@@ -253,7 +255,9 @@ class Simulated(NamedTuple):
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[Simulated]:
-    """Every simulation of a run: first the evaluation's, then one for each step, the next step's ahead of time."""
+    """Every simulation of a run: first the evaluation's, then one for each step, the next step's
+    ahead of time.
+    """
     seen: list[Simulated] = []
     make_tiles = training.make_tiles
 

@@ -1,4 +1,6 @@
-"""Micrographs of bright dots or dark discs, backends that find them, and output folders told line by line."""
+"""Micrographs of bright dots or dark discs, backends that find them, and output folders told line
+by line.
+"""
 
 import errno
 import fcntl
@@ -46,7 +48,9 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def record_of() -> Callable[[str], MicrographRecord]:
-    """A function that makes the record of a micrograph, of 300 x 200 pixels with three picks among five detections."""
+    """A function that makes the record of a micrograph, of 300 x 200 pixels with three picks among
+    five detections.
+    """
 
     def make(stem: str) -> MicrographRecord:
         return MicrographRecord(
@@ -108,7 +112,9 @@ def dots() -> Callable[..., Micrograph]:
 
 @pytest.fixture
 def discs() -> Callable[..., Micrograph]:
-    """A function that makes a micrograph with `n` dark discs of one diameter, in rows of five about its middle."""
+    """A function that makes a micrograph with `n` dark discs of one diameter, in rows of five about
+    its middle.
+    """
 
     def make(diameter_A: float, pixel_size_A: float, n: int = 20, side_px: int = 900) -> Micrograph:
         y, x = np.indices((side_px - 50, side_px)) * pixel_size_A
@@ -127,7 +133,9 @@ def discs() -> Callable[..., Micrograph]:
 def make_measure(
     spec: ModelSpec,
 ) -> Callable[[tuple[float, float]], Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
-    """A function that makes a backend's script: dark discs in the tile of a size in a range, with their diameters."""
+    """A function that makes a backend's script: dark discs in the tile of a size in a range, with
+    their diameters.
+    """
 
     def make(range_px: tuple[float, float]) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
         smallest, largest = range_px
@@ -160,7 +168,9 @@ def measure_discs(
 
 @pytest.fixture
 def save_mrc() -> Callable[[Path, FloatArray], Path]:
-    """A function that writes an image, 0.5 Å per pixel by its header, as MRC, making folders as needed."""
+    """A function that writes an image, 0.5 Å per pixel by its header, as MRC, making folders as
+    needed.
+    """
 
     def save(path: Path, data: FloatArray) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +191,9 @@ def tiny_spec(spec: ModelSpec) -> ModelSpec:
 
 @pytest.fixture
 def tiny_model(tiny_spec: ModelSpec, tmp_path: Path) -> Path:
-    """An ONNX file whose scores are the sigmoid of each cell's mean and whose boxes are the cells' centres."""
+    """An ONNX file whose scores are the sigmoid of each cell's mean and whose boxes are the cells'
+    centres.
+    """
     make, float32 = onnx.helper, onnx.TensorProto.FLOAT
     cells = np.arange(8) * 8 + 3.5
     x, y = np.meshgrid(cells, cells)
@@ -219,7 +231,9 @@ def tiny_model(tiny_spec: ModelSpec, tmp_path: Path) -> Path:
 
 @dataclass
 class Told:
-    """An output folder as a run leaves it, told line by line; each call is one event at the time `now`."""
+    """An output folder as a run leaves it, told line by line; each call is one event at the time
+    `now`.
+    """
 
     out: Path
     record_of: Callable[[str], MicrographRecord]

@@ -81,7 +81,9 @@ def opened(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def keep_engine(tiny_model: Path) -> Callable[..., None]:
-    """A function that puts an engine of the model's half-precision file into the cache, with changes to its key."""
+    """A function that puts an engine of the model's half-precision file into the cache, with
+    changes to its key.
+    """
     half = tiny_model.with_name("tiny.fp16.onnx")
     shutil.copy(tiny_model, half)
 

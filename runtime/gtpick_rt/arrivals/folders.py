@@ -1,4 +1,6 @@
-"""Which files in a folder are micrographs, by suffix and name, and how folders and patterns are searched for them."""
+"""Which files in a folder are micrographs, by suffix and name, and how folders and patterns are
+searched for them.
+"""
 
 import fnmatch
 import os
@@ -28,8 +30,9 @@ DEFAULT_EXCLUDES = (
     "*_background.mrc",  # cryoSPARC: the smooth background that it subtracts
     "*.tmp.mrc",  # temporary names that keep the suffix
 )
-"""Images that motion correction writes beside the micrographs. Left in on purpose: MotionCor2's plain names and
-cryoSPARC's *_patch_aligned.mrc, unweighted sums where there is a weighted one too, but elsewhere all there is."""
+"""Images that motion correction writes beside the micrographs. Left in on purpose: MotionCor2's
+plain names and cryoSPARC's *_patch_aligned.mrc, unweighted sums where there is a weighted one too,
+but elsewhere all there is."""
 
 _WILD = re.compile(r"[*?[]")
 
@@ -75,9 +78,12 @@ def is_pattern(text: str) -> bool:
 
 
 class Folder:
-    """The images of one folder, and `recursive`: below it. Links to folders are not followed, those to files are.
+    """The images of one folder, and `recursive`: below it.
 
-    `excluded` counts the files that `names` has left out, `links` the links to folders that were met.
+    Links to folders are not followed, those to files are.
+
+    `excluded` counts the files that `names` has left out, `links` the links to folders that were
+    met.
     """
 
     def __init__(self, root: Path, recursive: bool, names: Names) -> None:
@@ -137,7 +143,10 @@ class Folder:
 
 
 class Pattern:
-    """The images that a glob matches, in which ** stands for folders at any depth. It has what `Folder` has."""
+    """The images that a glob matches, in which ** stands for folders at any depth.
+
+    It has what `Folder` has.
+    """
 
     def __init__(self, pattern: Path, names: Names) -> None:
         self._pattern, self._names = pattern, names
@@ -185,7 +194,9 @@ def _join(folder: str, name: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-    """Tell images by their suffix: names that copying programs use until a file is whole (.part, ~) have another."""
+    """Tell images by their suffix: names that copying programs use until a file is whole (.part, ~)
+    have another.
+    """
     return name.lower().endswith(SUFFIXES)
 
 

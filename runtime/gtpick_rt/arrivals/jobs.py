@@ -29,11 +29,13 @@ class Job:
     stem: PurePosixPath
     """Name of its outputs, relative to the output folder, without suffix."""
     name: str
-    """What lists call it: as the list does that named it, since RELION compares these names letter by letter."""
+    """What lists call it: as the list does that named it, since RELION compares these names letter
+    by letter."""
     pixel_size_A: float | None = None
     """Å per pixel as a list gives it; None leaves it to the image's own header."""
     exposure_uid: int | None = None
-    """cryoSPARC's number of it, by which it joins picks and micrographs; None where no exposure was named."""
+    """cryoSPARC's number of it, by which it joins picks and micrographs; None where no exposure was
+    named."""
     exposure_group: int | None = None
     """cryoSPARC's number of its exposure group, where that is known."""
 
@@ -54,13 +56,14 @@ class Found:
 def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES) -> Found:
     """List the micrographs that `inputs` name, in a stable order, each once.
 
-    A folder gives the images in it (`recursive`: and below it, without following links to folders), a glob what it
-    matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs that it lists; `names` chooses among
-    the files of folders and globs. Outputs mirror the folders below a folder or glob, or the names in a list; a file
-    that is named gives its bare name. Whether an image can be read shows only on reading it.
+    A folder gives the images in it (`recursive`: and below it, without following links to folders),
+    a glob what it matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs
+    that it lists; `names` chooses among the files of folders and globs. Outputs mirror the folders
+    below a folder or glob, or the names in a list; a file that is named gives its bare name.
+    Whether an image can be read shows only on reading it.
 
-    Raises UsageError: an input is missing or a list unusable, nothing was found, or two micrographs would have
-    the same outputs.
+    Raises UsageError: an input is missing or a list unusable, nothing was found, or two micrographs
+    would have the same outputs.
     """
     jobs: dict[PurePosixPath, Job] = {}
     found = Found()
@@ -86,16 +89,19 @@ def clash(path: Path, job: Job) -> str:
 
 
 def project_name(path: Path) -> str:
-    """Name `path` relative to the current folder where it lies below it, as RELION does, else in full."""
+    """Name `path` relative to the current folder where it lies below it, as RELION does, else in
+    full.
+    """
     absolute, project = path.absolute(), Path.cwd()
     return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
 
 
 def job_below(root_name: str, path: str, relative: str) -> Job:
-    """Job of a file that was found: outputs mirror `relative`, what follows the searched folder in its path.
+    """Job of a file that was found: outputs mirror `relative`, what follows the searched folder in
+    its path.
 
-    `root_name` is the `project_name` of that folder. Of a file in a job folder of this RELION project, outputs mirror
-    what follows that folder.
+    `root_name` is the `project_name` of that folder. Of a file in a job folder of this RELION
+    project, outputs mirror what follows that folder.
     """
     name = relative if root_name == "." else os.path.join(root_name, relative)  # noqa: PTH118 - many
     below_job = "" if name.startswith("/") else _below_job(name)
@@ -103,7 +109,10 @@ def job_below(root_name: str, path: str, relative: str) -> Job:
 
 
 def job_named(path: Path) -> Job:
-    """Job of a file that is named: its outputs have its bare name. Raises UsageError when no file has such a name."""
+    """Job of a file that is named: its outputs have its bare name.
+
+    Raises UsageError when no file has such a name.
+    """
     return job_below(project_name(path.parent), str(path), path.name)
 
 
@@ -113,7 +122,10 @@ def is_list(path: Path) -> bool:
 
 
 def read_list(path: Path) -> "list[ListedMicrograph]":
-    """Read a list of micrographs, see `LISTS`. Raises UsageError when it cannot be read or lists none."""
+    """Read a list of micrographs, see `LISTS`.
+
+    Raises UsageError when it cannot be read or lists none.
+    """
     if path.suffix.lower() == ".cs":
         from gtpick_rt.formats.exposures import read_exposures
 
@@ -124,9 +136,12 @@ def read_list(path: Path) -> "list[ListedMicrograph]":
 
 
 def job_listed(source: Path, listed: "ListedMicrograph") -> Job:
-    """Job of a micrograph that the list `source` names. Raises UsageError when no file has such a name.
+    """Job of a micrograph that the list `source` names.
 
-    Names are relative to the list's project; those of RELION to its project folder, in which it runs, or to the list.
+    Raises UsageError when no file has such a name.
+
+    Names are relative to the list's project; those of RELION to its project folder, in which it
+    runs, or to the list.
     """
     path = (listed.project or Path()) / listed.name
     beside = source.parent / listed.name

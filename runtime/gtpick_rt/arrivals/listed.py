@@ -11,7 +11,9 @@ from gtpick_rt.records import Failure
 
 
 class Listed:
-    """The source of a batch: the failures and jobs as given, then the jobs that came back, until all are done."""
+    """The source of a batch: the failures and jobs as given, then the jobs that came back, until
+    all are done.
+    """
 
     live = False
 
@@ -62,7 +64,9 @@ class Listed:
 
 
 def unfinished(jobs: Sequence[Job], finished: Mapping[str, tuple[int, int]]) -> list[Job]:
-    """Those that an earlier run has not picked, or whose file has changed since; see `OutputFolder.finished`."""
+    """Those that an earlier run has not picked, or whose file has changed since; see
+    `OutputFolder.finished`.
+    """
     return [job for job in jobs if str(job.stem) not in finished or _content(job) != finished[str(job.stem)]]
 
 

@@ -9,7 +9,8 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Arrival, Source
 
 PATIENCE_S = 10.0
-"""After which what has arrived must do: a microscope that is collecting brings something within this time."""
+"""After which what has arrived must do: a microscope that is collecting brings something within
+this time."""
 
 
 class Lookahead:
@@ -27,7 +28,8 @@ class Lookahead:
         return self._source.backlog
 
     def look(self) -> Iterator[Job]:
-        """The micrographs as they arrive; ends when none has come for a while, though the first is waited for.
+        """The micrographs as they arrive; ends when none has come for a while, though the first is
+        waited for.
 
         It also ends at `stop`.
         """

@@ -1,8 +1,9 @@
 """Whether a file is whole: what is seen of it, and the patience with one that is not.
 
-A file is ready when its header is sound and promises no more bytes than are there, when neither the beginning of its
-pixels nor the middle nor the end is blank, and when it has stayed as it is for a while. Each of the three catches
-writers that the others miss: one that stalls, one that claims the whole size first, one that is nearly done.
+A file is ready when its header is sound and promises no more bytes than are there, when neither the
+beginning of its pixels nor the middle nor the end is blank, and when it has stayed as it is for a
+while. Each of the three catches writers that the others miss: one that stalls, one that claims the
+whole size first, one that is nearly done.
 """
 
 import os
@@ -25,7 +26,9 @@ _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
 def flaw_of(path: Path) -> MicrographError | None:
-    """What keeps a file from being picked as it is now: IncompleteError or UnreadableError; None where nothing does.
+    """What keeps a file from being picked as it is now.
+
+    IncompleteError or UnreadableError; None where nothing does.
 
     An image that will never be readable has no flaw: whoever reads it will say what is wrong.
     """
@@ -129,11 +132,16 @@ class Candidate:
         return State.WAITING
 
     def next_look(self, now: float, timing: Timing) -> float:
-        """When to look again. A file that grows is noticed soon, one that has been given up can wait longer."""
+        """When to look again.
+
+        A file that grows is noticed soon, one that has been given up can wait longer.
+        """
         return self._due if self.reported else min(self._due, now + timing.poll_s)
 
     def report(self, now: float, timing: Timing) -> Failure | None:
-        """What is to be said about a file that is not ready: that it is not there at once, the rest after a wait."""
+        """What is to be said about a file that is not ready: that it is not there at once, the rest
+        after a wait.
+        """
         if self._flaw is not None and isinstance(self._flaw.__cause__, _MISSING) and not self._told:
             self._told = True
             message = f"{self.job.path}: is not there; it is waited for, for {timing.max_wait_s:g} s"

@@ -18,7 +18,9 @@ def spread(jobs: Sequence[Job]) -> Iterator[Job]:
 
 
 def readable(jobs: Iterable[Job], pixel_size_A: float | None = None) -> Iterator[Micrograph]:
-    """Read micrographs, of `pixel_size_A` where given; picking will name those that cannot be read."""
+    """Read micrographs, of `pixel_size_A` where given; picking will name those that
+    cannot be read.
+    """
     for job in jobs:
         try:
             yield read_micrograph(job.path, pixel_size_A, job.pixel_size_A)

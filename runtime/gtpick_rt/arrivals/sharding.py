@@ -14,7 +14,10 @@ from gtpick_rt.errors import UsageError
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `number`, counted from 1, of `of` shares. Which one a micrograph belongs to depends on its name alone."""
+    """Share `number`, counted from 1, of `of` shares.
+
+    Which one a micrograph belongs to depends on its name alone.
+    """
 
     number: int
     of: int
@@ -37,7 +40,9 @@ class Shard:
 
 
 class ShardSource:
-    """What a source brings of the micrographs that are held, by the names of their outputs: one of `of` shares."""
+    """What a source brings of the micrographs that are held, by the names of their outputs: one of
+    `of` shares.
+    """
 
     def __init__(self, source: Source, holds: Callable[[str], bool], of: int) -> None:
         self._source, self._holds, self._of = source, holds, of
@@ -45,7 +50,9 @@ class ShardSource:
 
     @property
     def backlog(self) -> int:
-        """About how many micrographs of this share are known and not done yet: many are known by their paths alone."""
+        """About how many micrographs of this share are known and not done yet: many are known by
+        their paths alone.
+        """
         return math.ceil(self._source.backlog / self._of)
 
     def __iter__(self) -> Iterator[Arrival | None]:

@@ -34,7 +34,10 @@ DEFAULT_TIMING = Timing()
 
 
 class Source(Protocol):
-    """Where micrographs come from. One thread iterates; `again` and `done` may be called from any."""
+    """Where micrographs come from.
+
+    One thread iterates; `again` and `done` may be called from any.
+    """
 
     live: bool
     """Whether files may come and go, so that one that is gone is no failure."""
@@ -47,8 +50,9 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Arrival | None]:
         """What arrives, until the source is exhausted and everything that it gave is done.
 
-        A Job is ready to be picked. A Failure is to be reported; its file stays watched and may come as a Job later.
-        None tells that there is nothing at the moment. Who iterates once more goes on where the last one ended.
+        A Job is ready to be picked. A Failure is to be reported; its file stays watched and may
+        come as a Job later. None tells that there is nothing at the moment. Who iterates once more
+        goes on where the last one ended.
         """
         ...
 
@@ -57,9 +61,13 @@ class Source(Protocol):
         ...
 
     def retry(self, stem: str) -> None:
-        """Give the micrograph of this stem once more, if nothing more was to be done with it; for who iterates."""
+        """Give the micrograph of this stem once more, if nothing more was to be done with it; for
+        who iterates.
+        """
         ...
 
     def done(self, job: Job) -> None:
-        """Say that nothing more will be done with a job: it is picked, has failed for good, or its file is gone."""
+        """Say that nothing more will be done with a job: it is picked, has failed for good, or its
+        file is gone.
+        """
         ...

@@ -7,7 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """State of a file as its file system tells. The time is only ever compared with itself, never with a clock."""
+    """State of a file as its file system tells.
+
+    The time is only ever compared with itself, never with a clock.
+    """
 
     size: int
     """In bytes."""

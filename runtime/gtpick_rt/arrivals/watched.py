@@ -1,4 +1,5 @@
-"""Micrographs that arrive while a microscope collects: found by looking again and again, never by notification alone.
+"""Micrographs that arrive while a microscope collects: found by looking again and again, never by
+notification alone.
 
 Notification misses what another machine writes to a shared file system, without any error.
 """
@@ -53,16 +54,19 @@ class _Awaited(Candidate):
 
 
 class Watched:
-    """The source of a run that goes on: everything in `inputs`, now or later, once it is whole, and again once changed.
+    """The source of a run that goes on: everything in `inputs`, now or later, once it is whole, and
+    again once changed.
 
     Args:
-        inputs: folders, globs, files and lists of micrographs, which may grow; "-" stands for paths on stdin.
+        inputs: folders, globs, files and lists of micrographs, which may grow; "-" stands for paths
+            on stdin.
         recursive: look in subfolders too.
         names: choice among the files of folders and globs.
         timing: how patient to be.
-        finished: size in bytes and time of change in ns of each micrograph that an earlier run has picked, by stem: it
-            is passed over while it stays so.
-        stop_after_idle_s: end when nothing has come, or is waited for, for so long; None watches for ever.
+        finished: size in bytes and time of change in ns of each micrograph that an earlier run has
+            picked, by stem: it is passed over while it stays so.
+        stop_after_idle_s: end when nothing has come, or is waited for, for so long; None watches
+            for ever.
         until: end when so many jobs are done.
         clock: seconds of a clock that only goes forward.
         wait: sleeps for some seconds.
@@ -122,7 +126,9 @@ class Watched:
         self._returned.append((job, self._clock() + after_s))
 
     def retry(self, stem: str) -> None:
-        """Look again at a file that was given, though it has not changed; report one again that is still not whole."""
+        """Look again at a file that was given, though it has not changed; report one again that is
+        still not whole.
+        """
         self._take_back()
         path = self._owners.get(stem)
         known = None if path is None else self._seen.get(path)
@@ -186,7 +192,10 @@ class Watched:
         return idle or all(origin.ended for origin in self._origins)
 
     def _search(self, now: float) -> None:
-        """Find new names, which is quick: nothing is looked at. First come those that no earlier run has picked."""
+        """Find new names, which is quick: nothing is looked at.
+
+        First come those that no earlier run has picked.
+        """
         found = [
             each if isinstance(each, Failure) else (origin, each)
             for origin in self._origins
@@ -275,7 +284,9 @@ class Watched:
                 self._await(path, job, given.origin, self._clock(), at)
 
     def _recheck(self, now: float) -> None:
-        """Look again at some of the files that were given, first at those that an earlier run has picked."""
+        """Look again at some of the files that were given, first at those that an earlier run has
+        picked.
+        """
         self._recheck_due = False
         for _ in range(RECHECKED):
             path = self._unchecked.popleft() if self._unchecked else next(self._round, None)

@@ -1,4 +1,6 @@
-"""Where the watcher finds new names: folders and patterns, lists that grow, single files, lines of text."""
+"""Where the watcher finds new names: folders and patterns, lists that grow, single files, lines of
+text.
+"""
 
 import os
 import queue
@@ -28,7 +30,9 @@ class WatchedInput(Protocol):
     """Whether nothing more will come of it, not even a file that changes."""
 
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
-        """The paths that have come and are not `known`, and what is to be reported of the input itself."""
+        """The paths that have come and are not `known`, and what is to be reported of the input
+        itself.
+        """
         ...
 
     def job(self, path: str) -> Job:
@@ -37,7 +41,9 @@ class WatchedInput(Protocol):
 
 
 def watched_input(text: str, recursive: bool, names: Names, timing: Timing) -> WatchedInput:
-    """Tell what kind of input `text` is, as `find_jobs` does; "-" is stdin, and what is not there yet may come."""
+    """Tell what kind of input `text` is, as `find_jobs` does; "-" is stdin, and what is not there
+    yet may come.
+    """
     path = Path(text)
     if text == "-":
         return PathStream(sys.stdin.buffer)
@@ -62,7 +68,10 @@ class WatchedFolder:
         self._resting: dict[str, tuple[float, float]] = {}
 
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
-        """What is new in it. A folder that cannot be listed is left alone for ever longer pauses."""
+        """What is new in it.
+
+        A folder that cannot be listed is left alone for ever longer pauses.
+        """
         try:
             self.place.root.stat()
         except OSError as error:
@@ -87,7 +96,9 @@ class WatchedFolder:
 
 
 class WatchedList:
-    """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and settled."""
+    """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and
+    settled.
+    """
 
     expects, ended = True, False
 

@@ -12,11 +12,13 @@ class Backend(Protocol):
     """What runs, for the log: "onnxruntime-cpu"."""
 
     on_cpu: bool
-    """Whether the processor's cores run the network, so that whatever else runs takes time from it."""
+    """Whether the processor's cores run the network, so that whatever else runs takes time from
+    it."""
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles, any n >= 1.
 
-        Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller. Raises BackendError.
+        Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller. Raises
+        BackendError.
         """
         ...

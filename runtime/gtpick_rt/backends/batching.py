@@ -10,7 +10,8 @@ class OutOfMemoryError(BackendError):
 
 
 def split(n: int, sizes: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
-    """Divide `n` tiles into batches of these `sizes`, which grow from 1: which tiles, and the size of their batch.
+    """Divide `n` tiles into batches of these `sizes`, which grow from 1: which tiles, and the size
+    of their batch.
 
     The tiles may be fewer than the size, but not less than half of it.
     """
@@ -25,7 +26,10 @@ def split(n: int, sizes: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
 
 
 def halved(sizes: tuple[int, ...], error: OutOfMemoryError) -> tuple[int, ...]:
-    """The sizes to go on with when the memory does not hold the largest. Raises BackendError at a batch of one."""
+    """The sizes to go on with when the memory does not hold the largest.
+
+    Raises BackendError at a batch of one.
+    """
     *smaller, largest = sizes
     if largest == 1:
         raise BackendError(

@@ -11,7 +11,9 @@ _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
-    """Count the physical cores that inference may keep busy, as far as the process is granted them; at least 1."""
+    """Count the physical cores that inference may keep busy, as far as the process is granted them;
+    at least 1.
+    """
     return max(1, math.floor(min(_physical_cores(), _cpu_quota())))
 
 

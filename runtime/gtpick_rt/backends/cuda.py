@@ -1,4 +1,6 @@
-"""The few calls of the CUDA runtime that a backend makes, each checked; by cuda-python, imported when it is needed."""
+"""The few calls of the CUDA runtime that a backend makes, each checked; by cuda-python, imported
+when it is needed.
+"""
 
 import ctypes
 import re
@@ -49,15 +51,21 @@ def driver_version() -> str:
 
 
 def device_identity() -> str:
-    """The driver and the GPUs as the kernel tells them: what answers may depend on. Empty where it does not tell."""
+    """The driver and the GPUs as the kernel tells them: what answers may depend on.
+
+    Empty where it does not tell.
+    """
     models = [found[1] for path in sorted(_GPUS.glob("*/information")) for found in _MODEL.finditer(path.read_text())]
     return ", ".join([driver_version(), *models])
 
 
 class Cuda:
-    """The CUDA runtime; `what` in each call is the tensor, or whatever else it is for, and stands in its errors.
+    """The CUDA runtime.
 
-    Memory, streams and graphs belong to the caller, who frees them. Raises BackendError where cuda-python is absent.
+    `what` in each call is the tensor, or whatever else it is for, and stands in its errors.
+
+    Memory, streams and graphs belong to the caller, who frees them. Raises BackendError where
+    cuda-python is absent.
     """
 
     def __init__(self) -> None:
@@ -113,7 +121,9 @@ class Cuda:
         self._call(what, "cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
 
     def capture(self, stream: Any, enqueue: Callable[[], None]) -> Any:
-        """Record what `enqueue` gives to the stream, which does not run meanwhile, as a graph that `launch` runs."""
+        """Record what `enqueue` gives to the stream, which does not run meanwhile, as a graph that
+        `launch` runs.
+        """
         mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("a CUDA graph", "cudaStreamBeginCapture", stream, mode)
         try:
@@ -148,7 +158,10 @@ class Cuda:
         self._call("a stream", "cudaStreamDestroy", stream)
 
     def _call(self, what: str, function: str, *arguments: Any) -> Any:
-        """Call, and return what the call gives beside its status. Raises BackendError unless that is success."""
+        """Call, and return what the call gives beside its status.
+
+        Raises BackendError unless that is success.
+        """
         try:
             status, *results = getattr(self._cudart, function)(*arguments)
         except RuntimeError as error:  # cuda-python finds no driver to call

@@ -1,4 +1,6 @@
-"""What the backends read from a model file, by ONNX Runtime: the session that runs it, and the spec that it carries."""
+"""What the backends read from a model file, by ONNX Runtime: the session that runs it, and the spec
+that it carries.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
-"""How the key "location" is encoded in the ONNX file, for each tensor that is stored in a file of its own."""
+"""How the key "location" is encoded in the ONNX file, for each tensor that is stored in a file of
+its own."""
 
 
 def runtime(extra: str) -> Any:
@@ -65,7 +68,8 @@ def spec_of(model: Path, session: "InferenceSession") -> ModelSpec:
 def half_beside(model: Path) -> tuple[Path, ModelSpec]:
     """Find the half-precision file beside `model`, and the spec of both.
 
-    Raises ModelError when there is none, or it was made from another model: then it would pick something else.
+    Raises ModelError when there is none, or it was made from another model: then it would pick
+    something else.
     """
     half = half_of(model)
     spec, half_spec = (read_spec(path) for path in (model, half))
@@ -77,7 +81,10 @@ def half_beside(model: Path) -> tuple[Path, ModelSpec]:
 
 
 def read_spec(model: Path) -> ModelSpec:
-    """Read the spec of a model that ONNX Runtime is not going to run. Raises as `load` and `spec_of` do."""
+    """Read the spec of a model that ONNX Runtime is not going to run.
+
+    Raises as `load` and `spec_of` do.
+    """
     onnxruntime = runtime("cpu")
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -86,7 +93,9 @@ def read_spec(model: Path) -> ModelSpec:
 
 
 def _check(model: Path, nodes: "list[NodeArg]", name: str, shape: tuple[int, ...]) -> None:
-    """One tensor: float32, any batch, then `shape`; sizes that the file leaves open are not judged."""
+    """One tensor: float32, any batch, then `shape`; sizes that the file leaves open
+    are not judged.
+    """
     found = {node.name: node for node in nodes}.get(name)
     if found is None:
         raise ModelError(f"{model}: its spec names a tensor {name!r}, but it has {', '.join(n.name for n in nodes)}")

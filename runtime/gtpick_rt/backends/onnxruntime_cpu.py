@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class OnnxRuntimeCpu:
-    """ONNX Runtime's CPU execution provider, one tile at a time on each physical core that the process may use.
+    """ONNX Runtime's CPU execution provider, one tile at a time on each physical core that the
+    process may use.
 
-    Cores that share the layers of one tile wait for each other at the end of each: that takes 1.15 times as long on two
-    cores, and more on more.
+    Cores that share the layers of one tile wait for each other at the end of each: that takes 1.15
+    times as long on two cores, and more on more.
     """
 
     name = "onnxruntime-cpu"
@@ -29,8 +30,8 @@ class OnnxRuntimeCpu:
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return the spec that it carries.
 
-        Raises BackendError when ONNX Runtime is not installed, and ModelError unless the file is a whole single-file
-        ONNX model with a spec that its tensors agree with.
+        Raises BackendError when ONNX Runtime is not installed, and ModelError unless the file is a
+        whole single-file ONNX model with a spec that its tensors agree with.
         """
         onnx_file.runtime("cpu")
         self._session = onnx_file.load(model, _options(), "CPUExecutionProvider")

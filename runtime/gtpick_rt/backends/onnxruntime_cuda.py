@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 _PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
 _OPTIONS = {"enable_cuda_graph": "1"}
 _ERROR = 3
-"""ONNX Runtime's level of logging: its warnings are of the shapes that it reckons with on the CPU, as it should."""
+"""ONNX Runtime's level of logging: its warnings are of the shapes that it reckons with on the CPU,
+as it should."""
 _MEMORY = re.compile(r"allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What ONNX Runtime, CUDA, cuBLAS and cuDNN say when there is not enough."""
 
 
 def need_cuda() -> Any:
-    """Import ONNX Runtime. Raises BackendError unless it is the one for GPUs; whether a GPU is here shows later."""
+    """Import ONNX Runtime.
+
+    Raises BackendError unless it is the one for GPUs; whether a GPU is here shows later.
+    """
     onnxruntime = onnx_file.runtime("gpu")
     if _PROVIDER not in onnxruntime.get_available_providers():
         raise BackendError(
@@ -42,7 +46,8 @@ def need_cuda() -> Any:
 class OnnxRuntimeCuda:
     """ONNX Runtime's CUDA execution provider on the half-precision file beside the model.
 
-    Batches of each size have buffers of their own on the GPU and are a CUDA graph, which ONNX Runtime captures.
+    Batches of each size have buffers of their own on the GPU and are a CUDA graph, which ONNX
+    Runtime captures.
     """
 
     name = "onnxruntime-cuda-fp16"
@@ -53,7 +58,8 @@ class OnnxRuntimeCuda:
     def open(self, model: Path) -> ModelSpec:
         """Load the half-precision file and return its spec.
 
-        Raises BackendError unless ONNX Runtime runs it on the GPU, and ModelError when the file is missing or unfit.
+        Raises BackendError unless ONNX Runtime runs it on the GPU, and ModelError when the file is
+        missing or unfit.
         """
         onnxruntime = need_cuda()
         half, self._spec = onnx_file.half_beside(model)
@@ -73,7 +79,10 @@ class OnnxRuntimeCuda:
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`. Batches are halved while memory is too small."""
+        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
+
+        Batches are halved while memory is too small.
+        """
         while True:
             try:
                 answers = [self._slot(size).run(tiles[part]) for part, size in split(len(tiles), self._sizes)]
@@ -92,7 +101,9 @@ class OnnxRuntimeCuda:
 
 
 class _Slot:
-    """Batches of one size, and the buffers that they alone use: a CUDA graph needs its addresses to stay."""
+    """Batches of one size, and the buffers that they alone use: a CUDA graph needs its addresses to
+    stay.
+    """
 
     def __init__(self, session: "InferenceSession", spec: ModelSpec, size: int) -> None:
         from onnxruntime import OrtValue, RunOptions

@@ -1,4 +1,6 @@
-"""OpenVINO on the CPU in bfloat16: for processors that compute in it, where it takes two thirds of the time."""
+"""OpenVINO on the CPU in bfloat16: for processors that compute in it, where it takes two thirds of
+the time.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ class OpenVino:
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return its spec.
 
-        Raises BackendError when OpenVINO is not installed or the processor does not compute in bfloat16, and ModelError
-        when the model cannot be used.
+        Raises BackendError when OpenVINO is not installed or the processor does not compute in
+        bfloat16, and ModelError when the model cannot be used.
         """
         openvino, cores, spec = _library(), usable_cores(), read_spec(model)
         core = openvino.Core()

@@ -1,7 +1,8 @@
-"""TensorRT and TensorRT-RTX: an engine in half precision, built for this GPU and proved, and the loop that runs it.
+"""TensorRT and TensorRT-RTX: an engine in half precision, built for this GPU and proved, and the
+loop that runs it.
 
-Two lanes, each a stream of the GPU, take the batches in turn: while one computes, the other's tiles are copied in. All
-buffers are made once for each size of batch, and belong to their slot.
+Two lanes, each a stream of the GPU, take the batches in turn: while one computes, the other's tiles
+are copied in. All buffers are made once for each size of batch, and belong to their slot.
 """
 
 from collections import deque
@@ -24,12 +25,18 @@ _LANES = 2
 
 
 def current_gpu() -> Gpu:
-    """The GPU that engines are built for and run on: the first that is visible to the process. Raises BackendError."""
+    """The GPU that engines are built for and run on: the first that is visible to the process.
+
+    Raises BackendError.
+    """
     return Cuda().gpus()[0]
 
 
 class TensorRt:
-    """An engine of TensorRT or TensorRT-RTX, which share one programming interface. After a BackendError it is done."""
+    """An engine of TensorRT or TensorRT-RTX, which share one programming interface.
+
+    After a BackendError it is done.
+    """
 
     on_cpu = False
 
@@ -42,7 +49,10 @@ class TensorRt:
 
     @garbage_waits()
     def load(self, plan: bytes, spec: ModelSpec) -> None:
-        """Make ready to run a plan, which is code: it must have been built here. Raises BackendError."""
+        """Make ready to run a plan, which is code: it must have been built here.
+
+        Raises BackendError.
+        """
         trt = library(self._library)
         log = logger(trt)
         engine = trt.Runtime(log).deserialize_cuda_engine(plan)
@@ -53,7 +63,10 @@ class TensorRt:
         self._streams = [self._cuda.stream() for _ in range(_LANES)]
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`. Batches are halved while memory is too small."""
+        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
+
+        Batches are halved while memory is too small.
+        """
         while True:
             try:
                 return self._infer(tiles)
@@ -118,12 +131,16 @@ class _Loaded:
             return self.check(self.engine.create_execution_context(strategy), "an execution context")
         config = self.engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        # TensorRT-RTX compiles kernels for a shape when it meets it; a graph that is captured before keeps slower ones.
+        # TensorRT-RTX compiles kernels for a shape when it meets it; a graph that is captured
+        # before keeps slower ones.
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return self.check(self.engine.create_execution_context(config), "an execution context")
 
     def check(self, result: Any, what: str) -> Any:
-        """Return a result of the library, which is None or False where it failed. Raises BackendError."""
+        """Return a result of the library, which is None or False where it failed.
+
+        Raises BackendError.
+        """
         if result is not None and result is not False:
             return result
         told = self.log.told("ERROR")
@@ -133,7 +150,8 @@ class _Loaded:
 
 
 class _Slot:
-    """One size of batch on one stream: an execution context, its buffers and its CUDA graph, which nothing else uses.
+    """One size of batch on one stream: an execution context, its buffers and its CUDA graph, which
+    nothing else uses.
 
     Between `start` and `finish` the buffers belong to the GPU.
     """
@@ -159,12 +177,17 @@ class _Slot:
             self._owned = owned.pop_all()
 
     def start(self, tiles: FloatArray) -> None:
-        """Give up to `size` tiles to the GPU. The rest of the batch stays as it is, and its answers are not read."""
+        """Give up to `size` tiles to the GPU.
+
+        The rest of the batch stays as it is, and its answers are not read.
+        """
         self._hosts[self._loaded.spec.input_name][: len(tiles)] = tiles
         self._loaded.cuda.launch(self._graph, self._stream)
 
     def finish(self, n: int) -> tuple[FloatArray, FloatArray]:
-        """Wait, and return views of the scores and boxes of the first `n` tiles, which hold until the next `start`."""
+        """Wait, and return views of the scores and boxes of the first `n` tiles, which hold until
+        the next `start`.
+        """
         spec = self._loaded.spec
         self._loaded.cuda.synchronize(self._stream)
         return self._hosts[spec.score_name][:n], self._hosts[spec.box_name][:n]

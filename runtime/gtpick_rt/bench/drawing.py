@@ -11,7 +11,9 @@ BLUE, VERMILION, BLACK = "#0072B2", "#D55E00", "#222222"
 
 
 def draw(speed: Speed) -> bytes:
-    """Draw each stage's own rate beside the pipeline's, and the network's rate by batch; returns a PNG."""
+    """Draw each stage's own rate beside the pipeline's, and the network's rate by batch; returns a
+    PNG.
+    """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     stages, batches = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_stages(stages, speed)

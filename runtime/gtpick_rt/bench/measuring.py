@@ -1,7 +1,8 @@
 """How fast picking is on this machine: each stage alone, the network alone, and all of it together.
 
-A stage alone is a micrograph's time in it while nothing else runs: what it could reach if it never had to wait. The
-pipeline cannot be faster than its slowest stage, nor than the processor time of all stages on all cores.
+A stage alone is a micrograph's time in it while nothing else runs: what it could reach if it never
+had to wait. The pipeline cannot be faster than its slowest stage, nor than the processor time of
+all stages on all cores.
 """
 
 import os
@@ -76,7 +77,8 @@ class Speed:
 
 
 def measure(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None = None, rounds: int = 3) -> Speed:
-    """Pick the micrographs stage by stage and in the pipeline, in turns, with outputs in a temporary folder.
+    """Pick the micrographs stage by stage and in the pipeline, in turns, with outputs in a
+    temporary folder.
 
     Raises MicrographError for one that cannot be picked, and UsageError.
     """

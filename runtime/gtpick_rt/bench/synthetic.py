@@ -14,7 +14,9 @@ PIXEL_SIZE_A = 1.5
 
 
 def write_synthetic(folder: Path, count: int, width: int, height: int, diameter_A: float) -> None:
-    """Write so many float16 MRC files at `PIXEL_SIZE_A`: noise with dark discs, different places in each."""
+    """Write so many float16 MRC files at `PIXEL_SIZE_A`: noise with dark discs, different places in
+    each.
+    """
     diameter_px = diameter_A / PIXEL_SIZE_A
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((height, width), np.float32)

@@ -1,4 +1,6 @@
-"""`gtpick-rt build`: the TensorRT engine of a model, built before it is needed, or only to be looked at."""
+"""`gtpick-rt build`: the TensorRT engine of a model, built before it is needed, or only to be
+looked at.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -42,10 +44,11 @@ def build(
         str, typer.Option(metavar="MIN,OPT,MAX", help="With --out: smallest, usual and largest batch.")
     ] = BATCHES,
 ) -> None:
-    """Build the TensorRT engine of a model for the GPU of this machine, prove it, and keep it for `pick`.
+    """Build the TensorRT engine of a model for the GPU of this machine, prove it, and keep it for
+    `pick`.
 
-    Without this, the first `pick` with a TensorRT backend does so. The engine picks a sample beside ONNX Runtime in
-    single precision, and is refused unless the picks agree.
+    Without this, the first `pick` with a TensorRT backend does so. The engine picks a sample beside
+    ONNX Runtime in single precision, and is refused unless the picks agree.
     """
     from gtpick_rt.backends.engines.libraries import best_library
     from gtpick_rt.models.files import half_of, resolve_model
@@ -134,7 +137,9 @@ def _write_profile(file: Path, runs: Path, name: str, of: str, layers: list[Any]
 
 @contextmanager
 def _progress() -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
-    """Show a bar of the build's phase on stderr, and lines above it; without a terminal, the lines alone."""
+    """Show a bar of the build's phase on stderr, and lines above it; without a terminal, the lines
+    alone.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

@@ -12,7 +12,9 @@ def check(
     include: Include = None,
     exclude: Exclude = None,
 ) -> None:
-    """List the micrographs that would be picked, and those that cannot be read and why. Picks nothing.
+    """List the micrographs that would be picked, and those that cannot be read and why.
+
+    Picks nothing.
 
     Only headers are read. Exit code 3 tells that some micrographs cannot be picked.
     """

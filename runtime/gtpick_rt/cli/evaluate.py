@@ -68,7 +68,9 @@ def evaluate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
 ) -> None:
-    """Compare picks with labels: precision, recall, F1, AP, duplicates, calibration; by one-to-one matching."""
+    """Compare picks with labels: precision, recall, F1, AP, duplicates, calibration; by one-to-one
+    matching.
+    """
     import json
 
     from gtpick_rt.evaluate.loading import load
@@ -107,7 +109,9 @@ def _lengths(diameter: float, pixel_size: float | None, radius: float | None) ->
 
 
 def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
-    """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size than was given."""
+    """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size
+    than was given.
+    """
     from gtpick_rt.evaluate.loading import recorded_pixel_sizes_A
     from gtpick_rt.output.layout import summary_path
 

@@ -1,4 +1,7 @@
-"""The command line: one file per command. Commands import what they need when they run, so that starting is quick."""
+"""The command line: one file per command.
+
+Commands import what they need when they run, so that starting is quick.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +26,8 @@ from gtpick_rt.cli.rethreshold import rethreshold
 from gtpick_rt.errors import GtpickError, UsageError
 
 PLUGINS = "gtpick_rt.commands"
-"""Entry points under this name are commands of sibling packages, which the runtime does not import itself."""
+"""Entry points under this name are commands of sibling packages, which the runtime does not import
+itself."""
 LOOK: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": None,
@@ -34,7 +38,9 @@ LOOK: dict[str, Any] = {
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Our own errors, and those of the command line's syntax, are one line on stderr and exit code 1."""
+    """Our own errors, and those of the command line's syntax, are one line on stderr and exit code
+    1.
+    """
     try:
         yield
     except GtpickError as error:
@@ -77,7 +83,9 @@ def _root(
 
 
 def _plugin(entry: EntryPoint) -> type[TyperCommand]:
-    """Make a command class that loads a sibling package only when its command is called or asked for help."""
+    """Make a command class that loads a sibling package only when its command is called or asked
+    for help.
+    """
 
     class Plugin(TyperCommand):
         def make_context(self, *args: Any, **kwargs: Any) -> Any:

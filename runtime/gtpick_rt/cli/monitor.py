@@ -26,7 +26,8 @@ def monitor(
 ) -> None:
     """Show a run on a web page as it goes on, or a finished one: progress, picks, trends, problems.
 
-    OUT is read, and nothing else; picking goes on undisturbed. Ctrl-C ends it. Needs the extra monitor.
+    OUT is read, and nothing else; picking goes on undisturbed. Ctrl-C ends it. Needs the extra
+    monitor.
     """
     try:
         from gtpick_rt.monitor.serving import serve

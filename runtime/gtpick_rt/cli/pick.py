@@ -76,7 +76,8 @@ def pick(
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads.
 
-    A folder that holds picks of the same settings is gone on with. INPUT - takes paths from stdin, a line each.
+    A folder that holds picks of the same settings is gone on with. INPUT - takes paths from stdin,
+    a line each.
     """
     from gtpick_rt.arrivals.source import Timing
     from gtpick_rt.cli.running import pick_all, stopping

@@ -1,7 +1,7 @@
 """`gtpick-relion`: the picker as an External job of RELION 3.1, 4 and 5.
 
-RELION starts it in the project folder, and reads in the job's folder how it ended and what it made; a file that
-appears there asks it to stop.
+RELION starts it in the project folder, and reads in the job's folder how it ended and what it made;
+a file that appears there asks it to stop.
 """
 
 import signal
@@ -129,7 +129,9 @@ def _name_outputs(folder: Path, in_mics: Path) -> None:
 
 
 def _is_of_relion_31(folder: Path) -> bool:
-    """RELION writes the job's settings before it starts the job; 3.1 has the type of job as a number."""
+    """RELION writes the job's settings before it starts the job; 3.1 has the type of job as a
+    number.
+    """
     from gtpick_rt.files.shared import bytes_of
 
     job = bytes_of(folder / "job.star")

@@ -13,7 +13,8 @@ def rethreshold(
         float, typer.Option(min=0, max=1, callback=finite, help="Score from which a detection is a pick.")
     ],
 ) -> None:
-    """Rewrite finished picks at another threshold, from the detections that were kept; every format in the folder.
+    """Rewrite finished picks at another threshold, from the detections that were kept; every format
+    in the folder.
 
     Interrupted, it completes when it is called again. pick goes on at the new threshold.
     """

@@ -28,7 +28,8 @@ from gtpick_rt.records import Failure, Record
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 GRACE_S = 30.0
-"""Within which a run must end after a signal; then it is cut off. The next run picks what was not committed."""
+"""Within which a run must end after a signal; then it is cut off. The next run picks what was not
+committed."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,11 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
 
 class Terminal:
-    """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there is a terminal.
+    """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there
+    is a terminal.
 
-    The bar names what picks: the backend or, where `several` processes do, how many have done something so far.
+    The bar names what picks: the backend or, where `several` processes do, how many have done
+    something so far.
     """
 
     def __init__(self, out: Path, metrics_port: int | None, several: bool = False) -> None:

@@ -1,4 +1,6 @@
-"""Picks what a source brings in the workers of a Dask cluster, a bounded number of micrographs at a time."""
+"""Picks what a source brings in the workers of a Dask cluster, a bounded number of micrographs at a
+time.
+"""
 
 import errno
 import queue
@@ -18,6 +20,7 @@ from gtpick_rt.cluster.pool import WorkerPool, Workers
 from gtpick_rt.cluster.session import Blocked, Outcome, Session, SessionOptions, Unfit, pick_one
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError, WorkerDiedError
+from gtpick_rt.files.atomic import remove_temporaries
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
 from gtpick_rt.pipeline.bookkeeping import CHANGED_S, DEADLINE_S, TRANSIENT, Bookkeeping, Listeners
@@ -26,11 +29,11 @@ from gtpick_rt.pipeline.threads import begin
 from gtpick_rt.records import Failure
 
 PER_THREAD = 2
-"""Micrographs given out for each thread of the workers: one in work, one that waits. Those are picked again, at most,
-when a worker dies."""
+"""Micrographs given out for each thread of the workers: one in work, one that waits. Those are
+picked again, at most, when a worker dies."""
 MOST_DEATHS = 3
-"""Workers that may die of a micrograph; before the last time it is tried, all others are awaited, so that nothing else
-can be to blame."""
+"""Workers that may die of a micrograph; before the last time it is tried, all others are awaited,
+so that nothing else can be to blame."""
 _TICK_S = 0.05
 _FETCH_S = 10
 """Within which a result that is there is fetched."""
@@ -58,10 +61,12 @@ def run(
     listeners: Listeners | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Summary:
-    """Do as `pipeline.run`, in the workers of `pool`, which load `model` by themselves into `backend`.
+    """Do as `pipeline.run`, in the workers of `pool`, which load `model` by themselves into
+    `backend`.
 
-    `picker` says what is picked; `gpu` leaves out workers that find no GPU. A micrograph of which workers die is set
-    aside as failed; a worker that cannot pick is restarted, and left out when that does not help.
+    `picker` says what is picked; `gpu` leaves out workers that find no GPU. A micrograph of which
+    workers die is set aside as failed; a worker that cannot pick is restarted, and left out when
+    that does not help.
 
     Raises as `pipeline.run` does, and BackendError when no worker is left that can pick.
     """
@@ -89,7 +94,7 @@ def run(
         _Driver(pool, session.name, bookkeeping, workers).go()
         bookkeeping.convert()
         if workers.retries:
-            output.remove_temporaries()
+            remove_temporaries(output.path)
     finally:
         bookkeeping.end()
         pool.unregister(session)
@@ -105,7 +110,9 @@ class _Task:
 
 
 class _Driver:
-    """Gives out jobs and takes in what became of them, in the calling thread; another takes the arrivals."""
+    """Gives out jobs and takes in what became of them, in the calling thread; another takes the
+    arrivals.
+    """
 
     def __init__(self, pool: WorkerPool, session: str, bookkeeping: Bookkeeping, workers: Workers) -> None:
         self._pool, self._client, self._session = pool, pool.client, session
@@ -118,7 +125,8 @@ class _Driver:
         self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._deaths: Counter[Job] = Counter()
         self._suspects: deque[Job] = deque()
-        """Two workers have died of each: they are tried for the last time, one by one, with nothing beside them."""
+        """Two workers have died of each: they are tried for the last time, one by one, with nothing
+        beside them."""
         self._window = _Window(pool, workers, bookkeeping)
 
     def go(self) -> None:
@@ -228,7 +236,9 @@ class _Driver:
         return outcome.errno in TRANSIENT and self._bookkeeping.comes_again(job, failure.message)
 
     def _died(self, job: Job, reason: str, deaths: int) -> None:
-        """Workers were lost while they had this micrograph in hand, though perhaps of another, or by themselves."""
+        """Workers were lost while they had this micrograph in hand, though perhaps of another, or
+        by themselves.
+        """
         self._workers.retries += 1
         self._deaths[job] += deaths
         self._bookkeeping.log(state="again", path=str(job.path), message=reason)

@@ -13,9 +13,11 @@ from gtpick_rt.errors import BackendError
 from gtpick_rt.output.summary import Summary, WorkerRecord
 
 MOST_UNFIT = 3
-"""Times in a row that a worker may find itself unfit before it is left out; after each but the last it is restarted."""
+"""Times in a row that a worker may find itself unfit before it is left out; after each but the last
+it is restarted."""
 MOST_NEW = 3
-"""Workers that may be left out one after another, while others take their places, before the run gives up."""
+"""Workers that may be left out one after another, while others take their places, before the run
+gives up."""
 
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -69,7 +71,9 @@ class LocalPool(WorkerPool):
         self._cluster = cluster
 
     def replenish(self) -> None:
-        """Replace those of which the nanny has lost sight: it does not restart a worker that dies while it starts."""
+        """Replace those of which the nanny has lost sight: it does not restart a worker that dies
+        while it starts.
+        """
         for name, nanny in list(self._cluster.workers.items()):
             if nanny.status in (Status.failed, Status.closed):
                 del self._cluster.workers[name]
@@ -115,7 +119,10 @@ class Workers:
         worker.busy_s += sum(outcome.seconds.values())
 
     def unfit(self, pool: WorkerPool, outcome: Unfit, notice: Callable[[str], None]) -> None:
-        """Restart a worker that cannot pick, or leave it out. Raises BackendError after too many in a row."""
+        """Restart a worker that cannot pick, or leave it out.
+
+        Raises BackendError after too many in a row.
+        """
         if outcome.address in self._processes:
             return
         self._processes.add(outcome.address)

@@ -1,4 +1,6 @@
-"""What a worker does: it holds one loaded model, and picks and commits the micrographs that it is given."""
+"""What a worker does: it holds one loaded model, and picks and commits the micrographs that it is
+given.
+"""
 
 import asyncio
 import os
@@ -28,12 +30,15 @@ from gtpick_rt.records import Record
 THREADS = 2
 """Of a worker: while one is in the network, the other reads or writes."""
 CORES = "GTPICK_CORES"
-"""Environment variable with the cores of a worker that shares its machine with others, with commas."""
+"""Environment variable with the cores of a worker that shares its machine with others, with
+commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """All that a worker must know to pick as the others do; paths are absolute, and the same on every machine."""
+    """All that a worker must know to pick as the others do; paths are absolute, and the same on
+    every machine.
+    """
 
     out: Path
     holder: str

@@ -27,7 +27,8 @@ from gtpick_rt.files.atomic import make_folder, write_atomic
 KEEP_S = 15.0
 """How often Slurm is asked which jobs there are: sites ask not to do so often."""
 LIFE, STAGGER = 0.85, 0.1
-"""Shares of a job's time after which its worker leaves, and by how much they differ, so that not all leave at once."""
+"""Shares of a job's time after which its worker leaves, and by how much they differ, so that not
+all leave at once."""
 _LOOPBACK = "127.0.0.1:0"
 _PATH = re.compile(r"[\w./@+,:=-]+", re.ASCII)
 _COMMAND_S = 60
@@ -62,7 +63,10 @@ class SlurmPool(LocalPool):
         self._name, self._jobs, self._due = name, jobs, time.monotonic() + KEEP_S
 
     def replenish(self) -> None:
-        """Replace jobs that Slurm knows no more, begun or not; Dask's own `adapt` forgets those that never began."""
+        """Replace jobs that Slurm knows no more, begun or not.
+
+        Dask's own `adapt` forgets those that never began.
+        """
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + KEEP_S
@@ -117,7 +121,9 @@ def _options(spec: SlurmJobs, folder: Path, name: str, security: Security) -> di
 
 @contextmanager
 def _keys(folder: Path) -> Iterator[Security]:
-    """Certificate and key of this run, in files that only this user can read, for as long as this is entered."""
+    """Certificate and key of this run, in files that only this user can read, for as long as this
+    is entered.
+    """
     made = Security.temporary()
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     make_folder(folder)
@@ -137,7 +143,10 @@ def _keys(folder: Path) -> Iterator[Security]:
 
 
 def _refuse_early(script: str, folder: Path) -> None:
-    """Ask Slurm whether it would take such jobs: what it refuses later, Dask waits for. Raises UsageError."""
+    """Ask Slurm whether it would take such jobs: what it refuses later, Dask waits for.
+
+    Raises UsageError.
+    """
     path = folder / "job.sh"
     write_atomic(path, script.encode(), 0o600)
     _slurm("sbatch", "--test-only", str(path))

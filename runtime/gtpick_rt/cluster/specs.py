@@ -20,7 +20,10 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://[\w.:\[\]%-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """So many processes on this machine, which share its cores. Raises UsageError when there would be none."""
+    """So many processes on this machine, which share its cores.
+
+    Raises UsageError when there would be none.
+    """
 
     count: int
 
@@ -31,7 +34,10 @@ class LocalWorkers:
 
 @dataclass(frozen=True)
 class LocalGpus:
-    """A process for each of these GPUs of this machine, by their numbers. Raises UsageError when one comes twice."""
+    """A process for each of these GPUs of this machine, by their numbers.
+
+    Raises UsageError when one comes twice.
+    """
 
     ids: tuple[int, ...]
 
@@ -89,7 +95,10 @@ class SlurmJobs:
 
 @dataclass(frozen=True)
 class ExistingScheduler:
-    """A Dask scheduler that runs already: its address, or the file in which it keeps it. Raises UsageError."""
+    """A Dask scheduler that runs already: its address, or the file in which it keeps it.
+
+    Raises UsageError.
+    """
 
     where: str
 

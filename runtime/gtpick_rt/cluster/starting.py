@@ -72,7 +72,9 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
-    """The environment of each of so many workers on this machine: each has cores of its own, as far as they go."""
+    """The environment of each of so many workers on this machine: each has cores of its own, as far
+    as they go.
+    """
     cores = sorted(os.sched_getaffinity(0))
     shares = [cores[number::count] or [cores[number % len(cores)]] for number in range(count)]
     return {f"worker{number}": {CORES: ",".join(map(str, share))} for number, share in enumerate(shares)}

@@ -1,4 +1,6 @@
-"""Ends a process in which something hangs: a library that keeps the interpreter to itself, or a disk."""
+"""Ends a process in which something hangs: a library that keeps the interpreter to itself, or a
+disk.
+"""
 
 import faulthandler
 import threading
@@ -8,9 +10,11 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Ends this process, with a traceback of all threads on stderr, when a block takes longer than `deadline_s`.
+    """Ends this process, with a traceback of all threads on stderr, when a block takes longer than
+    `deadline_s`.
 
-    Several threads may be in such blocks. The clock is one of C, which goes on while the interpreter is held.
+    Several threads may be in such blocks. The clock is one of C, which goes on while the
+    interpreter is held.
     """
 
     def __init__(self, deadline_s: float) -> None:

@@ -12,13 +12,13 @@ from gtpick_rt.types import FloatArray, Picks
 def decode(scores: FloatArray, boxes: FloatArray, tile: Tile, spec: ModelSpec) -> Picks:
     """Select the detections that `tile` answers for, in working pixels of the image.
 
-    `scores` is `(queries,)` and `boxes` `(queries, 3)`, as the model gives them. Dropped are detections below
-    `spec.floor`, any that are not finite, and those outside the tile's core.
+    `scores` is `(queries,)` and `boxes` `(queries, 3)`, as the model gives them. Dropped are
+    detections below `spec.floor`, any that are not finite, and those outside the tile's core.
 
-    The core is widened by half the merge distance. Two tiles see a particle on their seam at slightly different
-    places; were the core sharp, each could leave it to the other. Two detections that both fall outside their widened
-    cores are further apart than the merge distance, so nothing that merging would call one particle is lost, and what
-    is found twice merging joins.
+    The core is widened by half the merge distance. Two tiles see a particle on their seam at
+    slightly different places; were the core sharp, each could leave it to the other. Two detections
+    that both fall outside their widened cores are further apart than the merge distance, so nothing
+    that merging would call one particle is lost, and what is found twice merging joins.
     """
     calibrated = calibrate(scores, spec)
     good = (calibrated >= spec.floor) & np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0)

@@ -8,9 +8,11 @@ from gtpick_rt.types import Picks
 
 
 def merge(picks: Picks, fraction: float) -> Picks:
-    """Of two picks closer than `fraction` of their mean diameter keep the better; the best come first.
+    """Of two picks closer than `fraction` of their mean diameter keep the better; the best come
+    first.
 
-    Greedy, in descending score; ties are broken by position, so that the order of `picks` does not matter.
+    Greedy, in descending score; ties are broken by position, so that the order of `picks` does not
+    matter.
     """
     ranked = picks[_rank(picks)]
     keep = np.ones(len(ranked), bool)
@@ -30,7 +32,8 @@ def _close_pairs(picks: Picks, fraction: float) -> list[tuple[int, int]]:
     if not len(picks):
         return []
     xy, diameter = picks.xy_px.astype(float), picks.diameter_px.astype(float)
-    # The larger of a pair always has the other within its own diameter's reach; the exact test follows.
+    # The larger of a pair always has the other within its own diameter's reach; the exact test
+    # follows.
     near = cKDTree(xy).query_ball_point(xy, 1.001 * fraction * diameter)
     i = np.repeat(np.arange(len(picks)), [len(found) for found in near])
     j = np.concatenate(near).astype(int)

@@ -34,8 +34,8 @@ class RawDetections:
 class Picker:
     """One model, loaded once, for particles of one size and contrast.
 
-    `pick` does the whole; its three steps are public so that the pipeline can run them in different threads. Only
-    `infer` touches the backend, which serves one thread at a time.
+    `pick` does the whole; its three steps are public so that the pipeline can run them in different
+    threads. Only `infer` touches the backend, which serves one thread at a time.
     """
 
     def __init__(
@@ -65,16 +65,23 @@ class Picker:
         return self.assemble(image, self.infer(image))
 
     def prepare(self, micrograph: Micrograph) -> WorkingImage:
-        """Bring the micrograph to the model's scale, and its particles to dark. Raises MicrographError."""
+        """Bring the micrograph to the model's scale, and its particles to dark.
+
+        Raises MicrographError.
+        """
         image = to_working_scale(micrograph, self.diameter_A, self.spec)
         return image.inverted() if self.contrast == "bright" else image
 
     def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:
-        """Run the network on every tile of the image, none when it is blank; see `tile_grid` for `grid_offset`."""
+        """Run the network on every tile of the image, none when it is blank; see `tile_grid` for
+        `grid_offset`.
+        """
         return self._infer([image], [self.tiles(image, grid_offset)])[0]
 
     def infer_together(self, images: Sequence[WorkingImage]) -> list[RawDetections]:
-        """Do as `infer` for each of the images, with tiles of several in one batch: they fill batches, and cores."""
+        """Do as `infer` for each of the images, with tiles of several in one batch: they fill
+        batches, and cores.
+        """
         return self._infer(images, [self.tiles(image) for image in images])
 
     def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> list[Tile]:
@@ -93,8 +100,8 @@ class Picker:
     def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
         """Decode each tile, join the tiles, and go back to the micrograph's pixels.
 
-        A particle counts when its circle of the nominal diameter lies on the micrograph, as in RELION's own
-        autopicking: what reaches over the border cannot be cut out whole.
+        A particle counts when its circle of the nominal diameter lies on the micrograph, as in
+        RELION's own autopicking: what reaches over the border cannot be cut out whole.
         """
         decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
         merged = merge(_concatenate(decoded), self.spec.merge_distance)

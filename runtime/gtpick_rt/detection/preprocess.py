@@ -30,14 +30,17 @@ class WorkingImage:
     coarse: FloatArray
     """`cell_means` of the micrograph at working scale, its background included."""
     blank: bool = False
-    """Half of the pixels or more equal the background, as in a constant image: `data` is zero, nothing to find."""
+    """Half of the pixels or more equal the background, as in a constant image: `data` is zero,
+    nothing to find."""
 
     def to_micrograph_px(self, xy: FloatArray) -> FloatArray:
         """Map `(n, 2)` x, y from working to micrograph pixels, both 0-based pixel centres."""
         return ((xy + np.float32(0.5)) * self._zoom() - np.float32(0.5)).astype(np.float32)
 
     def to_micrograph(self, picks: Picks) -> Picks:
-        """Map picks from working to micrograph pixels; diameters by the geometric mean of the axes' scales."""
+        """Map picks from working to micrograph pixels; diameters by the geometric mean of the axes'
+        scales.
+        """
         diameter_px = picks.diameter_px * np.sqrt(self._zoom().prod())
         return Picks(self.to_micrograph_px(picks.xy_px), diameter_px.astype(np.float32), picks.score)
 
@@ -58,10 +61,12 @@ class WorkingImage:
 
 
 def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> WorkingImage:
-    """Resample until the nominal particle diameter is `spec.diameter_px`, then flatten and normalise.
+    """Resample until the nominal particle diameter is `spec.diameter_px`, then flatten and
+    normalise.
 
-    Commutes with flips and 90° rotations up to float rounding. Raises PixelError when the micrograph is too coarse for
-    this diameter, or smaller than one particle, or when its pixels are too large to reckon with.
+    Commutes with flips and 90° rotations up to float rounding. Raises PixelError when the
+    micrograph is too coarse for this diameter, or smaller than one particle, or when its pixels are
+    too large to reckon with.
     """
     shape = _working_shape(micrograph, diameter_A, spec)
     image = resample(micrograph.data, shape)
@@ -73,7 +78,9 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
 
 
 def cell_means(image: FloatArray, spec: ModelSpec) -> FloatArray:
-    """Means of an `(h, w)` working image over squares of half a particle's diameter, cut short at the far borders."""
+    """Means of an `(h, w)` working image over squares of half a particle's diameter, cut short at
+    the far borders.
+    """
     return np.asarray(Image.fromarray(image).reduce(max(1, round(spec.diameter_px / 2))))
 
 
@@ -95,7 +102,8 @@ def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -
 def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
     """Subtract the background, divide by the robust standard deviation and clip.
 
-    Returns also that deviation: 0 where there is no contrast, and not finite where the arithmetic overflowed.
+    Returns also that deviation: 0 where there is no contrast, and not finite where the arithmetic
+    overflowed.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         background = _background(image, spec.highpass_px)
@@ -111,7 +119,8 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
 
 
 def _median(values: FloatArray) -> np.float32:
-    """The median, NaN where one of `values` is, which are put in another order; in a fifth of the time of NumPy's.
+    """The median, NaN where one of `values` is, which are put in another order; in a fifth of the
+    time of NumPy's.
 
     NumPy partitions them at three places, and is slow at more than one.
     """
@@ -124,7 +133,9 @@ def _median(values: FloatArray) -> np.float32:
 
 
 def _background(image: FloatArray, width_px: int) -> FloatArray:
-    """Box filter applied twice: close to a Gaussian, at a cost that does not depend on the width."""
+    """Box filter applied twice: close to a Gaussian, at a cost that does not depend
+    on the width.
+    """
     for _ in ("along the rows", "down the columns"):  # which SciPy is slow to walk
         smooth = uniform_filter1d(image, width_px, mode="reflect")
         uniform_filter1d(smooth, width_px, mode="reflect", output=smooth)

@@ -1,16 +1,18 @@
-"""What is wrong with a micrograph, judged from its working image and its picks. Flags inform; they remove nothing.
+"""What is wrong with a micrograph, judged from its working image and its picks.
 
-| flag         | what it means                                                                                |
-|--------------|----------------------------------------------------------------------------------------------|
-| empty        | hardly a particle was found; a micrograph too faint to pick looks the same                   |
-| crowded      | particles lie almost as densely as discs of their diameter can at random                     |
-| carbon edge  | a sharp edge parts two regions of different texture or darkness: support film                |
-| ice          | something dark or rough lies there, larger than a particle: ice, dirt or an aggregate        |
-| low contrast | particles are faint: many of those expected have a score below the threshold                 |
+Flags inform; they remove nothing.
 
-The image is judged by its cells, squares of half a particle's diameter, after a median over 5 x 5 of them, which takes
-away what is smaller than about two particles. Scores are taken at their word: of ten detections that score 0.3 three
-are expected to be particles.
+| flag         | what it means                                                                      |
+|--------------|------------------------------------------------------------------------------------|
+| empty        | hardly a particle was found; a micrograph too faint to pick looks the same         |
+| crowded      | particles lie almost as densely as discs of their diameter can at random           |
+| carbon edge  | a sharp edge parts two regions of different texture or darkness: support film      |
+| ice          | something dark or rough lies there, larger than a particle: ice, dirt or an aggregate|
+| low contrast | particles are faint: many of those expected have a score below the threshold       |
+
+The image is judged by its cells, squares of half a particle's diameter, after a median over 5 x 5
+of them, which takes away what is smaller than about two particles. Scores are taken at their word:
+of ten detections that score 0.3 three are expected to be particles.
 """
 
 from typing import NamedTuple
@@ -29,7 +31,8 @@ FLAGS = ("empty", "crowded", "carbon edge", "ice", "low contrast")
 EMPTY_COVERAGE = 0.01
 """Expected particles, times the square of their diameter, over the area."""
 CROWDED_COVERAGE = 0.5
-"""Picks times the square of their diameter, over the area; discs dropped at random until no more fits reach 0.70."""
+"""Picks times the square of their diameter, over the area; discs dropped at random until no more
+fits reach 0.70."""
 FAINT_SHARE = 0.3
 """Of the particles expected among all detections, those below the threshold."""
 
@@ -42,9 +45,11 @@ _BACKGROUND_CELLS = 9
 _CELLS_PER_AREA = 4
 """Cells in a square of the particle's diameter."""
 _TWO_LEVELS = 0.8
-"""Share of the variance that lies between the two sides of an edge; 0.75 on a smooth ramp, less in noise."""
+"""Share of the variance that lies between the two sides of an edge; 0.75 on a smooth ramp, less in
+noise."""
 _EDGE_STEP = 0.7
-"""Share of the difference between the two sides that is there within three cells of their border."""
+"""Share of the difference between the two sides that is there within three cells of their
+border."""
 _EDGE_CONTRAST = 7.0
 """That step, in standard deviations along the border."""
 _EDGE_AREA = 30.0
@@ -52,7 +57,8 @@ _EDGE_AREA = 30.0
 _FILM_BORDER = 0.5
 """Length of the film along the border of the image, as a share of that along its edge."""
 _DARK, _ROUGH = 6.0, 12.0
-"""Robust standard deviations of darkness and of texture beyond which a cell is not ice with particles."""
+"""Robust standard deviations of darkness and of texture beyond which a cell is not ice with
+particles."""
 _BLOB_AREA = 2.0
 """Squared particle diameters of such cells, connected."""
 
@@ -73,8 +79,8 @@ class _Cells(NamedTuple):
 def quality_flags(image: WorkingImage, detections: Picks, spec: ModelSpec) -> list[str]:
     """Name what is wrong with a micrograph, in the order of `FLAGS`; an empty list when nothing is.
 
-    `detections` are all that were kept, in any pixels. Picks are here those above the model's own threshold, so that
-    the flags describe the micrograph and not the threshold that was asked for.
+    `detections` are all that were kept, in any pixels. Picks are here those above the model's own
+    threshold, so that the flags describe the micrograph and not the threshold that was asked for.
     """
     found = _flags_of_picks(detections.score, image, spec)
     if not image.blank:
@@ -115,7 +121,8 @@ def _cells(image: WorkingImage, spec: ModelSpec) -> _Cells:
     maps = (image.coarse, np.log(cell_means(squares, spec) + np.float32(1e-6)))
     inside = (slice(_RIM_CELLS, -_RIM_CELLS),) * 2
     level, texture = (_medians(values)[inside] for values in maps)
-    # Here the streaks along the borders are gone already; they reach far into the background of the working image.
+    # Here the streaks along the borders are gone already; they reach far into the background of the
+    # working image.
     background = ndimage.uniform_filter(ndimage.uniform_filter(level, _BACKGROUND_CELLS), _BACKGROUND_CELLS)
     return _Cells(level, background - level, texture)
 
@@ -145,7 +152,9 @@ def _side(values: FloatArray) -> Mask | None:
 
 
 def _goes_on(side: Mask) -> bool:
-    """Whether a side goes on beyond the image, as support film does and a large crystal does not."""
+    """Whether a side goes on beyond the image, as support film does and a large
+    crystal does not.
+    """
     edge = int((ndimage.distance_transform_cdt(side, "chessboard") == 1).sum())
     border = sum(int(line.sum()) for line in (side[0], side[-1], side[:, 0], side[:, -1]))
     return border >= _FILM_BORDER * edge
@@ -162,7 +171,9 @@ def _eroded(side: Mask) -> Mask:
 
 
 def _otsu(values: FloatArray) -> tuple[float, float]:
-    """Threshold that parts the values best, and the share of their variance that is between the parts (Otsu, 1979)."""
+    """Threshold that parts the values best, and the share of their variance that is between the
+    parts (Otsu, 1979).
+    """
     ranked = np.sort(values, axis=None).astype(float)
     ranked -= ranked.mean()
     below = np.cumsum(ranked)[:-1]

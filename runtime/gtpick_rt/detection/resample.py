@@ -13,11 +13,14 @@ from gtpick_rt.types import FloatArray
 _SUPPORT = 2
 """Of the bicubic kernel, in pixels of the coarser image."""
 _DOWN, _ACROSS = 8, 16
-"""Rows, and columns, that one product of matrices makes: of more at once more weights would be zero."""
+"""Rows, and columns, that one product of matrices makes: of more at once more weights would be
+zero."""
 _LINES = 4 * _DOWN
-"""Rows made at a time: an image of float16 is never there as float32 in full, and what is stays in the cache."""
+"""Rows made at a time: an image of float16 is never there as float32 in full, and what is stays in
+the cache."""
 _MULTIPLICATIONS = 1 << 18
-"""Of one product. Larger ones OpenBLAS gives to threads of its own, which would fight the network's for the cores."""
+"""Of one product. Larger ones OpenBLAS gives to threads of its own, which would fight the network's
+for the cores."""
 _SIGN_EXPONENT_FRACTION = np.array(0x8FFFE000, np.uint32).view(np.int32)
 """Where the bits of a float16 are, moved up into a float32: 1, 5 and 10 of them."""
 _BIAS = 2.0 ** (127 - 15)
@@ -34,10 +37,11 @@ class _Block(NamedTuple):
 
 
 def resample(image: NDArray[np.floating], shape: tuple[int, int]) -> FloatArray:
-    """Bring an `(H, W)` image to `shape` by bicubic interpolation in float32, antialiased where it shrinks.
+    """Bring an `(H, W)` image to `shape` by bicubic interpolation in float32, antialiased where it
+    shrinks.
 
-    The same as Pillow's up to rounding, in a fifth of the time: whole rows are combined first, which leaves little to
-    do along them. Commutes with flips and transposition up to rounding.
+    The same as Pillow's up to rounding, in a fifth of the time: whole rows are combined first,
+    which leaves little to do along them. Commutes with flips and transposition up to rounding.
     """
     (height, width), (h, w) = image.shape, shape
     down = _blocks(height, h, _DOWN, gain=_BIAS if image.dtype == np.float16 else 1.0)
@@ -67,7 +71,8 @@ def _combine_rows(image: NDArray[np.floating], blocks: Sequence[_Block], lines: 
 
 
 def _float32(pixels: NDArray[np.floating], scratch: FloatArray) -> FloatArray:
-    """The same finite numbers in float32; of a float16, in `scratch`, 1 / `_BIAS` of them, for its bits are only moved.
+    """The same finite numbers in float32; of a float16, in `scratch`, 1 / `_BIAS` of them, for its
+    bits are only moved.
 
     That is three times as fast as NumPy's cast.
     """

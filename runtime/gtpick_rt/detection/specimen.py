@@ -15,7 +15,8 @@ class Survey:
     diameter_A: float
     """Median of the measured diameters, or the diameter that was given."""
     quartiles_A: tuple[float, float] | None
-    """Between them lies the middle half of the measured diameters; None where the diameter was given."""
+    """Between them lies the middle half of the measured diameters; None where the diameter was
+    given."""
     contrast: Contrast
     micrographs: int
     """How many were looked at."""

@@ -1,9 +1,11 @@
-"""What a few micrographs tell of the specimen before picking begins: how large its particles are, and how they show.
+"""What a few micrographs tell of the specimen before picking begins: how large its particles are,
+and how they show.
 
-The network measures every particle that it finds, but well only near the size at which it was trained. So it looks at
-micrographs at a series of scales, which bring every diameter in question into that range once, and each detection is a
-vote for the diameter that it measured. It looks for dark particles on bright ice, which it knows, and for the same in
-the inverted image. The diameter on which most votes agree is then measured again, at the scale that suits it best.
+The network measures every particle that it finds, but well only near the size at which it was
+trained. So it looks at micrographs at a series of scales, which bring every diameter in question
+into that range once, and each detection is a vote for the diameter that it measured. It looks for
+dark particles on bright ice, which it knows, and for the same in the inverted image. The diameter
+on which most votes agree is then measured again, at the scale that suits it best.
 """
 
 import math
@@ -23,22 +25,27 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Micrograph
 
 SMALLEST_A, LARGEST_A = 50.0, 850.0
-"""Diameters that can be found: from the smallest proteins that are imaged singly to large capsids."""
+"""Diameters that can be found: from the smallest proteins that are imaged singly to large
+capsids."""
 AT_ALL_SCALES = 2
-"""Micrographs looked at at every scale and in both contrasts; more, while they have not settled the matter."""
+"""Micrographs looked at at every scale and in both contrasts; more, while they have not settled the
+matter."""
 USUAL, MOST = 5, 12
 """Micrographs looked at in all: where the matter is settled, and where it is not."""
 SETTLED_BY = 4.0
 """Weight of the votes that must agree."""
 SHARPNESS = 4
-"""A vote weighs this power of its score, lest the many doubtful detections of noise outvote the few good ones."""
+"""A vote weighs this power of its score, lest the many doubtful detections of noise outvote the few
+good ones."""
 
 _RIM = 0.23
-"""Share of the trained range, in the logarithm, at each of its ends, where measured diameters are drawn inwards."""
+"""Share of the trained range, in the logarithm, at each of its ends, where measured diameters are
+drawn inwards."""
 _AGREEMENT = 1.5
 """Votes agree within this factor: projections of one kind of particle differ in size."""
 _CLEARLY = 1.3
-"""Factor by which the votes for one contrast must outweigh those for the other: gaps between particles get some."""
+"""Factor by which the votes for one contrast must outweigh those for the other: gaps between
+particles get some."""
 
 
 class _Votes(NamedTuple):
@@ -68,8 +75,9 @@ def survey(
 ) -> Survey:
     """Find the contrast of the particles and, unless it is given, their diameter.
 
-    No more of `micrographs` are drawn than are needed; they may differ in size and pixel size. Raises UndecidedError
-    when they do not show the diameter. Where it is given and they do not show the contrast, the particles are dark.
+    No more of `micrographs` are drawn than are needed; they may differ in size and pixel size.
+    Raises UndecidedError when they do not show the diameter. Where it is given and they do not show
+    the contrast, the particles are dark.
     """
     if diameter_A is not None:
         return _contrast_alone(backend, spec, micrographs, diameter_A)
@@ -94,9 +102,11 @@ def survey(
 
 
 def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float) -> Survey:
-    """Compare the detections of both contrasts at the diameter that is given, whatever sizes they measure.
+    """Compare the detections of both contrasts at the diameter that is given, whatever sizes they
+    measure.
 
-    Where particles are not clearly dark on the first micrographs, as they usually are, others are asked too.
+    Where particles are not clearly dark on the first micrographs, as they usually are, others are
+    asked too.
     """
     weight = dict.fromkeys(CONTRASTS, 0.0)
     tried = 0
@@ -126,7 +136,9 @@ def _decide(votes: dict[Contrast, list[_Votes]]) -> tuple[Contrast, _Agreement]:
 
 
 def _contrast(weight: dict[Contrast, float]) -> Contrast:
-    """Dark, which is usual, unless the votes for bright particles clearly outweigh those for dark ones."""
+    """Dark, which is usual, unless the votes for bright particles clearly outweigh those for dark
+    ones.
+    """
     return "bright" if _outweighs(weight["bright"], weight["dark"]) else "dark"
 
 
@@ -157,7 +169,9 @@ def _measurable(spec: ModelSpec) -> tuple[float, float]:
 
 
 def _best_scale(diameter_A: float, spec: ModelSpec) -> float:
-    """The nominal diameter at which particles of `diameter_A` lie in the middle of the trained range."""
+    """The nominal diameter at which particles of `diameter_A` lie in the middle of the trained
+    range.
+    """
     return diameter_A * spec.diameter_px / np.mean(spec.diameter_range_px).item()
 
 

@@ -39,8 +39,8 @@ def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] =
 def cut(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> FloatArray:
     """Copy tiles, each out of its `(h, w)` image, as `(n, 1, tile_px, tile_px)`.
 
-    Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network, which has seen only
-    full ones, scores particles lower.
+    Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network,
+    which has seen only full ones, scores particles lower.
     """
     batch = np.empty((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
     for plane, (image, tile) in zip(batch[:, 0], tiles, strict=True):
@@ -57,10 +57,11 @@ def _mirrored(start: int, length: int, n: int) -> NDArray[np.intp]:
 
 
 def _tile_axis(n: int, before: int, spec: ModelSpec) -> list[tuple[int, tuple[float, float]]]:
-    """First pixel and core of each tile along an axis of `n` pixels, the first tile starting at `-before`.
+    """First pixel and core of each tile along an axis of `n` pixels, the first tile starting at
+    `-before`.
 
-    The last tile ends flush with the image and the others are spread evenly, so that neighbours overlap by two margins
-    or more. Cores meet in the middle of the overlap.
+    The last tile ends flush with the image and the others are spread evenly, so that neighbours
+    overlap by two margins or more. Cores meet in the middle of the overlap.
     """
     step = spec.tile_px - 2 * spec.margin_px
     first, last = -before, max(n - spec.tile_px, -before)

@@ -12,10 +12,12 @@ from gtpick_rt.types import Picks
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The precision-recall curve over a set of micrographs: one point per pick, in descending score.
+    """The precision-recall curve over a set of micrographs: one point per pick, in descending
+    score.
 
-    Each pick in turn claims the nearest free label of its micrograph within the radius (ties: in the order given).
-    Picks below the threshold of the file that they came from are missing from the curve.
+    Each pick in turn claims the nearest free label of its micrograph within the radius (ties: in
+    the order given). Picks below the threshold of the file that they came from are missing from the
+    curve.
     """
 
     score: NDArray[np.float64]
@@ -36,13 +38,18 @@ class Curve:
 
     @property
     def average_precision(self) -> float:
-        """Mean over labels of the precision at the pick that claimed it, 0 for labels that none did."""
+        """Mean over labels of the precision at the pick that claimed it, 0 for labels that none
+        did.
+        """
         if self.labels == 0:
             return 0.0 if len(self.score) else 1.0
         return float(self.precision[self.right].sum() / self.labels)
 
     def precision_at(self, recall: float) -> float | None:
-        """Precision of the best-scored picks that together reach a recall; None where all picks do not."""
+        """Precision of the best-scored picks that together reach a recall.
+
+        None where all picks do not.
+        """
         reached = np.flatnonzero(self.recall >= recall)
         return float(self.precision[reached[0]]) if len(reached) else None
 
@@ -65,7 +72,9 @@ def curve(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Curve:
 
 
 def _claim(picks: Picks, labels: Picks, radius_px: float) -> NDArray[np.bool_]:
-    """`(n,)`: whether each pick, the better first, finds a label within the radius that is still free."""
+    """`(n,)`: whether each pick, the better first, finds a label within the radius that is still
+    free.
+    """
     pick, label, distance = candidates(picks.xy_px, labels.xy_px, radius_px)
     order = np.lexsort((distance, pick))
     pick, label = pick[order], label[order]

@@ -47,7 +47,10 @@ def precision_recall(matches: int, picks: int, labels: int) -> tuple[float, floa
 
 
 def evaluate(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Evaluation:
-    """Compare (picks, labels) of each micrograph, all in the same pixels. Raises ValueError without micrographs."""
+    """Compare (picks, labels) of each micrograph, all in the same pixels.
+
+    Raises ValueError without micrographs.
+    """
     if not pairs:
         raise ValueError("nothing to evaluate: no micrographs")
     errors, f1, duplicates = [], [], 0
@@ -68,7 +71,9 @@ def evaluate(pairs: Sequence[tuple[Picks, Picks]], radius_px: float) -> Evaluati
 
 
 def evaluate_boxes(pairs: Sequence[tuple[Picks, Picks]], side_px: float) -> Agreement:
-    """Compare (picks, labels) of each micrograph by square boxes of one size, one to one at an IoU of 0.5."""
+    """Compare (picks, labels) of each micrograph by square boxes of one size, one to one at an IoU
+    of 0.5.
+    """
     return _pooled(pairs, sum(len(match_boxes(picks.xy_px, labels.xy_px, side_px)) for picks, labels in pairs))
 
 

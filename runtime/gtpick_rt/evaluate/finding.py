@@ -11,7 +11,8 @@ from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
 
 IN_FOLDERS = (".star", ".csv", ".box", ".cbox")
-"""Formats of one file per micrograph; the others are named themselves, and a folder may hold other files like them."""
+"""Formats of one file per micrograph; the others are named themselves, and a folder may hold other
+files like them."""
 LISTS = ("autopick.star", f"{COORDS_SUFFIX}{STAR_SUFFIX}")
 """Files in an output folder that hold no coordinates."""
 
@@ -23,14 +24,17 @@ class CoordinateFiles:
     files: dict[str, Path]
     """By the name of the micrograph, see `table.micrograph_name`."""
     is_list: bool
-    """Whether this is one file that names micrographs: any that it does not name has no particles there."""
+    """Whether this is one file that names micrographs: any that it does not name has no particles
+    there."""
 
 
 def find_coordinates(path: Path) -> CoordinateFiles:
-    """List the micrographs of a coordinate file, or those of which a folder (or one below) has a coordinate file.
+    """List the micrographs of a coordinate file, or those of which a folder (or one below) has a
+    coordinate file.
 
-    Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR files count, not
-    what they were converted to. Raises UsageError: nothing is there, a file cannot be read, or two have the same name.
+    Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR
+    files count, not what they were converted to. Raises UsageError: nothing is there, a file cannot
+    be read, or two have the same name.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
@@ -51,7 +55,9 @@ def _is_of(name: str, endings: tuple[str, ...]) -> bool:
 
 
 def _by_name(found: Iterable[tuple[str, Path, str]]) -> dict[str, Path]:
-    """Files by the name of the micrograph; each comes with the name as it is spelled, and what to call it in errors."""
+    """Files by the name of the micrograph; each comes with the name as it is spelled, and what to
+    call it in errors.
+    """
     files: dict[str, Path] = {}
     called: dict[str, str] = {}
     for text, file, where in found:

@@ -52,9 +52,10 @@ def load(
 ) -> Loaded:
     """Pair picks with labels, and read them.
 
-    Two files of one micrograph each are a pair; otherwise micrographs are paired by name. Those with labels that a
-    list of picks does not name have no picks. Of an output folder of `gtpick-rt pick` the kept detections are read too.
-    With a threshold, in the scores of the file, picks are the detections of at least that score.
+    Two files of one micrograph each are a pair; otherwise micrographs are paired by name. Those
+    with labels that a list of picks does not name have no picks. Of an output folder of `gtpick-rt
+    pick` the kept detections are read too. With a threshold, in the scores of the file, picks are
+    the detections of at least that score.
 
     Raises UsageError: a path or file is unusable, or nothing pairs.
     """
@@ -94,7 +95,9 @@ def load(
 
 
 def recorded_pixel_sizes_A(summary: Path) -> list[float]:
-    """Pixel size of each micrograph of a `summary.json`; none where there is no such file, or not one of `pick`."""
+    """Pixel size of each micrograph of a `summary.json`; none where there is no such file, or not
+    one of `pick`.
+    """
     try:
         return [float(micrograph["pixel_size_A"]) for micrograph in json.loads(summary.read_text())["micrographs"]]
     except (OSError, ValueError, TypeError, KeyError):
@@ -102,14 +105,18 @@ def recorded_pixel_sizes_A(summary: Path) -> list[float]:
 
 
 def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:
-    """The files of `found`, the only one under the name of the only one of `wanted`, where both are files."""
+    """The files of `found`, the only one under the name of the only one of `wanted`, where both are
+    files.
+    """
     if path.is_file() and other.is_file() and len(found.files) == len(wanted.files) == 1:
         return dict(zip(wanted.files, found.files.values(), strict=True))
     return found.files
 
 
 def _read_negatives(path: Path, names: list[str], diameter_px: float) -> dict[str, Picks]:
-    """Read what is marked on the micrographs `names`; files called `_negatives` besides may stand among the labels."""
+    """Read what is marked on the micrographs `names`; files called `_negatives` besides may stand
+    among the labels.
+    """
     found = find_coordinates(path).files
     if path.is_file() and len(found) == len(names) == 1:
         files = dict(zip(names, found.values(), strict=True))
@@ -122,7 +129,9 @@ def _read_negatives(path: Path, names: list[str], diameter_px: float) -> dict[st
 
 
 def _kept_detections(out: Path, files: Mapping[str, Path]) -> dict[str, Picks]:
-    """Read what `gtpick-rt pick` kept beside the STAR files of its output folder; elsewhere there is nothing."""
+    """Read what `gtpick-rt pick` kept beside the STAR files of its output folder; elsewhere there
+    is nothing.
+    """
     if not out.is_dir():
         return {}
     stems = {name: PurePosixPath(str(file.relative_to(out)).removesuffix(STAR_SUFFIX)) for name, file in files.items()}

@@ -17,18 +17,20 @@ MIN_IOU = 0.5
 def match(picks_xy: ArrayLike, labels_xy: ArrayLike, radius_px: float) -> Indices:
     """Match `(n, 2)` picks to `(m, 2)` labels one to one.
 
-    Returns `(k, 2)` index pairs in the order of the picks: of all matchings within `radius_px` with the largest
-    possible k, the one with the least total distance.
+    Returns `(k, 2)` index pairs in the order of the picks: of all matchings within `radius_px` with
+    the largest possible k, the one with the least total distance.
     """
     return _pair(*candidates(picks_xy, labels_xy, radius_px))
 
 
 def match_boxes(picks_xy: ArrayLike, labels_xy: ArrayLike, side_px: float) -> Indices:
-    """Match as `match` does, but by square boxes of one size that overlap with an IoU of at least `MIN_IOU`.
+    """Match as `match` does, but by square boxes of one size that overlap with an IoU of at least
+    `MIN_IOU`.
 
     Returns `(k, 2)` index pairs; among the largest matchings, those with the greatest total IoU.
     """
-    # Two such boxes are apart by a third of their side at most: along a side, and by less on the diagonal.
+    # Two such boxes are apart by a third of their side at most: along a side, and by less on the
+    # diagonal.
     pick, label, _ = candidates(picks_xy, labels_xy, side_px / 3)
     shift = np.abs(_points(picks_xy)[pick] - _points(labels_xy)[label]) / side_px
     shared = (1 - shift).prod(axis=1)
@@ -38,12 +40,16 @@ def match_boxes(picks_xy: ArrayLike, labels_xy: ArrayLike, side_px: float) -> In
 
 
 def unpaired_near(picks_xy: ArrayLike, labels_xy: ArrayLike, pairs: Indices, radius_px: float) -> Indices:
-    """Find the picks without a partner in `pairs`, of `match`, that are within the radius of a label all the same."""
+    """Find the picks without a partner in `pairs`, of `match`, that are within the radius of a
+    label all the same.
+    """
     return np.setdiff1d(candidates(picks_xy, labels_xy, radius_px)[0], pairs[:, 0])
 
 
 def candidates(picks_xy: ArrayLike, labels_xy: ArrayLike, radius_px: float) -> tuple[Indices, Indices, Distances]:
-    """All pairs within the radius: indices of picks, indices of labels, distances; ordered by pick."""
+    """All pairs within the radius: indices of picks, indices of labels, distances;
+    ordered by pick.
+    """
     picks, labels = _points(picks_xy), _points(labels_xy)
     if not (len(picks) and len(labels)):
         return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0)
@@ -58,7 +64,8 @@ def _pair(pick: Indices, label: Indices, cost: Distances) -> Indices:
     """Choose among candidates: the most pairs, then the least total cost."""
     if not len(pick):
         return np.zeros((0, 2), np.intp)
-    # Picks and labels that no chain of candidates links cannot compete, so each component is solved alone.
+    # Picks and labels that no chain of candidates links cannot compete, so each component is solved
+    # alone.
     n, m = pick.max() + 1, label.max() + 1
     graph = coo_array((np.ones(len(pick)), (pick, n + label)), shape=(n + m, n + m))
     component = connected_components(graph, directed=False)[1][pick]
@@ -72,7 +79,8 @@ def _assign(pick: Indices, label: Indices, cost: Distances) -> Indices:
     """Solve one connected component of candidates."""
     rows, row = np.unique(pick, return_inverse=True)
     columns, column = np.unique(label, return_inverse=True)
-    # One non-candidate costs more than any set of candidates, so the most matches come before the least total cost.
+    # One non-candidate costs more than any set of candidates, so the most matches come before the
+    # least total cost.
     forbidden = (len(pick) + 1) * (cost.max() + 1)
     costs = np.full((len(rows), len(columns)), forbidden)
     costs[row, column] = cost

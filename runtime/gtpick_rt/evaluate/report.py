@@ -69,7 +69,9 @@ class Report:
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The highest F1 that a threshold would have given on these very labels, and that threshold."""
+        """The highest F1 that a threshold would have given on these very labels, and that
+        threshold.
+        """
         return None if self.curve is None else self.curve.best()
 
     @property

@@ -13,9 +13,9 @@ _TEMPORARY = ".tmp"
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Replace the file `path` by `data`, one piece or several, whole; folders are made as needed.
 
-    Whatever happens, the file is the old one or the new one; the new one, even after a power cut, once this has
-    returned. A process that is killed can leave a hidden `.tmp` file beside it. The umask takes its part of `mode`.
-    Raises OSError, which names `path`.
+    Whatever happens, the file is the old one or the new one; the new one, even after a power cut,
+    once this has returned. A process that is killed can leave a hidden `.tmp` file beside it. The
+    umask takes its part of `mode`. Raises OSError, which names `path`.
     """
     try:
         make_folder(path.parent)
@@ -26,7 +26,9 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write as `write_atomic`, unless there is such a file: of several who do so at the same time, one succeeds."""
+    """Write as `write_atomic`, unless there is such a file: of several who do so at the same time,
+    one succeeds.
+    """
     draft = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
     write_atomic(draft, data)
     try:
@@ -55,7 +57,9 @@ def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left below `folder`, which nobody writes to now."""
+    """Remove the temporary files that killed processes have left below `folder`, which nobody
+    writes to now.
+    """
     for here, _, files in os.walk(folder):
         for name in files:
             if name.startswith(".") and name.endswith(_TEMPORARY):
@@ -72,7 +76,10 @@ def make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last. Some network file systems cannot sync a folder, and say so."""
+    """Make a rename in `folder` last.
+
+    Some network file systems cannot sync a folder, and say so.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

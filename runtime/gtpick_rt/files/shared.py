@@ -1,4 +1,6 @@
-"""Reading what other processes may write, move or remove at the same moment: what is gone counts as absent."""
+"""Reading what other processes may write, move or remove at the same moment: what is gone counts as
+absent.
+"""
 
 import fnmatch
 import os
@@ -14,7 +16,10 @@ _LISTINGS = 100
 
 
 def unless_gone(read: Callable[[], T], absent: T) -> T:
-    """What `read` gives, or `absent` where a file or folder on the way is not there. Raises any other OSError."""
+    """What `read` gives, or `absent` where a file or folder on the way is not there.
+
+    Raises any other OSError.
+    """
     try:
         return read()
     except (FileNotFoundError, NotADirectoryError):
@@ -22,18 +27,22 @@ def unless_gone(read: Callable[[], T], absent: T) -> T:
 
 
 def names_in(folder: Path, pattern: str) -> list[Path]:
-    """The paths in `folder` whose names match the glob `pattern`, sorted; none where the folder is gone.
+    """The paths in `folder` whose names match the glob `pattern`, sorted; none where the folder is
+    gone.
 
-    Unlike `Path.glob`, which fails in some versions of Python when the folder is removed while it is listed.
+    Unlike `Path.glob`, which fails in some versions of Python when the folder is removed while it
+    is listed.
     """
     names = unless_gone(partial(os.listdir, folder), list[str]())
     return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
 
 
 def paths_below(root: Path, pattern: str) -> list[Path]:
-    """The paths below `root` that match the glob `pattern`, ** included, in no order; none where the root is gone.
+    """The paths below `root` that match the glob `pattern`, ** included, in no order; none where
+    the root is gone.
 
-    What is removed meanwhile may be among them or not; all else is. Raises OSError, and what `Path.glob` raises.
+    What is removed meanwhile may be among them or not; all else is. Raises OSError, and what
+    `Path.glob` raises.
     """
     for _ in range(_LISTINGS):
         if root.exists():

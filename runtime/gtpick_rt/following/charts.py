@@ -102,7 +102,9 @@ class Sample:
 
 
 def per_bin(count: int) -> int:
-    """How many consecutive micrographs make a bin: a power of two, so that bins stay when others come."""
+    """How many consecutive micrographs make a bin: a power of two, so that bins stay when others
+    come.
+    """
     width = 1
     while width * _MOST_BINS < count:
         width *= 2
@@ -162,14 +164,18 @@ def _median(values: list[float]) -> float | None:
 
 
 class Sampler:
-    """Reads the detections of some micrographs spread over a run; what was read is kept, for one thread at a time."""
+    """Reads the detections of some micrographs spread over a run; what was read is kept, for one
+    thread at a time.
+    """
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._kept: dict[tuple[Entry, float], Sample] = {}
 
     def histograms(self, entries: Sequence[Entry], threshold: float) -> Histograms:
-        """Distributions over at most 300 of these micrographs; those whose detections cannot be read are left out."""
+        """Distributions over at most 300 of these micrographs; those whose detections cannot be
+        read are left out.
+        """
         chosen = entries[:: per_bin(len(entries))]
         kept = {}
         for entry in chosen:

@@ -49,7 +49,8 @@ class Increment(NamedTuple):
     shards: dict[str, dict[str, Any]]
     """The summary of each shard that is not as before."""
     shared: bool
-    """Whether the folder is shared by shards, which may have ended without the last one listing what they did."""
+    """Whether the folder is shared by shards, which may have ended without the last one listing
+    what they did."""
     lives: bool | None
     """Whether the process that holds the folder lives; None where that cannot be told."""
 
@@ -103,7 +104,9 @@ class History:
             self.update()
 
     def update(self) -> list[Entry]:
-        """Read what the folder has gained, a bounded part of it, and give the micrographs that were picked."""
+        """Read what the folder has gained, a bounded part of it, and give the micrographs that were
+        picked.
+        """
         return self.take(self.read())
 
     def read(self) -> Increment:
@@ -151,7 +154,9 @@ class History:
         return entry
 
     def _begin(self, event: Event) -> None:
-        """A run tries again what failed, a shard what failed of its share; picks made otherwise are none of its own."""
+        """A run tries again what failed, a shard what failed of its share; picks made otherwise are
+        none of its own.
+        """
         before = self._begun.line.get("settings") if self._begun else None
         if before and _but_threshold(before) != _but_threshold(event.line.get("settings")):
             self._forget()

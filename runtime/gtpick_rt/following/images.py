@@ -1,4 +1,7 @@
-"""What an output folder keeps of one micrograph: its preview and its detections. They may be read in any thread."""
+"""What an output folder keeps of one micrograph: its preview and its detections.
+
+They may be read in any thread.
+"""
 
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +36,9 @@ def preview_of(out: Path, entry: Entry) -> bytes | None:
 
 
 def _is_inside(out: Path, path: Path) -> bool:
-    """Whether a file lies in the output folder, wherever links and the name of a micrograph may lead."""
+    """Whether a file lies in the output folder, wherever links and the name of a micrograph may
+    lead.
+    """
     try:
         return path.resolve().is_relative_to(out.resolve())
     except (OSError, ValueError, RuntimeError):

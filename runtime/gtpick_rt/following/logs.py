@@ -15,7 +15,8 @@ _OF_SHARD = b'"shard": "'
 class Logs:
     """Reads the log of a folder and, as long as there are any, those of its shards.
 
-    What shards have logged is moved to the log of the folder when the last of them ends. Each line is given once.
+    What shards have logged is moved to the log of the folder when the last of them ends. Each line
+    is given once.
     """
 
     def __init__(self, out: Path) -> None:
@@ -29,7 +30,9 @@ class Logs:
         return self._tail.behind or any(tail.behind for tail in self._shards.values())
 
     def read(self) -> tuple[bool, list[bytes]]:
-        """Whether the log is another one than before, and the lines that are new, a bounded number."""
+        """Whether the log is another one than before, and the lines that are new, a
+        bounded number.
+        """
         paths = names_in(self._folder, f"*-of-*{log_path(self._folder).suffix}")
         anew, lines = self._tail.read()
         if anew:
@@ -73,19 +76,27 @@ class Heads:
 
     @property
     def mtime(self) -> float | None:
-        """When one of them was written last, by the clock of its file system; None while there is none."""
+        """When one of them was written last, by the clock of its file system.
+
+        None while there is none.
+        """
         return max(
             (head.mtime for head in (self._head, *self._shards.values()) if head.mtime is not None), default=None
         )
 
     def read(self) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
-        """What the summary says now, and what shards say, by their names; nothing where it is the same as before."""
+        """What the summary says now, and what shards say, by their names; nothing where it is the
+        same as before.
+        """
         self._shards = {path: self._shards.get(path) or Head(path) for path in names_in(self._folder, "*-of-*.json")}
         read = {path.stem.replace("-of-", "/"): head.read() for path, head in self._shards.items()}
         return self._head.read(), {name: summary for name, summary in read.items() if summary is not None}
 
 
 def holder_lives(out: Path) -> bool | None:
-    """Whether a process lives that picks into a folder, alone or as a shard; None where that cannot be told."""
+    """Whether a process lives that picks into a folder, alone or as a shard.
+
+    None where that cannot be told.
+    """
     found = {lives(path) for path in (lock_path(out), *names_in(shards_folder(out), "*.lock"))}
     return True if True in found else None if None in found else False

@@ -63,7 +63,10 @@ class Event(NamedTuple):
 
 
 def read_event(line: bytes) -> Event | None:
-    """Read a line. After a crash a torn line and a whole one may stand in the same row: then the whole one counts."""
+    """Read a line.
+
+    After a crash a torn line and a whole one may stand in the same row: then the whole one counts.
+    """
     try:
         found = json.loads(line[max(line.rfind(_START), 0) :])
         stamp = found["time"]
@@ -127,7 +130,9 @@ def shard_of(event: Event) -> Shard | None:
 
 
 def worker_of(event: Event) -> str:
-    """The name of the process that has picked this, or "" where it is the one that has logged it."""
+    """The name of the process that has picked this, or "" where it is the one that
+    has logged it.
+    """
     worker, shard = event.line.get("worker"), shard_of(event)
     return worker if isinstance(worker, str) else f"shard {shard}" if shard else ""
 

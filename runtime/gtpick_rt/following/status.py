@@ -58,7 +58,9 @@ class Status(Facts):
 
 
 def facts_of(summary: Mapping[str, Any], begun: Event | None) -> Facts:
-    """Tell them from the summary and, as long as there is none, from the line of the log with which the run began."""
+    """Tell them from the summary and, as long as there is none, from the line of the log with which
+    the run began.
+    """
     parameters, model = mapping(summary.get("parameters")), mapping(summary.get("model"))
     line = {} if begun is None else begun.line
     settings = mapping(line.get("settings"))

@@ -1,4 +1,6 @@
-"""What is gained by files of an output folder that another process writes; nothing is ever waited for."""
+"""What is gained by files of an output folder that another process writes; nothing is ever waited
+for.
+"""
 
 import json
 import os
@@ -14,7 +16,10 @@ _LIST = b',\n "micrographs": ['
 
 
 def read_regular(path: Path, start: int, count: int) -> tuple[os.stat_result, bytes]:
-    """Read at most `count` bytes from `start` of a regular file. Raises OSError, also where it is something else."""
+    """Read at most `count` bytes from `start` of a regular file.
+
+    Raises OSError, also where it is something else.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would be waited for
     try:
         found = os.fstat(descriptor)
@@ -36,7 +41,10 @@ class Tail:
         """Whether there is more to be read at once."""
 
     def read(self) -> tuple[bool, list[bytes]]:
-        """Whether this is another log than before, and its new lines. What is not a whole line yet comes later."""
+        """Whether this is another log than before, and its new lines.
+
+        What is not a whole line yet comes later.
+        """
         try:
             found, data = read_regular(self._path, self._offset, _MOST_BYTES)
             file = (found.st_dev, found.st_ino)
@@ -55,7 +63,9 @@ class Tail:
 
 
 class Head:
-    """What the summary says of the run as a whole; the list of all micrographs, which comes after it, is not read."""
+    """What the summary says of the run as a whole; the list of all micrographs, which comes after
+    it, is not read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -35,7 +35,9 @@ class Throughput:
         return [each.entry for each in self._recent if each.entry is not None]
 
     def per_hour(self, begun: float | None, end: float) -> tuple[float | None, float | None]:
-        """Micrographs and picks per hour, over the hour that ends at `end`, of which the run may have seen a part."""
+        """Micrographs and picks per hour, over the hour that ends at `end`, of which the run may
+        have seen a part.
+        """
         if not self._hour:
             return None, None
         first = self._hour[0][0] if begun is None else begun

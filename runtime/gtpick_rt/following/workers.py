@@ -74,7 +74,9 @@ class Workers:
         worker.heard = max(worker.heard, event.time)
 
     def status(self, summary: Mapping[str, Any], end: float) -> tuple[WorkerStatus, ...]:
-        """How each is doing at `end`, by name; the summary tells the backends that the log does not."""
+        """How each is doing at `end`, by name; the summary tells the backends that the log does
+        not.
+        """
         listed = summary.get("workers")
         told = [mapping(each) for each in listed] if isinstance(listed, list) else []
         backends = {each.get("name"): each.get("backend") for each in told if isinstance(each.get("name"), str)}

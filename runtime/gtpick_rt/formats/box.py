@@ -1,7 +1,10 @@
-"""EMAN1's `.box`, which also crYOLO and RELION read: `x y width height [score]` per line, without a header.
+"""EMAN1's `.box`, which also crYOLO and RELION read.
 
-x and y are those of the box's corner nearest the first pixel; the particle's centre is half a box further, as for
-crYOLO and RELION. A fifth column is a score as REPIC writes it, unless it holds EMAN1's marks of a kind of box.
+`x y width height [score]` per line, without a header.
+
+x and y are those of the box's corner nearest the first pixel; the particle's centre is half a box
+further, as for crYOLO and RELION. A fifth column is a score as REPIC writes it, unless it holds
+EMAN1's marks of a kind of box.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""crYOLO's `.cbox`: a STAR file of boxes by their corner, with confidences, also those below crYOLO's threshold.
+"""crYOLO's `.cbox`: a STAR file of boxes by their corner, with confidences, also those below
+crYOLO's threshold.
 
-The corner is the one nearest the first pixel, as in a `.box`. `_Width` and `_Height` are the box's, `_EstWidth` and
-`_EstHeight` the particle's own as crYOLO sees it. A file without picks is empty.
+The corner is the one nearest the first pixel, as in a `.box`. `_Width` and `_Height` are the box's,
+`_EstWidth` and `_EstHeight` the particle's own as crYOLO sees it. A file without picks is empty.
 """
 
 from pathlib import Path
@@ -45,7 +46,10 @@ _slice_index #1
 
 
 def detections_to_cbox(detections: Picks, box_px: int) -> str:
-    """Write all that was detected on one micrograph, for the boxmanager's slider to choose from; `box_px` is even."""
+    """Write all that was detected on one micrograph, for the boxmanager's slider to choose from.
+
+    `box_px` is even.
+    """
     if not len(detections):
         return ""
     half = box_px / 2

@@ -1,4 +1,6 @@
-"""CSV files headed `x,y[,score[,diameter]]`: centres and sizes in pixels, row 0 the first one stored."""
+"""CSV files headed `x,y[,score[,diameter]]`: centres and sizes in pixels, row 0 the first one
+stored.
+"""
 
 from pathlib import Path
 

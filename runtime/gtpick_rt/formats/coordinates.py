@@ -1,4 +1,5 @@
-"""Coordinate files, whoever wrote them: picks and labels in 0-based pixel centres of the micrograph, row 0 first.
+"""Coordinate files, whoever wrote them: picks and labels in 0-based pixel centres of the
+micrograph, row 0 first.
 
     .star        RELION's and others': centres; with _rlnMicrographName, of many micrographs
     .csv         x,y[,score]: centres
@@ -48,20 +49,24 @@ class CoordinateSet:
     picks: dict[str, Picks]
     """By the name of the micrograph."""
     log_odds: bool
-    """Whether the files have log-odds as scores; `picks` have the probabilities that these stand for."""
+    """Whether the files have log-odds as scores; `picks` have the probabilities that these stand
+    for."""
 
     def score_of(self, value: float) -> float:
-        """Convert a score as the files have it, such as a threshold, into one as `picks` have it."""
+        """Convert a score as the files have it, such as a threshold, into one as `picks`
+        have it.
+        """
         return float(_probability(np.array(value))) if self.log_odds else value
 
 
 def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
     """Read the picks or labels of one micrograph.
 
-    Files hold no particle diameter (that of a box is the box's), so all get `diameter_px`, or 1. Scores are treated as
-    in `read_coordinate_set`.
+    Files hold no particle diameter (that of a box is the box's), so all get `diameter_px`, or 1.
+    Scores are treated as in `read_coordinate_set`.
 
-    Raises UsageError when the file cannot be read, holds something else, or lists several micrographs.
+    Raises UsageError when the file cannot be read, holds something else, or lists several
+    micrographs.
     """
     micrographs = _read(path)
     if len(micrographs) > 1:
@@ -72,10 +77,10 @@ def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
 def read_coordinate_set(files: Mapping[str, Path], diameter_px: float | None = None) -> CoordinateSet:
     """Read picks or labels of several micrographs, given by their names; one file may be of many.
 
-    Without scores all get 1. Should any score of the set lie beyond [0, 1], all are taken for log-odds, which Topaz's
-    are, and replaced by the probability that they stand for, 1 / (1 + exp(-score)): order stays, though scores above
-    about 17 become equal. The figures of merit of RELION's own pickers are not probabilities by this, but keep their
-    order too.
+    Without scores all get 1. Should any score of the set lie beyond [0, 1], all are taken for
+    log-odds, which Topaz's are, and replaced by the probability that they stand for, 1 / (1 +
+    exp(-score)): order stays, though scores above about 17 become equal. The figures of merit of
+    RELION's own pickers are not probabilities by this, but keep their order too.
 
     Raises UsageError when a file cannot be read, or holds something else.
     """

@@ -1,9 +1,10 @@
 """cryoSPARC's `.cs`: a NumPy file of one record per particle, of many micrographs.
 
-Centres are fractions of the micrograph's sides, of which `location/micrograph_shape` has the rows first. They are those
-in the file that the record names: the y fraction counts from the first row stored there. cryoSPARC's own patch motion
-correction stores the rows of its micrographs in the opposite order to MotionCor's and RELION's: for picks of the one to
-be used on the other, the rows are to be flipped. What joins a particle to a micrograph there is the micrograph's uid.
+Centres are fractions of the micrograph's sides, of which `location/micrograph_shape` has the rows
+first. They are those in the file that the record names: the y fraction counts from the first row
+stored there. cryoSPARC's own patch motion correction stores the rows of its micrographs in the
+opposite order to MotionCor's and RELION's: for picks of the one to be used on the other, the rows
+are to be flipped. What joins a particle to a micrograph there is the micrograph's uid.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ MAX_HEADER = 100_000
 """Bytes; a particle set of all jobs has some hundred columns."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
-"""Between the numbers of particles: odd, so that all of a micrograph differ, and large, so that those of two do."""
+"""Between the numbers of particles: odd, so that all of a micrograph differ, and large, so that
+those of two do."""
 
 
 def cs_dtype(path_bytes: int) -> np.dtype[np.void]:
@@ -79,7 +81,8 @@ def cs_rows(
 
     Args:
         picks: in pixels of the micrograph.
-        index: `(n,)` places of the picks among all detections; a detection is numbered alike at every threshold.
+        index: `(n,)` places of the picks among all detections; a detection is numbered alike at
+            every threshold.
         dtype: from `cs_dtype`.
         stem: gives the numbers of particles, and the micrograph's where cryoSPARC has none.
         micrograph_uid: cryoSPARC's number of the exposure, if it has one.
@@ -129,7 +132,10 @@ def read_cs(path: Path) -> Table:
 
 
 def read_records(path: Path) -> NDArray[Any]:
-    """Read the `(n,)` records of a `.cs` file in NumPy's format; nothing is unpickled. Raises UsageError."""
+    """Read the `(n,)` records of a `.cs` file in NumPy's format; nothing is unpickled.
+
+    Raises UsageError.
+    """
     try:
         with path.open("rb") as file:
             _check_length(file)
@@ -145,7 +151,9 @@ def read_records(path: Path) -> NDArray[Any]:
 
 
 def _check_length(file: BinaryIO) -> None:
-    """Raise ValueError when the file is shorter than its header says, before memory is taken on its word."""
+    """Raise ValueError when the file is shorter than its header says, before memory is taken on its
+    word.
+    """
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the format")

@@ -1,7 +1,8 @@
 """cryoSPARC's exposures: a `.cs` file of one record per micrograph.
 
-Its jobs write such files, its export collects in one all that is known of the exposures, and cryosparc-tools saves
-them. Paths are relative to the folder of the cryoSPARC project, in which the folders of its jobs lie.
+Its jobs write such files, its export collects in one all that is known of the exposures, and
+cryosparc-tools saves them. Paths are relative to the folder of the cryoSPARC project, in which the
+folders of its jobs lie.
 """
 
 import os
@@ -24,8 +25,9 @@ GROUPS = ("mscope_params/exp_group_id", "ctf/exp_group_id")
 def read_exposures(path: Path) -> list[ListedMicrograph]:
     """Read the micrographs that a `.cs` file of exposures lists.
 
-    The project is the nearest folder above the file, or else the current folder, in which any of them is found.
-    Raises UsageError: the file cannot be read or lists no micrographs, or none of them is found.
+    The project is the nearest folder above the file, or else the current folder, in which any of
+    them is found. Raises UsageError: the file cannot be read or lists no micrographs, or none of
+    them is found.
     """
     records = read_records(path)
     fields = records.dtype.names or ()
@@ -53,7 +55,10 @@ def read_exposures(path: Path) -> list[ListedMicrograph]:
 
 
 def _column(path: Path, records: NDArray[Any], name: str, kinds: str) -> Sequence[Any]:
-    """A column with values of one of NumPy's `kinds`, or as many None where there is none. Raises UsageError."""
+    """A column with values of one of NumPy's `kinds`, or as many None where there is none.
+
+    Raises UsageError.
+    """
     if name not in (records.dtype.names or ()):
         return [None] * len(records)
     column: NDArray[Any] = records[name]
@@ -63,7 +68,10 @@ def _column(path: Path, records: NDArray[Any], name: str, kinds: str) -> Sequenc
 
 
 def _project(path: Path, names: Sequence[str]) -> Path:
-    """The folder to which `names` are relative. Raises UsageError when there are none, or none is found."""
+    """The folder to which `names` are relative.
+
+    Raises UsageError when there are none, or none is found.
+    """
     if not names:
         raise UsageError(f"{path}: lists no exposures; give a .cs file that lists some")
     folders = dict.fromkeys([*path.absolute().parents, *path.resolve().parents, Path.cwd()])

@@ -1,4 +1,6 @@
-"""STAR files as RELION 3.1 to 5 write and read them. gemmi parses and quotes; rows are formatted here for speed."""
+"""STAR files as RELION 3.1 to 5 write and read them. gemmi parses and quotes; rows are formatted
+here for speed.
+"""
 
 import os
 import re
@@ -23,7 +25,8 @@ COORDINATE_COLUMNS = (
     "_rlnClassNumber",
     "_rlnAnglePsi",
 )
-"""RELION's own autopicking columns. Class 0 and psi 0 are its dummies, needed to join STAR files."""
+"""RELION's own autopicking columns. Class 0 and psi 0 are its dummies, needed to join STAR
+files."""
 
 _RECORD = "# gtpick-rt "
 _MAX_RECORD_BYTES = 1 << 16
@@ -45,7 +48,10 @@ def picks_to_star(picks: Picks, record: str = "") -> str:
 
 
 def read_record(path: Path) -> str:
-    """Read the line that `picks_to_star` put after the table, "" where there is none. Raises OSError."""
+    """Read the line that `picks_to_star` put after the table, "" where there is none.
+
+    Raises OSError.
+    """
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_RECORD_BYTES))
         last = file.read().decode(errors="replace").rstrip("\n").rpartition("\n")[2]
@@ -53,24 +59,32 @@ def read_record(path: Path) -> str:
 
 
 def _inert(record: str) -> str:
-    """RELION takes "data_" for the beginning of a table even in a comment; in JSON this spells the same."""
+    """RELION takes "data_" for the beginning of a table even in a comment; in JSON this spells the
+    same.
+    """
     return record.replace("data_", "data\\u005f")
 
 
 def autopick_star(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Write, piece by piece, the list that RELION's Extract reads: (micrograph name, coordinate file) pairs."""
+    """Write, piece by piece, the list that RELION's Extract reads: (micrograph name, coordinate
+    file) pairs.
+    """
     text = (f"{_quote(micrograph)} {_quote(coordinates)}\n" for micrograph, coordinates in rows)
     return _table("coordinate_files", ("_rlnMicrographName", "_rlnMicrographCoordinates"), text)
 
 
 def output_nodes_star(node: str, label: str, number: int) -> str:
-    """Write what an External job tells RELION of a file that it made: its type, by label and by RELION 3.1's number."""
+    """Write what an External job tells RELION of a file that it made: its type, by label and by
+    RELION 3.1's number.
+    """
     columns = ("_rlnPipeLineNodeName", "_rlnPipeLineNodeTypeLabel", "_rlnPipeLineNodeType")
     return "".join(_table("output_nodes", columns, [f"{_quote(node)} {label} {number}\n"]))
 
 
 def read_star(path: Path) -> Table:
-    """Read centres and, where there is a column of them, figures of merit and micrographs; NaN where not a number.
+    """Read centres and, where there is a column of them, figures of merit and micrographs.
+
+    NaN where not a number.
 
     Raises UsageError when the file cannot be read, or lists something else.
     """
@@ -91,9 +105,11 @@ def read_star(path: Path) -> Table:
 
 
 def read_micrographs(path: Path) -> list[ListedMicrograph]:
-    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups), in any order.
+    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups),
+    in any order.
 
-    Raises UsageError when it cannot be read, lists no micrographs, or one is of an optics group that is not there.
+    Raises UsageError when it cannot be read, lists no micrographs, or one is of an optics group
+    that is not there.
     """
     document = read_document(path)
     group_pixels = _group_pixels(document)
@@ -134,7 +150,10 @@ def _quote(text: str) -> str:
 
 
 def _group_pixels(document: cif.Document) -> dict[str, float | None] | None:
-    """Å per pixel of each optics group, None where it has none; None for RELION 3.0, which had no such groups."""
+    """Å per pixel of each optics group, None where it has none.
+
+    None for RELION 3.0, which had no such groups.
+    """
     optics = document.find_block("optics")
     if optics is None:
         return None
@@ -143,7 +162,8 @@ def _group_pixels(document: cif.Document) -> dict[str, float | None] | None:
 
 
 def _row_pixel_size(path: Path, row: cif.Table.Row, group_pixels: dict[str, float | None] | None) -> float | None:
-    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the magnification.
+    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the
+    magnification.
 
     Raises UsageError when the group is not listed.
     """

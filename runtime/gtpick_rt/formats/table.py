@@ -1,4 +1,6 @@
-"""What a coordinate file says, before it becomes picks; and the name of a micrograph, however a program spells it."""
+"""What a coordinate file says, before it becomes picks; and the name of a micrograph, however a
+program spells it.
+"""
 
 import re
 from collections.abc import Sequence
@@ -18,18 +20,23 @@ COORDINATE_ENDINGS = ("_autopick", "_manualpick")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a coordinate file, in its order; columns are converted to our convention, but not yet judged."""
+    """The rows of a coordinate file, in its order; columns are converted to our convention, but not
+    yet judged.
+    """
 
     xy_px: NDArray[np.float64]
     """`(n, 2)` 0-based pixel centres, x then y."""
     score: NDArray[np.float64] | None
     """`(n,)` scores of any range; None where the file has none."""
     micrograph: Sequence[str] | None = None
-    """`(n,)` micrographs as the file spells them; None where the file is of the one that it is named after."""
+    """`(n,)` micrographs as the file spells them; None where the file is of the one that it is
+    named after."""
 
 
 def micrograph_name(text: str) -> str:
-    """Reduce a path, file name or name in a list to what programs agree on: no folder, suffix or cryoSPARC's uid."""
+    """Reduce a path, file name or name in a list to what programs agree on: no folder, suffix or
+    cryoSPARC's uid.
+    """
     name = CRYOSPARC_UID.sub("", PurePosixPath(text).name)
     name = name[: len(name) - len(suffix_of(name))]
     for ending in COORDINATE_ENDINGS:

@@ -22,7 +22,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, delimiter: str, needed: Sequence[str], header: str) -> list[Row]:
-    """Read a table headed by the names of its columns, in any case and order; those `needed`, named `header` in errors.
+    """Read a table headed by the names of its columns, in any case and order; those `needed`, named
+    `header` in errors.
 
     Raises UsageError.
     """
@@ -43,7 +44,10 @@ def read_rows(path: Path, delimiter: str, needed: Sequence[str], header: str) ->
 def centres_and_scores(
     path: Path, rows: Sequence[Row], axes: tuple[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """`(n, 2)` numbers of the columns `axes`, and `(n,)` of the column score if there is one. Raises UsageError."""
+    """`(n, 2)` numbers of the columns `axes`, and `(n,)` of the column score if there is one.
+
+    Raises UsageError.
+    """
     xy = [[number(row[axis], path, line) for axis in axes] for line, row in rows]
     score = [number(row["score"], path, line) for line, row in rows if "score" in row]
     return np.array(xy, np.float64).reshape(-1, 2), np.array(score, np.float64) if score else None

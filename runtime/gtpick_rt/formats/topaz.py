@@ -1,8 +1,10 @@
-"""Topaz's `.txt`: a tab-separated list of many micrographs, headed `image_name x_coord y_coord [score]`.
+"""Topaz's `.txt`: a tab-separated list of many micrographs, headed `image_name x_coord y_coord
+[score]`.
 
-Names come without suffix; centres are in pixels of the image that Topaz was given, row 0 the first one of the array.
-So images that were scaled down for Topaz need its `--up-scale`, and the rows of a TIFF, which Topaz does not flip,
-its `--invert-y`, before its coordinates are those of the micrograph. Scores are log-likelihood ratios.
+Names come without suffix; centres are in pixels of the image that Topaz was given, row 0 the first
+one of the array. So images that were scaled down for Topaz need its `--up-scale`, and the rows of a
+TIFF, which Topaz does not flip, its `--invert-y`, before its coordinates are those of the
+micrograph. Scores are log-likelihood ratios.
 """
 
 import re
@@ -20,7 +22,9 @@ _BARE = re.compile(r"[^\s\"][^\t\"]*")
 
 
 def topaz_rows(name: str, picks: Picks) -> str:
-    """Write the rows of one micrograph, which Topaz knows by the bare `name` of its file; as Topaz, in whole pixels."""
+    """Write the rows of one micrograph, which Topaz knows by the bare `name` of its file; as Topaz,
+    in whole pixels.
+    """
     word = name if _BARE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
     centres = np.rint(picks.xy_px).astype(int).tolist()
     return "".join(

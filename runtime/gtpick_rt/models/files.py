@@ -14,7 +14,9 @@ SAMPLE = _FOLDER / "sample.mrc"
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name and ONNX file of each model in the package, by name; those in half precision are no models of their own."""
+    """Name and ONNX file of each model in the package, by name; those in half precision are no
+    models of their own.
+    """
     return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx")) if not path.name.endswith(HALF_SUFFIX)}
 
 
@@ -41,7 +43,10 @@ def sample_sha256() -> str:
 
 
 def half_of(model: Path) -> Path:
-    """Find the half-precision file of a model, which GPUs run. Raises ModelError when there is none."""
+    """Find the half-precision file of a model, which GPUs run.
+
+    Raises ModelError when there is none.
+    """
     if model.name.endswith(HALF_SUFFIX):
         return model
     half = model.with_name(model.stem + HALF_SUFFIX)

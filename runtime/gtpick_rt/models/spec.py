@@ -13,7 +13,10 @@ METADATA_KEY = "gtpick_spec"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The contract between a model file and the runtime. Lengths in px are in working pixels (after resampling)."""
+    """The contract between a model file and the runtime.
+
+    Lengths in px are in working pixels (after resampling).
+    """
 
     name: str
     version: str
@@ -22,13 +25,15 @@ class ModelSpec:
     score_name: str = "scores"
     """float32 `(batch, queries)` in [0, 1], before calibration."""
     box_name: str = "boxes"
-    """float32 `(batch, queries, 3)`: centre x, centre y and diameter in px of the tile (0-based pixel centres)."""
+    """float32 `(batch, queries, 3)`: centre x, centre y and diameter in px of the tile (0-based
+    pixel centres)."""
     tile_px: int
     margin_px: int
     """Width of the rim of a tile whose detections are left to the neighbouring tile."""
     queries: int
     diameter_px: float
-    """The working scale: a micrograph is resampled until the particle's nominal diameter is this."""
+    """The working scale: a micrograph is resampled until the particle's nominal diameter is
+    this."""
     diameter_range_px: tuple[float, float]
     """The true particle extents on which the model was trained."""
     highpass_px: int
@@ -71,7 +76,10 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
-        """Read what `to_json` wrote. Raises ModelError when fields are missing, unknown or of the wrong kind."""
+        """Read what `to_json` wrote.
+
+        Raises ModelError when fields are missing, unknown or of the wrong kind.
+        """
         try:
             fields = json.loads(text)
             for name in ("diameter_range_px", "calibration"):

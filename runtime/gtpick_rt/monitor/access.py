@@ -1,4 +1,6 @@
-"""Who may ask: no other site through a browser, and beyond this machine nobody without the token."""
+"""Who may ask: no other site through a browser, and beyond this machine nobody
+without the token.
+"""
 
 import ipaddress
 import re
@@ -26,17 +28,19 @@ _HEADERS = {
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?")
 _COOKIE_S = 30 * 24 * 3600
 _WELCOME = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/"><title>gtpick-rt</title>'
-"""A redirect would not do: after a link on another site the browser would follow it without the new cookie."""
+"""A redirect would not do: after a link on another site the browser would follow it without the new
+cookie."""
 
 
 class AccessControl:
-    """Lets requests through to `app`, or refuses them; every answer gets the headers that protect the page.
+    """Lets requests through to `app`, or refuses them; every answer gets the headers that protect
+    the page.
 
     Args:
         app: what answers.
         token: without which nobody gets an answer; None asks for none.
-        hosts: names under which the page may be asked for, beside those of this machine for itself. A name that
-            somebody else's DNS lets point here is refused.
+        hosts: names under which the page may be asked for, beside those of this machine for itself.
+            A name that somebody else's DNS lets point here is refused.
 
     """
 
@@ -84,7 +88,9 @@ class AccessControl:
         return name in self._hosts or (name == here and _is_address(name))
 
     def _knows(self, headers: Headers, cookie: str) -> bool:
-        """Whether the token is in the cookie or, for Prometheus, in the header that is made for it."""
+        """Whether the token is in the cookie or, for Prometheus, in the header that is
+        made for it.
+        """
         given = [headers.get("authorization", "").removeprefix("Bearer ")]
         try:
             morsel = SimpleCookie(headers.get("cookie", "")).get(cookie)
@@ -109,7 +115,10 @@ class AccessControl:
 
 
 def split_host(header: str) -> tuple[str, str]:
-    """Name and port of a Host header, in lower case; an IPv6 address without its brackets. Empty where it is none."""
+    """Name and port of a Host header, in lower case; an IPv6 address without its brackets.
+
+    Empty where it is none.
+    """
     found = _HOST.fullmatch(header.lower())
     return (found[1] or found[2], found[3] or "") if found else ("", "")
 

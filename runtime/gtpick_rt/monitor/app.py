@@ -38,14 +38,16 @@ _STATIC = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"
 """What is served, from the one folder where it lies, by its suffix."""
 _MOST_ROWS = 200
 _KEPT = 64
-"""Micrographs whose picks and pictures are kept in memory: all who watch look at the newest ones."""
+"""Micrographs whose picks and pictures are kept in memory: all who watch look at the newest
+ones."""
 _THRESHOLD = 0.5
 """Until the run has told its own."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def make_app(out: Path, token: str | None = None, hosts: Collection[str] = ()) -> ASGIApp:
-    """Make the web application that shows what happens in the output folder `out`, which may come later.
+    """Make the web application that shows what happens in the output folder `out`, which may come
+    later.
 
     Args:
         out: output folder of a run of pick.
@@ -208,7 +210,8 @@ def _static_files() -> Iterable[tuple[str, tuple[bytes, str]]]:
 def _cached(request: Request, data: bytes, kind: str, tag: str, keep: bool = False) -> Response:
     """Answer with what the browser may keep.
 
-    It must ask about it, for another folder may be shown here tomorrow; but not if the address has the time (`keep`).
+    It must ask about it, for another folder may be shown here tomorrow; but not if the address has
+    the time (`keep`).
     """
     control = "private, max-age=86400, immutable" if keep else "private, no-cache"
     headers = {"ETag": tag, "Cache-Control": control}

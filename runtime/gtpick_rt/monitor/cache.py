@@ -18,7 +18,10 @@ class ResultCache(Generic[T]):
         self._reading: OrderedDict[Hashable, asyncio.Task[T]] = OrderedDict()
 
     async def get(self, key: Hashable, read: Callable[[], T]) -> T:
-        """What is kept under `key`, or what `read` gives, which is called in a thread. Raises what `read` raises."""
+        """What is kept under `key`, or what `read` gives, which is called in a thread.
+
+        Raises what `read` raises.
+        """
         task = self._reading.get(key)
         if task is None:
             task = self._reading[key] = asyncio.create_task(run_in_threadpool(read))

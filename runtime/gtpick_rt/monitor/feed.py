@@ -63,7 +63,9 @@ class Feed:
             await asyncio.sleep(0 if self._history.behind else POLL_S)
 
     def _tell_status(self) -> None:
-        """Tell the status when it is time, and when it is another; the age of the last event grows by itself."""
+        """Tell the status when it is time, and when it is another; the age of the last event grows
+        by itself.
+        """
         now = time.monotonic()
         if now < self._status_due:
             return

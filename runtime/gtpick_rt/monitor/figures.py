@@ -1,4 +1,6 @@
-"""The numbers of the charts, worked out once for all who watch and no more often than the eye needs."""
+"""The numbers of the charts, worked out once for all who watch and no more often than the eye
+needs.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""The status for Prometheus, under the names that `pick --metrics` has too. No name of a file is a label.
+"""The status for Prometheus, under the names that `pick --metrics` has too.
+
+No name of a file is a label.
 
 Workers are, by their names.
 """

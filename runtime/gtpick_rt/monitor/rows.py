@@ -1,4 +1,6 @@
-"""Micrographs as the page gets them: numbers and texts, and never a path that could be asked for."""
+"""Micrographs as the page gets them: numbers and texts, and never a path that
+could be asked for.
+"""
 
 import json
 from dataclasses import fields
@@ -16,7 +18,8 @@ def row_of(entry: Entry) -> dict[str, Any]:
 
 
 def picks_of(entry: Entry, detections: Picks, diameter_A: float | None) -> dict[str, list[Any] | float | None]:
-    """All detections of a micrograph, best first: places as shares of width and height, row 0 at the top.
+    """All detections of a micrograph, best first: places as shares of width and height, row 0 at
+    the top.
 
     `diameter` is the nominal diameter as a share of the width; None while it is not known.
     """
@@ -42,5 +45,8 @@ def problem_row(problem: Problem, asked: bool) -> dict[str, Any]:
 
 
 def to_json(value: object) -> bytes:
-    """Write JSON in ASCII, whatever characters names are made of. Raises ValueError for what JSON has no number for."""
+    """Write JSON in ASCII, whatever characters names are made of.
+
+    Raises ValueError for what JSON has no number for.
+    """
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

@@ -21,7 +21,10 @@ _SHORTEST = 32
 
 
 def serve(out: Path, host: str, port: int, token_file: Path | None, say: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises UsageError when the address or the token cannot be used."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises UsageError when the address or the token cannot be used.
+    """
     token = None if is_loopback(host) and token_file is None else token_of(token_file or token_path(out))
     with listening(host, port) as listener:
         names = {host, socket.gethostname(), socket.getfqdn()} if token else {host}

@@ -1,6 +1,7 @@
 """Outputs that are whole or absent: written under a temporary name, synced, renamed.
 
-A micrograph is done when its STAR file is there. The detections that re-thresholding needs are written before it.
+A micrograph is done when its STAR file is there. The detections that re-thresholding needs are
+written before it.
 """
 
 import contextlib
@@ -20,14 +21,16 @@ from gtpick_rt.output.layout import converted_path, detections_path, preview_pat
 from gtpick_rt.types import Picks
 
 _PARSING = threading.Lock()
-"""Held while numpy reads headers as Python text: in two threads at a time, CPython 3.11 can raise SystemError."""
+"""Held while numpy reads headers as Python text: in two threads at a time, CPython 3.11 can raise
+SystemError."""
 
 
 def commit_picks(out: Path, stem: PurePosixPath, detections: Picks, threshold: float, record: str) -> Path:
-    """Keep all `detections`, then write those of score >= `threshold` as STAR: the file that marks the job done.
+    """Keep all `detections`, then write those of score >= `threshold` as STAR: the file that marks
+    the job done.
 
-    `record` is one line of text that goes into the STAR file: `formats.star.read_record` gives it back. Returns the
-    path of the STAR file. Raises OSError.
+    `record` is one line of text that goes into the STAR file: `formats.star.read_record` gives it
+    back. Returns the path of the STAR file. Raises OSError.
     """
     buffer = io.BytesIO()
     np.savez(buffer, xy_px=detections.xy_px, diameter_px=detections.diameter_px, score=detections.score)
@@ -51,7 +54,10 @@ def discard_picks(out: Path, stem: PurePosixPath) -> None:
 
 
 def load_detections(out: Path, stem: PurePosixPath) -> Picks:
-    """Read back the detections that `commit_picks` kept. Raises UsageError when they are missing or damaged."""
+    """Read back the detections that `commit_picks` kept.
+
+    Raises UsageError when they are missing or damaged.
+    """
     found = find_detections(out, stem)
     if found is None:
         raise UsageError(f"{detections_path(out, stem)}: no detections are kept for {stem}; pick it again")

@@ -23,7 +23,10 @@ from gtpick_rt.types import Picks
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """The other formats of an output folder. They stand in the folder, so that all later runs keep them current."""
+    """The other formats of an output folder.
+
+    They stand in the folder, so that all later runs keep them current.
+    """
 
     formats: tuple[str, ...] = ()
     """Of `SINGLE` and `LISTS`."""
@@ -32,7 +35,8 @@ class Conversion:
     flip_y: bool = False
     """Whether `.cs` counts rows from the last one stored."""
     due: tuple[str, ...] = ()
-    """Of `single`, those whose files may be of another threshold or box size, and are to be written anew."""
+    """Of `single`, those whose files may be of another threshold or box size, and are to be written
+    anew."""
 
     def __post_init__(self) -> None:
         unknown = set(self.formats) - {*SINGLE, *LISTS}
@@ -60,7 +64,9 @@ class Conversion:
         return dataclasses.replace(self, due=tuple(dict.fromkeys((*self.due, *names))))
 
     def updated(self, asked: "Conversion") -> "Conversion":
-        """What is asked for now too, and anew; box size and flip hold for the formats that it names."""
+        """What is asked for now too, and anew; box size and flip hold for the formats that it
+        names.
+        """
         return Conversion(
             formats=self.with_formats(asked.formats).formats,
             box_px=asked.box_px if {"box", "cbox"} & set(asked.formats) else self.box_px,
@@ -78,7 +84,10 @@ class Conversion:
 
 
 def read_conversion(out: Path) -> Conversion:
-    """Read which other formats an output folder has. Raises UsageError when that cannot be known, and OSError."""
+    """Read which other formats an output folder has.
+
+    Raises UsageError when that cannot be known, and OSError.
+    """
     path = formats_path(out)
     try:
         found = json.loads(path.read_bytes())
@@ -124,7 +133,9 @@ _INTERNAL = ("stem", "name", "seconds", "exposure_uid", "exposure_group")
 
 
 def _about(done: Finished) -> dict[str, object]:
-    """What a facility wants to know: the record without what only this program needs, and how the picks were made."""
+    """What a facility wants to know: the record without what only this program needs, and how the
+    picks were made.
+    """
     record = dataclasses.asdict(done.record)
     known = {name: record[name] for name in record if name not in _INTERNAL}
     made = ("model", "diameter_A", "contrast", "threshold")

@@ -21,10 +21,11 @@ Made = TypeVar("Made")
 
 
 def convert(output: OutputFolder) -> list[Failure]:
-    """Write the picks in the formats that the folder has: the lists, and of each micrograph what is missing or due.
+    """Write the picks in the formats that the folder has: the lists, and of each micrograph what is
+    missing or due.
 
-    Returns the micrographs whose detections cannot be read; while there are any, what is due stays so. Raises
-    UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
+    Returns the micrographs whose detections cannot be read; while there are any, what is due stays
+    so. Raises UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
     """
     lists = output.conversion.lists
     if not output.conversion.formats:
@@ -59,7 +60,9 @@ def convert(output: OutputFolder) -> list[Failure]:
 
 
 def in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
-    """What `work` makes of each item, in their order; some are worked on at a time, and few are held."""
+    """What `work` makes of each item, in their order; some are worked on at a time, and few are
+    held.
+    """
     waiting = deque[Future[Made]]()
     with ThreadPoolExecutor(THREADS, "gtpick-convert") as pool:
         for item in items:

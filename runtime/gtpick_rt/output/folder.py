@@ -1,19 +1,19 @@
-"""The output folder of a run: what it holds already, what is added to it, and the lists that are kept current."""
+"""The output folder of a run: what it holds already, what is added to it, and the lists that are
+kept current.
+"""
 
 import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.arrivals.jobs import project_name
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import remove_temporaries, write_atomic
 from gtpick_rt.files.shared import names_in
-from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
 from gtpick_rt.output.journal import Journal
@@ -24,9 +24,8 @@ from gtpick_rt.output.layout import (
     lock_path,
     log_path,
     shards_folder,
-    star_path,
-    summary_path,
 )
+from gtpick_rt.output.lists import write_star_list, write_summary
 from gtpick_rt.output.lock import FolderLock, holder, lock_folder
 from gtpick_rt.output.making import make_output, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
@@ -43,11 +42,11 @@ T = TypeVar("T")
 class OutputFolder:
     """An output folder, held by this process alone from construction to `close`; a context manager.
 
-    It goes on from what it holds: `previous` are the settings of the picks in it, None when it has none or when all is
-    to be picked again by `force`.
+    It goes on from what it holds: `previous` are the settings of the picks in it, None when it has
+    none or when all is to be picked again by `force`.
 
-    Raises UsageError: the folder cannot be made, is being written to by another process, or holds picks that have no
-    record and that `force` does not allow to be replaced.
+    Raises UsageError: the folder cannot be made, is being written to by another process, or holds
+    picks that have no record and that `force` does not allow to be replaced.
     """
 
     alone = True
@@ -64,7 +63,7 @@ class OutputFolder:
         self._lock = self._take_lock()
         try:
             if self.alone:
-                self.remove_temporaries()
+                remove_temporaries(self.path)
             self._journal = self._open_index()
         except BaseException:
             self._lock.release()
@@ -87,10 +86,6 @@ class OutputFolder:
             raise UsageError(
                 f"{self.index}: cannot be written ({error}); free space, or choose another --out"
             ) from error
-
-    def remove_temporaries(self) -> None:
-        """Remove the temporary files of processes that were killed; nobody may be writing now."""
-        remove_temporaries(self.path)
 
     @property
     def index(self) -> Path:
@@ -136,14 +131,17 @@ class OutputFolder:
 
     @property
     def finished(self) -> Mapping[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns of each micrograph that need not be picked again, by stem."""
+        """Size in bytes and time of change in ns of each micrograph that need not be picked again,
+        by stem.
+        """
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
     def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
         """Go on with `settings`, and with these other formats too.
 
-        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as `writing` does.
+        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as
+        `writing` does.
         """
         if self.previous not in (None, settings):
             raise UsageError(self._differs("; ".join(self.previous.differences(settings))))
@@ -159,7 +157,8 @@ class OutputFolder:
         )
 
     def go_on(self, threshold: float | None = None) -> Settings:
-        """Go on with the picks that are here, at another threshold if one is given; returns the settings.
+        """Go on with the picks that are here, at another threshold if one is given; returns the
+        settings.
 
         Raises UsageError when there are none.
         """
@@ -214,9 +213,11 @@ class OutputFolder:
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:
-        """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other formats become due.
+        """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other
+        formats become due.
 
-        An interruption loses none, for their STAR files tell what they are. Raises as `writing` does.
+        An interruption loses none, for their STAR files tell what they are. Raises as `writing`
+        does.
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
         if todo:
@@ -231,14 +232,20 @@ class OutputFolder:
             self._indexed(lambda: self._journal.put(self._in_force, record))
 
     def fail(self, failure: Failure) -> None:
-        """Note that a micrograph failed, and remove picks that an earlier run made. Raises as `writing` does."""
+        """Note that a micrograph failed, and remove picks that an earlier run made.
+
+        Raises as `writing` does.
+        """
         with self.writing():
             discard_picks(self.path, PurePosixPath(failure.stem))
             self._indexed(lambda: self._journal.drop(failure.stem))
         self.report(failure)
 
     def report(self, failure: Failure) -> None:
-        """Note something that went wrong before a micrograph could be read. Raises as `writing` does."""
+        """Note something that went wrong before a micrograph could be read.
+
+        Raises as `writing` does.
+        """
         with self.writing():
             self._indexed(lambda: self._journal.put_failed(failure))
 
@@ -268,31 +275,31 @@ class OutputFolder:
         return time.monotonic() >= self._lists_due
 
     def write_lists(self, summary: Summary) -> None:
-        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as `writing` does."""
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other.
+
+        Raises as `writing` does.
+        """
         started = time.monotonic()
         try:
             self._write_lists(summary)
         finally:
-            now = time.monotonic()
-            self._lists_due = now + max(_LISTS_EVERY_S, (now - started) / _SHARE_OF_TIME)
+            pause_s = max(_LISTS_EVERY_S, (time.monotonic() - started) / _SHARE_OF_TIME)
+            self._lists_due = time.monotonic() + pause_s
 
     def _write_lists(self, summary: Summary) -> None:
+        journal, settings = self._journal, self._in_force
         try:
-            with self.writing(), closing(self._rows()) as rows:
-                write_atomic(list_path(self.path), map(str.encode, autopick_star(rows)))
+            with self.writing(), closing(journal.names(settings)) as names:
+                write_star_list(self.path, names)
         finally:
-            journal, settings = self._journal, self._in_force
             with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
-                write_atomic(summary_path(self.path), map(str.encode, summary.to_json(records, failed)))
-
-    def _rows(self) -> Generator[tuple[str, str], None, None]:
-        """Paths are relative to the current folder where they lie below it, as RELION wants."""
-        for name, stem in self._journal.names(self._in_force):
-            yield name, project_name(star_path(self.path, PurePosixPath(stem)))
+                write_summary(self.path, summary, records, failed)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Where files are written here: raises BlockedError, UnwritableError, or UsageError when the folder is gone."""
+        """Where files are written here: raises BlockedError, UnwritableError, or UsageError when
+        the folder is gone.
+        """
         try:
             with writing_to(self.path, self._lock.is_held):
                 yield

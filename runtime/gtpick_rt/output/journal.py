@@ -1,7 +1,8 @@
 """What is known of every micrograph of an output folder: an index of the records in its STAR files.
 
-The STAR files are the truth. The index spares reading them all: it is brought up to date with their names when it is
-opened, and made anew when it is missing or damaged, so that it never has to be synced to disk.
+The STAR files are the truth. The index spares reading them all: it is brought up to date with their
+names when it is opened, and made anew when it is missing or damaged, so that it never has to be
+synced to disk.
 """
 
 import contextlib
@@ -41,7 +42,8 @@ _UNSOUND = (
 class Journal:
     """The index, for one thread at a time.
 
-    `foreign` names a STAR file of the folder that has no record: another program's, or an older version's.
+    `foreign` names a STAR file of the folder that has no record: another program's, or an older
+    version's.
     """
 
     def __init__(self, out: Path, index: Path) -> None:
@@ -127,7 +129,8 @@ class Journal:
     def doubt(self, stems: Iterable[str]) -> None:
         """Note for good that STAR files are about to be written anew. Raises sqlite3.Error.
 
-        Each that is not put after that is read again when the index is opened, whatever has happened to it.
+        Each that is not put after that is read again when the index is opened, whatever has
+        happened to it.
         """
         self._db.execute("PRAGMA synchronous = FULL")
         with self._transaction():
@@ -151,20 +154,24 @@ class Journal:
         return Settings(**json.loads(found[0])) if found else None
 
     def finished(self, settings: Settings) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns of each micrograph picked with `settings`, by stem."""
+        """Size in bytes and time of change in ns of each micrograph picked with `settings`, by
+        stem.
+        """
         rows = self._of(settings, "stem, size, mtime_ns")
         return {stem: (size, mtime_ns) for stem, size, mtime_ns in rows}
 
-    def names(self, settings: Settings) -> Iterator[tuple[str, str]]:
+    def names(self, settings: Settings) -> Generator[tuple[str, str], None, None]:
         """Name and stem of each micrograph picked with `settings`, in the order of picking."""
-        return self._of(settings, "name, stem")
+        return (row for row in self._of(settings, "name, stem"))
 
     def records(self, settings: Settings) -> Generator[str, None, None]:
         """The JSON of each `MicrographRecord` picked with `settings`, in the order of picking."""
         return (text for (text,) in self._of(settings, "record"))
 
     def elsewhere(self, settings: Settings) -> list[MicrographRecord]:
-        """The micrographs that are picked with `settings`, but for the threshold; in the order of picking."""
+        """The micrographs that are picked with `settings`, but for the threshold; in the order of
+        picking.
+        """
         rows = self._db.execute(
             "SELECT json, record FROM picked JOIN settings ON settings.id = picked.settings ORDER BY picked.rowid"
         )
@@ -208,18 +215,25 @@ def remove_index(path: Path) -> None:
 
 
 def _files_of(index: Path) -> tuple[Path, Path]:
-    """The file and its journal, without which one that was being written when its process died is damaged."""
+    """The file and its journal, without which one that was being written when its process died is
+    damaged.
+    """
     return index, index.with_name(f"{index.name}-journal")
 
 
 def copy_index(index: Path, copy: Path) -> None:
-    """Begin a new index with all that another one holds, to which nobody writes meanwhile. Raises OSError."""
+    """Begin a new index with all that another one holds, to which nobody writes meanwhile.
+
+    Raises OSError.
+    """
     for old, new in zip(_files_of(index), _files_of(copy), strict=True):
         unless_gone(partial(shutil.copyfile, old, new), None)
 
 
 def failures_of(index: Path) -> list[Failure]:
-    """The failures that an index of another run notes; those that it cannot tell are tried again by the next run."""
+    """The failures that an index of another run notes; those that it cannot tell are tried again by
+    the next run.
+    """
     try:
         with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as db:
             found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()

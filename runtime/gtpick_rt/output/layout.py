@@ -14,7 +14,9 @@ def list_path(out: Path) -> Path:
 
 
 def coords_suffix_path(out: Path) -> Path:
-    """What RELION 3.1 reads instead: the ending of coordinate files is in its name, the micrographs' list in it."""
+    """What RELION 3.1 reads instead: the ending of coordinate files is in its name, the
+    micrographs' list in it.
+    """
     return out / f"{COORDS_SUFFIX}{STAR_SUFFIX}"
 
 

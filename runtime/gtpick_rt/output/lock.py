@@ -1,7 +1,7 @@
 """One writer per output folder: a lock that a process that has died does not hold.
 
-Where the file system has locks, the operating system takes them back from the dead. Where it has none, the holder
-keeps a file changing, and who finds it unchanged for long enough takes over.
+Where the file system has locks, the operating system takes them back from the dead. Where it has
+none, the holder keeps a file changing, and who finds it unchanged for long enough takes over.
 """
 
 import errno
@@ -23,7 +23,8 @@ from gtpick_rt.files.shared import remove, status_of
 from gtpick_rt.output.layout import STATE_FOLDER
 
 BEAT_S = 5.0
-"""How often a holder shows that it lives. Beats are counted, for the clocks of two machines may differ by years."""
+"""How often a holder shows that it lives. Beats are counted, for the clocks of two machines may
+differ by years."""
 _MISSED = 5
 """Beats without which it is dead."""
 _TAKEN = (errno.EAGAIN, errno.EACCES)
@@ -34,7 +35,10 @@ class FolderLock(Protocol):
     """The lock of an output folder, held until `release`."""
 
     def is_held(self) -> bool:
-        """False once the folder was removed or replaced, or another process has taken over. Raises OSError."""
+        """False once the folder was removed or replaced, or another process has taken over.
+
+        Raises OSError.
+        """
         ...
 
     def release(self) -> None:
@@ -45,24 +49,30 @@ class FolderLock(Protocol):
 def lock_folder(path: Path, sharers: Callable[[], Iterable[Path]] = tuple) -> FolderLock:
     """Hold the folder whose lock is the file `path`, alone.
 
-    `sharers` gives the locks of those who may share it, each held by its own process for as long as it does.
+    `sharers` gives the locks of those who may share it, each held by its own process for as long as
+    it does.
 
-    Raises InUseError when another process holds it, naming that process, or UsageError when nothing can be written.
+    Raises InUseError when another process holds it, naming that process, or UsageError when nothing
+    can be written.
     """
     return _locked(path, lambda: _Flock(path), lambda: _alone(path, sharers))
 
 
 def share_folder(path: Path) -> FolderLock:
-    """Keep out whoever wants to hold the folder whose lock is the file `path`, but none of those who share it.
+    """Keep out whoever wants to hold the folder whose lock is the file `path`, but none of those
+    who share it.
 
-    Who shares it takes a lock of its own after that, and asks then whether this one is held still: where the file
-    system has no locks, somebody may have come to hold the folder meanwhile. Raises as `lock_folder`.
+    Who shares it takes a lock of its own after that, and asks then whether this one is held still:
+    where the file system has no locks, somebody may have come to hold the folder meanwhile. Raises
+    as `lock_folder`.
     """
     return _locked(path, lambda: _Flock(path, shared=True), lambda: _Vacancy(_heartbeat(path)))
 
 
 def _alone(path: Path, sharers: Callable[[], Iterable[Path]]) -> FolderLock:
-    """Hold a folder where there are no locks; those who share it must not notice that somebody has tried."""
+    """Hold a folder where there are no locks; those who share it must not notice that somebody has
+    tried.
+    """
     _look_for(sharers())
     lock = _Heartbeat(_heartbeat(path))
     try:
@@ -95,7 +105,8 @@ def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[
 
 
 def lives(path: Path) -> bool | None:
-    """Whether a process holds the folder whose lock is the file `path`, which is not touched: that could be in its way.
+    """Whether a process holds the folder whose lock is the file `path`, which is not touched: that
+    could be in its way.
 
     None where that cannot be told, because it is said to run on another machine.
     """
@@ -115,7 +126,9 @@ def lives(path: Path) -> bool | None:
 
 
 def holder(path: Path) -> str:
-    """What tells the run that holds the folder whose lock is the file `path` from all others; "" where none does."""
+    """What tells the run that holds the folder whose lock is the file `path` from all others; ""
+    where none does.
+    """
     return _text_of(path) or _mark_of(_text_of(_heartbeat(path) / "beat"))
 
 
@@ -187,7 +200,9 @@ class _Flock:
 
 
 class _Heartbeat:
-    """A folder that only one can make, with a file in it that changes as long as its maker lives."""
+    """A folder that only one can make, with a file in it that changes as long as its
+    maker lives.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._mark = folder, secrets.token_hex(8)

@@ -14,15 +14,18 @@ _PREVIEW_SIGMA = 3.0
 """Grey values of a preview reach so many robust standard deviations to either side."""
 _SCORES = np.array([0.3, 0.6, 0.9])
 _RGB = np.array([[86, 180, 233], [240, 228, 66], [213, 94, 0]])
-"""Sky blue, yellow and vermilion of the Okabe-Ito palette, which colour-blind readers tell apart, for these scores."""
+"""Sky blue, yellow and vermilion of the Okabe-Ito palette, which colour-blind readers tell apart,
+for these scores."""
 _CAPTION_HEIGHT_PX = 14
 
 
 def draw_overlay(image: WorkingImage, picks: Picks, diameter_px: float) -> bytes:
-    """Draw `picks` as circles of `diameter_px` on the flattened micrograph, blue for low scores to red for high ones.
+    """Draw `picks` as circles of `diameter_px` on the flattened micrograph, blue for low scores to
+    red for high ones.
 
-    `picks` and `diameter_px`, the particle's nominal diameter, are in pixels of the micrograph. Returns a PNG as large
-    as the micrograph, but with at most `MAX_SIDE_PX` pixels on its long side.
+    `picks` and `diameter_px`, the particle's nominal diameter, are in pixels of the micrograph.
+    Returns a PNG as large as the micrograph, but with at most `MAX_SIDE_PX` pixels on its long
+    side.
     """
     picture = _picture(image)
     draw = ImageDraw.Draw(picture)
@@ -40,7 +43,10 @@ def draw_overlay(image: WorkingImage, picks: Picks, diameter_px: float) -> bytes
 
 
 def draw_preview(image: WorkingImage) -> bytes:
-    """Draw the flattened micrograph, with at most `MAX_SIDE_PX` pixels on its long side. Returns a grey JPEG."""
+    """Draw the flattened micrograph, with at most `MAX_SIDE_PX` pixels on its long side.
+
+    Returns a grey JPEG.
+    """
     grey = np.clip((image.data + _PREVIEW_SIGMA) * (255 / (2 * _PREVIEW_SIGMA)), 0, 255).astype(np.uint8)
     picture = Image.fromarray(grey)
     picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BILINEAR)
@@ -50,7 +56,9 @@ def draw_preview(image: WorkingImage) -> bytes:
 
 
 def _picture(image: WorkingImage) -> Image.Image:
-    """Bring the image to the picture's size and show its 1st to 99th percentile from black to white."""
+    """Bring the image to the picture's size and show its 1st to 99th percentile from black to
+    white.
+    """
     height, width = image.shape
     scale = min(1, MAX_SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -26,7 +26,9 @@ class BlockedError(UsageError):
 
 @contextmanager
 def writing_to(out: Path, is_held: Callable[[], bool]) -> Iterator[None]:
-    """Where files are written to `out`: raises BlockedError, UnwritableError, or UsageError when it is not ours."""
+    """Where files are written to `out`: raises BlockedError, UnwritableError, or UsageError when it
+    is not ours.
+    """
     try:
         if not is_held():  # what is written now would be lost, or lie where another run writes
             raise UsageError(f"{out}: the output folder was removed, or taken over, while picking; run again")
@@ -39,7 +41,10 @@ def writing_to(out: Path, is_held: Callable[[], bool]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class PickFiles:
-    """Writes the files of one micrograph after the other; any thread may. Raises as `writing_to` does."""
+    """Writes the files of one micrograph after the other; any thread may.
+
+    Raises as `writing_to` does.
+    """
 
     out: Path
     settings: Settings
@@ -55,7 +60,10 @@ class PickFiles:
             commit_picks(self.out, PurePosixPath(record.stem), detections, threshold, line)
 
     def load(self, record: MicrographRecord) -> Finished:
-        """Read what was found on a micrograph back, at the threshold in force. Raises UsageError."""
+        """Read what was found on a micrograph back, at the threshold in force.
+
+        Raises UsageError.
+        """
         detections = load_detections(self.out, PurePosixPath(record.stem))
         return Finished.at(self.settings, record, detections)
 

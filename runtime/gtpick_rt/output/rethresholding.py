@@ -29,9 +29,9 @@ class Rethresholded:
 def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
     """Rewrite all that an output folder holds, at another threshold; overlays are removed.
 
-    A micrograph is done when its STAR file is rewritten; what an interruption leaves is done when this is called again.
-    Raises UsageError when there are no picks, or the threshold is below the scores that are kept; BlockedError or
-    UnwritableError.
+    A micrograph is done when its STAR file is rewritten; what an interruption leaves is done when
+    this is called again. Raises UsageError when there are no picks, or the threshold is below the
+    scores that are kept; BlockedError or UnwritableError.
     """
     settings = output.go_on(threshold)
     summary = _last_summary(output.path)

@@ -1,4 +1,6 @@
-"""Requests to try a micrograph again, which other processes leave in the output folder for the one that picks."""
+"""Requests to try a micrograph again, which other processes leave in the output folder for the one
+that picks.
+"""
 
 import contextlib
 import hashlib
@@ -14,7 +16,10 @@ _POLL_S = 1.0
 
 
 def ask_again(out: Path, stem: str) -> None:
-    """Ask the run that picks into `out`, or the next one, to try the micrograph of `stem` again. Raises OSError."""
+    """Ask the run that picks into `out`, or the next one, to try the micrograph of `stem` again.
+
+    Raises OSError.
+    """
     write_atomic(retry_folder(out) / hashlib.sha256(stem.encode()).hexdigest(), stem.encode())
 
 

@@ -20,7 +20,8 @@ def append_entry(log_file: Path, entry: Mapping[str, object]) -> None:
 
 
 def end_shards(folder: Path, log_file: Path) -> None:
-    """Take over what was logged in `folder` by runs that shared the output, none of which is at work now.
+    """Take over what was logged in `folder` by runs that shared the output, none of which is at
+    work now.
 
     Raises OSError.
     """
@@ -40,7 +41,9 @@ def _stamp(line: bytes) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, the last one whole or torn; it is not kept open, for there may be very many of them."""
+    """The lines of a file, the last one whole or torn; it is not kept open, for there may be very
+    many of them.
+    """
     offset = 0
     while True:
         with path.open("rb") as file:

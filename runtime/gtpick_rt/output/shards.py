@@ -1,7 +1,8 @@
-"""One output folder for several runs that know nothing of each other: each picks the micrographs of its own share.
+"""One output folder for several runs that know nothing of each other: each picks the micrographs of
+its own share.
 
-They need no network, as where Slurm starts an array of jobs behind firewalls. The last run to end lists what all of
-them have picked.
+They need no network, as where Slurm starts an array of jobs behind firewalls. The last run to end
+lists what all of them have picked.
 """
 
 import dataclasses
@@ -32,8 +33,9 @@ _PAUSE_S = 0.5
 class ShardFolder(OutputFolder):
     """An output folder that other shards write to at the same time.
 
-    The first to begin decides the settings, as far as they were measured; `agree` tells. Raises UsageError as
-    OutputFolder does, and when this shard, shards of another number, or a run without shards is at work there.
+    The first to begin decides the settings, as far as they were measured; `agree` tells. Raises
+    UsageError as OutputFolder does, and when this shard, shards of another number, or a run without
+    shards is at work there.
     """
 
     alone = False
@@ -57,7 +59,9 @@ class ShardFolder(OutputFolder):
                     return lock
 
     def _share(self) -> FolderLock:
-        """Keep out whoever wants the folder for himself; a shard that has ended may be listing what is done."""
+        """Keep out whoever wants the folder for himself; a shard that has ended may be listing what
+        is done.
+        """
         until = time.monotonic() + _LISTING_S
         while True:
             try:
@@ -109,7 +113,9 @@ class ShardFolder(OutputFolder):
         return None
 
     def agree(self, settings: Settings) -> Settings:
-        """The settings of the picks that are here or else, of the shard that began first, which may be this one."""
+        """The settings of the picks that are here or else, of the shard that began first, which may
+        be this one.
+        """
         if self.previous is None:
             with self.writing():
                 write_new(_agreement(self.path), settings.to_json().encode())
@@ -184,7 +190,9 @@ def _list_all(whole: OutputFolder, settings: Settings) -> None:
 
 
 def _failures(whole: OutputFolder) -> Iterator[Failure]:
-    """What these shards could not pick, and what others could not that have ended before they began."""
+    """What these shards could not pick, and what others could not that have ended before they
+    began.
+    """
     indices = names_in(shards_folder(whole.path), "*-of-*.sqlite")
     shards = [_shard_of(index) for index in indices]
     for failure in failures_of(whole.index):

@@ -22,7 +22,9 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides which picks come out of a micrograph: one output folder holds the picks of one of them."""
+    """What decides which picks come out of a micrograph: one output folder holds the picks of one
+    of them.
+    """
 
     model: str
     """Name and version."""
@@ -85,7 +87,8 @@ class Summary:
     backend: str
     seconds: float
     stage_seconds: dict[str, float]
-    """Busy seconds of each stage in this run; stages overlap, so they may add up to more than `seconds`."""
+    """Busy seconds of each stage in this run; stages overlap, so they may add up to more than
+    `seconds`."""
     picked: int
     """Micrographs picked in this run."""
     totals: Totals
@@ -98,7 +101,10 @@ class Summary:
 
     @classmethod
     def from_json(cls, text: str) -> "Summary":
-        """Read what `to_json` wrote, without the records of micrographs. Raises ValueError, KeyError or TypeError."""
+        """Read what `to_json` wrote, without the records of micrographs.
+
+        Raises ValueError, KeyError or TypeError.
+        """
         found = json.loads(text)
         known = {item.name for item in dataclasses.fields(cls)}
         found = {name: value for name, value in found.items() if name in known}

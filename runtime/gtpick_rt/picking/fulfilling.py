@@ -22,7 +22,10 @@ from gtpick_rt.proof.opening import open_picker
 
 
 def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
-    """Pick as requested, until all is done or `stop` is set; `command` is for the summary. Raises as `pick` does."""
+    """Pick as requested, until all is done or `stop` is set.
+
+    `command` is for the summary. Raises as `pick` does.
+    """
     with _output(request) as output:
         work = work_of(request, output, stop)
         previous = output.previous

@@ -41,8 +41,8 @@ def pick(
 ) -> Summary:
     """Pick the particles on micrographs and write the picks to a folder, as `gtpick-rt pick` does.
 
-    A folder that holds picks of the same settings is gone on with. A micrograph that cannot be picked is named in the
-    summary and does not end the run.
+    A folder that holds picks of the same settings is gone on with. A micrograph that cannot be
+    picked is named in the summary and does not end the run.
 
     Args:
         inputs: folders, files, patterns and micrographs STAR files; one or several.
@@ -51,7 +51,8 @@ def pick(
         pixel_size_A: Å per pixel, instead of what STAR files and image headers say.
         model: name of a shipped model, or path of an ONNX file; None is the default model.
         backend: what runs the network: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.
-        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the model's.
+        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the
+            model's.
         formats: other formats than STAR: box, cbox, csv, json, cs, topaz.
         recursive: look in subfolders too.
         include: globs; where there are any, a file must match one of them.
@@ -63,13 +64,16 @@ def pick(
         until: watching: end after so many micrographs.
         overlays: also draw each micrograph with its picks.
         force: replace picks of other settings.
-        cluster: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this process.
-        shard: pick a part, "3/8" for the third of eight, beside others who pick into the same folder.
+        cluster: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this
+            process.
+        shard: pick a part, "3/8" for the third of eight, beside others who pick into the same
+            folder.
         stop: once set, the micrograph in hand is finished and the run ends.
         on_done: called with the record of each micrograph, in another thread.
 
     Returns:
-        What was done: see `summary.totals`, of which `failed` counts the micrographs that could not be picked.
+        What was done: see `summary.totals`, of which `failed` counts the micrographs that could not
+            be picked.
 
     Raises:
         UsageError: nothing can be picked so; the message says what to do instead.

@@ -28,7 +28,10 @@ class Watching:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to pick, with what and where to; see `pick`. Raises UsageError for formats that are not known."""
+    """What to pick, with what and where to; see `pick`.
+
+    Raises UsageError for formats that are not known.
+    """
 
     inputs: tuple[str, ...]
     out: Path
@@ -83,5 +86,6 @@ class Listeners(bookkeeping.Listeners):
     building: Callable[[str, int, int], None] = ignore
     """While an engine is built: with a phase, its steps that are done and how many it has."""
     begun: Callable[[Picker, Work, int], None] = ignore
-    """Before the first micrograph is picked: with the picker, the work, and how many are picked already."""
+    """Before the first micrograph is picked: with the picker, the work, and how many are picked
+    already."""
     notice: Callable[[str], None] = logging.getLogger("gtpick_rt").warning

@@ -1,4 +1,6 @@
-"""What becomes of the micrographs of a run, wherever they are picked: noted, logged, listed, told, or tried again."""
+"""What becomes of the micrographs of a run, wherever they are picked: noted, logged, listed, told,
+or tried again.
+"""
 
 import errno
 import threading
@@ -24,7 +26,8 @@ from gtpick_rt.records import Failure, Record
 TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.EHOSTDOWN)
 """What a network file system says while a server is away."""
 AGAIN_S = 30.0
-"""After which a micrograph is tried again that could not be read or written, and a full disk is tried again."""
+"""After which a micrograph is tried again that could not be read or written, and a full disk is
+tried again."""
 CHANGED_S = 2.0
 """After which a micrograph is read again that changed while it was read."""
 _ROUNDS = 5
@@ -47,7 +50,9 @@ class Listeners:
 
 
 class Bookkeeping:
-    """Keeps the books of one run. One thread takes `arrivals`; one calls `settle`, `report` and what writes lists.
+    """Keeps the books of one run.
+
+    One thread takes `arrivals`; one calls `settle`, `report` and what writes lists.
 
     Args:
         source: brings the micrographs.
@@ -88,7 +93,10 @@ class Bookkeeping:
         )
 
     def arrivals(self) -> Iterator[Job | Failure | None]:
-        """What the source brings, to its end or to `stop`; None tells that there is nothing at the moment."""
+        """What the source brings, to its end or to `stop`.
+
+        None tells that there is nothing at the moment.
+        """
         for arrival in self.source:
             if self.stop.is_set():
                 return
@@ -111,7 +119,9 @@ class Bookkeeping:
         return True
 
     def report(self, failure: Failure) -> None:
-        """Tell what went wrong before a micrograph could be read; or that something is waited for."""
+        """Tell what went wrong before a micrograph could be read; or that something is
+        waited for.
+        """
         if failure.kind == WAITING:
             self.listeners.notice(failure.message)
         else:
@@ -119,7 +129,10 @@ class Bookkeeping:
             self._tell(failure)
 
     def settle(self, job: Job, record: Record, seconds: Mapping[str, float], **figures: object) -> None:
-        """Note a micrograph whose picks are committed, or that failed for good; `seconds` of each stage."""
+        """Note a micrograph whose picks are committed, or that failed for good.
+
+        `seconds` of each stage.
+        """
         if isinstance(record, Failure):
             self.when_possible(partial(self.output.fail, record))
         else:
@@ -142,7 +155,10 @@ class Bookkeeping:
         self.listeners.log(entry)
 
     def when_possible(self, write: Callable[[], T]) -> T:
-        """Write; while the disk is full or fails, wait and try again. Raises UsageError when `stop` ends the wait."""
+        """Write; while the disk is full or fails, wait and try again.
+
+        Raises UsageError when `stop` ends the wait.
+        """
         told = False
         while True:
             try:
@@ -161,7 +177,9 @@ class Bookkeeping:
             raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
 
     def write_lists_when_due(self) -> None:
-        """Keep the lists current; where that fails they are written later, and at the end for certain."""
+        """Keep the lists current; where that fails they are written later, and at the end for
+        certain.
+        """
         if self.output.lists_due:
             with suppress(BlockedError, UnwritableError):
                 self._write_lists()
@@ -170,7 +188,9 @@ class Bookkeeping:
         self._on_disk(lambda: self.output.write_lists(self.summary()))
 
     def convert(self) -> None:
-        """Complete what the folder has in other formats; of runs that share it, the last to end does that for all."""
+        """Complete what the folder has in other formats; of runs that share it, the last to end
+        does that for all.
+        """
         for failure in convert(self.output) if self.output.alone else ():
             self.output.report(failure)
             self.listeners.notice(f"{failure.kind}: {failure.message}")

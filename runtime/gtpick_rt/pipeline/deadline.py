@@ -1,4 +1,6 @@
-"""A thread to which work is given that may never come to an end: a disk, a driver or a library may not answer."""
+"""A thread to which work is given that may never come to an end: a disk, a driver or a library may
+not answer.
+"""
 
 import queue
 import threading
@@ -9,7 +11,9 @@ T = TypeVar("T")
 
 
 class DeadlineThread:
-    """Does one thing at a time in a thread of its own; a thread that does not come back in time is given up."""
+    """Does one thing at a time in a thread of its own; a thread that does not come back in time is
+    given up.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,7 +25,10 @@ class DeadlineThread:
         self._thread.start()
 
     def call(self, call: Callable[[], T], deadline_s: float) -> T:
-        """Call, in the other thread. Raises TimeoutError when that takes longer, and what `call` raises."""
+        """Call, in the other thread.
+
+        Raises TimeoutError when that takes longer, and what `call` raises.
+        """
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
         self._tasks.put((call, answer))
         try:

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 
 class InOrder:
-    """Lets number 0, 1, 2, ... have its turn only after those before it; each must take it, whatever happens."""
+    """Lets number 0, 1, 2, ... have its turn only after those before it; each must take it,
+    whatever happens.
+    """
 
     def __init__(self) -> None:
         self._next, self._change = 0, threading.Condition()

@@ -23,7 +23,10 @@ class BoundedQueue(Generic[T]):
         self._lock = threading.Lock()
 
     def put(self, item: T) -> None:
-        """Add an item; waits while the queue is full. Raises ConsumerGoneError once it is abandoned."""
+        """Add an item; waits while the queue is full.
+
+        Raises ConsumerGoneError once it is abandoned.
+        """
         while not self._abandoned.is_set():
             try:
                 return self._queue.put(item, timeout=_TICK_S)

@@ -22,7 +22,10 @@ STAGES = ("read", "preprocess", "infer", "decode", "write")
 
 @dataclass(slots=True)
 class Item:
-    """One micrograph on its way; each stage adds what it made. It never holds the full-size image."""
+    """One micrograph on its way; each stage adds what it made.
+
+    It never holds the full-size image.
+    """
 
     job: Job
     arrived: float = field(default_factory=time.monotonic)
@@ -58,7 +61,9 @@ class Item:
 
     @contextmanager
     def keeping_errors(self) -> Iterator[None]:
-        """Note an error, which ends this micrograph's way; an error of the set-up, or a full disk, is raised."""
+        """Note an error, which ends this micrograph's way; an error of the set-up, or a full disk,
+        is raised.
+        """
         try:
             yield
         except UsageError:
@@ -134,7 +139,10 @@ class Stages:
             item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
 
     def write(self, item: Item) -> Record:
-        """Make picks of what the network said and commit them; or say why that cannot be. Raises BlockedError."""
+        """Make picks of what the network said and commit them; or say why that cannot be.
+
+        Raises BlockedError.
+        """
         if item.error is None:
             with item.keeping_errors():
                 return self._commit(item)
@@ -174,7 +182,9 @@ class Stages:
         return record
 
     def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
-        """Draw the preview, and the overlay if one is asked for; the picks are worth committing without them."""
+        """Draw the preview, and the overlay if one is asked for; the picks are worth committing
+        without them.
+        """
         try:
             self.files.show(item.job.stem, draw_preview(image))
             picture = None

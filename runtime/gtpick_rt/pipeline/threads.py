@@ -3,8 +3,8 @@
     arrivals   →   reading threads   →   calling thread   →   writing thread
     thread         read, preprocess      infer                decode, commit, lists
 
-Between them are short belts, so that memory does not grow with the number of micrographs; when one thread fails, all
-end. No stage waits for ever for a disk or a device that does not answer.
+Between them are short belts, so that memory does not grow with the number of micrographs; when one
+thread fails, all end. No stage waits for ever for a disk or a device that does not answer.
 """
 
 import errno
@@ -76,8 +76,8 @@ def run(
 ) -> Summary:
     """Pick what the source brings and write its outputs, `autopick.star` and `summary.json`.
 
-    An error in one micrograph is recorded and the run goes on; while the disk is full it waits. However the run ends,
-    what is done is committed and the two files that list it are written.
+    An error in one micrograph is recorded and the run goes on; while the disk is full it waits.
+    However the run ends, what is done is committed and the two files that list it are written.
 
     Args:
         source: brings the micrographs.
@@ -93,8 +93,8 @@ def run(
         deadline_s: within which every stage must be through with a micrograph.
 
     Raises:
-        UsageError: `output` holds picks of other settings or was removed, the disk was full when the run was stopped,
-            or a disk or the backend failed or hangs.
+        UsageError: `output` holds picks of other settings or was removed, the disk was full when
+            the run was stopped, or a disk or the backend failed or hangs.
 
     """
     head = begin(picker, output, settings, formats, command, parameters, picker.backend.name)
@@ -114,7 +114,9 @@ def begin(
     parameters: Parameters | None,
     backend: str,
 ) -> Summary:
-    """Begin with the output folder, wherever the micrographs are picked; gives the summary of what is not done yet."""
+    """Begin with the output folder, wherever the micrographs are picked; gives the summary of what
+    is not done yet.
+    """
     output.begin(settings, formats)
     output.log(state="begun", settings=vars(settings), backend=backend)
     spec = picker.spec
@@ -172,7 +174,10 @@ class _Pipeline:
     def _stage(
         self, body: Callable[[], None], upstream: BoundedQueue[Any] | None, downstream: BoundedQueue[Any] | None
     ) -> None:
-        """Run one stage to its end. After an error what is before it is given up, and what is after it committed."""
+        """Run one stage to its end.
+
+        After an error what is before it is given up, and what is after it committed.
+        """
         try:
             body()
         except ConsumerGoneError:

@@ -1,4 +1,6 @@
-"""The engine of a model: from the cache if it can be trusted, else built here and proved before it is kept."""
+"""The engine of a model: from the cache if it can be trusted, else built here and proved before it
+is kept.
+"""
 
 import hashlib
 import logging
@@ -87,7 +89,10 @@ def engine_for(
 
 
 def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
-    """Say what an engine of the ONNX file with this content depends on. Raises BackendError without the library."""
+    """Say what an engine of the ONNX file with this content depends on.
+
+    Raises BackendError without the library.
+    """
     return EngineKey(
         onnx_sha256=hashlib.sha256(content).hexdigest(),
         sample_sha256=sample_sha256(),
@@ -112,7 +117,8 @@ def _keep(cache: EngineCache, record: Record, built: Built, on_notice: OnNotice)
 
 
 def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
-    """Compare a plan that was built here with the reference, which is `model` in single precision on the CPU.
+    """Compare a plan that was built here with the reference, which is `model` in single precision
+    on the CPU.
 
     Raises ModelError or BackendError when one of the two cannot be run.
     """

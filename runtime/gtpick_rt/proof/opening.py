@@ -41,9 +41,9 @@ def open_picker(
 ) -> Picker:
     """Load a shipped model by name, or an ONNX file by path; by default the model that ships.
 
-    A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given, their diameter;
-    what was found is kept as `Picker.survey`. Without `micrographs` the diameter must be given, and `contrast` holds.
-    `on_build` is told of an engine that is built first.
+    A few of `micrographs` are surveyed for the contrast of the particles and, unless it is given,
+    their diameter; what was found is kept as `Picker.survey`. Without `micrographs` the diameter
+    must be given, and `contrast` holds. `on_build` is told of an engine that is built first.
 
     Raises ModelError or BackendError, and UsageError when the diameter is neither given nor found.
     """
@@ -63,10 +63,11 @@ def open_picker(
 def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Opened:
     """Load `model` into the backend called `name`; "auto" takes the fastest that can be used here.
 
-    What stands in the way of those that are installed is logged. `on_build` is told of an engine that is built first.
+    What stands in the way of those that are installed is logged. `on_build` is told of an engine
+    that is built first.
 
-    Raises BackendError when there is no such backend here, what it needs is not installed or it does not pick as the
-    reference does, and ModelError when the model cannot be used.
+    Raises BackendError when there is no such backend here, what it needs is not installed or it
+    does not pick as the reference does, and ModelError when the model cannot be used.
     """
     if name not in BACKENDS:
         raise BackendError(f"backend {name!r} is not in this version of gtpick-rt; choose from {', '.join(BACKENDS)}")
@@ -127,7 +128,9 @@ def _open_cuda(model: Path) -> Opened:
 
 
 def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Opened:
-    """Open the engine of the half-precision file beside `model`; one that is not there yet is built and proved."""
+    """Open the engine of the half-precision file beside `model`; one that is not there yet is built
+    and proved.
+    """
     from gtpick_rt.backends.onnx_file import half_beside
     from gtpick_rt.backends.tensorrt import TensorRt, current_gpu
     from gtpick_rt.proof.engines import engine_for, prove

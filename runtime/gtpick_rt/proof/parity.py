@@ -1,8 +1,8 @@
 """Proof that one way of running a model answers as another does, on a micrograph that ships for it.
 
-The micrograph is simulated. It is picked in all eight ways in which it can be turned and mirrored, by batches of all
-sizes: a single pick whose score lies at the threshold then weighs little, and a fault that only one batch size has
-shows.
+The micrograph is simulated. It is picked in all eight ways in which it can be turned and mirrored,
+by batches of all sizes: a single pick whose score lies at the threshold then weighs little, and a
+fault that only one batch size has shows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,14 +30,15 @@ MIN_AGREEMENT = 0.995
 MAX_DRIFT_PX = 0.25
 """Of the centre of a pick, in working pixels."""
 MAX_USUAL_DRIFT_PX = 0.05
-"""Of all picks but those that may be missed, unless in bfloat16: sound half precision moves them by 0.004, coordinates
-that are rounded to it by 0.08."""
+"""Of all picks but those that may be missed, unless in bfloat16: sound half precision moves them by
+0.004, coordinates that are rounded to it by 0.08."""
 BFLOAT16 = frozenset({"openvino-bf16"})
-"""Backends of which as many picks may drift further as may be missed: with its eight bits, of two queries that found
-the same particle the other may win."""
+"""Backends of which as many picks may drift further as may be missed: with its eight bits, of two
+queries that found the same particle the other may win."""
 ROW_PX, ROW_SCORE = 0.05, 1e-3
-"""Rows of a batch may differ so much. They need not be equal bit by bit: a device may add up the rows at the edge of a
-block in another order, which moves what half precision makes of it by a unit in its last place."""
+"""Rows of a batch may differ so much. They need not be equal bit by bit: a device may add up the
+rows at the edge of a block in another order, which moves what half precision makes of it by a unit
+in its last place."""
 
 _BATCHES = (1, 2, 5, 8, 16, 32)
 """Of the tiles that are compared; a last batch takes the rest."""
@@ -51,7 +52,8 @@ class Parity:
 
     tiles: int
     max_score_error: float
-    """Largest difference of sorted scores, query by query; sorting forgives ties in the choice of queries."""
+    """Largest difference of sorted scores, query by query; sorting forgives ties in the choice of
+    queries."""
     reference_picks: int
     picks: int
     matched: int
@@ -62,7 +64,8 @@ class Parity:
     rows_alike: bool
     """Whether a tile that is repeated in a batch has the same answer in every row."""
     in_bfloat16: bool = False
-    """Whether the other is one of `BFLOAT16`, and judged by the usual drift instead of the largest."""
+    """Whether the other is one of `BFLOAT16`, and judged by the usual drift instead of the
+    largest."""
 
     @property
     def agreement(self) -> float:
@@ -72,7 +75,10 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the two pick alike. Scores are told, not judged: half precision moves them all, and hardly a pick."""
+        """Whether the two pick alike.
+
+        Scores are told, not judged: half precision moves them all, and hardly a pick.
+        """
         return self.agreement >= MIN_AGREEMENT and self._hardly_drifts and self.rows_alike
 
     @property
@@ -99,7 +105,8 @@ def compare(
 ) -> Parity:
     """Let both backends pick the sample, and compare what they find at the model's threshold.
 
-    Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when a backend fails.
+    Raises ModelError when the reference finds nothing, which proves nothing, and BackendError when
+    a backend fails.
     """
     picker = Picker(reference, spec, diameter_A)
     images = [picker.prepare(view) for view in views(read_micrograph(sample))]
@@ -123,7 +130,8 @@ def compare(
 def parity_of(
     expected: FloatArray, found: FloatArray, centres: Sequence[tuple[FloatArray, FloatArray]], alike: bool
 ) -> Parity:
-    """Compare scores `(tiles, queries)`, and the centres `(n, 2)` of picks wanted and found, in working pixels.
+    """Compare scores `(tiles, queries)`, and the centres `(n, 2)` of picks wanted and found, in
+    working pixels.
 
     There is a pair of centres for each image or tile; `alike` is what `rows_alike` says.
     """
@@ -148,9 +156,11 @@ def _drifts_px(wanted: FloatArray, got: FloatArray) -> FloatArray:
 
 
 def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:
-    """Whether `(1, tile_px, tile_px)`, repeated in a batch, has the same detections above the floor in every row.
+    """Whether `(1, tile_px, tile_px)`, repeated in a batch, has the same detections above the floor
+    in every row.
 
-    The same are those with centres within `ROW_PX` and scores within `ROW_SCORE`, in whichever order.
+    The same are those with centres within `ROW_PX` and scores within `ROW_SCORE`, in whichever
+    order.
     """
     scores, boxes = backend.infer(np.repeat(tile[None], _ROWS, axis=0))
     if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):

@@ -22,10 +22,11 @@ def proofs_folder() -> Path:
 
 
 def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
-    """Compare `candidate`, which has `model` open, with the reference, unless that was done for all of these before.
+    """Compare `candidate`, which has `model` open, with the reference, unless that was done for all
+    of these before.
 
-    `version` is that of the candidate's library, and whatever else answers may depend on beside the processor. Raises
-    UnlikeError with the figures when they do not pick alike.
+    `version` is that of the candidate's library, and whatever else answers may depend on beside the
+    processor. Raises UnlikeError with the figures when they do not pick alike.
     """
     model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
     key = (model_sha256, sample_sha256(), candidate.name, version, processor())

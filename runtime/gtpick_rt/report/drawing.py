@@ -1,4 +1,5 @@
-"""SVG that keeps its letters readable at any width: across places are shares of the width, downwards they are pixels.
+"""SVG that keeps its letters readable at any width: across places are shares of the width,
+downwards they are pixels.
 
 Colours are those of the classes in report.css, so that they follow the page's own.
 """
@@ -18,7 +19,10 @@ Tick = tuple[float, str]
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
-    """Write an element; `class_` stands for class, and `_` within a name for `-`. Texts are escaped."""
+    """Write an element.
+
+    `class_` stands for class, and `_` within a name for `-`. Texts are escaped.
+    """
     written = (Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(written), Markup("").join(map(_escaped, children)))
 

@@ -159,7 +159,10 @@ def workers(status: Status) -> list[Worker]:
 
 
 def model_card(summary: Mapping[str, Any]) -> str | None:
-    """The card, in Markdown, of the model that picked; None where it is none of those that ship here."""
+    """The card, in Markdown, of the model that picked.
+
+    None where it is none of those that ship here.
+    """
     sha256 = _mapping(summary.get("model")).get("sha256")
     for path in shipped_models().values():
         text = path.with_suffix(".md")

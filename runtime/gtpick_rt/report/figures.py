@@ -26,7 +26,8 @@ _ROW_PX = 18
 _NAMES_PX = 78
 """Room for the names of the flags, beside all trends, so that these lie below each other."""
 MOST_ALONE = 300
-"""Micrographs up to which every flagged one is marked in the trend; beyond that flags have their own rows alone."""
+"""Micrographs up to which every flagged one is marked in the trend; beyond that flags have their
+own rows alone."""
 
 
 def _middles(trends: Trends) -> list[float]:
@@ -35,7 +36,9 @@ def _middles(trends: Trends) -> list[float]:
 
 
 def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
-    """Median and quartiles of picks per micrograph in the order of acquisition, and those that stand out."""
+    """Median and quartiles of picks per micrograph in the order of acquisition, and those that
+    stand out.
+    """
     alone = trends.micrographs <= MOST_ALONE
     shown = [each for each in trends.outliers if alone or abs(each.z) > UNUSUAL]
     top = max([*trends.picks_q75, *(each.picks for each in shown), 1]) * 1.05
@@ -95,7 +98,9 @@ def trend_of_flags(trends: Trends) -> Markup | None:
 
 
 def score_histogram(found: Histograms) -> Markup:
-    """Scores of all detections; columns grow with the square root, so that few are seen beside many."""
+    """Scores of all detections; columns grow with the square root, so that few are seen beside
+    many.
+    """
     roots = [math.sqrt(count) for count in found.score.counts]
     frame = Frame(0, 1, 0, max([*roots, 1]))
     down = [(root, f"{root * root:,.0f}") for root in ticks(0, frame.top)]

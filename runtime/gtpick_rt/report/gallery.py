@@ -24,7 +24,8 @@ _EACH, _EACH_FLAG = 4, 2
 _MOST_CIRCLES = 2000
 SCORES = (0.3, 0.6, 0.9)
 _RGB = ((86, 180, 233), (240, 228, 66), (213, 94, 0))
-"""Sky blue, yellow and vermilion of the Okabe-Ito palette for these scores, as in the overlays and the monitor."""
+"""Sky blue, yellow and vermilion of the Okabe-Ito palette for these scores, as in the overlays and
+the monitor."""
 _SHADES = 20
 
 
@@ -46,7 +47,9 @@ class Card:
 
 
 def choose(entries: Sequence[Entry]) -> list[Group]:
-    """Choose the best, the middle and the worst of those without flags, and the first ones with each flag."""
+    """Choose the best, the middle and the worst of those without flags, and the first ones with
+    each flag.
+    """
     ranked = sorted((entry for entry in entries if not entry.flags), key=merit, reverse=True)
     n = min(_EACH, math.ceil(len(ranked) / 3))
     best, rest = ranked[:n], ranked[n:]
@@ -71,7 +74,9 @@ def merit(entry: Entry) -> float:
 
 
 def card(history: History, entry: Entry, threshold: float, diameter_A: float | None) -> Card:
-    """Draw a micrograph with its picks as circles of the nominal diameter or, without that, of each pick's own."""
+    """Draw a micrograph with its picks as circles of the nominal diameter or, without that, of each
+    pick's own.
+    """
     width = SIDE_PX
     height = max(1, round(SIDE_PX * entry.height / entry.width))
     parts = []
@@ -94,7 +99,10 @@ def card(history: History, entry: Entry, threshold: float, diameter_A: float | N
 
 
 def shrink(preview: bytes | None) -> bytes | None:
-    """Make a grey JPEG with at most `SIDE_PX` pixels on its long side; None of what is no picture."""
+    """Make a grey JPEG with at most `SIDE_PX` pixels on its long side.
+
+    None of what is no picture.
+    """
     if preview is None:
         return None
     try:

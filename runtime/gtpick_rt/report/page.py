@@ -24,7 +24,8 @@ _MOST_FAILURES = 200
 
 
 def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
-    """Make the report of a run, finished or not, from its output folder; nothing there is changed or waited for.
+    """Make the report of a run, finished or not, from its output folder; nothing there is changed
+    or waited for.
 
     Raises UsageError where `out` is no output folder, or nothing has been done in it yet.
     """

@@ -38,7 +38,9 @@ def test_blur_is_gaussian() -> None:
 
 
 def bands(region: Tensor) -> list[int]:
-    """Width of the smeared band at the top, bottom, left and right of a region that is a union of such bands."""
+    """Width of the smeared band at the top, bottom, left and right of a region that is a union of
+    such bands.
+    """
     widths = []
     for full in (region.all(1), region.all(1).flip(0), region.all(0), region.all(0).flip(0)):
         widths.append(int((~full).int().argmax()))

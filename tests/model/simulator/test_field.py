@@ -1,4 +1,6 @@
-"""Simulated fields: the same seed gives the same field, and a label lies where its particle is seen."""
+"""Simulated fields: the same seed gives the same field, and a label lies where its particle is
+seen.
+"""
 
 from dataclasses import replace
 from math import pi
@@ -20,7 +22,9 @@ SEED = (3, 1)
 
 
 def seen_centre(image: Tensor) -> list[float]:
-    """Where the eye puts a lone particle: centre of mass x, y of what differs from the background."""
+    """Where the eye puts a lone particle: centre of mass x, y of what differs from
+    the background.
+    """
     difference = (image - image.median()).abs().numpy()
     difference[difference < 0.3 * difference.max()] = 0
     return list(center_of_mass(difference))[::-1]
@@ -206,7 +210,9 @@ def test_aggregates_and_fragments_are_apart_from_particles_and_not_labelled(
 
 
 def test_the_optics_are_those_of_the_image(balls: ViewLibrary, lone: Conditions) -> None:
-    """Where the contrast transfer of a field is nil its image has next to no power; that of another field has some."""
+    """Where the contrast transfer of a field is nil its image has next to no power; that of another
+    field has some.
+    """
     fields = simulate(balls, 2, (256, 256), replace(lone, snr=(1e12, 1e12), defocus_A=(5e3, 3.2e4)), SEED)
     power = torch.fft.rfft2(fields.images).abs().square()
     blind = transfer(fields.optics, (256, 256)).abs() < 0.01

@@ -36,7 +36,9 @@ def test_the_runtime_reads_back_what_was_simulated(balls: ViewLibrary, lone: Con
 def test_what_is_not_to_be_picked_stands_in_a_list_of_its_own(
     balls: ViewLibrary, lone: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two squares of contamination, and the fragments of the third of these micrographs that has some."""
+    """Two squares of contamination, and the fragments of the third of these micrographs that has
+    some.
+    """
 
     def squares(rng: np.random.Generator, shape: tuple[int, int], *_: object) -> Junk:
         region = torch.zeros(shape, dtype=torch.bool)

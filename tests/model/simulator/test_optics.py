@@ -86,7 +86,9 @@ def test_the_envelope_damps_high_frequencies(optics: Optics) -> None:
 
 
 def test_each_field_has_its_own_optics(optics: Optics) -> None:
-    """Of two fields the second has pixels twice as large, so that its samples lie twice as dense."""
+    """Of two fields the second has pixels twice as large, so that its samples lie
+    twice as dense.
+    """
     two = {name: value.repeat(2) for name, value in vars(optics).items() if isinstance(value, Tensor)}
     both = transfer(Optics(**two | {"pixel_A": torch.tensor([2.0, 4.0])}), SHAPE)
     torch.testing.assert_close(both[:1], transfer(optics, SHAPE))

@@ -1,4 +1,6 @@
-"""Structures: a canonical frame of known size, folders of maps and models, and what must never be simulated."""
+"""Structures: a canonical frame of known size, folders of maps and models, and what must never be
+simulated.
+"""
 
 import gzip
 from pathlib import Path

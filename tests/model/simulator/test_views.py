@@ -1,4 +1,6 @@
-"""Views: uniform rotations, projections that keep the mass, and particles drawn where they are said to be."""
+"""Views: uniform rotations, projections that keep the mass, and particles drawn where they are said
+to be.
+"""
 
 import math
 
@@ -103,7 +105,8 @@ def test_a_ball_is_drawn_with_its_diameter(balls: ViewLibrary, extent: float) ->
     image = draw(balls, (36.0, 24.0), extent=extent)
     y, x = np.indices(SHAPE)
     second_moment = float((image * torch.from_numpy((x - 36) ** 2 + (y - 24) ** 2)).sum() / image.sum())
-    # Of a solid ball's projection the mean square distance from the centre is 2/5 of the radius squared.
+    # Of a solid ball's projection the mean square distance from the centre is 2/5 of the radius
+    # squared.
     assert 2 * math.sqrt(second_moment / 0.4) == pytest.approx(extent, rel=0.1)
 
 

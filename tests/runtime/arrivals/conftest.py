@@ -54,7 +54,9 @@ class Clock:
 
 
 class Watcher:
-    """A source, what it has given so far, and a pipeline that is at once through with it unless told otherwise."""
+    """A source, what it has given so far, and a pipeline that is at once through with it unless
+    told otherwise.
+    """
 
     def __init__(self, source: Watched, clock: Clock) -> None:
         self.source, self.clock = source, clock
@@ -104,7 +106,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def watch(clock: Clock) -> Callable[..., Watcher]:
-    """A function that watches inputs by the clock: a file settles in 2 s, and is reported after 60 s."""
+    """A function that watches inputs by the clock: a file settles in 2 s, and is reported after 60
+    s.
+    """
 
     def make(*inputs: str, timing: Timing = Timing(max_wait_s=60), **options: Any) -> Watcher:  # noqa: B008
         source = Watched(inputs, timing=timing, clock=clock, wait=clock.wait, **options)
@@ -148,7 +152,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def failing_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """A function after which files cannot be opened, even by root, because of an error with that number; 0 ends it."""
+    """A function after which files cannot be opened, even by root, because of an error with that
+    number; 0 ends it.
+    """
     number = 0
     really = Path.open
 

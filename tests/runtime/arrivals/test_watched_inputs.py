@@ -86,7 +86,10 @@ EXPOSURES = Path("P3/J5/exposures.cs")
 
 @pytest.fixture
 def list_in_cs(clock: Any) -> Callable[..., None]:
-    """A function that writes cryoSPARC's exposures, their uid being the row; `cut` bytes are missing."""
+    """A function that writes cryoSPARC's exposures, their uid being the row;
+
+    `cut` bytes are missing.
+    """
 
     def write(*names: str, cut: int = 0) -> None:
         records = np.zeros(len(names), [("uid", "<u8"), ("micrograph_blob/path", "S99"), ("ctf/exp_group_id", "<u4")])

@@ -1,4 +1,6 @@
-"""Nine ways in which programs write files: each file is given when it is whole, and never before."""
+"""Nine ways in which programs write files: each file is given when it is whole,
+and never before.
+"""
 
 import os
 import random

@@ -1,4 +1,6 @@
-"""ONNX Runtime runs the model that the file says, and refuses a file that does not keep its word."""
+"""ONNX Runtime runs the model that the file says, and refuses a file that does
+not keep its word.
+"""
 
 import sys
 from dataclasses import replace

@@ -17,7 +17,8 @@ from gtpick_rt.records import Failure
 
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "GTPICK_REGENERATE_GOLDEN"
-"""`GTPICK_REGENERATE_GOLDEN=1 python -m pytest tests/runtime/cli/test_cli.py` rewrites the golden files."""
+"""`GTPICK_REGENERATE_GOLDEN=1 python -m pytest tests/runtime/cli/test_cli.py` rewrites the golden
+files."""
 COMMANDS = ("bench", "build", "check", "convert", "doctor", "evaluate", "monitor", "pick", "report", "rethreshold")
 
 

@@ -30,7 +30,9 @@ PLACES = np.array([[71, 39], [151, 87]], np.float32)
 
 @pytest.fixture
 def folder(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> Path:
-    """Three micrographs, each with two dots at the centres of the tiny model's cells; one is in a subfolder."""
+    """Three micrographs, each with two dots at the centres of the tiny model's cells; one is in a
+    subfolder.
+    """
     for name in ("a.mrc", "b.mrc", "sub/c.mrc"):
         save_mrc(tmp_path / "in" / name, dots(PLACES, (128, 192)).data)
     return tmp_path / "in"

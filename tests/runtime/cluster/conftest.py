@@ -86,7 +86,9 @@ def site(
 
 
 class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
-    """Something happens in a worker when it reads a micrograph of this name; it comes back with the worker."""
+    """Something happens in a worker when it reads a micrograph of this name; it comes back with the
+    worker.
+    """
 
     name = "misfortune"
 

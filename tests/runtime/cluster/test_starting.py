@@ -70,7 +70,9 @@ def started() -> list[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def scheduler(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> Iterator[Path]:
-    """A scheduler and a worker that somebody has started; the file in which it keeps its address."""
+    """A scheduler and a worker that somebody has started; the file in which it keeps
+    its address.
+    """
     file = tmp_path / "scheduler.json"
     run = [
         sys.executable,

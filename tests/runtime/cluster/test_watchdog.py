@@ -1,4 +1,6 @@
-"""A process in which something hangs is ended, also while the interpreter is held; one that is in time is not."""
+"""A process in which something hangs is ended, also while the interpreter is held; one that is in
+time is not.
+"""
 
 import subprocess
 import sys

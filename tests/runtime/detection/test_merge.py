@@ -17,7 +17,9 @@ FRACTION = 0.5
 
 @st.composite
 def crowds(draw: st.DrawFn) -> Picks:
-    """Picks on a coarse lattice of places, sizes and scores, so that ties and near misses are common."""
+    """Picks on a coarse lattice of places, sizes and scores, so that ties and near misses are
+    common.
+    """
     n = draw(st.integers(0, 40))
     xy = draw(arrays(np.int64, (n, 2), elements=st.integers(0, 12)))
     diameter = draw(arrays(np.int64, n, elements=st.integers(1, 8)))

@@ -1,4 +1,6 @@
-"""One run over micrographs of several shapes, pixel sizes and formats finds the particles of each where they are."""
+"""One run over micrographs of several shapes, pixel sizes and formats finds the particles of each
+where they are.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +47,9 @@ opticsGroup2 2 2.9
 
 
 def scaled(pixel_A: float, rows: slice, columns: slice) -> tuple[FloatArray, FloatArray]:
-    """Part of the first sample micrograph at another pixel size, and the centres of the particles within it."""
+    """Part of the first sample micrograph at another pixel size, and the centres of the particles
+    within it.
+    """
     sample = read_micrograph(SAMPLE[0])
     factors = np.round(np.array(sample.data.shape) * sample.pixel_size_A / pixel_A) / sample.data.shape
     image = zoom(sample.data, factors, order=1, grid_mode=True, mode="grid-mirror")

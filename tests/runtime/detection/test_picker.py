@@ -17,7 +17,9 @@ MakeDots = Callable[..., Micrograph]
 
 
 def centres(n: int = 60) -> FloatArray:
-    """Places on a jittered lattice of the image, all apart, unlike in x and y, some close to the border."""
+    """Places on a jittered lattice of the image, all apart, unlike in x and y, some close to the
+    border.
+    """
     x, y = np.meshgrid(np.linspace(40, WIDTH - 40, 10), np.linspace(40, HEIGHT - 40, 6))
     jitter = np.random.default_rng(2).integers(-14, 15, (n, 2))
     return (np.stack([x.ravel(), y.ravel()], axis=1).round() + jitter).astype(np.float32)
@@ -28,7 +30,9 @@ def ordered(xy: FloatArray) -> FloatArray:
 
 
 def assert_same_places(found: FloatArray, expected: FloatArray, tolerance_px: float = 2.1) -> None:
-    """Each list has exactly one point within the tolerance (a working pixel is 2 px) of each of the other's."""
+    """Each list has exactly one point within the tolerance (a working pixel is 2 px) of each of the
+    other's.
+    """
     assert len(found) == len(expected)
     distance = np.abs(found[:, None] - expected[None]).max(axis=2)
     assert (np.sort(distance.argmin(axis=1)) == np.arange(len(expected))).all()
@@ -104,7 +108,9 @@ def test_a_blank_micrograph_is_not_shown_to_the_model(spec: ModelSpec, dots: Mak
 
 
 def test_particles_that_reach_over_the_border_are_dropped(spec: ModelSpec, dots: MakeDots) -> None:
-    """The particle is 24 working pixels across, the tile 256, and the image only 100 x 80 of them."""
+    """The particle is 24 working pixels across, the tile 256, and the image only 100
+    x 80 of them.
+    """
     places = [
         [11, 20, 24],
         [12, 60, 24],

@@ -89,7 +89,9 @@ def test_a_rough_patch_is_ice(spec: ModelSpec) -> None:
 
 
 def test_a_thread_has_no_sides() -> None:
-    """A side is compared with the other at a distance from their border, where a thread has nothing."""
+    """A side is compared with the other at a distance from their border, where a thread has
+    nothing.
+    """
     comb = np.zeros((30, 40), np.float32)
     comb[::6] = comb[:, 0] = 1
     assert quality._side(comb) is None

@@ -109,7 +109,9 @@ def test_empty_micrographs_are_passed_over_until_some_have_particles(conduct: Co
 
 
 def test_a_first_opinion_that_later_micrographs_overturn_leaves_no_trace(conduct: Conduct, discs: MakeDiscs) -> None:
-    """The first shows small bright contaminations; the other, almost as many dark particles, which are the rule."""
+    """The first shows small bright contaminations; the other, almost as many dark particles, which
+    are the rule.
+    """
     found = conduct([inverted(discs(70, 2.0, n=19)), discs(200, 2.0, n=16)])
     assert found.contrast == "dark"
     assert found.quartiles_A == pytest.approx((200, 200), rel=0.08)
@@ -153,7 +155,10 @@ def test_many_doubtful_detections_do_not_outvote_the_few_good_ones(
 def test_sizes_near_the_ends_of_the_trained_range_do_not_count(
     spec: ModelSpec, discs: MakeDiscs, make_measure: MakeScript
 ) -> None:
-    """The network was trained on 10 to 36 px. It takes the smallest for large ones, of 28 px, and is sure of it."""
+    """The network was trained on 10 to 36 px.
+
+    It takes the smallest for large ones, of 28 px, and is sure of it.
+    """
     trained, too_small = make_measure(spec.diameter_range_px), make_measure((3, 13))
 
     def overconfident(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -102,7 +102,8 @@ def test_precision_recall_and_f1(counts: tuple[int, int, int], expected: tuple[f
 def test_average_precision_by_hand() -> None:
     labels = picks_at([[0, 0], [100, 0], [200, 0], [300, 0]])
     picks = picks_at([[300, 1], [50, 0], [0, 1], [0, 2], [100, 1]], score=[0.9, 0.8, 0.7, 0.6, 0.5])
-    # Hits at ranks 1, 3 and 5 (the second pick on label 0 finds it taken); one label of four is never found.
+    # Hits at ranks 1, 3 and 5 (the second pick on label 0 finds it taken); one label of four is
+    # never found.
     assert curve([(picks, labels)], RADIUS).average_precision == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 4)
 
 

@@ -1,4 +1,6 @@
-"""The history of several processes: of each is told what it does, and nothing is lost or counted twice between logs."""
+"""The history of several processes: of each is told what it does, and nothing is lost or counted
+twice between logs.
+"""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,7 @@
-"""Coordinates in other programs' formats. The particles form an L on a micrograph of 300 x 200 pixels."""
+"""Coordinates in other programs' formats.
+
+The particles form an L on a micrograph of 300 x 200 pixels.
+"""
 
 from pathlib import Path
 
@@ -84,7 +87,9 @@ def save(path: Path, text: str) -> Path:
 
 
 def save_cs(path: Path, micrographs: list[str], *, without: str = "") -> Path:
-    """The L on every micrograph, as cryoSPARC describes it: fractions of the sides, rows before columns."""
+    """The L on every micrograph, as cryoSPARC describes it: fractions of the sides, rows before
+    columns.
+    """
     dtype = [
         ("uid", "<u8"),
         ("location/micrograph_path", "S99"),

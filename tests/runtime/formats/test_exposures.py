@@ -1,4 +1,6 @@
-"""cryoSPARC's exposures as input: paths below the project, pixel sizes, and the numbers that its picks must carry."""
+"""cryoSPARC's exposures as input: paths below the project, pixel sizes, and the numbers that its
+picks must carry.
+"""
 
 import tracemalloc
 from collections.abc import Callable
@@ -44,7 +46,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def save() -> Save:
-    """A function that saves exposures with the types of cryoSPARC's; fields can be replaced, None leaves one out."""
+    """A function that saves exposures with the types of cryoSPARC's; fields can be replaced, None
+    leaves one out.
+    """
 
     def write(path: Path, names: list[str] | list[bytes] = NAMES, **replaced: object) -> Path:
         paths = np.array([name if isinstance(name, bytes) else name.encode() for name in names], dtype="S200")

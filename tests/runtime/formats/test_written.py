@@ -1,6 +1,8 @@
-"""Every format is written so that its reader, and other programs, find the particles where they are.
+"""Every format is written so that its reader, and other programs, find the particles where they
+are.
 
-The particles form an L on a micrograph of 300 x 200 pixels: no flip, turn or shift maps it onto itself.
+The particles form an L on a micrograph of 300 x 200 pixels: no flip, turn or shift maps it onto
+itself.
 """
 
 import csv

@@ -1,4 +1,6 @@
-"""The recipes of docs/cryosparc.md, with the real cryosparc-tools where that is needed, but with no server."""
+"""The recipes of docs/cryosparc.md, with the real cryosparc-tools where that is needed, but with no
+server.
+"""
 
 import importlib.util
 import os
@@ -35,7 +37,8 @@ ALLOCATED = [
     ("pick_stats/template_idx", "u4"),
     ("pick_stats/angle_rad", "f4"),
 ]
-"""Fields of the two slots of a picker's output, as in a particle set of the tests of cryosparc-tools."""
+"""Fields of the two slots of a picker's output, as in a particle set of the tests of
+cryosparc-tools."""
 
 
 @pytest.fixture
@@ -45,7 +48,9 @@ def project(
     save_mrc: Callable[[Path, FloatArray], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A project folder with two micrographs, each with two dots; another folder is the current one."""
+    """A project folder with two micrographs, each with two dots; another folder is
+    the current one.
+    """
     for name in NAMES:
         save_mrc(tmp_path / "project" / name, dots(PLACES, (128, 192)).data)
     (tmp_path / "mine").mkdir()
@@ -66,7 +71,9 @@ def script() -> ModuleType:
 
 
 class Server:
-    """What cryosparc-tools' own classes ask of a server, for one project with exposures, and what they tell it."""
+    """What cryosparc-tools' own classes ask of a server, for one project with exposures, and what
+    they tell it.
+    """
 
     def __init__(self, project: Path, exposures: Any) -> None:
         self.folder, self.exposures = project, exposures
@@ -157,7 +164,9 @@ def server(script: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @contextmanager
 def arguments(monkeypatch: pytest.MonkeyPatch, *words: object) -> Iterator[None]:
-    """The command line of the script, with the programs of this Python's environment on the PATH."""
+    """The command line of the script, with the programs of this Python's environment
+    on the PATH.
+    """
     with monkeypatch.context() as patch:
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setattr(sys, "argv", ["cryosparc_job.py", "P3", "W1", "J5", "exposures", *map(str, words)])

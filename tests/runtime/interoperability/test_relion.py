@@ -1,8 +1,8 @@
 """RELION itself extracts particles from our pick files: the judge of coordinates, axes and columns.
 
-Micrographs, square and not, as MRC and as TIFF, are picked with the shipped model by the public command. RELION 3.1
-drops no particle: a box that reaches over the border is filled with the pixels nearest to it. Fractions of a pixel it
-cuts off.
+Micrographs, square and not, as MRC and as TIFF, are picked with the shipped model by the public
+command. RELION 3.1 drops no particle: a box that reaches over the border is filled with the pixels
+nearest to it. Fractions of a pixel it cuts off.
 """
 
 import shutil
@@ -28,7 +28,8 @@ from gtpick_rt.types import FloatArray, Picks
 
 BOX = 32
 SPOTS = np.array([[40.0, 30.0], [150.0, 60.0], [90.0, 104.0]], np.float32)
-"""Centres x, y on a micrograph that is wider than high and that no flip or turn maps onto itself."""
+"""Centres x, y on a micrograph that is wider than high and that no flip or turn maps onto
+itself."""
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT.parent / "shared" / "data" / "empiar10017"
@@ -149,7 +150,9 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def cut_out(image: FloatArray, centres: FloatArray, box: int) -> FloatArray:
-    """Boxes `(n, box, box)` with the pixels of the centres at box // 2, filled over the border as RELION does."""
+    """Boxes `(n, box, box)` with the pixels of the centres at box // 2, filled over the border as
+    RELION does.
+    """
     padded = np.pad(image.astype(np.float32), box, mode="edge")
     corners = np.floor(centres).astype(int) + box - box // 2
     return np.stack([padded[y : y + box, x : x + box] for x, y in corners])
@@ -168,7 +171,9 @@ def test_relion_extracts_every_pick_with_its_pixel_in_the_middle(project: Projec
 
 
 def compare(one: FloatArray, other: FloatArray) -> tuple[float, FloatArray]:
-    """Highest correlation of two images of odd side, and by how many px x, y the first is shifted then."""
+    """Highest correlation of two images of odd side, and by how many px x, y the first is shifted
+    then.
+    """
     one, other = ((image - image.mean()) / image.std() for image in (one, other))
     likeness = signal.fftconvolve(one, other[::-1, ::-1], mode="same") / one.size
     y, x = (int(i) for i in np.unravel_index(likeness[1:-1, 1:-1].argmax(), likeness[1:-1, 1:-1].shape))
@@ -182,7 +187,9 @@ def vertex(before: float, at: float, after: float) -> float:
 
 
 def mean_particle(boxes: FloatArray, diameter_px: float) -> FloatArray:
-    """The mean of boxes without what surrounds the particle; of odd side, with the boxes' centre in the middle."""
+    """The mean of boxes without what surrounds the particle; of odd side, with the boxes' centre in
+    the middle.
+    """
     mean = ndimage.gaussian_filter(boxes.mean(axis=0)[1:, 1:], diameter_px / 20)
     y, x = np.indices(mean.shape) - len(mean) // 2
     inside = expit((0.6 * diameter_px - np.hypot(x, y)) / (diameter_px / 20))
@@ -197,7 +204,8 @@ def test_the_mean_of_what_relion_extracted_shows_the_particle_in_the_middle(
 ) -> None:
     """It looks like the mean about the true centres.
 
-    As particles lie at random, it also looks like itself turned by 180 degrees, about its own centre.
+    As particles lie at random, it also looks like itself turned by 180 degrees, about its own
+    centre.
     """
     data = project.data
     found = mean_particle(project.boxes(f"{kind}/{name}.{kind}"), data.diameter_px)
@@ -233,7 +241,9 @@ def test_relions_own_extract_job_takes_the_suffix_file(project: Project) -> None
 
 @pytest.mark.parametrize("shape", [(128, 192), (192, 192)])
 def test_relion_reads_names_and_scores_as_they_are_written(shape: tuple[int, int], tmp_path: Path) -> None:
-    """Every extracted box has its spot in the middle, so RELION read x, y and their origin as we wrote them."""
+    """Every extracted box has its spot in the middle, so RELION read x, y and their origin as we
+    wrote them.
+    """
     image = np.zeros(shape, np.float32)
     image[SPOTS[:, 1].astype(int), SPOTS[:, 0].astype(int)] = 100
     image = ndimage.gaussian_filter(image, 3)

@@ -268,7 +268,9 @@ def test_options_are_those_of_pick_with_the_same_defaults() -> None:
 @pytest.mark.skipif(not RELION_31, reason="RELION 3.1 is not installed (apt install relion)")
 @pytest.mark.skipif(not (SAMPLE and shipped_models()), reason="the sample micrographs or the shipped model are absent")
 def test_relion_runs_the_job_in_two_passes_and_extracts_what_it_picked(tmp_path: Path) -> None:
-    """Names hold the words that begin a table, and the program's path what has RELION add --pipeline_control."""
+    """Names hold the words that begin a table, and the program's path what has RELION add
+    --pipeline_control.
+    """
     program = tmp_path / "relion_tools" / "gtpick-relion"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from gtpick_rt.cli.relion import main; main()" "$@"\n')

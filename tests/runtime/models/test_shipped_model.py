@@ -1,9 +1,12 @@
-"""What the shipped model picks on the sample hardly depends on how a micrograph lies, is cut, or is tiled.
+"""What the shipped model picks on the sample hardly depends on how a micrograph lies, is cut, or is
+tiled.
 
 Measured over both sample micrographs, with a tolerance of WITHIN particle diameters:
 
-    found again: of the picks at the default threshold, the share near which the other run has a detection of any score;
-    same picks:  of the picks at the default threshold in either run, the share that pairs one to one.
+    found again: of the picks at the default threshold, the share near which the other run has a
+                 detection of any score;
+    same picks:  of the picks at the default threshold in either run, the share that pairs one
+                 to one.
 
 The second falls short of the first by the picks whose score crosses the threshold.
 """
@@ -38,7 +41,8 @@ TURNS: dict[str, tuple[Callable[[FloatArray], FloatArray], Move]] = {
     "left-right": (np.fliplr, lambda xy, w, h: np.stack([w - 1 - xy[:, 0], xy[:, 1]], axis=1)),
     "up-down": (np.flipud, lambda xy, w, h: np.stack([xy[:, 0], h - 1 - xy[:, 1]], axis=1)),
 }
-"""How the image is turned, and how x, y on it are brought back to the image of `w` by `h` pixels."""
+"""How the image is turned, and how x, y on it are brought back to the image of `w` by `h`
+pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,9 @@ def moved(found: Picks, xy: FloatArray) -> Picks:
 
 
 def check(kind: str, pairs: list[tuple[Picks, Picks]], picker: Picker, micrographs: list[Micrograph]) -> None:
-    """Compare (expected, found) detections of each micrograph, in the same pixels, with the tolerances of `kind`."""
+    """Compare (expected, found) detections of each micrograph, in the same pixels, with the
+    tolerances of `kind`.
+    """
     radius = WITHIN * DIAMETER_A / micrographs[0].pixel_size_A
     threshold = picker.spec.threshold
     picks = [tuple(found[found.score >= threshold].xy_px for found in pair) for pair in pairs]

@@ -58,7 +58,9 @@ def run(told: Any, detections: Picks) -> Any:
 
 @pytest.fixture
 def ask() -> Iterator[Callable[..., TestClient]]:
-    """A function that gives a client of the monitor of a folder, once it knows of so many micrographs."""
+    """A function that gives a client of the monitor of a folder, once it knows of so many
+    micrographs.
+    """
     opened: list[TestClient] = []
 
     def make(out: Path, known: int = 0, **options: Any) -> TestClient:

@@ -1,4 +1,6 @@
-"""The command serves this machine alone unless it is told otherwise, and then nobody without the token."""
+"""The command serves this machine alone unless it is told otherwise, and then nobody without the
+token.
+"""
 
 import os
 import re

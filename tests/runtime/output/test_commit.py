@@ -220,7 +220,9 @@ def test_discarding_leaves_nothing_to_take_for_picks(tmp_path: Path, detections:
 def test_kept_detections_are_read_in_several_threads_at_a_time(
     tmp_path: Path, detections: Picks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CPython 3.11 cannot parse in two threads at once, which numpy asks of it: so often that it would show."""
+    """CPython 3.11 cannot parse in two threads at once, which numpy asks of it: so often that it
+    would show.
+    """
     commit_picks(tmp_path, STEM, detections, threshold=0.4, record="")
     errors, collections = list[BaseException](), [0]
 

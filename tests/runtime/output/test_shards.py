@@ -1,4 +1,6 @@
-"""Several runs pick into one folder, each its share: together they leave what one run leaves, and nothing twice."""
+"""Several runs pick into one folder, each its share: together they leave what one run leaves, and
+nothing twice.
+"""
 
 import json
 import os
@@ -113,7 +115,9 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """All that an output folder tells, without times, and without the order, which is that of picking."""
+    """All that an output folder tells, without times, and without the order, which is that of
+    picking.
+    """
     block = gemmi.cif.read_file(str(list_path(out))).sole_block()
     summary = json.loads(summary_path(out).read_text())
     for name in ("command", "seconds", "stage_seconds", "picked", "workers"):
@@ -294,7 +298,9 @@ pick(sys.argv[1], sys.argv[2], diameter_A=24, model=sys.argv[3], backend="cpu", 
 
 @pytest.fixture
 def kill_after(folder: Path, out: Path, tiny_model: Path) -> Callable[[int, str], None]:
-    """A function that picks a shard in another process, which is killed after so many micrographs."""
+    """A function that picks a shard in another process, which is killed after so many
+    micrographs.
+    """
 
     def run(count: int, shard: str) -> None:
         arguments = (folder, out, tiny_model, count, shard)

@@ -92,7 +92,9 @@ def _each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acting(picker: Picker, act: Callable[[int], None]) -> Picker:
-    """The same picker, which calls `act` with 0, 1, ... before each micrograph (all are smaller than a tile)."""
+    """The same picker, which calls `act` with 0, 1, ... before each micrograph (all are smaller
+    than a tile).
+    """
     backend = picker.backend
     assert isinstance(backend, ScriptedBackend)
     script, count = backend.script, iter(range(1000))
@@ -112,7 +114,9 @@ def listed(out: Path) -> list[str]:
 
 @pytest.fixture
 def fail_to_write(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Callable[[], None]]:
-    """A function that lets writing fail, with this error, wherever the path holds this text; until what it returns."""
+    """A function that lets writing fail, with this error, wherever the path holds this text; until
+    what it returns.
+    """
 
     def arrange(text: str, number: int) -> Callable[[], None]:
         really = os.open
@@ -658,7 +662,9 @@ def test_failures_are_told_apart_from_picked_micrographs(
 
 
 class Gathered:
-    """A picker whose network waits in its first call until so many micrographs are read; how many it was shown each."""
+    """A picker whose network waits in its first call until so many micrographs are read; how many
+    it was shown each.
+    """
 
     def __init__(self, picker: Picker, monkeypatch: pytest.MonkeyPatch, reads: int, on_cpu: bool = True) -> None:
         monkeypatch.setattr(pipeline, "_TOGETHER", 64)

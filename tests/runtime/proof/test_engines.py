@@ -1,4 +1,6 @@
-"""An engine is built once, proved before it is kept, and built anew whenever the one in the cache is in doubt."""
+"""An engine is built once, proved before it is kept, and built anew whenever the one in the cache
+is in doubt.
+"""
 
 import errno
 import os

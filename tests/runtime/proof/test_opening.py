@@ -18,7 +18,9 @@ Machine = Callable[..., None]
 
 @pytest.fixture
 def machine(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A function that sets up a machine: whether it has a GPU, what is installed, and what fails and why."""
+    """A function that sets up a machine: whether it has a GPU, what is installed, and what fails
+    and why.
+    """
 
     def set_up(
         gpu: bool, installed: set[str], failing: dict[str, Exception] | None = None, bfloat16: bool = True

@@ -1,4 +1,6 @@
-"""The proof that a backend picks as the reference does: it passes what is alike, and finds out what is not."""
+"""The proof that a backend picks as the reference does: it passes what is alike, and finds out what
+is not.
+"""
 
 import json
 from collections.abc import Callable

@@ -36,7 +36,10 @@ def mrc_bytes(
     extended: bytes = b"",
     **fields: int,
 ) -> bytes:
-    """An MRC file made by hand from the format's definition; `fields` override those of the header."""
+    """An MRC file made by hand from the format's definition;
+
+    `fields` override those of the header.
+    """
     height, width = image.shape
     field = {"nx": width, "ny": height, "nz": 1, "mode": mode, "nsymbt": len(extended), **fields}
     head = bytearray(1024)

@@ -1,4 +1,6 @@
-"""From an ONNX file to the plan of an engine, in this process; precision is that of the file, tensor by tensor."""
+"""From an ONNX file to the plan of an engine, in this process; precision is that of the file,
+tensor by tensor.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,12 +15,15 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
 FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift"
-"""How engines are built and judged, for the key of the cache: to be changed with the code that does either."""
+"""How engines are built and judged, for the key of the cache: to be changed with the code that does
+either."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The batches that an engine takes: the smallest, the one that it is optimised for, the largest."""
+    """The batches that an engine takes: the smallest, the one that it is optimised for, the
+    largest.
+    """
 
     min: int = 1
     opt: int = 8
@@ -49,7 +54,8 @@ class Built:
     layers: list[Layer]
     """Of the network that was parsed; the builder fuses them."""
     timings: bytes
-    """How fast each kernel was, which spares the next build most of its time; empty where the library keeps none."""
+    """How fast each kernel was, which spares the next build most of its time; empty where the
+    library keeps none."""
     seconds: float
 
     @property
@@ -81,8 +87,8 @@ def build(
     TensorRT needs the GPU that the engine is for; TensorRT-RTX needs none.
 
     Raises:
-        BackendError: the library is absent, cannot parse the model (every error is told, with its node) or fails to
-            build; or the network is not typed as its file promises.
+        BackendError: the library is absent, cannot parse the model (every error is told, with its
+            node) or fails to build; or the network is not typed as its file promises.
 
     """
     started = time.monotonic()
@@ -115,7 +121,9 @@ def _started(start: Callable[[], Any], name: str, log: Any) -> Any:
 
 
 def _creation_flags(trt: Any) -> int:
-    """TensorRT 10 follows the types of the file only when told to; from 11 on it does nothing else."""
+    """TensorRT 10 follows the types of the file only when told to; from 11 on it does
+    nothing else.
+    """
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -149,7 +157,9 @@ def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> N
 
 
 def _timing_cache(config: Any, timings: bytes) -> Any:
-    """Go on with what earlier builds have measured, unless that was on another device or version."""
+    """Go on with what earlier builds have measured, unless that was on another device
+    or version.
+    """
     cache = config.create_timing_cache(timings)
     if not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")
@@ -158,7 +168,10 @@ def _timing_cache(config: Any, timings: bytes) -> Any:
 
 
 def _monitor(trt: Any, on_progress: OnProgress) -> Any:
-    """Tells how far the build is. What is raised meanwhile, Ctrl-C say, ends it: C++ cannot carry an exception."""
+    """Tells how far the build is.
+
+    What is raised meanwhile, Ctrl-C say, ends it: C++ cannot carry an exception.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Where engines are kept, and what must hold before one is used again.
 
-Whoever loads an engine runs it as code. So the folder is this user's alone, and beside each engine lies a record,
-sealed with a secret of the folder, of what it was built from and of its SHA-256. What does not agree is not used: the
-engine is built anew from the ONNX file.
+Whoever loads an engine runs it as code. So the folder is this user's alone, and beside each engine
+lies a record, sealed with a secret of the folder, of what it was built from and of its SHA-256.
+What does not agree is not used: the engine is built anew from the ONNX file.
 
     ~/.cache/gtpick-rt/engines/     mode 0700; XDG_CACHE_HOME moves it
         <key>.engine, <key>.json    an engine and its record
@@ -47,7 +47,10 @@ def default_folder() -> Path:
 
 
 class EngineCache:
-    """The engines of this user. All methods raise BackendError when the folder is not this user's alone."""
+    """The engines of this user.
+
+    All methods raise BackendError when the folder is not this user's alone.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
@@ -77,7 +80,9 @@ class EngineCache:
         self._write(f"{record.key.stem}.json", json.dumps({"record": content, "seal": seal}, indent=1).encode())
 
     def timings(self, key: EngineKey) -> bytes:
-        """What builds of the same library have measured on the same device; nothing where that cannot be trusted."""
+        """What builds of the same library have measured on the same device; nothing where that
+        cannot be trusted.
+        """
         try:
             with self._opened() as folder:
                 content = _read_own(folder, _timings_name(key), "it")
@@ -115,7 +120,9 @@ class EngineCache:
         return Entry(path, size, record, problem)
 
     def _absent(self, folder: int, key: EngineKey) -> Unfit:
-        """Say why there is no engine of this key: none at all, none with a record, or of another version or device."""
+        """Say why there is no engine of this key: none at all, none with a record, or of another
+        version or device.
+        """
         entries = self._entries(folder)
         if any(entry.file.stem == key.stem for entry in entries):
             return Unfit("it has no record")
@@ -140,7 +147,9 @@ class EngineCache:
         return record
 
     def _seal(self, folder: int, content: bytes) -> bytes:
-        """Seal what is to be written; a secret is made when there is none, and then no older record holds any more."""
+        """Seal what is to be written; a secret is made when there is none, and then no older record
+        holds any more.
+        """
         secret = _secret(folder)
         if secret is None:
             secret = secrets.token_bytes(_SEAL_BYTES)
@@ -152,7 +161,10 @@ class EngineCache:
 
     @contextmanager
     def _opened(self, make: bool = False) -> Iterator[int]:
-        """The folder's descriptor, if nobody else can look into it or write to it. Raises Unfit when it is absent."""
+        """The folder's descriptor, if nobody else can look into it or write to it.
+
+        Raises Unfit when it is absent.
+        """
         if make:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(_FOLDER_MODE, exist_ok=True)

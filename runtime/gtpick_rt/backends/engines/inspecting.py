@@ -1,4 +1,6 @@
-"""What an engine is made of: its layers, their precision, and whether that is what the file describes."""
+"""What an engine is made of: its layers, their precision, and whether that is what the file
+describes.
+"""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +59,9 @@ def half_share(layers: Sequence[Layer]) -> float:
 
 
 def check(model: Path, trt: Any, network: Any, layers: Sequence[Layer]) -> None:
-    """Raise BackendError unless the network takes and gives float32 in any batch and is read as its file means it."""
+    """Raise BackendError unless the network takes and gives float32 in any batch and is read as its
+    file means it.
+    """
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     for tensor in (*inputs, *outputs):
@@ -74,14 +78,17 @@ def check(model: Path, trt: Any, network: Any, layers: Sequence[Layer]) -> None:
             "gtpick-rt export --precision fp16"
         )
     for layer in layers:
-        # A linear mode that a parser does not know by its newer name becomes nearest, and picks move without an error.
+        # A linear mode that a parser does not know by its newer name becomes nearest, and picks
+        # move without an error.
         if layer.kind == "GRID_SAMPLE" and layer.interpolation == "NEAREST":
             raise BackendError(f"{model}: node {layer.name!r} would sample without interpolation; export with opset 18")
 
 
 @garbage_waits()
 def engine_layers(name: LibraryName, plan: bytes) -> list[Any]:
-    """Ask the library for the layers of a built engine, as fused, each with its precisions. Needs the GPU.
+    """Ask the library for the layers of a built engine, as fused, each with its precisions.
+
+    Needs the GPU.
 
     The plan must be one that was built here: reading it runs it. Raises BackendError.
     """

@@ -1,4 +1,7 @@
-"""The libraries of the TensorRT family: full TensorRT, and TensorRT-RTX. They share one programming interface."""
+"""The libraries of the TensorRT family: full TensorRT, and TensorRT-RTX.
+
+They share one programming interface.
+"""
 
 import gc
 import re
@@ -39,7 +42,10 @@ _NEEDED: dict[LibraryName, _Needed] = {
 
 
 def library(name: LibraryName) -> Any:
-    """Import the library. Raises BackendError where it is absent, broken or of a version that is not supported."""
+    """Import the library.
+
+    Raises BackendError where it is absent, broken or of a version that is not supported.
+    """
     needed = _NEEDED[name]
     try:
         module = import_module(needed.module)
@@ -53,7 +59,10 @@ def library(name: LibraryName) -> Any:
 
 
 def best_library() -> LibraryName:
-    """The first library that is installed, without importing it. Raises BackendError where there is none."""
+    """The first library that is installed, without importing it.
+
+    Raises BackendError where there is none.
+    """
     for name in LIBRARIES:
         if find_spec(_NEEDED[name].module) is not None:
             return name
@@ -65,8 +74,8 @@ def best_library() -> LibraryName:
 def garbage_waits() -> Iterator[None]:
     """Collect no garbage meanwhile; also a decorator.
 
-    The library calls the logger while it holds a lock that is needed, too, to free one of its objects: were such an
-    object found to be garbage in that very call, both would wait for ever.
+    The library calls the logger while it holds a lock that is needed, too, to free one of its
+    objects: were such an object found to be garbage in that very call, both would wait for ever.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -78,7 +87,9 @@ def garbage_waits() -> Iterator[None]:
 
 
 def logger(trt: Any) -> Any:
-    """Make a logger that keeps errors and warnings in `lines`, by severity, instead of printing them."""
+    """Make a logger that keeps errors and warnings in `lines`, by severity, instead of printing
+    them.
+    """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -77,8 +77,8 @@ class Entry:
 def superseded(entries: Sequence[Entry]) -> dict[Path, str]:
     """Say which engines were left behind, and by what: "driver 570.1 instead of 580.2".
 
-    The last engine that a library has built for a GPU tells what is in use there: its version, the driver and how
-    engines are built. Of which model it is does not matter.
+    The last engine that a library has built for a GPU tells what is in use there: its version, the
+    driver and how engines are built. Of which model it is does not matter.
     """
     records = {entry.file: entry.record for entry in entries if entry.record is not None}
     in_use = {record.key.device: record.key for record in sorted(records.values(), key=lambda each: each.built_at)}

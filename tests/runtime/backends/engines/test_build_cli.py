@@ -1,4 +1,6 @@
-"""`gtpick-rt build`: an engine for this GPU, proved and kept; or, without a GPU, a file to be looked at."""
+"""`gtpick-rt build`: an engine for this GPU, proved and kept; or, without a GPU, a file to be
+looked at.
+"""
 
 import json
 from collections.abc import Callable
@@ -36,7 +38,9 @@ def run(cache: EngineCache) -> Callable[..., Result]:
 
 @pytest.fixture
 def pair(tiny_model: Path) -> Path:
-    """A model with its sibling, which says of itself that it is in half precision, but need not be for these tests."""
+    """A model with its sibling, which says of itself that it is in half precision, but need not be
+    for these tests.
+    """
     tiny_model.with_name("tiny.fp16.onnx").write_bytes(tiny_model.read_bytes())
     return tiny_model
 

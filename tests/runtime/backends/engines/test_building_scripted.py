@@ -1,4 +1,6 @@
-"""What full TensorRT alone does, which is not to be had on every machine: over a script of the few calls it takes."""
+"""What full TensorRT alone does, which is not to be had on every machine: over a script of the few
+calls it takes.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,9 @@ class Tensor(SimpleNamespace):
 
 
 class Library:
-    """The library, its builder, network, configuration and parser in one: each call notes its name and arguments."""
+    """The library, its builder, network, configuration and parser in one: each call notes its name
+    and arguments.
+    """
 
     __version__ = "10.13.0"
     ILogger = IProgressMonitor = object

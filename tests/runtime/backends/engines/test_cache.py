@@ -1,4 +1,6 @@
-"""An engine is code: the cache gives back only what this user built here, for just this model, device and version."""
+"""An engine is code: the cache gives back only what this user built here, for just this model,
+device and version.
+"""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """A GPU of paper: CUDA's runtime and TensorRT as far as they are called, with every call recorded.
 
-What is given to a stream is done only when somebody waits for the stream, so a buffer that is touched while it is in
-flight gives wrong answers.
+What is given to a stream is done only when somebody waits for the stream, so a buffer that is
+touched while it is in flight gives wrong answers.
 """
 
 import ctypes
@@ -296,7 +296,8 @@ class PaperTrt:
     scratch: int = 100
     """Bytes of the layers, for each tile."""
     refusals: set[str] = field(default_factory=set)
-    """Methods of the context that return False; "capture" is to enqueue while a graph is captured."""
+    """Methods of the context that return False; "capture" is to enqueue while a graph is
+    captured."""
     errors: dict[str, str] = field(default_factory=dict)
     """What is logged at a call."""
     configs: list[Any] = field(default_factory=list)
@@ -328,7 +329,9 @@ class PaperTrt:
 
 @pytest.fixture
 def answer(tiny_spec: ModelSpec) -> Answer:
-    """What the paper engine computes of `(n, 1, t, t)` tiles: every pixel of a tile has a part in it."""
+    """What the paper engine computes of `(n, 1, t, t)` tiles: every pixel of a tile has a part in
+    it.
+    """
     weight = np.random.default_rng(0).random((tiny_spec.tile_px**2, tiny_spec.queries), np.float32)
 
     def compute(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,6 @@
-"""On a real GPU: every backend that is installed picks the sample as the CPU does, in batches of any size."""
+"""On a real GPU: every backend that is installed picks the sample as the CPU does, in batches of
+any size.
+"""
 
 from pathlib import Path
 

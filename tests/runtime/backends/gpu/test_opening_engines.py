@@ -1,4 +1,6 @@
-"""From the file that a user names to a loop that runs: the file beside it, its engine, and the proof of a new one."""
+"""From the file that a user names to a loop that runs: the file beside it, its engine, and the
+proof of a new one.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

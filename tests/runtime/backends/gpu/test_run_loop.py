@@ -1,4 +1,6 @@
-"""The loop that runs TensorRT engines: right answers, in the right order, whatever the batch, and nothing is left."""
+"""The loop that runs TensorRT engines: right answers, in the right order, whatever the batch, and
+nothing is left.
+"""
 
 from typing import Any
 
