@@ -8,8 +8,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from gtpick_rt import Picks
-
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -140,31 +138,3 @@ def test_topaz_is_given_all_cores_and_takes_what_it_has_binned(peers: ModuleType
 def test_no_folder_of_this_machine_is_shown_in_a_command(peers: ModuleType) -> None:
     shown = peers.shown(["/opt/venv/bin/topaz", "extract", "--output=/tmp/x/picks.txt", "--scale=3", "/data/a.mrc"])
     assert shown == "topaz extract --output=picks.txt --scale=3 a.mrc"
-
-
-def test_another_way_is_worth_having_only_when_it_is_both_right_and_fast(benchmarks: None) -> None:
-    backends = pytest.importorskip("cpu_backends", reason="needs ONNX Runtime's quantization")
-
-    def taking(ms: float) -> dict[int, dict[str, float]]:
-        return {batch: {"median": ms} for batch in backends.BATCHES}
-
-    measured = {backends.REFERENCE: taking(10), "wrong": taking(2), "slow": taking(9), "good": taking(5)}
-    rows = backends.judge(measured, {backends.REFERENCE: 1.0, "wrong": 0.9, "slow": 1.0, "good": 0.996})
-    assert [row["way"] for row in rows if row["worth_having"]] == ["good"]
-    assert "good is the fastest, 2.00 times" in backends.conclusion(rows)
-    assert "not worth having" in backends.conclusion(rows[:3])
-    assert "No other way" in backends.conclusion(rows[:2])
-
-
-def test_missed_and_added_picks_both_count_as_different(benchmarks: None) -> None:
-    backends = pytest.importorskip("cpu_backends", reason="needs ONNX Runtime's quantization")
-
-    def picks(*x: float) -> Picks:
-        xy = np.array([(value, 0) for value in x], np.float32).reshape(-1, 2)
-        return Picks(xy, np.ones(len(xy), np.float32), np.ones(len(xy), np.float32))
-
-    reference = [picks(0, 10, 20, 30)]
-    assert backends.agreement(reference, [picks(0, 10, 20, 30.5)], 1.0) == 1
-    assert backends.agreement(reference, [picks(0, 10, 20)], 1.0) == 0.75
-    assert backends.agreement(reference, [picks(0, 10, 20, 30, 40)], 1.0) == 0.8
-    assert backends.agreement([picks()], [picks()], 1.0) == 1
