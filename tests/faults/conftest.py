@@ -3,32 +3,28 @@
 import io
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.shared import tiny_runs
 from gtpick_rt import belt, course, pipeline
 from gtpick_rt.arrivals import listed
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
 def benchmarks() -> Path:
-    """The folder of the benchmarks."""
-    return BENCHMARKS
+    """The folder of the benchmarks that break runs on purpose."""
+    return Path(__file__).resolve().parents[2] / "benchmarks" / "faults"
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module of benchmarks/, which is no package, that makes tiny runs and judges their output folders."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import tiny
-
-    yield tiny
+def tiny() -> ModuleType:
+    """The module that makes tiny runs and judges their output folders."""
+    return tiny_runs
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.faults import kill_rethreshold
 from gtpick_rt import converting, pipeline
 from gtpick_rt.arrivals import Watched
 from gtpick_rt.cli import app
@@ -42,8 +43,6 @@ def test_a_folder_mends_whenever_rethreshold_or_convert_is_killed(benchmarks: Pa
 @pytest.fixture
 def killing(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The benchmark, which makes finished runs and judges them; with one thread, so that calls can be counted."""
-    import kill_rethreshold
-
     monkeypatch.setattr(converting, "THREADS", 1)
     return kill_rethreshold
 
