@@ -1,9 +1,12 @@
-"""What each of GTpick's contributions is worth: short trainings that differ in one choice, on held-out structures.
+"""What each of GTpick's contributions is worth.
 
-Every row trains the nano network from the same seed on the same simulated tiles and is scored on the same tiles of
-held-out structures: best F1 over thresholds, and AP, one-to-one within a third of the diameter. Rows differ from the
-first in what they name; besides, learned queries have no proposals and so lack the proposals' loss, and cross-entropy
-keeps the focal loss's prior bias and matching cost. Writes results/ablation.json and prints the table.
+Short trainings that differ in one choice, on held-out structures.
+
+Every row trains the nano network from the same seed on the same simulated tiles and is scored on
+the same tiles of held-out structures: best F1 over thresholds, and AP, one-to-one within a third of
+the diameter. Rows differ from the first in what they name; besides, learned queries have no
+proposals and so lack the proposals' loss, and cross-entropy keeps the focal loss's prior bias and
+matching cost. Writes results/ablation.json and prints the table.
 """
 
 import argparse
@@ -41,7 +44,7 @@ def main() -> None:
     rows = []
     for name, config in VARIANTS.items():
         for seed in range(arguments.seeds):
-            # Learned queries are a table for one tile size, so every row trains and is scored on tiles of 128 px.
+            # Learned queries are a table for one tile size: every row is of tiles of 128 px.
             config_128 = replace(config, tile_px=128, queries=128)
             schedule = Schedule(
                 steps=arguments.steps,

@@ -1,14 +1,16 @@
-"""Of the picks that match no label, how many are particles? A rating by somebody who does not know which is which.
+"""Of the picks that match no label, how many are particles?
+
+A rating by somebody who does not know which is which.
 
     python benchmarks/accuracy/blind_rating.py OUT
     python benchmarks/accuracy/blind_rating.py OUT --ratings RATINGS.json
 
-The first picks, and writes OUT/sheet*.png and OUT/key.json; the second compares. RATINGS.json holds {"1": "y",
-"2": "n", ...}.
+The first picks, and writes OUT/sheet*.png and OUT/key.json; the second compares. RATINGS.json holds
+{"1": "y", "2": "n", ...}.
 
-The sheets show crops of the EMPIAR-10017 micrographs in random order: as many picks that match a label as picks that
-match none, and as many places without label or detection. The rater says of each whether a particle lies in its centre.
-Look at no key before the last rating.
+The sheets show crops of the EMPIAR-10017 micrographs in random order: as many picks that match a
+label as picks that match none, and as many places without label or detection. The rater says of
+each whether a particle lies in its centre. Look at no key before the last rating.
 """
 
 import argparse

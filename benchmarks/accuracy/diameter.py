@@ -1,12 +1,13 @@
-"""How well `--diameter auto` measures particles and tells bright ones from dark, and what a wrong diameter costs.
+"""How well `--diameter auto` measures size and contrast, and what a wrong diameter costs.
 
     python benchmarks/accuracy/suite.py SUITE --structures DIR
     python benchmarks/accuracy/diameter.py SUITE [--klh FOLDER]
 
-On the simulated suite every specimen is surveyed as one run of all its micrographs, the same inverted, and each
-micrograph alone; F1 is measured with the true diameter times a factor, at the default threshold. On EMPIAR-10017
-both go through the public command. FOLDER holds PNG images of KLH, of which only the size is known, from the
-literature, and their pixel size is that of the published data set. Writes results/diameter.json and .png.
+On the simulated suite every specimen is surveyed as one run of all its micrographs, the same
+inverted, and each micrograph alone; F1 is measured with the true diameter times a factor, at the
+default threshold. On EMPIAR-10017 both go through the public command. FOLDER holds PNG images of
+KLH, of which only the size is known, from the literature, and their pixel size is that of the
+published data set. Writes results/diameter.json and .png.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def specimens(suite: Suite) -> Iterator[tuple[str, list[Entry], list[Micrograph]
 
 
 def survey_suite(suite: Suite, picker: Picker) -> dict[str, list[dict[str, Any]]]:
-    """Survey each specimen, dark and bright, with and without its diameter, and each micrograph alone."""
+    """Survey each specimen, dark and bright, with its diameter and without, and each micrograph."""
     runs, alone = [], []
     for name, entries, micrographs in specimens(suite):
         true_A = entries[0].diameter_A

@@ -1,6 +1,7 @@
-"""Precision, recall, F1 and AP on ten real micrographs (EMPIAR-10017) that the shipped models never saw.
+"""Precision, recall, F1 and AP on ten real micrographs that the shipped models never saw.
 
-A pick pairs with a label one to one within a third of the diameter; the threshold is the model's own default.
+They are of EMPIAR-10017. A pick pairs with a label one to one within a third of the diameter; the
+threshold is the model's own default.
 """
 
 import argparse

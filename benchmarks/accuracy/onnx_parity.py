@@ -1,7 +1,8 @@
 """Does a shipped ONNX file answer as the trained network does, on tiles of real micrographs?
 
-Cuts tiles from EMPIAR-10017 as `pick` does, runs them through PyTorch and through ONNX Runtime, and compares the sorted
-scores of each tile and the picks at the default threshold (the same pick: centres within one working pixel).
+Cuts tiles from EMPIAR-10017 as `pick` does, runs them through PyTorch and through ONNX Runtime, and
+compares the sorted scores of each tile and the picks at the default threshold (the same pick:
+centres within one working pixel).
 """
 
 import argparse

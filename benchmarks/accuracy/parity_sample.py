@@ -1,20 +1,22 @@
-"""Make the sample on which backends are proved to pick as the reference does, so that rounding decides nothing on it.
+"""Make the sample on which backends are proved, so that rounding decides nothing on it.
 
     gtpick-rt simulate OUT --count 1 --size 768 --particle 24 --snr 0.1 --seed 0
     python benchmarks/accuracy/parity_sample.py OUT/sim_0000.mrc runtime/gtpick_rt/models/sample.mrc
 
-On a simulated micrograph some particles are found twice with almost the same score, most of them on a seam, by two
-tiles. Rounding then chooses between two places, half a pixel apart, and a backend in which nothing is wrong is refused.
-So wherever, in any of the eight views in which the micrograph is compared, the shipped model in single precision has
+On a simulated micrograph some particles are found twice with almost the same score, most of them on
+a seam, by two tiles. Rounding then chooses between two places, half a pixel apart, and a backend in
+which nothing is wrong is refused. So wherever, in any of the eight views in which the micrograph is
+compared, the shipped model in single precision has
 
 * a pick that leads another detection of its particle, `APART_PX` or more off, by less than `LEAD`,
 * a detection whose score is within `CLEARANCE` of the threshold, or
 * a pick that a slightly different merge distance would change,
 
-the micrograph there fades into white noise, and again, until there is no such place. (Both limits are in logits of the
-calibrated score.) Nothing else is looked at, least of all what is right. So the sample is chosen by what the
-shipped model finds on it: it lets arithmetic be judged, is easier to agree on than an ordinary micrograph, and is no
-measure of accuracy, nor of how often half precision changes a pick. Another model may have ties on it.
+the micrograph there fades into white noise, and again, until there is no such place. (Both limits
+are in logits of the calibrated score.) Nothing else is looked at, least of all what is right. So
+the sample is chosen by what the shipped model finds on it: it lets arithmetic be judged, is easier
+to agree on than an ordinary micrograph, and is no measure of accuracy, nor of how often half
+precision changes a pick. Another model may have ties on it.
 """
 
 import argparse
@@ -64,7 +66,7 @@ def undecided(
 
 
 def _rivalled(picks: Picks, picker: Picker, raw: RawDetections, lead: float) -> NDArray[np.bool_]:
-    """Which picks hardly lead another detection, of any tile, with which merging has joined them."""
+    """Which picks hardly lead another detection with which merging has joined them."""
     rivalled = np.zeros(len(picks), bool)
     for tile, scores, boxes in zip(raw.tiles, raw.scores, raw.boxes, strict=True):
         found = decode(scores, boxes, tile, picker.spec)

@@ -1,8 +1,8 @@
-"""How often each quality flag of `summary.json` is right, on simulated micrographs whose faults are known.
+"""How often is each quality flag right, on simulated micrographs with known faults?
 
-Scenes are drawn of structures held out from training and with other seeds than those on which the flags' thresholds
-were chosen. The picks are those of the model at its default threshold, so figures of the flags that rest on picks are
-figures of that model too. Writes results/quality_flags.json.
+Scenes are drawn of structures held out from training and with other seeds than those on which the
+flags' thresholds were chosen. The picks are those of the model at its default threshold, so figures
+of the flags that rest on picks are figures of that model too. Writes results/quality_flags.json.
 """
 
 import argparse
@@ -67,7 +67,10 @@ class Judged:
     """Processor time of picking and of the flags."""
 
     def counted(self, flag: str) -> bool:
-        """Whether the field says something about a flag: a faint one looks empty, and an empty one has no contrast."""
+        """Whether the field says something about a flag.
+
+        A faint one looks empty, and an empty one has no contrast.
+        """
         if flag in ("empty", "crowded"):
             return self.scene != "faint"
         return flag != "low contrast" or "empty" not in self.truth | self.flags
@@ -130,7 +133,7 @@ def judge(library: ViewLibrary, scene: str, loaded: Picker, seed: tuple[int, ...
 
 
 def found(fields: Fields, picks: Picks) -> float:
-    """The share of the particles that lie whole on the field that were picked, 1 where there are none."""
+    """The share of the field's whole particles that were picked, 1 where there are none."""
     boxes = fields.boxes[0].numpy()
     labels = Picks(boxes[:, :2], boxes[:, 2], np.ones(len(boxes), np.float32))
     return evaluate([(picks, whole(labels, SHAPE, EXTENT))], EXTENT / 3).recall

@@ -1,8 +1,8 @@
-"""What it costs when real micrographs (EMPIAR-10017) are binned, inverted, turned, cropped, rounded or made noisier.
+"""What binning, inverting, turning, cropping, rounding and noise cost on EMPIAR-10017.
 
-Every variant is written to disk and picked by the real command, with the same diameter in Å. F1 counts picks and labels
-whose whole circle is on the variant; the loss is to the picks on the untouched micrographs, counted on the same area.
-Writes results/robustness.json.
+Every variant is written to disk and picked by the real command, with the same diameter in Å. F1
+counts picks and labels whose whole circle is on the variant; the loss is to the picks on the
+untouched micrographs, counted on the same area. Writes results/robustness.json.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Variant:
     change: Callable[[FloatArray], NDArray[Any]]
     """From and to `(h, w)` pixels."""
     move: Callable[[FloatArray, Shape], FloatArray] = lambda xy, shape: xy
-    """`(n, 2)` x, y on a micrograph of a shape (h, w) to x, y on its variant; 0-based pixel centres."""
+    """`(n, 2)` x, y of a micrograph of a shape (h, w) to those of its variant; 0-based."""
     zoom: int = 1
     """Pixels of the micrograph along one of the variant's."""
 
@@ -69,7 +69,7 @@ def quarter_turned(xy: FloatArray, shape: Shape) -> FloatArray:
 
 
 def inner(shape: Shape) -> Shape:
-    """Height and width of an upright rectangle, of the same proportions, inside the image turned by `ANGLE`."""
+    """Height and width of an upright rectangle of these proportions in an image turned by ANGLE."""
     height, width = shape
     cos, sin = math.cos(math.radians(ANGLE)), math.sin(math.radians(ANGLE))
     share = min(width / (width * cos + height * sin), height / (width * sin + height * cos))

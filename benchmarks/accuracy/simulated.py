@@ -1,9 +1,10 @@
 """F1 on simulated micrographs of held-out structures, by SNR, by diameter and by packing density.
 
-Each point picks one simulated micrograph of every structure that it covers, at the model's default threshold, with the
-particle's true diameter given; matches are one-to-one within a third of the diameter. The structures neither train nor
-choose the threshold: those of the folder that are held out, and procedural ones of higher numbers than training makes.
-Writes results/simulated.json and .png.
+Each point picks one simulated micrograph of every structure that it covers, at the model's default
+threshold, with the particle's true diameter given; matches are one-to-one within a third of the
+diameter. The structures neither train nor choose the threshold: those of the folder that are held
+out, and procedural ones of higher numbers than training makes. Writes results/simulated.json and
+.png.
 """
 
 import argparse

@@ -1,16 +1,20 @@
-"""Write the frozen simulated suite: micrographs with exact labels, of specimens that no training sees.
+"""Write the frozen simulated suite.
+
+Micrographs with exact labels, of specimens that no training sees.
 
     python benchmarks/accuracy/suite.py OUT [--structures DIR]
 
-Every specimen is imaged at every SNR, with densities and junk that vary; besides, there are micrographs without any
-particle. OUT/<specimen>/*.mrc have their labels (*.star, whole particles only) and what is not to be picked
-(*_negatives.star) beside them; OUT/suite.json lists all, with one hash over pixels and labels, so that two people
-can tell whether they measured the same suite. It is the same wherever the arithmetic is: another version of PyTorch
-or another kind of CPU may differ in a last digit, and a simulator that was changed makes another suite.
+Every specimen is imaged at every SNR, with densities and junk that vary; besides, there are
+micrographs without any particle. OUT/<specimen>/*.mrc have their labels (*.star, whole particles
+only) and what is not to be picked (*_negatives.star) beside them; OUT/suite.json lists all, with
+one hash over pixels and labels, so that two people can tell whether they measured the same suite.
+It is the same wherever the arithmetic is: another version of PyTorch or another kind of CPU may
+differ in a last digit, and a simulator that was changed makes another suite.
 
-The specimens were named before anything was measured on them, and none is among those of which thresholds are chosen:
-the procedural ones are numbered beyond them, and validation takes no entries. Entries need DIR, the folder of
-structures that `gtpick-rt train` takes; without it they are left out.
+The specimens were named before anything was measured on them, and none is among those of which
+thresholds are chosen: the procedural ones are numbered beyond them, and validation takes no
+entries. Entries need DIR, the folder of structures that `gtpick-rt train` takes; without it they
+are left out.
 """
 
 import argparse
@@ -53,7 +57,8 @@ EMPTIES: dict[str, tuple[junk.Kinds, float]] = {
     "ice": (((junk.contamination, 1), (junk.crystalline_ice, 0.5)), 1),
     "aggregates": ((), 9),
 }
-"""Kinds of junk with their shares, and the factor on all junk; at 9 every micrograph has aggregates."""
+"""Kinds of junk with their shares, and the factor on all junk; at 9 every micrograph has
+aggregates."""
 SIDE, VIEWS, SEED = 128, 64, 20260101
 
 
@@ -74,7 +79,10 @@ class Plan(NamedTuple):
 
 
 def structures(names: list[str], folder: Path | None) -> dict[str, Structure]:
-    """Structures by name; entries are looked for in `folder`. Ends the program where training would see one."""
+    """Structures by name; entries are looked for in `folder`.
+
+    Ends the program where training would see one.
+    """
     wrong = [name for name in names if not held_out(name)]
     if wrong:
         sys.exit(f"not held out from training: {', '.join(wrong)}")
@@ -84,7 +92,10 @@ def structures(names: list[str], folder: Path | None) -> dict[str, Structure]:
 
 
 def plan() -> list[Plan]:
-    """Every micrograph of the suite, those of one structure in a row. Each has a seed of its own."""
+    """Every micrograph of the suite, those of one structure in a row.
+
+    Each has a seed of its own.
+    """
     plans = []
     number = 0
     for size, names in SPECIMENS.items():
@@ -101,7 +112,7 @@ def plan() -> list[Plan]:
 
 
 def draw(library: ViewLibrary, planned: Plan) -> Fields:
-    """Simulate one micrograph of the library's one structure, with labels of its whole particles only."""
+    """Simulate one micrograph of the library's one structure; labelled are whole particles only."""
     kinds, factor = EMPTIES[planned.empty] if planned.empty else (junk.KINDS, 1.0)
     extent = float(EXTENT_PX[planned.size])
     conditions = Conditions(
@@ -121,7 +132,10 @@ def draw(library: ViewLibrary, planned: Plan) -> Fields:
 
 
 def write_suite(out: Path, folder: Path | None) -> Suite:
-    """Simulate and write the whole suite into `out`; `folder` is that of the structures beside the procedural ones."""
+    """Simulate and write the whole suite into `out`.
+
+    `folder` is that of the structures beside the procedural ones.
+    """
     found = structures([name for names in SPECIMENS.values() for name in names], folder)
     entries = []
     for (name, number), plans in groupby(plan(), lambda planned: (planned.structure, planned.number)):

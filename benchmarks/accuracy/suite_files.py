@@ -1,4 +1,4 @@
-"""The frozen simulated suite as it lies on disk, for those who measure on it; suite.py writes it."""
+"""The frozen simulated suite as suite.py has written it, for those who measure on it."""
 
 import hashlib
 import json
@@ -88,7 +88,10 @@ def by(entries: Iterable[Entry], field: str) -> dict[str, list[Entry]]:
 
 
 def load_suite(folder: Path) -> Suite:
-    """Read `folder`/suite.json and check that every file is as it says; ends the program where one is not."""
+    """Read `folder`/suite.json and check that every file is as it says.
+
+    Ends the program where one is not.
+    """
     listing = folder / LISTING
     if not listing.exists():
         sys.exit(f"no {listing}: write the suite first, with python benchmarks/accuracy/suite.py {folder}")
@@ -100,7 +103,10 @@ def load_suite(folder: Path) -> Suite:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of what a picker sees and is judged by; headers carry dates, and so cannot be part of it."""
+    """Hash of what a picker sees and is judged by.
+
+    Headers carry dates, and so cannot be part of it.
+    """
     micrograph = read_micrograph(path)
     digest = hashlib.sha256(f"{micrograph.pixel_size_A:.5f} {micrograph.data.shape}".encode())
     digest.update(np.ascontiguousarray(micrograph.data, "<f4").tobytes())

@@ -1,9 +1,10 @@
 """Topaz's pretrained detectors on the simulated suite, run as its manual says, and generously.
 
-Nobody documents the scale at which these detectors were trained. RELION, which ships Topaz, bins until two particle
-diameters fill the receptive field of 71 px; Topaz's own examples bin further. So each detector is run at both scales.
-Picks nearer to each other than the particle's radius are suppressed, as RELION asks of Topaz. The log-likelihood
-threshold is Topaz's own lowest default; the best one is looked for afterwards.
+Nobody documents the scale at which these detectors were trained. RELION, which ships Topaz, bins
+until two particle diameters fill the receptive field of 71 px; Topaz's own examples bin further. So
+each detector is run at both scales. Picks nearer to each other than the particle's radius are
+suppressed, as RELION asks of Topaz. The log-likelihood threshold is Topaz's own lowest default; the
+best one is looked for afterwards.
 """
 
 import subprocess
@@ -44,7 +45,9 @@ def version(program: Path) -> str:
 
 
 def pick(program: Path, suite: Suite, work: Path) -> dict[str, dict[str, Picks]]:
-    """Run every way on all micrographs with particles; returns picks by the way's name and the micrograph's file.
+    """Run every way on all micrographs with particles.
+
+    Returns picks by the way's name and the micrograph's file.
 
     What lies in `work` of an earlier run, on this suite and by this version, is used again.
     """

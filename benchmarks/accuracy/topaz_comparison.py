@@ -3,15 +3,16 @@
     python benchmarks/accuracy/suite.py SUITE --structures DIR
     python benchmarks/accuracy/topaz_comparison.py SUITE --topaz PROGRAM --work WORK
 
-Ours is picked by the public command with the specimen's true diameter, at the model's one default threshold. Topaz is
-given the best of its detectors and scales, and the best threshold, anew in every cell of the table. What it is not
-given is this simulator: ours was trained on its images of other particles, Topaz on real micrographs. Both are judged
-on whole particles: a pick or label whose circle reaches over the border does not count.
+Ours is picked by the public command with the specimen's true diameter, at the model's one default
+threshold. Topaz is given the best of its detectors and scales, and the best threshold, anew in
+every cell of the table. What it is not given is this simulator: ours was trained on its images of
+other particles, Topaz on real micrographs. Both are judged on whole particles: a pick or label
+whose circle reaches over the border does not count.
 
-Beside it: what the best threshold of each specimen would bring us; the F1 of a lattice of picks laid without looking,
-for where particles are dense a best threshold never does much worse than to pick everything; and the picks on
-micrographs that hold no particle. Topaz's picks are kept in WORK and used again. Writes results/topaz_comparison.json
-and .png.
+Beside it: what the best threshold of each specimen would bring us; the F1 of a lattice of picks
+laid without looking, for where particles are dense a best threshold never does much worse than to
+pick everything; and the picks on micrographs that hold no particle. Topaz's picks are kept in WORK
+and used again. Writes results/topaz_comparison.json and .png.
 """
 
 import argparse
@@ -106,7 +107,7 @@ def best_topaz(suite: Suite, entries: list[Entry], ways: dict[str, Picked]) -> d
 
 
 def lattice(entry: Entry) -> Picks:
-    """Touching discs in hexagonal packing all over a micrograph: what can be picked without looking at it."""
+    """Touching discs in hexagonal packing: what can be picked without looking."""
     height, width = entry.shape
     pitch = entry.diameter_px
     rows = np.arange(pitch / 2, height, pitch * np.sqrt(0.75))
@@ -171,7 +172,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """F1 against SNR, a panel for each size; and default against best threshold for each specimen."""
+    """F1 against SNR for each size; and default against best threshold for each specimen."""
     import matplotlib as mpl
 
     mpl.use("Agg")

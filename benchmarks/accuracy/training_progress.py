@@ -1,11 +1,11 @@
-"""F1 against training tiles, on simulated tiles of held-out structures and on real micrographs never trained on.
+"""F1 against training tiles, on held-out simulated tiles and on real micrographs.
 
     python benchmarks/accuracy/training_progress.py RUN [RUN ...]
 
-RUN is a folder of `gtpick-rt train`, which keeps the weights of each of its evaluations. Real micrographs are those of
-empiar10017.py, by its rule, at each network's own default threshold; the simulated figure is the run's own,
-at the best threshold. The learning rate falls to nothing at the end of a run, so points before it are of networks that
-were still moving.
+RUN is a folder of `gtpick-rt train`, which keeps the weights of each of its evaluations. Real
+micrographs are those of empiar10017.py, by its rule, at each network's own default threshold; the
+simulated figure is the run's own, at the best threshold. The learning rate falls to nothing at the
+end of a run, so points before it are of networks that were still moving.
 """
 
 import argparse

@@ -1,9 +1,10 @@
-"""How much processor time does the driver of workers need for each micrograph, Dask's scheduler and TLS included?
+"""How much processor time does the driver need for a micrograph, scheduler and TLS included?
 
     python benchmarks/cluster/driver_time.py
 
-Tiny micrographs are picked by two workers on this machine; counted is the processor time of the process that gives
-them out and takes in what became of them. It bounds the rate of one run, whatever its workers can do.
+Tiny micrographs are picked by two workers on this machine; counted is the processor time of the
+process that gives them out and takes in what became of them. It bounds the rate of one run,
+whatever its workers can do.
 """
 
 import argparse

@@ -1,10 +1,13 @@
-"""Workers are killed at random while they pick, on this machine and in a private Slurm: is each micrograph done once?
+"""Workers are killed at random while they pick, on this machine and in a private Slurm.
+
+Is each micrograph done once?
 
     python benchmarks/cluster/kills.py [--kills 100] [--scancels 20] [--no-save]
 
-Small micrographs (one tile each) are picked by two workers with the shipped model. Here: a worker is killed with
-SIGKILL again and again. Slurm: a job is ended by scancel again and again, then the driver is killed with SIGKILL
-half-way through another run, and started anew. What was read is noted by the workers, so that what is done again shows.
+Small micrographs (one tile each) are picked by two workers with the shipped model. Here: a worker
+is killed with SIGKILL again and again. Slurm: a job is ended by scancel again and again, then the
+driver is killed with SIGKILL half-way through another run, and started anew. What was read is noted
+by the workers, so that what is done again shows.
 """
 
 import argparse
@@ -65,7 +68,8 @@ class Tally:
     jobs: int = 0
     """Jobs of Slurm that picked, one after another."""
     done_again: int = 0
-    """Micrographs read again, each time counted: in hand when their worker was killed, or done and not told yet."""
+    """Micrographs read again, each time counted: in hand when their worker was killed, or done
+    and not told yet."""
     most_done_again: int = 0
     """`WINDOW` times kills."""
     flaws: list[str] = field(default_factory=list)

@@ -1,11 +1,13 @@
 """A private Slurm cluster on one machine, for tests and benchmarks: real daemons, made-up nodes.
 
-Configuration, key, state and ports are its own: it neither needs nor disturbs a Slurm that the machine has.
+Configuration, key, state and ports are its own: it neither needs nor disturbs a Slurm that the
+machine has.
 
     with slurm_cluster(folder) as slurm:
         job = slurm.run("sbatch", "--parsable", "--wrap=hostname")
 
-A guard holds the daemons. When the process that started it leaves or is killed, it ends them, their jobs and itself.
+A guard holds the daemons. When the process that started it leaves or is killed, it ends them, their
+jobs and itself.
 """
 
 import contextlib
@@ -33,7 +35,8 @@ _PORTS = range(10_000, 32_000)
 """Below those that Linux gives to whoever asks for any."""
 _PR_SET_CHILD_SUBREAPER = 36
 
-# A job that is requeued waits until its credential has expired: two minutes by default, five seconds at least.
+# A job that is requeued waits until its credential has expired: two minutes by default, five
+# seconds at least.
 # LLN spreads jobs over the nodes, KillWait lies between SIGTERM and SIGKILL.
 _CONFIGURATION = """\
 ClusterName=private
@@ -73,14 +76,17 @@ def reason_to_skip() -> str | None:
 
 @dataclass(frozen=True)
 class Slurm:
-    """A running cluster: what a process needs in its environment to use it, and the folder with the daemons' logs."""
+    """A running cluster: the environment of a process that uses it, and the folder of its logs."""
 
     environment: dict[str, str]
     folder: Path
     nodes: tuple[str, ...]
 
     def run(self, *command: str) -> str:
-        """Run a command of Slurm in its folder and return what it prints. Raises CalledProcessError."""
+        """Run a command of Slurm in its folder and return what it prints.
+
+        Raises CalledProcessError.
+        """
         done = subprocess.run(
             command, env=self.environment, cwd=self.folder, check=True, text=True, stdout=subprocess.PIPE
         )
@@ -158,7 +164,8 @@ def _configure(folder: Path, munge: Path, nodes: tuple[str, ...], cpus: int) -> 
 def _address() -> tuple[str, str]:
     """Where the daemons are reached, and the option that lets them listen there only.
 
-    The option binds them to what the machine's name stands for, which need not be a loopback address.
+    The option binds them to what the machine's name stands for, which need not be a loopback
+    address.
     """
     with contextlib.suppress(OSError):
         named = socket.gethostbyname(socket.gethostname())

@@ -2,9 +2,10 @@
 
     python benchmarks/cluster/speed.py
 
-Synthetic float16 micrographs of 4096 x 4096 in the page cache are picked in turns: in one process (the local pipeline),
-and in one or two workers, on one core or two. Counted are the seconds between the first micrograph that is done and the
-last, over their number less one: starting, which takes longer with workers, is not in it.
+Synthetic float16 micrographs of 4096 x 4096 in the page cache are picked in turns: in one process
+(the local pipeline), and in one or two workers, on one core or two. Counted are the seconds between
+the first micrograph that is done and the last, over their number less one: starting, which takes
+longer with workers, is not in it.
 """
 
 import argparse

@@ -26,7 +26,7 @@ def forked(work: Callable[[], None]) -> int:
 
 
 class KillAtCall:
-    """Kills this process at the n-th of the moments before and after each call to system, file or database."""
+    """Kills this process at the n-th moment before or after a call to system, file or database."""
 
     def __init__(self, moment: int) -> None:
         self._left = moment

@@ -1,8 +1,11 @@
-"""Feed damaged files by the million to all that reads: only our own errors may come out, and no memory be taken.
+"""Feed damaged files by the million to all that reads.
 
-Needs atheris (`pip install atheris`), which changes whole files wherever that leads into other branches of the code.
-The largest image is set to a megapixel, so that whoever asks for the memory of a larger one is caught at once. What
-breaks a reader is kept in tests/faults/corpus, and read again by the tests.
+Only our own errors may come out, and no memory be taken.
+
+Needs atheris (`pip install atheris`), which changes whole files wherever that leads into other
+branches of the code. The largest image is set to a megapixel, so that whoever asks for the memory
+of a larger one is caught at once. What breaks a reader is kept in tests/faults/corpus, and read
+again by the tests.
 """
 
 import argparse
@@ -42,7 +45,8 @@ MOST_BYTES = 128 << 20
 LONGEST = 4096
 CORPUS = ROOT / "tests" / "faults" / "corpus"
 SHARES = {"header": 80, "mrc": 5, "gz": 2, "bz2": 2, "tiff": 5, "micrographs": 3, "coordinates": 2, "record": 1}
-"""Percent of the cases that each reader gets: the header is what every file is judged by, and quick."""
+"""Percent of the cases that each reader gets: the header is what every file is judged by, and
+quick."""
 
 RECORD = {
     "settings": {
@@ -131,7 +135,7 @@ def _tiff(pixels: np.ndarray, compression: str | None) -> bytes:
 
 
 def try_to(read: Callable[[], object]) -> None:
-    """Read; our own errors are as good as a result, unless they hide that the memory was at its end."""
+    """Read; our own errors are a result, too, unless they hide that memory was at its end."""
     try:
         read()
     except GtpickError as error:

@@ -1,8 +1,11 @@
-"""Kill runs of `pick` at random moments, and one commit after every call to the operating system: nothing may be lost.
+"""Kill runs of `pick` at random moments, and one commit after every call to the operating system.
 
-The runs are real but for the network, in processes that end by SIGKILL while others go on with the same folder.
-After each kill every file under its final name must be whole and nothing that was done may be undone or done again;
-at the end each micrograph is picked once. Exits with code 1 when any of this is broken.
+Nothing may be lost.
+
+The runs are real but for the network, in processes that end by SIGKILL while others go on with the
+same folder. After each kill every file under its final name must be whole and nothing that was done
+may be undone or done again; at the end each micrograph is picked once. Exits with code 1 when any
+of this is broken.
 """
 
 import os
@@ -44,10 +47,11 @@ MICROGRAPHS = 40
 """Picked into one folder; then the next folder begins."""
 MOST_READ = 12
 LONGEST_S = 0.03
-"""A run is killed when it has read some micrographs, fewer than the one, and a random time up to the other after."""
+"""A run is killed when it has read some micrographs, fewer than the one, and a random time up to
+the other after."""
 IN_FLIGHT = 9
-"""Micrographs that can be read but not committed: one is read, two wait, three are in the network, two wait, one is
-written."""
+"""Micrographs that can be read but not committed: one is read, two wait, three are in the
+network, two wait, one is written."""
 JUNK = "junk"
 """Name of a file that cannot be read; each run tries it again."""
 
@@ -93,7 +97,10 @@ def pick(make_source: Callable[[Path, OutputFolder], Source], folder: Path, out:
 def kill_until_done(
     make_source: Callable[[Path, OutputFolder], Source], folder: Path, rng: random.Random, tally: Tally, kills: int
 ) -> None:
-    """Pick the micrographs that arrive in `folder`, killed again and again; after so many kills in all, to the end."""
+    """Pick the micrographs that arrive in `folder`, killed again and again.
+
+    After so many kills in all it is let to the end.
+    """
     write_micrograph(folder / "m000.mrc")
     out, read_log = folder.parent / "out", os.open(folder.parent / "reads", os.O_CREAT | os.O_RDWR | os.O_APPEND)
     (folder / f"{JUNK}.mrc").write_bytes(b"not an image " * 100)
@@ -134,7 +141,7 @@ def wait_for(child: int, read_log: int, before: int, reads: int) -> None:
 
 
 def flaws_after(before: set[str], after: set[str], read: list[str]) -> list[str]:
-    """What is wrong when of the micrographs done `before` a run and `after` it, the run has read these."""
+    """What is wrong with a run that has read these, by what was done `before` and `after` it."""
     flaws = [f"{stem}: was done, and is undone" for stem in before - after]
     flaws += [f"{stem}: was done, and was done again" for stem in before.intersection(read)]
     flaws += [f"{stem}: read {times} times in one run" for stem, times in Counter(read).items() if times > 1]
@@ -144,7 +151,7 @@ def flaws_after(before: set[str], after: set[str], read: list[str]) -> list[str]
 
 
 def crash_everywhere(folder: Path, tally: Tally) -> None:
-    """Crash while a second micrograph is committed and listed: at every call, until there is none left."""
+    """Crash at every call while a second micrograph is committed and listed."""
     paths = [write_micrograph(folder / "in" / f"{stem}.mrc") for stem in "ab"]
     first = folder / "first"
     _commit(first, [paths[0]], None)

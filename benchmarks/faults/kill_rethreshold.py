@@ -1,9 +1,12 @@
-"""Kill `rethreshold` and `convert` at random moments, and at every call to the operating system: does the folder mend?
+"""Kill `rethreshold` and `convert` at random moments, and at every call to the operating system.
 
-A finished run, in every format, is thresholded and converted anew in processes that end by SIGKILL, SIGTERM or Ctrl-C.
-After each, every file under its final name must be whole and no micrograph lost. Then the same command, another one, or
-a run of `pick` must leave a folder in which all agrees: STAR files, lists, other formats and index. The network is
-absent. Exits with code 1 when any of this is broken.
+Does the folder mend?
+
+A finished run, in every format, is thresholded and converted anew in processes that end by SIGKILL,
+SIGTERM or Ctrl-C. After each, every file under its final name must be whole and no micrograph lost.
+Then the same command, another one, or a run of `pick` must leave a folder in which all agrees: STAR
+files, lists, other formats and index. The network is absent. Exits with code 1 when any of this is
+broken.
 """
 
 import json
@@ -93,7 +96,7 @@ class Folder:
         return contents(self.out)
 
     def flaws_after_kill(self) -> list[str]:
-        """Files that are missing, or are neither as before nor as after anything that was ever wanted."""
+        """Files that are missing, or are neither as before nor as after anything ever wanted."""
         now = contents(self.out)
         flaws = [f"{name}: lost" for name in self._undisturbed[BEFORE].keys() - now.keys()]
         sound = {name: [held[name] for held in self._undisturbed.values() if name in held] for name in now}
@@ -109,7 +112,10 @@ class Folder:
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """What the files of an output folder say by their names; the order in lists, pictures and times do not matter."""
+    """What the files of an output folder say, by their names.
+
+    Left out are the order in lists, pictures and times.
+    """
     apart = [out / "overlays", out / STATE_FOLDER]
     paths = [path for path in out.rglob("*") if path.is_file() and not any(path.is_relative_to(each) for each in apart)]
     paths += detections_path(out, Path()).parent.rglob("*.npz")
@@ -127,7 +133,7 @@ def _content(path: Path) -> Any:
 
 
 def pick(out: Path) -> None:
-    """Pick what is not picked, into the folder `out`, at the threshold of the picks that are there."""
+    """Pick what is not picked into `out`, at the threshold of the picks that are there."""
     picker = fake_picker()
     with OutputFolder(out) as output:
         threshold = output.previous.threshold if output.previous else None

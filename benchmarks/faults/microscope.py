@@ -1,10 +1,12 @@
-"""`gtpick-rt pick --watch` beside a writer that behaves like a microscope: is all picked, once, and how soon?
+"""`gtpick-rt pick --watch` beside a writer that behaves like a microscope.
 
-Files arrive at irregular times, in five ways of writing; one writer stalls, one file is deleted while it is written,
-one is no image, one is never finished, one is replaced later by another image. The picking process is ended by SIGTERM
-once and by SIGKILL once, and started again. Latency is the time from the last byte of a file to the time of its STAR
-file, both by the clock of the same machine; files that were written while no process watched have none. Writes
-results/microscope.json.
+Is all picked, once, and how soon?
+
+Files arrive at irregular times, in five ways of writing; one writer stalls, one file is deleted
+while it is written, one is no image, one is never finished, one is replaced later by another image.
+The picking process is ended by SIGTERM once and by SIGKILL once, and started again. Latency is the
+time from the last byte of a file to the time of its STAR file, both by the clock of the same
+machine; files that were written while no process watched have none. Writes results/microscope.json.
 """
 
 import argparse

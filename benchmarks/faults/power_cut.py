@@ -1,9 +1,12 @@
-"""Cut the power while `pick` runs, on a model of a disk with a cache: what was committed must be there, whole.
+"""Cut the power while `pick` runs, on a model of a disk with a cache.
 
-The model is stricter than any one file system. A file's bytes and a folder's names are on the disk only once they are
-synced; of what is not, each name may have reached it or not, in any order, and each file's bytes wholly, in part, as
-zeros or not at all. From each state that is drawn so, a second run must go on and end as if nothing had happened. The
-network is absent. Exits with code 1 when anything is lost, short or not gone on with.
+What was committed must be there, whole.
+
+The model is stricter than any one file system. A file's bytes and a folder's names are on the disk
+only once they are synced; of what is not, each name may have reached it or not, in any order, and
+each file's bytes wholly, in part, as zeros or not at all. From each state that is drawn so, a
+second run must go on and end as if nothing had happened. The network is absent. Exits with code 1
+when anything is lost, short or not gone on with.
 """
 
 import os
@@ -44,7 +47,10 @@ class Tally:
 
 
 class Disk:
-    """What of the files below `root` has reached the disk. A file keeps its number here when it is renamed."""
+    """What of the files below `root` has reached the disk.
+
+    A file keeps its number here when it is renamed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -97,7 +103,10 @@ class Disk:
 
 
 def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
-    """Let `disk` follow what this process does, and call back before and after each step; returns how to end it."""
+    """Let `disk` follow what this process does, and call back before and after each step.
+
+    Returns how to end it.
+    """
     really = os.open, os.fsync, Path.replace, Path.unlink
 
     def opening(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
@@ -149,7 +158,7 @@ def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None) 
 
 
 def cut_a_run(folder: Path, micrographs: Path, rng: random.Random, tally: Tally) -> list[tuple[Path, set[str]]]:
-    """Run once; returns copies of what cuts at some moments would leave, each with what was committed by then."""
+    """Run once; returns what cuts at some moments would leave, and what was committed by then."""
     (folder / "disk").mkdir(parents=True)
     disk = Disk(folder / "disk")
     committed: set[str] = set()

@@ -1,6 +1,9 @@
-"""A day's micrographs, 86,400, as fast as they can be fed to one run that watches: does it keep memory or files open?
+"""A day's micrographs, 86,400, as fast as they can be fed to one run that watches.
 
-The network is absent and the micrographs are links to tiny ones; all else is the run of `gtpick-rt pick --watch`.
+Does it keep memory or files open?
+
+The network is absent and the micrographs are links to tiny ones; all else is the run of `gtpick-rt
+pick --watch`.
 """
 
 import argparse
@@ -71,7 +74,7 @@ def feed(folder: Path, count: int, meter: Meter) -> None:
 
 
 def soak(folder: Path, count: int) -> tuple[Meter, int]:
-    """Pick so many micrographs; returns the meter and the number of those in the lists at the end."""
+    """Pick so many micrographs; returns the meter and how many are in the lists at the end."""
     (folder / "in").mkdir()
     meter, picker = Meter(), fake_picker()
     threading.Thread(target=feed, args=(folder / "in", count, meter), daemon=True).start()

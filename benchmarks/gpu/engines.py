@@ -1,7 +1,7 @@
-"""Does TensorRT-RTX build an engine of every variant, in single and half precision, and how large does it get?
+"""Does TensorRT-RTX build every variant, in single and half precision, and how large?
 
-Exports each variant with random weights (neither time nor size depends on them), builds it on the CPU for batches of 1,
-8 and 32, and counts floating-point tensors. Nothing is run: that needs a GPU.
+Exports each variant with random weights (neither time nor size depends on them), builds it on the
+CPU for batches of 1, 8 and 32, and counts floating-point tensors. Nothing is run: that needs a GPU.
 """
 
 import argparse

@@ -3,12 +3,13 @@
     python benchmarks/accuracy/suite.py SUITE --structures DIR
     python benchmarks/gpu/half_precision.py SUITE --data EMPIAR10017
 
-Runs the half-precision network wherever its arithmetic can run: its ONNX file in ONNX Runtime on the CPU, which
-computes in float32 but rounds to float16 between operations; the same network in PyTorch, whose CPU kernels take and
-give float16 at every operation; and each GPU backend that is here. Beside each stands float32 in ONNX Runtime: the
-share of picks that are the same (one-to-one, centres within one working pixel, at the default threshold), how far their
-centres are apart, and F1 against the labels (one-to-one within a third of the diameter), on EMPIAR-10017 and on the
-simulated suite, all through `Picker`. Nothing is chosen by these figures. Writes results/half_precision.json.
+Runs the half-precision network wherever its arithmetic can run: its ONNX file in ONNX Runtime on
+the CPU, which computes in float32 but rounds to float16 between operations; the same network in
+PyTorch, whose CPU kernels take and give float16 at every operation; and each GPU backend that is
+here. Beside each stands float32 in ONNX Runtime: the share of picks that are the same (one-to-one,
+centres within one working pixel, at the default threshold), how far their centres are apart, and F1
+against the labels (one-to-one within a third of the diameter), on EMPIAR-10017 and on the simulated
+suite, all through `Picker`. Nothing is chosen by these figures. Writes results/half_precision.json.
 """
 
 import argparse

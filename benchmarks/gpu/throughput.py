@@ -1,11 +1,12 @@
-"""Speed on an NVIDIA GPU: the network alone by batch, and the whole pipeline, for every backend that runs here.
+"""Speed on an NVIDIA GPU: the network alone by batch, and the whole pipeline, by backend.
 
     python benchmarks/gpu/throughput.py [--backends cuda,tensorrt,tensorrt-rtx] [--micrographs 20]
 
-Tiles per second include copying to the GPU and back. Beside the backends stands PyTorch in half precision, eager and as
-a CUDA graph, with its tiles on the GPU already. The floors are what nothing on this card can beat: the FLOP of a tile
-at the rate of a large half-precision matrix product, and the weights, once per batch, tiles and answers at the rate of
-a copy within the GPU; both rates are measured here. What a backend says that cannot be used is kept word for word.
+Tiles per second include copying to the GPU and back. Beside the backends stands PyTorch in half
+precision, eager and as a CUDA graph, with its tiles on the GPU already. The floors are what nothing
+on this card can beat: the FLOP of a tile at the rate of a large half-precision matrix product, and
+the weights, once per batch, tiles and answers at the rate of a copy within the GPU; both rates are
+measured here. What a backend says that cannot be used is kept word for word.
 """
 
 import argparse

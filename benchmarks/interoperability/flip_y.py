@@ -1,10 +1,11 @@
-"""Draw what `convert --flip-y` is for: the same picks on the micrograph that was picked and on its mirrored copy.
+"""Draw what `convert --flip-y` is for, on a micrograph and on its mirrored copy.
 
     python benchmarks/interoperability/flip_y.py
 
-A simulated micrograph has particles in the shape of an L. It is picked by the public command with `--formats cs`, then
-converted with `--flip-y`; both `picks.cs` are drawn on the file that was picked and on a copy with its rows in the
-opposite order. Written to docs/flip_y.png, with the counts in it.
+A simulated micrograph has particles in the shape of an L. It is picked by the public command with
+`--formats cs`, then converted with `--flip-y`; both `picks.cs` are drawn on the file that was
+picked and on a copy with its rows in the opposite order. Written to docs/flip_y.png, with the
+counts in it.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The projection of a structure that a class average is most like, seen through the optics' first peak."""
+"""The projection of a structure that is most like a class average."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,10 @@ def prepare(images: torch.Tensor, diameter_px: float) -> torch.Tensor:
 
 
 def first_peak(n: int, pixel_A: float) -> torch.Tensor:
-    """Contrast transfer at the mean defocus, 1 from its first peak on; for `rfft2` of `(n, n)` images."""
+    """Contrast transfer at the mean defocus, 1 from its first peak on.
+
+    It is laid out for `rfft2` of `(n, n)` images.
+    """
     low, high = Conditions().defocus_A
     k2 = (torch.fft.fftfreq(n)[:, None] ** 2 + torch.fft.rfftfreq(n)[None, :] ** 2) / pixel_A**2
     phase = np.pi * wavelength_A(torch.tensor(float(max(KILOVOLTS)))) * (low + high) / 2 * k2 + np.arcsin(0.1)

@@ -1,18 +1,19 @@
-"""Are picks what 2-D classification needs? RELION's averages of picked particles beside true projections.
+"""Are picks what 2-D classification needs? RELION's averages beside true projections.
 
     python benchmarks/interoperability/relion_classes.py --structures DIR
 
-The 20S proteasome is simulated as the specimens of the suite are, junk included, each micrograph with its own optics.
-The public command picks at the model's default threshold, `relion_preprocess` extracts from its STAR files, and
-`relion_refine` classifies: nothing is selected or moved in between. The true CTF parameters stand for their estimation;
-CTFs are ignored until their first peak, RELION's option for classes that run empty, as some do here without it. Each
-average is compared with projections of the structure, seen through that first peak, from directions all over the
-sphere: turned, shifted and, as a class may be of either hand, mirrored. What a correlation means is told by those with
-projections of another structure.
+The 20S proteasome is simulated as the specimens of the suite are, junk included, each micrograph
+with its own optics. The public command picks at the model's default threshold, `relion_preprocess`
+extracts from its STAR files, and `relion_refine` classifies: nothing is selected or moved in
+between. The true CTF parameters stand for their estimation; CTFs are ignored until their first
+peak, RELION's option for classes that run empty, as some do here without it. Each average is
+compared with projections of the structure, seen through that first peak, from directions all over
+the sphere: turned, shifted and, as a class may be of either hand, mirrored. What a correlation
+means is told by those with projections of another structure.
 
-Judged are coordinates and what RELION makes of them, not how well new particles are found: images of this structure,
-chosen because everyone knows its views, were among those that the network was trained on.
-Writes results/relion_classes.json and docs/class_averages.png.
+Judged are coordinates and what RELION makes of them, not how well new particles are found: images
+of this structure, chosen because everyone knows its views, were among those that the network was
+trained on. Writes results/relion_classes.json and docs/class_averages.png.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def load_structure(name: str, folder: Path) -> Structure:
 
 
 def simulate(structure: Structure, out: Path, count: int) -> None:
-    """Write `count` micrographs into `out`/mics, their labels into `out`/truth, and `out`/micrographs.star."""
+    """Write micrographs into `out`/mics, labels into `out`/truth, and `out`/micrographs.star."""
     library = build_library([structure], VIEWS, seed=NUMBER)
     (out / "mics").mkdir(parents=True)
     (out / "truth").mkdir()
@@ -84,7 +85,7 @@ def simulate(structure: Structure, out: Path, count: int) -> None:
 
 
 def optics_row(optics: Optics) -> str:
-    """Optics group, greatest and least defocus in Å, the angle of the greatest and the phase shift in degrees."""
+    """Group, greatest and least defocus in Å, angle of the greatest and phase shift in degrees."""
     group = KILOVOLTS.index(round(float(optics.voltage_kV[0]))) + 1
     mean, half = float(optics.defocus_A[0]), float(optics.defocus_A[0] * optics.astigmatism[0]) / 2
     angle, shift = (np.degrees(float(x[0])) for x in (optics.astigmatism_angle, optics.phase_shift))
@@ -98,7 +99,10 @@ def star_table(block: str, names: str, rows: list[str]) -> str:
 
 
 def call(command: str, folder: Path) -> str:
-    """Run a program of RELION in `folder`; returns what it prints. Ends the program where it fails."""
+    """Run a program of RELION in `folder`; returns what it prints.
+
+    Ends the program where it fails.
+    """
     done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{command}\nfailed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
@@ -106,7 +110,10 @@ def call(command: str, folder: Path) -> str:
 
 
 def classify(out: Path, diameter_A: float, classes: int, iterations: int) -> tuple[Images, NDArray[np.intp]]:
-    """Extract and classify what was picked: the averages `(k, n, n)`, and of each particle its class, 0 to k - 1."""
+    """Extract and classify what was picked.
+
+    Returns the averages `(k, n, n)`, and of each particle its class, 0 to k - 1.
+    """
     call(
         "relion_preprocess --i micrographs.star --coord_dir picks/ --coord_suffix _autopick.star"
         " --part_dir Extract/ --part_star Extract/particles.star --extract --invert_contrast --norm"

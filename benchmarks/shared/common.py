@@ -1,4 +1,4 @@
-"""What the benchmarks share: the test micrographs, the command under test and the circumstances of a measurement."""
+"""What the benchmarks share: test micrographs, the command under test and how it is recorded."""
 
 import json
 import os
@@ -27,7 +27,10 @@ DIAMETER_A = 191.0
 
 
 def convert(data: Path, out: Path) -> list[Path]:
-    """Write the JPEG micrographs of `data` as standardised float32 MRC files into `out`; those already there stay."""
+    """Write the JPEG micrographs of `data` as standardised float32 MRC files into `out`.
+
+    Files that are there stay as they are.
+    """
     images = sorted((data / "images").glob("*.jpg"))
     if not images:
         sys.exit(f"no images/*.jpg in {data}: name the folder with --data (benchmarks/README.md says what it holds)")
@@ -53,7 +56,7 @@ def pick_command(
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Run `command` in a new process: seconds, cpu_seconds, system_seconds and peak_MB, as metered.py has them.
+    """Run `command` in a new process; returns its figures as metered.py has them.
 
     Ends the program when the command fails.
     """
@@ -92,7 +95,7 @@ def circumstances(command: list[str]) -> dict[str, Any]:
 
 
 def result_path(script: str, suffix: str) -> Path:
-    """The file for a result of `script`, its `__file__`: results/ beside it, under its name and `suffix`."""
+    """The file in results/ beside `script`, its `__file__`, under its name and `suffix`."""
     path = Path(script).resolve()
     return path.parent / "results" / f"{path.stem}{suffix}"
 

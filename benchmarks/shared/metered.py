@@ -1,10 +1,13 @@
-"""Run a command and print its seconds, processor time and peak memory as JSON; its own output is not shown.
+"""Run a command and print its seconds, processor time and peak memory as JSON.
+
+Its own output is not shown.
 
     python benchmarks/shared/metered.py COMMAND ...
 
-A program by itself because Linux counts towards a process's peak memory that of the one that started it, and this one
-is small. Processor time is that of the command and of all processes that it waited for; peak memory that of the
-largest of them. Ends as the command did, with what it said on stderr.
+A program by itself because Linux counts towards a process's peak memory that of the one that
+started it, and this one is small. Processor time is that of the command and of all processes that
+it waited for; peak memory that of the largest of them. Ends as the command did, with what it said
+on stderr.
 """
 
 import json

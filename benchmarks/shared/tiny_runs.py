@@ -77,7 +77,10 @@ def job_of(path: Path) -> Job:
 
 
 def flaws_of(out: Path) -> list[str]:
-    """What is wrong with an output folder whose writer may have been killed: one sentence for each broken promise."""
+    """What is wrong with an output folder whose writer may have been killed.
+
+    It is a sentence for each broken promise.
+    """
     flaws = []
     for path in out.rglob("*.npz"):
         try:
@@ -107,7 +110,10 @@ def _flaws_of_file(path: Path) -> list[str]:
 
 
 def record_of(star: Path) -> MicrographRecord:
-    """The record in a STAR file of picks. Raises ValueError, KeyError or TypeError where it is damaged."""
+    """The record in a STAR file of picks.
+
+    Raises ValueError, KeyError or TypeError where it is damaged.
+    """
     return MicrographRecord(**json.loads(read_record(star))["record"])
 
 
@@ -127,7 +133,7 @@ def stems_done(out: Path) -> set[str]:
 
 
 def flaws_at_end(out: Path, stems: Iterable[str], repeated: bool = False) -> list[str]:
-    """What is wrong with the output folder of a run that has ended and should have picked just `stems`.
+    """What is wrong with the output folder of a run that should have picked just `stems`.
 
     Where some were `repeated`, which of the times is noted does not matter.
     """
@@ -173,9 +179,10 @@ def _repeated_in_log(out: Path) -> list[str]:
 
 
 def report(script: str, description: str | None, option: str, run_all: Callable[[Path, int, int], Any]) -> None:
-    """Run `run_all` in an empty folder, as often as `option` of the command line says; print and save its figures.
+    """Run `run_all` in an empty folder, and print and save the dataclass of its figures.
 
-    It gives a dataclass. Exits with code 1 when there are `flaws` in it.
+    How often it does its work is said by `option` of the command line. Exits with code 1 when there
+    are `flaws` in it.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(option, dest="times", type=int, default=1000)

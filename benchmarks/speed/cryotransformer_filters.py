@@ -1,10 +1,12 @@
-"""CryoTransformer's filters on MRC micrographs, rebuilt; what its network is given. Run in an environment with OpenCV.
+"""CryoTransformer's filters on MRC micrographs, rebuilt; what its network is given.
+
+Run in an environment with OpenCV.
 
     VENV/bin/python benchmarks/speed/cryotransformer_filters.py MICROGRAPH ...
 
-This is not their program: it is written anew from the steps and parameters that theirs has at commit bdb1412, with the
-same OpenCV calls on the whole micrograph. Reading is with mrcfile, as there; nothing is written, and the network, which
-comes after, is left out.
+This is not their program: it is written anew from the steps and parameters that theirs has at
+commit bdb1412, with the same OpenCV calls on the whole micrograph. Reading is with mrcfile, as
+there; nothing is written, and the network, which comes after, is left out.
 """
 
 import sys
@@ -19,7 +21,10 @@ Image = NDArray[Any]
 
 
 def filtered(micrograph: Image) -> Image:
-    """Smooth, denoise, sharpen, equalise and smooth again along edges; `(h, w)` of any type to 8 bits."""
+    """Smooth, denoise, sharpen, equalise and smooth again along edges.
+
+    Takes `(h, w)` of any type and gives 8 bits.
+    """
     smooth = to_8_bits(cv2.GaussianBlur(micrograph, (9, 9), 0))
     denoised = cv2.fastNlMeansDenoising(smooth, None, h=10, templateWindowSize=7, searchWindowSize=21)
     sharp = wiener(denoised, side=9, noise=30)

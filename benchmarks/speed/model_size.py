@@ -1,4 +1,4 @@
-"""Parameters and floating-point operations per tile of each variant, counted by PyTorch on one inference pass."""
+"""Parameters and floating-point operations per tile of each variant, counted by PyTorch."""
 
 import argparse
 import sys

@@ -1,11 +1,14 @@
-"""What `gtpick-rt monitor` costs: 50 viewers look at a run that has picked 50,000 micrographs and goes on picking.
+"""What `gtpick-rt monitor` costs.
 
-First the monitor is started on the folder: seconds until the page is there and all micrographs are known. Then 50
-viewers open the page at once and stay, and do what the page's script does: they listen to events, get the picture of
-each new micrograph, the picks of the newest once a second, and the charts every 5 s. Last, more micrographs are picked
-into the same folder by the public command, by turns without the monitor and with it and its viewers; the time per
-micrograph is that between the first and the last STAR file. The viewers run on the same machine, at the lowest
-priority. Writes results/monitor.json.
+Fifty viewers look at a run that has picked 50,000 micrographs and goes on picking.
+
+First the monitor is started on the folder: seconds until the page is there and all micrographs are
+known. Then 50 viewers open the page at once and stay, and do what the page's script does: they
+listen to events, get the picture of each new micrograph, the picks of the newest once a second, and
+the charts every 5 s. Last, more micrographs are picked into the same folder by the public command,
+by turns without the monitor and with it and its viewers; the time per micrograph is that between
+the first and the last STAR file. The viewers run on the same machine, at the lowest priority.
+Writes results/monitor.json.
 """
 
 import argparse
@@ -39,7 +42,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def tell(out: Path) -> int:
-    """Give the folder that `prepare` has made the log and the previews that its run would have left."""
+    """Give a folder of `prepare` the log and the previews that its run would have left."""
     stars = sorted(out.glob("*_autopick.star"), key=lambda path: path.stat().st_mtime_ns)
     source = preview_path(out, PurePosixPath("m"))
     with log_path(out).open("a") as log:

@@ -1,9 +1,12 @@
-"""How soon does the monitor's page show what `pick --watch` commits? And how soon is the page itself there?
+"""How soon does the monitor's page show what `pick --watch` commits?
 
-Simulated micrographs are brought into a watched folder one by one, and headless Chromium follows the newest. Counted is
-the time from a micrograph's STAR file, by its time of change, to the moment when the page has drawn its circles, both
-by the clock of the same machine; and, for the page that is opened anew at the end, from the request to the first paint
-and to the drawn circles. Writes results/monitor_page.json. Needs playwright and Debian's chromium.
+And how soon is the page itself there?
+
+Simulated micrographs are brought into a watched folder one by one, and headless Chromium follows
+the newest. Counted is the time from a micrograph's STAR file, by its time of change, to the moment
+when the page has drawn its circles, both by the clock of the same machine; and, for the page that
+is opened anew at the end, from the request to the first paint and to the drawn circles. Writes
+results/monitor_page.json. Needs playwright and Debian's chromium.
 """
 
 import argparse

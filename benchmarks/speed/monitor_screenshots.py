@@ -1,8 +1,11 @@
-"""Pictures of the live page for the README: a real `pick --watch` and `monitor` on simulated micrographs, in Chromium.
+"""Pictures of the live page for the README.
 
-The micrographs are made by `gtpick-rt simulate` and brought into the watched folder one by one, with one that is cut
-off. While the run goes on the page is opened in light and in dark colours and written to docs/monitor_light.png, its
-first screen, and docs/monitor_dark.png, down to the distributions. Needs playwright and Debian's chromium.
+A real `pick --watch` and `monitor` on simulated micrographs, in Chromium.
+
+The micrographs are made by `gtpick-rt simulate` and brought into the watched folder one by one,
+with one that is cut off. While the run goes on the page is opened in light and in dark colours and
+written to docs/monitor_light.png, its first screen, and docs/monitor_dark.png, down to the
+distributions. Needs playwright and Debian's chromium.
 """
 
 import argparse
@@ -37,7 +40,7 @@ _MOST_BYTES = 400_000
 
 
 def simulate(folder: Path, count: int) -> list[Path]:
-    """Make micrographs of the specimen of sample/, one of them cut off, in the order in which they are to arrive."""
+    """Make micrographs of the specimen of sample/, one cut off, in the order of their arrival."""
     command = [PROGRAM, "simulate", str(folder), f"--count={count}", "--size=1280", "--particle=60"]
     subprocess.run([*command, "--snr=0.06", "--seed=6"], check=True, stdout=subprocess.DEVNULL)
     made = sorted(folder.glob("*.mrc"))
@@ -99,7 +102,7 @@ def bring(made: list[Path], folder: Path, interval_s: float) -> None:
 
 
 def photograph(url: str, scheme: Literal["light", "dark"], whole: bool) -> bytes:
-    """Open the page and take a picture of its first screen or, `whole`, of all down to the distributions."""
+    """Open the page and take a picture of its first screen or, `whole`, down to distributions."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,4 +1,6 @@
-"""Viewers of `gtpick-rt monitor`, who do what the script of its page does; monitor.py lets them come.
+"""Viewers of `gtpick-rt monitor`, who do what the script of its page does.
+
+They are started by monitor.py.
 
 python monitor_viewers.py PORT VIEWERS SECONDS
 """
@@ -117,7 +119,9 @@ class Viewer:
 
 
 def watch(port: int, count: int, seconds: float) -> dict[str, Any]:
-    """So many viewers, who open the page at once and stay for so long, or until SIGTERM. Gives their figures.
+    """So many viewers, who open the page at once and stay for so long, or until SIGTERM.
+
+    Gives their figures.
 
     Prints a line when all have opened it.
     """

@@ -1,16 +1,18 @@
-"""Seconds per micrograph of gtpick-rt beside Topaz, and beside CryoTransformer's filters, on the same cores.
+"""Seconds per micrograph beside Topaz, and beside CryoTransformer's filters, on the same cores.
 
     python benchmarks/speed/peers.py --peers VENV
 
-VENV is an environment with topaz-em and opencv-python-headless. All take the same real micrographs, from the page
-cache, in turns: each round runs every other program once on one micrograph and once on three, and ours before each.
-The difference tells what a further micrograph costs once a program has started.
+VENV is an environment with topaz-em and opencv-python-headless. All take the same real micrographs,
+from the page cache, in turns: each round runs every other program once on one micrograph and once
+on three, and ours before each. The difference tells what a further micrograph costs once a program
+has started.
 
-Topaz runs as its manual says, `topaz preprocess` and then `topaz extract` with its default detector and threshold. It
-is given all cores, as threads of PyTorch, and once more as processes besides, for nobody documents which is faster, nor
-the scale at which its detectors were trained: so it runs at both of topaz.py, binned as far as its own examples go,
-which is faster, and as RELION bins. Its option to score in patches needs less memory but was slower, and is not used.
-Of CryoTransformer only the filters are run, see cryotransformer_filters.py; OpenCV takes all cores by itself.
+Topaz runs as its manual says, `topaz preprocess` and then `topaz extract` with its default detector
+and threshold. It is given all cores, as threads of PyTorch, and once more as processes besides, for
+nobody documents which is faster, nor the scale at which its detectors were trained: so it runs at
+both of topaz.py, binned as far as its own examples go, which is faster, and as RELION bins. Its
+option to score in patches needs less memory but was slower, and is not used. Of CryoTransformer
+only the filters are run, see cryotransformer_filters.py; OpenCV takes all cores by itself.
 
 Writes results/peers.json and .png.
 """
@@ -81,7 +83,7 @@ def programs(venv: Path, work: Path, model: str | None) -> list[Program]:
 
 
 def _topaz(name: str, venv: Path, particle_px: int, workers: int, work: Path) -> Program:
-    """Topaz with micrographs binned until particles are about so large, and so many processes besides the first."""
+    """Topaz on micrographs binned to particles of about that size, with `workers` more processes."""
     scale = round(DIAMETER_A / PIXEL_SIZE_A / particle_px)
     topaz, small = str(venv / "bin" / "topaz"), work / "small"
     cores = [f"--num-workers={workers}", f"--num-threads={CORES}", "--device=-1"]
@@ -111,7 +113,7 @@ def measure_rounds(every: list[Program], micrographs: list[Path], work: Path) ->
 
 
 def per_micrograph(rounds: list[Runs]) -> dict[str, Any]:
-    """Costs of a further micrograph and of a start, with their ranges over the rounds, and the largest memory."""
+    """Costs of a further micrograph and of a start, with their ranges, and the largest memory."""
     few, many = COUNTS
     figures: dict[str, Any] = {}
     for cost in COSTS:

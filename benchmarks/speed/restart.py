@@ -1,8 +1,9 @@
-"""How soon after a restart is the first new micrograph picked, when an earlier run has picked 50,000?
+"""How soon after a restart is the first new micrograph picked when 50,000 are done?
 
-All through the public command, from the start of the process to the STAR file under its final name: with the index of
-the earlier run, without it (then all STAR files are read), and, to compare, when a single one is done. The time that a
-file must settle is included. The earlier run is real for one micrograph, which is then copied under other names.
+All through the public command, from the start of the process to the STAR file under its final name:
+with the index of the earlier run, without it (then all STAR files are read), and, to compare, when
+a single one is done. The time that a file must settle is included. The earlier run is real for one
+micrograph, which is then copied under other names.
 """
 
 import argparse

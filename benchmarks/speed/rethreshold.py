@@ -1,7 +1,8 @@
-"""How long do `gtpick-rt rethreshold` and `gtpick-rt convert` take on a finished run of 5,000 micrographs?
+"""How long do `rethreshold` and `convert` take on a finished run of 5,000 micrographs?
 
-All through the public commands, from the start of the process to its end, every file synced to the disk. The run is
-made up: 500 detections on each micrograph at random places, with random scores, so that the threshold parts them.
+All through the public commands, from the start of the process to its end, every file synced to the
+disk. The run is made up: 500 detections on each micrograph at random places, with random scores, so
+that the threshold parts them.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""What a run costs against the number of micrographs, their pixels, their particles and the processor's cores.
+"""What a run costs against the number of micrographs, pixels, particles and cores.
 
-Whole runs of `gtpick-rt pick` on synthetic micrographs, noise with dark discs; several names may be links to one file.
-A line is fitted to each (scaling_lines.py). Writes results/scaling.json and .png.
+Whole runs of `gtpick-rt pick` on synthetic micrographs, noise with dark discs; several names may be
+links to one file. A line is fitted to each (scaling_lines.py). Writes results/scaling.json and
+.png.
 """
 
 import argparse
@@ -45,7 +46,7 @@ LINKS = 1000
 
 
 def places(rng: np.random.Generator, width: int, height: int, diameter_px: float, particles: int) -> Iterable[Any]:
-    """Centres x, y of so many particles on a jittered lattice, none of them reaching over the border."""
+    """Centres x, y of so many particles on a jittered lattice, none over the border."""
     if not particles:
         return []
     inner = np.array([width, height]) - 2 * diameter_px
@@ -73,7 +74,7 @@ def write_micrograph(path: Path, width: int, height: int, diameter_px: float, pa
 
 
 def fill(folder: Path, count: int, *what: float) -> Path:
-    """A folder with so many names of a few equal files, `what` being the arguments of `write_micrograph`."""
+    """A folder of so many links to equal files; `what` are arguments of `write_micrograph`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for number in range(count):
@@ -87,7 +88,10 @@ def fill(folder: Path, count: int, *what: float) -> Path:
 
 
 def _elsewhere(path: Path, *what: float) -> None:
-    """Write a micrograph in another process: a large one would count towards our own peak memory."""
+    """Write a micrograph in another process.
+
+    A large one would count towards our own peak memory.
+    """
     process = multiprocessing.get_context("spawn").Process(target=write_micrograph, args=(path, *what))
     process.start()
     process.join()

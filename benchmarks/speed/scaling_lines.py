@@ -94,8 +94,8 @@ CLAIMS = (
 def line(x: Sequence[float], y: Sequence[float], origin: bool = False) -> dict[str, float]:
     """Fit a straight line, on demand through the origin, with equal relative weight of all points.
 
-    So a point at 10 counts as much as one at 10,000. The largest deviation is that of a point from the line, as a share
-    of the point.
+    So a point at 10 counts as much as one at 10,000. The largest deviation is that of a point from
+    the line, as a share of the point.
     """
     at, value = np.asarray(x, float), np.asarray(y, float)
     powers = np.column_stack([at, np.full_like(at, not origin)])

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of whole `gtpick-rt pick` runs on 1, 2, 5 and 10 micrographs, split by stage."""
+"""Seconds and peak memory of whole `gtpick-rt pick` runs on 1, 2, 5 and 10 micrographs."""
 
 import argparse
 import json

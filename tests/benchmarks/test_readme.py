@@ -1,4 +1,5 @@
-"""The list of benchmarks names each of them, and says of each result when and of which commit it is."""
+"""The list of benchmarks names each of them, and says of each result when and of which commit it
+is."""
 
 import json
 import re

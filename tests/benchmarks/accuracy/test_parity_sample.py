@@ -18,7 +18,8 @@ from gtpick_rt.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 LEAD, CLEARANCE = 0.25, 0.15
-"""Of the sample that ships, in logits; it was made with more, for another processor adds up in another order."""
+"""Of the sample that ships, in logits; it was made with more, for another processor adds up in
+another order."""
 
 
 @pytest.mark.skipif(not (SAMPLE.exists() and shipped_models()), reason="the sample or the model do not ship here")
@@ -39,7 +40,8 @@ Detection = tuple[float, float, float]
 
 @pytest.fixture
 def found(spec: ModelSpec) -> Callable[[list[Detection]], list[list[float]]]:
-    """A function that says what is undecided when a tile of 256 px, which is all there is, has these detections."""
+    """A function that says what is undecided when a tile of 256 px, which is all there is, has
+    these detections."""
     spec = replace(spec, threshold=0.5, calibration=(1.0, 0.0))
 
     def of(detections: list[Detection]) -> list[list[float]]:

@@ -47,7 +47,8 @@ def test_the_truth_follows_from_what_was_drawn(
 
 
 def test_particles_cut_by_the_border_need_not_be_found() -> None:
-    """Counted from the corner of the first pixel, 14.5 px of pixel centres are a radius of 15 px."""
+    """Counted from the corner of the first pixel, 14.5 px of pixel centres are a radius of 15
+    px."""
     cut = [[14.4, 100, 30], [400, 752.6, 30]]
     whole = [[14.5, 300, 30], [600, 752.4, 30], [300, 300, 30]]
     picks = Picks(np.array([[14, 307], [607, 752]], np.float32), np.full(2, 30, np.float32), np.ones(2, np.float32))

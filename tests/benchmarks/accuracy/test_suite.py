@@ -1,4 +1,5 @@
-"""The simulated suite, and the comparison on it: what is in it, that it is frozen, and who is given what."""
+"""The simulated suite, and the comparison on it: what is in it, that it is frozen, and who is
+given what."""
 
 import json
 import subprocess
@@ -117,7 +118,8 @@ def found(xy: NDArray[np.float32], score: float, shift: float) -> Picks:
 
 @pytest.mark.usefixtures("small")
 def test_each_program_is_judged_by_the_threshold_that_it_is_granted(tmp_path: Path) -> None:
-    """Ours finds all particles at 0.4, below its threshold, in one size; Topaz finds all in the other, one way."""
+    """Ours finds all particles at 0.4, below its threshold, in one size; Topaz finds all in the
+    other, one way."""
     written = suite.write_suite(tmp_path, None)
     labels = {entry.file: written.labels(entry).xy_px for entry in written.entries}
     ours = {e.file: found(labels[e.file], 0.9 if e.size == "small" else 0.4, 0.0) for e in written.entries}

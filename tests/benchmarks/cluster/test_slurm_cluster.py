@@ -1,4 +1,5 @@
-"""The cluster that tests and benchmarks of Slurm start for themselves does what theirs will do, and leaves nothing."""
+"""The cluster that tests and benchmarks of Slurm start for themselves does what theirs will do,
+and leaves nothing."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""The benchmark of GPUs: without one it says so, and what a backend says of itself is kept word for word."""
+"""The benchmark of GPUs: without one it says so, and what a backend says of itself is kept word
+for word."""
 
 import sys
 from types import ModuleType, SimpleNamespace

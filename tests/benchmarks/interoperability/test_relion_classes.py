@@ -1,4 +1,5 @@
-"""The benchmark of class averages finds the projection that one shows, and tells RELION the optics as they are."""
+"""The benchmark of class averages finds the projection that one shows, and tells RELION the
+optics as they are."""
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def test_a_projection_is_found_again_turned_shifted_and_mirrored(monkeypatch: py
 
 
 def test_relion_is_told_the_optics_of_the_field() -> None:
-    """Defocus as greatest and least, of which the relative difference is the simulator's astigmatism."""
+    """Defocus as greatest and least, of which the relative difference is the simulator's
+    astigmatism."""
     values = (2.0, 300.0, 1.5e4, 0.1, np.pi / 6, 0.1, np.pi / 2, 100.0)
     row = relion_classes.optics_row(Optics(*(torch.tensor([value]) for value in values)))
     assert [float(word) for word in row.split()] == pytest.approx([2, 15750, 14250, 30, 90], abs=0.01)
