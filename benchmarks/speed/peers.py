@@ -83,7 +83,7 @@ def programs(venv: Path, work: Path, model: str | None) -> list[Program]:
 
 
 def _topaz(name: str, venv: Path, particle_px: int, workers: int, work: Path) -> Program:
-    """Topaz on micrographs binned to particles of about that size, with `workers` more processes."""
+    """Topaz on micrographs binned to particles of about that size, and `workers` more processes."""
     scale = round(DIAMETER_A / PIXEL_SIZE_A / particle_px)
     topaz, small = str(venv / "bin" / "topaz"), work / "small"
     cores = [f"--num-workers={workers}", f"--num-threads={CORES}", "--device=-1"]
