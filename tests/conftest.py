@@ -15,7 +15,6 @@ from gtpick_rt.models.spec import ModelSpec
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -37,10 +36,9 @@ def spec() -> ModelSpec:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module of benchmarks/, which is no package, that starts Slurm; skips where it cannot."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import slurm_cluster
+def rig() -> ModuleType:
+    """The module that starts Slurm; skips where it cannot."""
+    from benchmarks.cluster import slurm_cluster
 
     if reason := slurm_cluster.reason_to_skip():
         pytest.skip(reason)

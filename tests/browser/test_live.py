@@ -41,7 +41,7 @@ def test_picks_appear_as_soon_as_they_are_committed(live: Any, samples: list[Pat
         bring(samples[number % 2], live.folder / f"next_{number}.mrc")
         expect(page.locator("#name")).to_have_text(f"next_{number}.mrc")
         after_s = time.time() - star_path(live.out, PurePosixPath(f"next_{number}")).stat().st_mtime
-        print(f"{after_s:.2f} s from the commit to the page")  # for benchmarks/monitor_page.py to judge
+        print(f"{after_s:.2f} s from the commit to the page")  # for benchmarks/speed/monitor_page.py to judge
     picks = page.locator("#count").inner_text()
     expect(page.locator("#circles")).to_have_attribute("data-circles", picks)
     assert picks != "0"

@@ -5,35 +5,29 @@ meet all of them.
 import io
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.shared import tiny_runs
 from gtpick_rt.arrivals import listed
-from gtpick_rt.pipeline import bookkeeping, queues
-from gtpick_rt.pipeline import threads as pipeline
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from gtpick_rt.pipeline.threads import bookkeeping, queues
+from gtpick_rt.pipeline.threads import threads as pipeline
 
 
 @pytest.fixture
 def benchmarks() -> Path:
-    """The folder of the benchmarks."""
-    return BENCHMARKS
+    """The folder of the benchmarks that break runs on purpose."""
+    return Path(__file__).resolve().parents[2] / "benchmarks" / "faults"
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module of benchmarks/, which is no package, that makes tiny runs and judges their output
-    folders.
-    """
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import tiny
-
-    yield tiny
+def tiny() -> ModuleType:
+    """The module that makes tiny runs and judges their output folders."""
+    return tiny_runs
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.faults import fuzz
 from gtpick_rt.reading import info
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -21,18 +21,15 @@ MOST_BYTES = 32 << 20
 """That a case may take: eight times an image of the largest size, which is set to a megapixel."""
 
 
-@pytest.fixture(scope="module")
-def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The benchmark that does the same by the million; largest images are made small."""
+@pytest.fixture(scope="module", autouse=True)
+def small_images() -> Iterator[None]:
+    """The largest are a megapixel."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-        import fuzz
-
         patch.setattr(info, "MAX_PIXELS", fuzz.MOST_PIXELS)
-        yield fuzz
+        yield
 
 
-def try_within_memory(fuzz: ModuleType, kind: str, data: bytes, folder: Path) -> None:
+def try_within_memory(kind: str, data: bytes, folder: Path) -> None:
     tracemalloc.start()
     try:
         fuzz.try_case(kind, data, folder)
@@ -46,31 +43,31 @@ def try_within_memory(fuzz: ModuleType, kind: str, data: bytes, folder: Path) ->
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore")  # Pillow's and tifffile's, of what they find
 def test_no_damage_makes_a_reader_fail_otherwise(
-    fuzz: ModuleType, kind: str, tmp_path: Path, damage: list[tuple[float, int, bytes]], rest: float
+    kind: str, tmp_path: Path, damage: list[tuple[float, int, bytes]], rest: float
 ) -> None:
     for seed in fuzz.seeds(kind):
         data = bytearray(seed)
         for place, dropped, put in damage:
             at = int(place * len(data))
             data[at : at + dropped] = put
-        try_within_memory(fuzz, kind, bytes(data), tmp_path)
-        try_within_memory(fuzz, kind, bytes(data[: int(rest * len(data))]), tmp_path)
+        try_within_memory(kind, bytes(data), tmp_path)
+        try_within_memory(kind, bytes(data[: int(rest * len(data))]), tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
-def test_what_once_broke_a_reader_breaks_it_no_more(fuzz: ModuleType, path: Path, tmp_path: Path) -> None:
-    try_within_memory(fuzz, path.name.partition("-")[0], path.read_bytes(), tmp_path)
+def test_what_once_broke_a_reader_breaks_it_no_more(path: Path, tmp_path: Path) -> None:
+    try_within_memory(path.name.partition("-")[0], path.read_bytes(), tmp_path)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"size": 10**30}, {"stem": ["a"]}, {"name": {}}, {"flags": [1]}, {"mtime_ns": "x"}, {"path": "\ud800"}]
 )
-def test_a_record_of_wrong_types_is_none_of_ours(fuzz: ModuleType, wrong: dict[str, Any], tmp_path: Path) -> None:
+def test_a_record_of_wrong_types_is_none_of_ours(wrong: dict[str, Any], tmp_path: Path) -> None:
     record = {**fuzz.RECORD, "record": {**fuzz.RECORD["record"], **wrong}}
     star = fuzz.picks_to_star(fuzz.Picks.empty(), json.dumps(record))
-    try_within_memory(fuzz, "record", star.encode(), tmp_path)
+    try_within_memory("record", star.encode(), tmp_path)
 
 
-def test_a_record_of_many_brackets_is_none_of_ours(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_a_record_of_many_brackets_is_none_of_ours(tmp_path: Path) -> None:
     star = fuzz.picks_to_star(fuzz.Picks.empty(), "[" * 60_000)
-    try_within_memory(fuzz, "record", star.encode(), tmp_path)
+    try_within_memory("record", star.encode(), tmp_path)

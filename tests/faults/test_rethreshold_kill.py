@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.faults import kill_rethreshold
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.output import converting
-from gtpick_rt.output.folder import OutputFolder
-from gtpick_rt.pipeline import threads as pipeline
+from gtpick_rt.output.folder import OutputFolder, converting
 from gtpick_rt.pipeline.threads import settings_of
+from gtpick_rt.pipeline.threads import threads as pipeline
 
 KILLS = 40
 FOR_EVER = 1_000_000
@@ -44,11 +44,10 @@ def test_a_folder_mends_whenever_rethreshold_or_convert_is_killed(benchmarks: Pa
 
 @pytest.fixture
 def killing(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The benchmark, which makes finished runs and judges them; with one thread, so that calls can
-    be counted.
-    """
-    import kill_rethreshold
+    """The benchmark, which makes finished runs and judges them.
 
+    It has one thread, so that calls can be counted.
+    """
     monkeypatch.setattr(converting, "THREADS", 1)
     return kill_rethreshold
 

@@ -174,7 +174,7 @@ def during_inference(
             return find_dots(tiles)
 
         picker = Picker(ScriptedBackend(dot_picker.spec, script), dot_picker.spec, 24)
-        monkeypatch.setattr(Picker, "open", lambda *args, **kwargs: picker)
+        monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", lambda *args, **kwargs: picker)
 
     return happens
 

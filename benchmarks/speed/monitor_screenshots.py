@@ -1,0 +1,156 @@
+"""Pictures of the live page for the README.
+
+A real `pick --watch` and `monitor` on simulated micrographs, in Chromium.
+
+The micrographs are made by `gtpick-rt simulate` and brought into the watched folder one by one,
+with one that is cut off. While the run goes on the page is opened in light and in dark colours and
+written to docs/monitor_light.png, its first screen, and docs/monitor_dark.png, down to the
+distributions. Needs playwright and Debian's chromium.
+"""
+
+import argparse
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from PIL import Image
+
+from benchmarks.shared.common import PROGRAM, ROOT, pick_command
+
+CHROMIUM = "/usr/bin/chromium"
+DIAMETER_A = 214.0
+INTERVAL_S = 1.0
+SHARE = 0.7
+"""Of the micrographs that are picked when the pictures are taken."""
+SIZE_PX = (1280, 800)
+_READY_S = 60.0
+_MOST_BYTES = 400_000
+
+
+def simulate(folder: Path, count: int) -> list[Path]:
+    """Make micrographs of the specimen of sample/, one cut off, in the order of their arrival."""
+    command = [PROGRAM, "simulate", str(folder), f"--count={count}", "--size=1280", "--particle=60"]
+    subprocess.run([*command, "--snr=0.06", "--seed=6"], check=True, stdout=subprocess.DEVNULL)
+    made = sorted(folder.glob("*.mrc"))
+    cut = folder / "sim_0002_cut_off.mrc"
+    cut.write_bytes(made[2].read_bytes()[:2_000_000])
+    return [*made[:2], cut, *made[2:]]
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[None]:
+    """Run a command in a folder beside this one; it is ended by SIGTERM."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def monitor(folder: Path) -> Iterator[str]:
+    """The address of a monitor of the folder's `picks`, once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+    with running([PROGRAM, "monitor", "picks", f"--port={port}"], folder):
+        end = time.monotonic() + _READY_S
+        while not _answers(url):
+            if time.monotonic() > end:
+                sys.exit(f"{url} does not answer")
+            time.sleep(0.2)
+        yield url
+
+
+def _answers(url: str) -> bool:
+    try:
+        urlopen(url).close()
+    except URLError:
+        return False
+    return True
+
+
+def wait_until_done(url: str, count: int) -> None:
+    """Wait until so many micrographs are picked."""
+    while True:
+        with urlopen(f"{url}api/status") as answer:
+            if json.load(answer)["done"] >= count:
+                return
+        time.sleep(0.5)
+
+
+def bring(made: list[Path], folder: Path, interval_s: float) -> None:
+    """Let the micrographs arrive."""
+    folder.mkdir()
+    for path in made:
+        shutil.copy(path, folder)
+        time.sleep(interval_s)
+
+
+def photograph(url: str, scheme: Literal["light", "dark"], whole: bool) -> bytes:
+    """Open the page and take a picture of its first screen or, `whole`, down to distributions."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(
+            viewport={"width": SIZE_PX[0], "height": SIZE_PX[1]}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        page = context.new_page()
+        page.goto(url)
+        page.locator("#hist-score rect").first.wait_for(state="attached")
+        page.locator("#failures li").first.wait_for()
+        page.wait_for_function("document.getElementById('picture').complete")
+        below = page.locator(".lists").bounding_box()
+        height = int(below["y"]) if whole and below else SIZE_PX[1]
+        picture = page.screenshot(clip={"x": 0, "y": 0, "width": SIZE_PX[0], "height": height}, full_page=True)
+        browser.close()
+    return picture
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Write a PNG with a palette, which takes a third of the bytes and looks the same."""
+    opened = Image.open(io.BytesIO(picture)).convert("RGB")
+    palette = opened.quantize(160, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette.save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"written: {path}, {size // 1000} kB")
+    if size > _MOST_BYTES:
+        sys.exit(f"{path}: larger than {_MOST_BYTES} bytes")
+
+
+def main() -> None:
+    """Bring micrographs to a run that is watched, and take the pictures when most are done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--micrographs", type=int, default=36)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        work = Path(temporary)
+        made = simulate(work / "simulated", arguments.micrographs)
+        watch = ["--watch", "--settle=0.3", "--max-wait=4"]
+        command = pick_command([Path("micrographs")], Path("picks"), None, DIAMETER_A) + watch
+        stack.enter_context(running(command, work))
+        url = stack.enter_context(monitor(work))
+        threading.Thread(target=bring, args=(made, work / "micrographs", INTERVAL_S), daemon=True).start()
+        wait_until_done(url, int(SHARE * len(made)))
+        save(photograph(url, "light", whole=False), arguments.out / "monitor_light.png")
+        save(photograph(url, "dark", whole=True), arguments.out / "monitor_dark.png")
+
+
+if __name__ == "__main__":
+    main()
