@@ -21,8 +21,9 @@ from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Totals
+from gtpick_rt.pipeline import bookkeeping
 from gtpick_rt.pipeline.bookkeeping import Listeners
-from gtpick_rt.pipeline.threads import bookkeeping, settings_of
+from gtpick_rt.pipeline.threads import settings_of
 from gtpick_rt.pipeline.threads import threads as pipeline
 
 STEMS = {"a", "b", "c"}

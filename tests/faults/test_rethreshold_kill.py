@@ -22,7 +22,8 @@ from benchmarks.faults import kill_rethreshold
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.output.folder import OutputFolder, converting
+from gtpick_rt.output import converting
+from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.pipeline.threads import settings_of
 from gtpick_rt.pipeline.threads import threads as pipeline
 

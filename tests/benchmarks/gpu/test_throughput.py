@@ -2,7 +2,7 @@
 for word."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_what_stands_in_the_way_of_a_backend_is_kept_word_for_word(
     def open_picker(diameter_A: float, model: str | None, backend: str) -> None:
         raise BackendError(f"{backend} refuses this GPU")
 
-    monkeypatch.setattr(benchmark, "Picker", SimpleNamespace(open=open_picker))
+    monkeypatch.setattr(benchmark, "open_picker", open_picker)
     monkeypatch.setattr(benchmark, "SIDE_PX", 512)
     found = benchmark.try_backends(["cuda", "tensorrt-rtx"], 2, None)
     assert found == {
