@@ -15,7 +15,7 @@ import pytest
 from benchmarks.shared import tiny_runs
 from gtpick_rt.arrivals import listed
 from gtpick_rt.pipeline import bookkeeping, queues
-from gtpick_rt.pipeline.threads import threads as pipeline
+from gtpick_rt.pipeline import threads as pipeline
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from gtpick_rt.errors import GtpickError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Totals
 from gtpick_rt.pipeline import bookkeeping
+from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
-from gtpick_rt.pipeline.threads import threads as pipeline
 
 STEMS = {"a", "b", "c"}
 FOR_EVER = 1_000_000

@@ -24,8 +24,8 @@ from gtpick_rt.cli.main import app
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.output import converting
 from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.threads import settings_of
-from gtpick_rt.pipeline.threads import threads as pipeline
 
 KILLS = 40
 FOR_EVER = 1_000_000
