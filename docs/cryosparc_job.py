@@ -1,10 +1,11 @@
-"""Pick the exposures of a cryoSPARC job with gtpick-rt, and hand the picks back as the output of an External job.
+"""Pick the exposures of a cryoSPARC job with gtpick-rt, and hand the picks back as the output of an
+External job.
 
     python cryosparc_job.py P3 W1 J5 exposures --diameter 160
 
-J5 and exposures are the job that made the micrographs and the name of its output; whatever follows goes to
-`gtpick-rt pick`. Needs cryosparc-tools of the server's version, a login (`python -m cryosparc.tools login`), and a
-machine that sees the project folder.
+J5 and exposures are the job that made the micrographs and the name of its output; whatever follows
+goes to `gtpick-rt pick`. Needs cryosparc-tools of the server's version, a login (`python -m
+cryosparc.tools login`), and a machine that sees the project folder.
 """
 
 import argparse
@@ -21,7 +22,9 @@ SOME_FAILED = 3
 
 
 def pick(exposures: Dataset, project: Path, folder: Path, options: Sequence[str]) -> tuple[Dataset, str]:
-    """Pick `exposures`, whose paths are relative to `project`, with files in `folder`: the picks, and what was said."""
+    """Pick `exposures`, whose paths are relative to `project`, with files in `folder`: the picks,
+    and what was said.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     exposures.save(folder / "exposures.cs")
     command = ["gtpick-rt", "pick", str(folder / "exposures.cs"), "--out", str(folder), "--formats", "cs", *options]
@@ -34,7 +37,9 @@ def pick(exposures: Dataset, project: Path, folder: Path, options: Sequence[str]
 
 
 def fill(output: Dataset, picks: Dataset) -> Dataset:
-    """Copy the fields of `picks` that cryoSPARC has allocated; those that no picker but its own has stay 0."""
+    """Copy the fields of `picks` that cryoSPARC has allocated; those that no picker but its own has
+    stay 0.
+    """
     for field in set(output.fields(exclude_uid=True)) & set(picks.fields()):
         output[field] = picks[field]
     return output

@@ -1,12 +1,15 @@
-"""Pick the micrographs that a message queue names, and publish what was found. May be killed at any moment.
+"""Pick the micrographs that a message queue names, and publish what was found.
+
+May be killed at any moment.
 
     python facility_queue.py OUT --diameter 160 [other options of gtpick-rt pick]
 
-A message on the queue `micrographs` is the path of a whole micrograph; on the queue `picks` it is answered by JSON:
-what `gtpick-rt pick --formats json` writes, or the reason why there is nothing. It is acknowledged after that, so that
-the broker sends it again when this program or the picker dies; what is picked by then is answered at once and not
-picked again. So each message is answered at least once. The program ends when the picker does, and the picker, a little
-later, when the program does: let systemd or the like start it again.
+A message on the queue `micrographs` is the path of a whole micrograph; on the queue `picks` it is
+answered by JSON: what `gtpick-rt pick --formats json` writes, or the reason why there is nothing.
+It is acknowledged after that, so that the broker sends it again when this program or the picker
+dies; what is picked by then is answered at once and not picked again. So each message is answered
+at least once. The program ends when the picker does, and the picker, a little later, when the
+program does: let systemd or the like start it again.
 """
 
 import json
@@ -26,7 +29,9 @@ class Broker(Protocol):
     """The three things that a message queue must do."""
 
     def receive(self) -> tuple[Any, str] | None:
-        """Wait for a message, for no longer than a second; gives a token to acknowledge it by, and its text."""
+        """Wait for a message, for no longer than a second; gives a token to acknowledge it by, and
+        its text.
+        """
         ...
 
     def publish(self, text: str) -> None:

@@ -1,4 +1,7 @@
-"""Grouped one-to-many assignment (GTpick's second contribution): Hungarian matching in each query group by itself."""
+"""Grouped one-to-many assignment (GTpick's second contribution).
+
+Hungarian matching in each query group by itself.
+"""
 
 from typing import NamedTuple
 
@@ -22,7 +25,8 @@ class Assignment(NamedTuple):
 
 
 def assign(detections: Detections, targets: list[Tensor], groups: int) -> Assignment:
-    """Match each group's queries to particles one to one; a particle gets one query from every group.
+    """Match each group's queries to particles one to one; a particle gets one query from every
+    group.
 
     Args:
         detections: `(B, groups * K)` logits and boxes.

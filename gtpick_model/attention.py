@@ -1,7 +1,7 @@
 """Attention as GTpick uses it.
 
-B = tiles, Q = queries, N = memory tokens, D = model width, H = heads. Attention is written out as MatMul and Softmax:
-these reach ONNX and TensorRT without plugins.
+B = tiles, Q = queries, N = memory tokens, D = model width, H = heads. Attention is written out as
+MatMul and Softmax: these reach ONNX and TensorRT without plugins.
 """
 
 import torch
@@ -12,7 +12,9 @@ SHORTEST_PERIOD_PX = 12.0
 
 
 def token_centres(rows: int, columns: int, stride: int, like: Tensor) -> Tensor:
-    """Pixel centres `(1, rows * columns, 2)` (x, y) of the cells of a feature map, on the device of `like`."""
+    """Pixel centres `(1, rows * columns, 2)` (x, y) of the cells of a feature map, on the device of
+    `like`.
+    """
     y = (torch.arange(rows, device=like.device, dtype=torch.float32) + 0.5) * stride - 0.5
     x = (torch.arange(columns, device=like.device, dtype=torch.float32) + 0.5) * stride - 0.5
     yy, xx = torch.meshgrid(y, x, indexing="ij")
@@ -20,7 +22,9 @@ def token_centres(rows: int, columns: int, stride: int, like: Tensor) -> Tensor:
 
 
 def sine_encoding(xy_px: Tensor, dim: int) -> Tensor:
-    """Sines and cosines of coordinates in px `(..., 2)`, to `(..., dim)`; the same in a tile of any size."""
+    """Sines and cosines of coordinates in px `(..., 2)`, to `(..., dim)`; the same in a tile of any
+    size.
+    """
     count = dim // 4
     steps = torch.arange(count, device=xy_px.device, dtype=torch.float32) / max(count - 1, 1)
     period = SHORTEST_PERIOD_PX * (LONGEST_PERIOD_PX / SHORTEST_PERIOD_PX) ** steps
@@ -52,8 +56,9 @@ class SelfAttention(nn.Module):
 class ConditionalCrossAttention(nn.Module):
     """Queries look at the image with content and position decoupled (GTpick's first contribution).
 
-    Per head, content and position are concatenated, not added, so the weight is a sum of a content and a position
-    product. The query's position is its reference point's sine code, scaled by a vector that its content predicts.
+    Per head, content and position are concatenated, not added, so the weight is a sum of a content
+    and a position product. The query's position is its reference point's sine code, scaled by a
+    vector that its content predicts.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -65,7 +70,9 @@ class ConditionalCrossAttention(nn.Module):
         self.scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, x: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor) -> Tensor:
-        """Queries `(B, Q, D)` with position, memory `(B, N, D)` with position `(1, N, D)`, to `(B, Q, D)`."""
+        """Queries `(B, Q, D)` with position, memory `(B, N, D)` with position `(1, N, D)`, to `(B,
+        Q, D)`.
+        """
         query = self._join(self.query_content(x), self.query_position(self.scale(x) * position))
         memory_code = self.key_position(memory_position).expand(memory.shape[0], -1, -1)
         key = self._join(self.key_content(memory), memory_code)

@@ -1,4 +1,6 @@
-"""Image features: a small residual network, one or two transformer encoder layers, and fusion at stride 8."""
+"""Image features: a small residual network, one or two transformer encoder layers, and fusion at
+stride 8.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +62,9 @@ class Backbone(nn.Module):
         return self.norm.weight.dtype
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Tiles `(b, 1, t, t)`, t a multiple of 16, to memory `(b, (t/8)^2, dim)` in row-major cell order."""
+        """Tiles `(b, 1, t, t)`, t a multiple of 16, to memory `(b, (t/8)^2, dim)` in row-major cell
+        order.
+        """
         fine = self.to_8(self.to_4(tiles.to(self.dtype)))
         coarse = self.project(self.to_16(fine))
         rows, columns = coarse.shape[-2:]

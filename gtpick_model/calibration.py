@@ -1,4 +1,6 @@
-"""What a network's scores are worth: the map from its score to the share of detections that are particles."""
+"""What a network's scores are worth: the map from its score to the share of detections that are
+particles.
+"""
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,8 +15,9 @@ LARGEST_LOGIT = 12.0
 def fit_calibration(scored: Curve) -> tuple[float, float]:
     """(a, b) with which sigmoid(a * logit(score) + b) is the probability that a detection is right.
 
-    Platt's method: the likeliest a and b for the detections of `scored`, whose score must be the network's own.
-    (1, 0), which changes nothing, where all detections are right or all are wrong: those tell no slope.
+    Platt's method: the likeliest a and b for the detections of `scored`, whose score must be the
+    network's own. (1, 0), which changes nothing, where all detections are right or all are wrong:
+    those tell no slope.
     """
     if scored.right.all() or not scored.right.any():
         return 1.0, 0.0

@@ -55,7 +55,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Train GTpick on simulated tiles; writes weights, state to resume from, and curves (JSON and PNG)."""
+    """Train GTpick on simulated tiles; writes weights, state to resume from, and curves (JSON and
+    PNG).
+    """
     import torch
     from rich.progress import Progress
 

@@ -26,7 +26,8 @@ class ModelConfig:
     tile_px: int = 256
     """Tile at inference."""
     queries: int = 512
-    """Queries per group in a tile of `tile_px`: more than the densest packing of the smallest particles accepted."""
+    """Queries per group in a tile of `tile_px`: more than the densest packing of the smallest
+    particles accepted."""
     query_source: Literal["proposals", "learned"] = "proposals"
     cross_attention: Literal["conditional", "plain"] = "conditional"
     classification: Literal["focal", "cross_entropy"] = "focal"

@@ -13,7 +13,10 @@ from gtpick_model.network import Outputs
 def set_loss(
     detections: Detections, targets: list[Tensor], groups: int, config: ModelConfig, background: Tensor | None = None
 ) -> Tensor:
-    """Loss of one set of detections against the particles, per particle and group; `background` as in `Tiles`."""
+    """Loss of one set of detections against the particles, per particle and group.
+
+    `background` as in `Tiles`.
+    """
     match = assign(detections, targets, groups)
     positive = torch.zeros_like(detections.logits)
     positive[match.tile, match.query] = 1.0
@@ -32,7 +35,9 @@ def set_loss(
 def total_loss(
     outputs: Outputs, targets: list[Tensor], config: ModelConfig, background: Tensor | None = None
 ) -> Tensor:
-    """Sum of the set losses of all decoder layers (all groups) and of the encoder's proposals (one group)."""
+    """Sum of the set losses of all decoder layers (all groups) and of the encoder's proposals (one
+    group).
+    """
     layers = [set_loss(layer, targets, config.groups, config, background) for layer in outputs.layers]
     loss = torch.stack(layers).sum()
     if outputs.proposals is not None:
@@ -41,7 +46,9 @@ def total_loss(
 
 
 def _at(background: Tensor, boxes: Tensor) -> Tensor:
-    """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border, at the border."""
+    """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border,
+    at the border.
+    """
     column, row = boxes.detach()[..., :2].round().long().clamp(0, background.shape[-1] - 1).unbind(-1)
     tile = torch.arange(len(boxes), device=boxes.device)[:, None]
     return background[tile, row, column]

@@ -5,7 +5,9 @@ from pathlib import Path
 
 
 def draw_curve(folder: Path) -> None:
-    """Draw a run's `curve.json` as `curve.png`: loss, and best F1 and AP on held-out structures, against steps."""
+    """Draw a run's `curve.json` as `curve.png`: loss, and best F1 and AP on held-out structures,
+    against steps.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")

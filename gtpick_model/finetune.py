@@ -1,4 +1,6 @@
-"""Fine-tuning: a trained network adapted to the particles that a user marked on a few micrographs."""
+"""Fine-tuning: a trained network adapted to the particles that a user marked on a
+few micrographs.
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,7 +20,8 @@ from gtpick_rt.types import FloatArray
 
 TILE_PX = 128
 SIMULATED = 0.5
-"""Share of simulated tiles in a batch: what keeps the network from forgetting all other specimens."""
+"""Share of simulated tiles in a batch: what keeps the network from forgetting all other
+specimens."""
 PACE = Pace(steps=200, batch=16, learning_rate=5e-4, warm_up=20, ema=0.98)
 
 
@@ -37,13 +40,15 @@ class LabelledImage:
 def background_map(shape: tuple[int, ...], diameter_px: float, unlabelled: FloatArray, sure: FloatArray) -> FloatArray:
     """How sure `(h, w)` it is that there is no particle where none is labelled.
 
-    Nothing is known within a radius of the border, where nobody labels particles since they cannot be cut out whole.
+    Nothing is known within a radius of the border, where nobody labels particles since they cannot
+    be cut out whole.
 
     Args:
         shape: of the image.
         diameter_px: of a particle.
         unlabelled: `(n, 2)` centres of what could be particles that were passed over.
-        sure: `(n,)` how sure it is that each is none, down to its radius; where they overlap the least counts.
+        sure: `(n,)` how sure it is that each is none, down to its radius; where they overlap the
+            least counts.
     """
     background = np.ones(shape, np.float32)
     row, column = np.ogrid[: shape[0], : shape[1]]
@@ -69,7 +74,8 @@ def adapt(
 ) -> GTPick:
     """Adapt a copy of `network` to `images`, with simulated particles of `library` between them.
 
-    `on_step(step)` is called after each step. The same network, images and pace give the same result.
+    `on_step(step)` is called after each step. The same network, images and pace give the same
+    result.
     """
     learner = Learner(copy.deepcopy(network), pace)
     padded = [_at_least_a_tile(image) for image in images]
@@ -122,7 +128,9 @@ def _turned(image: LabelledImage, y0: int, x0: int, turn: NDArray[np.bool_]) -> 
 
 
 def _at_least_a_tile(image: LabelledImage) -> LabelledImage:
-    """The image mirrored on at its far borders up to the size of a tile; what the mirror shows says nothing."""
+    """The image mirrored on at its far borders up to the size of a tile; what the mirror shows says
+    nothing.
+    """
     missing = [(0, max(0, TILE_PX - n)) for n in image.data.shape]
     data = np.pad(image.data, missing, mode="symmetric")
     return LabelledImage(data, image.boxes, np.pad(image.background, missing))

@@ -1,4 +1,6 @@
-"""From features to detections: a logit and a box (centre x, centre y, diameter, all in px of the tile)."""
+"""From features to detections: a logit and a box (centre x, centre y, diameter, all in px of the
+tile).
+"""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,6 @@
-"""Learning from tiles, step by step: what training on simulated tiles and fine-tuning have in common."""
+"""Learning from tiles, step by step: what training on simulated tiles and fine-tuning have in
+common.
+"""
 
 import copy
 import math
@@ -47,7 +49,10 @@ class Learner:
         self.step = 0
 
     def learn(self, make_tiles: Callable[[int], Tiles], on_step: Callable[[float], None]) -> None:
-        """Go on to the last step; `make_tiles(step)` runs one step ahead in a thread, `on_step(loss)` after each."""
+        """Go on to the last step.
+
+        `make_tiles(step)` runs one step ahead in a thread, `on_step(loss)` after each.
+        """
         with ThreadPoolExecutor(max_workers=1) as ahead, _half_of_the_cores():
             pending = ahead.submit(make_tiles, self.step)
             while self.step < self.pace.steps:
@@ -86,7 +91,9 @@ class Learner:
 
 @contextmanager
 def _half_of_the_cores() -> Iterator[None]:
-    """Leave half of the cores to the thread that makes tiles: two pools on the same cores wait for each other."""
+    """Leave half of the cores to the thread that makes tiles: two pools on the same cores wait for
+    each other.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // 2))
     try:

@@ -1,4 +1,6 @@
-"""The training loss: sigmoid focal loss (GTpick's third contribution) for class, L1 for centre and size."""
+"""The training loss: sigmoid focal loss (GTpick's third contribution) for class, L1 for centre and
+size.
+"""
 
 import torch
 from torch import Tensor
@@ -26,13 +28,17 @@ def weighted_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def focal_cost(logits: Tensor) -> Tensor:
-    """What calling each query a particle costs the matching: focal loss as a positive minus as a negative."""
+    """What calling each query a particle costs the matching: focal loss as a positive minus as a
+    negative.
+    """
     one = torch.ones_like(logits)
     return sigmoid_focal(logits, one) - sigmoid_focal(logits, torch.zeros_like(logits))
 
 
 def box_loss(boxes: Tensor, target: Tensor) -> Tensor:
-    """Sum over matched pairs `(n, 3)` of the centre error in diameters and of the logarithm of the size ratio."""
+    """Sum over matched pairs `(n, 3)` of the centre error in diameters and of the logarithm of the
+    size ratio.
+    """
     centre = ((boxes[:, :2] - target[:, :2]).abs() / target[:, 2:]).sum()
     size = (boxes[:, 2].log() - target[:, 2].log()).abs().sum()
     return CENTRE_WEIGHT * centre + SIZE_WEIGHT * size

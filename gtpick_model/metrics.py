@@ -1,4 +1,6 @@
-"""How well a network detects particles on simulated tiles, by the same rules as picks on micrographs."""
+"""How well a network detects particles on simulated tiles, by the same rules as picks on
+micrographs.
+"""
 
 import numpy as np
 import torch
@@ -12,7 +14,8 @@ from gtpick_rt.evaluate.curves import Curve, curve
 from gtpick_rt.types import Picks
 
 RADIUS = 1 / 3
-"""A detection matches a particle when their centres are within this fraction of the particle's diameter."""
+"""A detection matches a particle when their centres are within this fraction of the particle's
+diameter."""
 DUPLICATE = 0.5
 """Of two detections within this fraction of their mean diameter, the better one stays."""
 FLOOR = 0.02
@@ -20,7 +23,9 @@ FLOOR = 0.02
 
 @torch.no_grad()
 def detect(network: GTPick, batches: list[Tiles]) -> list[tuple[Picks, Picks]]:
-    """Run the network in evaluation mode; returns (detections, particles) of each tile, in particle diameters."""
+    """Run the network in evaluation mode; returns (detections, particles) of each tile, in particle
+    diameters.
+    """
     network.eval()
     pairs = []
     for tiles in batches:

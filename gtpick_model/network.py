@@ -1,4 +1,7 @@
-"""The GTpick network: DETR with conditional cross-attention, grouped queries and detection heads."""
+"""The GTpick network.
+
+DETR with conditional cross-attention, grouped queries and detection heads.
+"""
 
 from typing import NamedTuple
 
@@ -28,7 +31,9 @@ class Outputs(NamedTuple):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention inside each group, cross-attention to the image, feed-forward; all pre-norm."""
+    """Self-attention inside each group, cross-attention to the image, feed-forward;
+    all pre-norm.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,7 +44,9 @@ class DecoderLayer(nn.Module):
         self.norm_self, self.norm_cross, self.norm_feed_forward = (nn.LayerNorm(config.dim) for _ in range(3))
 
     def forward(self, x: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, groups: int) -> Tensor:
-        """Queries `(B, groups*K, D)`, their position, memory `(B, N, D)` and its position, to new queries."""
+        """Queries `(B, groups*K, D)`, their position, memory `(B, N, D)` and its position, to new
+        queries.
+        """
         # Groups become tiles of the batch: no query sees another group.
         alone, alone_position = (t.unflatten(1, (groups, -1)).flatten(0, 1) for t in (self.norm_self(x), position))
         x = x + self.self_attention(alone, alone_position).unflatten(0, (-1, groups)).flatten(1, 2)
@@ -48,7 +55,10 @@ class DecoderLayer(nn.Module):
 
 
 class GTPick(nn.Module):
-    """Particle detector for one tile. Positions, boxes and heads are in float32, whatever the other weights are in."""
+    """Particle detector for one tile.
+
+    Positions, boxes and heads are in float32, whatever the other weights are in.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -87,6 +97,8 @@ class Inference(nn.Module):
         self.network = network.eval()
 
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles `(B, 1, t, t)` to scores `(B, K)` in [0, 1] and boxes `(B, K, 3)` in px of the tile."""
+        """Tiles `(B, 1, t, t)` to scores `(B, K)` in [0, 1] and boxes `(B, K, 3)` in px of the
+        tile.
+        """
         answer = self.network(tiles).layers[-1]
         return answer.logits.sigmoid(), answer.boxes

@@ -1,4 +1,6 @@
-"""Where queries start: at the encoder's best proposals (default), or learned as in the first DETRs."""
+"""Where queries start: at the encoder's best proposals (default), or learned as
+in the first DETRs.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,8 @@ from gtpick_model.heads import DetectionHead, Detections
 class ProposalQueries(nn.Module):
     """Every memory cell proposes a particle; each group's queries start from the best proposals.
 
-    Group 0 takes the top of the list. The other groups, present in training only, take the top of the list after
-    Gumbel noise, so that they see different candidates.
+    Group 0 takes the top of the list. The other groups, present in training only, take the top of
+    the list after Gumbel noise, so that they see different candidates.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -24,7 +26,9 @@ class ProposalQueries(nn.Module):
         self.group = nn.Parameter(torch.zeros(config.groups, config.dim))
 
     def forward(self, memory: Tensor, groups: int) -> tuple[Tensor, Tensor, Detections]:
-        """Memory `(B, N, D)` to content `(B, groups*K, D)`, reference boxes `(B, groups*K, 3)` and all proposals."""
+        """Memory `(B, N, D)` to content `(B, groups*K, D)`, reference boxes `(B, groups*K, 3)` and
+        all proposals.
+        """
         side = int(memory.shape[1] ** 0.5)
         count = min(self.config.queries_for(side * STRIDE), memory.shape[1])
         centres = token_centres(side, side, STRIDE, memory)
@@ -42,7 +46,8 @@ class ProposalQueries(nn.Module):
 
 
 class LearnedQueries(nn.Module):
-    """Content and reference points learned for a fixed number of queries per group, as in Conditional DETR.
+    """Content and reference points learned for a fixed number of queries per group, as in
+    Conditional DETR.
 
     References are fractions of the tile, so that a tile of another size uses the same table.
     """

@@ -1,4 +1,6 @@
-"""Training and evaluation tiles: simulated fields, normalised as the runtime does, cropped, with labels."""
+"""Training and evaluation tiles: simulated fields, normalised as the runtime does, cropped, with
+labels.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,8 @@ from gtpick_model.simulator.structures import Structure, held_out, load_folder
 from gtpick_model.simulator.views import ViewLibrary, build_library
 
 RIM_PX = 32
-"""Simulated around a tile and cut off, so that the background at the tile's rim rests on more than the tile."""
+"""Simulated around a tile and cut off, so that the background at the tile's rim rests on more than
+the tile."""
 
 
 class Tiles(NamedTuple):
@@ -25,14 +28,16 @@ class Tiles(NamedTuple):
     boxes: list[Tensor]
     """For each tile `(m, 3)`: x, y and diameter in px, of particles whose centre is on the tile."""
     background: Tensor | None = None
-    """`(b, t, t)`: how far, from 0 to 1, a detection there that is no labelled particle counts as wrong; None is 1."""
+    """`(b, t, t)`: how far, from 0 to 1, a detection there that is no labelled particle counts as
+    wrong; None is 1."""
 
 
 def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:
     """Structures for training and for validation; none is in both.
 
-    Validation, which also chooses threshold and calibration, takes the procedural structures that are held out. Those
-    of the folder that are held out are in neither: they are left to be reported on.
+    Validation, which also chooses threshold and calibration, takes the procedural structures that
+    are held out. Those of the folder that are held out are in neither: they are left to be reported
+    on.
 
     Args:
         folder: density maps and atomic models to use beside the procedural structures, or None.
@@ -47,7 +52,9 @@ def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[
 def libraries(
     folder: Path | None, procedurals: int, views: int = 48, side: int = 48
 ) -> tuple[ViewLibrary, ViewLibrary]:
-    """View libraries of `split_structures` for training and for validation, with `views` directions per structure."""
+    """View libraries of `split_structures` for training and for validation, with `views` directions
+    per structure.
+    """
     train, validation = split_structures(folder, procedurals, side)
     return build_library(train, views, seed=1), build_library(validation, views, seed=2)
 
@@ -61,7 +68,9 @@ def make_tiles(
     seed: tuple[int, ...],
     device: torch.device | None = None,
 ) -> Tiles:
-    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to rounding."""
+    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to
+    rounding.
+    """
     side = tile_px + 2 * RIM_PX
     fields = simulate(library, count, (side, side), conditions, seed, device)
     images = normalise(fields.images, config.highpass_px, config.clip)[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]

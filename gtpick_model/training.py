@@ -1,4 +1,6 @@
-"""Training: every step simulates fresh tiles; a run can be stopped at any time and resumed from its last evaluation."""
+"""Training: every step simulates fresh tiles; a run can be stopped at any time and resumed from its
+last evaluation.
+"""
 
 import json
 import time
@@ -32,7 +34,8 @@ class Schedule(Pace):
     """How long and how hard to train."""
 
     tile_sizes_px: tuple[int, ...] = (128, 128, 128, 128, 128, 128, 128, 256)
-    """Sizes taken in turn: mostly smaller tiles than at inference, which are cheaper and as instructive."""
+    """Sizes taken in turn: mostly smaller tiles than at inference, which are cheaper and as
+    instructive."""
     evaluate_every: int = 500
     evaluation_tiles: int = 96
 
@@ -65,7 +68,10 @@ class Trainer(Learner):
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, on_step: Callable[[int], None]) -> None:
-        """Train to the end of the schedule, from where the folder's state left off; `on_step(step)` after each step."""
+        """Train to the end of the schedule, from where the folder's state left off.
+
+        `on_step(step)` after each step.
+        """
         self._resume()
         if self.step >= self.schedule.steps:
             return
@@ -123,7 +129,10 @@ class Trainer(Learner):
         return f"step {last['step']}: held-out structures: {figures}"
 
     def _evaluation_tiles(self) -> list[Tiles]:
-        """Tiles of the validation structures, the same for every run; SNR from where people can see particles."""
+        """Tiles of the validation structures, the same for every run.
+
+        SNR from where people can see particles.
+        """
         conditions = Conditions(snr=(0.01, 0.3))
         return [
             make_tiles(
@@ -139,7 +148,9 @@ class Trainer(Learner):
         ]
 
     def _save(self) -> None:
-        """Write curve and weights, then the state: the step it names is the one from which the run goes on."""
+        """Write curve and weights, then the state: the step it names is the one from which the run
+        goes on.
+        """
         state: dict[str, Tensor] = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         state |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():

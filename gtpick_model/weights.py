@@ -1,4 +1,6 @@
-"""Weights on disk: safetensors with the configuration beside them in the header; nothing is ever unpickled."""
+"""Weights on disk: safetensors with the configuration beside them in the header; nothing is ever
+unpickled.
+"""
 
 import dataclasses
 import json
@@ -15,7 +17,9 @@ from gtpick_rt.files.atomic import write_atomic
 
 
 def save_weights(path: Path, network: GTPick, provenance: dict[str, str]) -> None:
-    """Write a network's weights in half precision, with its configuration and how it was trained."""
+    """Write a network's weights in half precision, with its configuration and how it
+    was trained.
+    """
     state = {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
     header = {"config": json.dumps(dataclasses.asdict(network.config)), "provenance": json.dumps(provenance)}
     write_atomic(path, save({name: t.contiguous() for name, t in state.items()}, metadata=header))

@@ -1,4 +1,7 @@
-"""`gtpick-rt export` and `gtpick-rt finetune`. PyTorch and ONNX are imported only when a command runs."""
+"""`gtpick-rt export` and `gtpick-rt finetune`.
+
+PyTorch and ONNX are imported only when a command runs.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,7 +60,10 @@ def export(
 
 
 def _compare_backends(model: Path, written: Path, precision: str) -> None:
-    """Print how every backend that is here picks beside float32 on the CPU. Raises UnlikeError if one does not."""
+    """Print how every backend that is here picks beside float32 on the CPU.
+
+    Raises UnlikeError if one does not.
+    """
     from gtpick_export.parity import answers_alike
     from gtpick_rt.errors import GtpickError, UnlikeError
     from gtpick_rt.proof.opening import BACKENDS, open_backend
@@ -114,10 +120,11 @@ def finetune(
         typer.Option(exists=True, dir_okay=False, help="weights.safetensors to start from; else the shipped ones."),
     ] = None,
 ) -> None:
-    """Adapt the network to your own picks on a few micrographs, in minutes on two cores, and write it as an ONNX model.
+    """Adapt the network to your own picks on a few micrographs, in minutes on two cores, and write
+    it as an ONNX model.
 
-    The last fifth of the micrographs, at least one, are held out, of a single one the last quarter: on them the network
-    is compared before and after.
+    The last fifth of the micrographs, at least one, are held out, of a single one the last quarter:
+    on them the network is compared before and after.
     """
     from gtpick_export import finetuning
     from gtpick_export.release import release
@@ -167,7 +174,9 @@ def finetune(
 
 @contextmanager
 def _progress(steps: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr; where that is no terminal, a line after every tenth of the steps."""
+    """Show a progress bar on stderr; where that is no terminal, a line after every tenth of the
+    steps.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,11 +1,14 @@
-"""Fine-tuning from a user's files: what is learned, what is held out, and how good the result is there.
+"""Fine-tuning from a user's files: what is learned, what is held out, and how good the result is
+there.
 
-Labels may be partial. What the starting network finds and nobody labelled is then either no particle or one that was
-passed over. With p, its probability of being a particle by the network's score, and c, the share of particles that have
-a label, Bayes' rule says that it is none with probability (1 - p) / (1 - p c): so far it counts as background.
+Labels may be partial. What the starting network finds and nobody labelled is then either no
+particle or one that was passed over. With p, its probability of being a particle by the network's
+score, and c, the share of particles that have a label, Bayes' rule says that it is none with
+probability (1 - p) / (1 - p c): so far it counts as background.
 
-Complete labels on several held-out micrographs also choose the threshold. Partial ones cannot: people label what is
-clearest, and the threshold that suits their labels best leaves out the rest. So the starting network's threshold stays.
+Complete labels on several held-out micrographs also choose the threshold. Partial ones cannot:
+people label what is clearest, and the threshold that suits their labels best leaves out the rest.
+So the starting network's threshold stays.
 """
 
 import hashlib
@@ -46,7 +49,9 @@ HELD_OUT_OF_ONE = 1 / 4
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A micrograph or part of one at the working scale, and what its user labelled, in working pixels."""
+    """A micrograph or part of one at the working scale, and what its user labelled, in working
+    pixels.
+    """
 
     name: str
     image: WorkingImage
@@ -72,7 +77,10 @@ class Result:
 
 
 def shipped_weights() -> Path:
-    """The weights from which the default model was exported. Raises ModelError when they are not installed."""
+    """The weights from which the default model was exported.
+
+    Raises ModelError when they are not installed.
+    """
     path = TRAINED / f"{DEFAULT_MODEL}.safetensors"
     if not path.is_file():
         raise ModelError(f"{path}: the weights of the shipped model are missing; give others: --weights FILE")
@@ -102,8 +110,9 @@ def find_labelled(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job
 def load(jobs: Sequence[Job], labels: Path, picker: Picker) -> tuple[list[Labelled], list[Labelled]]:
     """Read micrographs and labels; returns those to learn from, and those held out: the last ones.
 
-    Of a single micrograph the last quarter of its rows is held out, and labels on the cut are dropped.
-    Raises UsageError where a micrograph has no label file or either part no labels, and MicrographError.
+    Of a single micrograph the last quarter of its rows is held out, and labels on the cut are
+    dropped. Raises UsageError where a micrograph has no label file or either part no labels, and
+    MicrographError.
     """
     coordinates = read_coordinate_set(_label_files(jobs, labels)).picks
     parts = []
@@ -160,7 +169,9 @@ def find(picker: Picker, micrographs: Sequence[Labelled]) -> Result:
 
 
 def labelled_share(seen: Result) -> float:
-    """Share c of particles that have a label: c times its score tells best whether a detection has one."""
+    """Share c of particles that have a label: c times its score tells best whether a detection has
+    one.
+    """
     scored = seen.curve
     return float(np.clip((scored.score * scored.right).sum() / max((scored.score**2).sum(), 1e-6), 0.05, 1))
 
@@ -188,13 +199,17 @@ def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, sha
 
 
 def _particle_px(seen: Result, spec: ModelSpec) -> float:
-    """The diameter to teach: labels have none, so it stays what the starting network sees, where it sees particles."""
+    """The diameter to teach: labels have none, so it stays what the starting network sees, where it
+    sees particles.
+    """
     diameters = np.concatenate([found.diameter_px[found.score >= spec.threshold] for found, _ in seen.pairs])
     return float(np.median(diameters)) if len(diameters) else spec.diameter_px
 
 
 def tuned_spec(spec: ModelSpec, name: str, learned: dict[str, str]) -> ModelSpec:
-    """The starting network's spec with a new name, and what was learned before its own provenance."""
+    """The starting network's spec with a new name, and what was learned before its
+    own provenance.
+    """
     provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
     return replace(spec, name=name, provenance=provenance)
 

@@ -1,8 +1,9 @@
 """The network in half precision: float16 weights and activations, for hardware that computes in it.
 
-Every tensor has the type that the file gives it; an inference engine has nothing to choose. In float32 remain the
-positions with their sine codes, the choice of the proposals, and the detection heads: near the far edge of a tile a
-step of float16 is an eighth of a pixel. LayerNorm computes its statistics in float32, as ONNX defines it.
+Every tensor has the type that the file gives it; an inference engine has nothing to choose. In
+float32 remain the positions with their sine codes, the choice of the proposals, and the detection
+heads: near the far edge of a tile a step of float16 is an eighth of a pixel. LayerNorm computes its
+statistics in float32, as ONNX defines it.
 """
 
 import copy
@@ -20,12 +21,16 @@ from gtpick_rt.models.spec import ModelSpec
 
 
 def export_half(network: GTPick, spec: ModelSpec, path: Path) -> None:
-    """Write the network in half precision as one ONNX file; what goes in and comes out stays float32."""
+    """Write the network in half precision as one ONNX file; what goes in and comes out stays
+    float32.
+    """
     write_model(to_graph(to_half(network), spec), spec, path)
 
 
 def to_half(network: GTPick) -> GTPick:
-    """Copy a network into half precision, for inference alone: batch normalisation is folded away first."""
+    """Copy a network into half precision, for inference alone: batch normalisation is folded away
+    first.
+    """
     half = copy.deepcopy(network).cpu().eval()
     for module in half.modules():
         if isinstance(module, nn.Sequential):
@@ -39,7 +44,9 @@ def to_half(network: GTPick) -> GTPick:
 
 
 def _fold_batch_normalisation(layers: nn.Sequential) -> None:
-    """Fold each batch normalisation into the convolution before it; variances may not fit into float16."""
+    """Fold each batch normalisation into the convolution before it; variances may not fit into
+    float16.
+    """
     for i, (layer, following) in enumerate(pairwise(list(layers))):
         if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
             layers[i], layers[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()

@@ -1,7 +1,9 @@
-"""The network with 8-bit convolutions, to try out: it picks a little differently, and no backend takes it by itself.
+"""The network with 8-bit convolutions, to try out: it picks a little differently, and no backend
+takes it by itself.
 
-QuantizeLinear and DequantizeLinear nodes stand where TensorRT's parsers take them: symmetric, weights by output
-channel, biases in float32. Linear layers stay in float32: with them in 8 bits more picks change.
+QuantizeLinear and DequantizeLinear nodes stand where TensorRT's parsers take them: symmetric,
+weights by output channel, biases in float32. Linear layers stay in float32: with them in 8 bits
+more picks change.
 """
 
 import io

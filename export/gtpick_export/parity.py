@@ -1,4 +1,6 @@
-"""Proof that an exported model answers as the network does: score error, and agreement of the picks themselves."""
+"""Proof that an exported model answers as the network does: score error, and agreement of the picks
+themselves.
+"""
 
 import numpy as np
 import torch
@@ -17,7 +19,9 @@ MIN_AGREEMENT_INT8 = 0.98
 
 
 def answers_alike(parity: Parity, precision: str) -> bool:
-    """Whether an export in "fp32", "fp16" or "int8" is as close to the network as its precision allows."""
+    """Whether an export in "fp32", "fp16" or "int8" is as close to the network as its precision
+    allows.
+    """
     if precision == "int8":
         return parity.agreement >= MIN_AGREEMENT_INT8
     return parity.holds and (precision != "fp32" or parity.max_score_error <= MAX_SCORE_ERROR)
@@ -25,7 +29,9 @@ def answers_alike(parity: Parity, precision: str) -> bool:
 
 @torch.no_grad()
 def compare(network: GTPick, backend: Backend, spec: ModelSpec, tiles: FloatArray) -> Parity:
-    """Run `(n, 1, t, t)` tiles through both, one at a time in torch and as one batch in the backend."""
+    """Run `(n, 1, t, t)` tiles through both, one at a time in torch and as one batch in the
+    backend.
+    """
     scores, boxes = backend.infer(tiles)
     inference = Inference(network)
     wanted = [[answer[0].numpy() for answer in inference(torch.from_numpy(tile[None]))] for tile in tiles]

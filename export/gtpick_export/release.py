@@ -27,7 +27,8 @@ TILES = 64
 
 
 def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32") -> Parity:
-    """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch does in float32.
+    """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch
+    does in float32.
 
     Raises ModelError: it does not; then the export is kept beside `out`, hidden.
     """

@@ -16,16 +16,20 @@ from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 
 OPSET = 18
-"""Newer opsets rename GridSample modes and fuse attention into nodes that TensorRT's parsers refuse or misread."""
+"""Newer opsets rename GridSample modes and fuse attention into nodes that TensorRT's parsers refuse
+or misread."""
 FOLDED = 1 << 20
-"""Numbers in the largest constant worked out here: position codes, which not every engine can work out in float16."""
+"""Numbers in the largest constant worked out here: position codes, which not every engine can work
+out in float16."""
 MARGIN_PX = 32
 """Rim of a tile left to its neighbours: more than one nominal diameter."""
 FLOOR = 0.05
 
 
 def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, str]) -> ModelSpec:
-    """The spec of a trained network; threshold and calibration come from simulated tiles of held-out structures."""
+    """The spec of a trained network; threshold and calibration come from simulated tiles of
+    held-out structures.
+    """
     config = network.config
     a, b = float(provenance["calibration_slope"]), float(provenance["calibration_offset"])
     threshold = float(expit(a * logit(float(provenance["threshold"])) + b))
@@ -48,7 +52,10 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
 
 
 def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
-    """Write the network as one ONNX file with a dynamic batch and the spec in its metadata. Raises ModelError."""
+    """Write the network as one ONNX file with a dynamic batch and the spec in its metadata.
+
+    Raises ModelError.
+    """
     write_model(to_graph(network, spec), spec, path)
 
 
@@ -71,11 +78,13 @@ def to_graph(network: GTPick, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Write a graph as one file whose only metadata is the spec: PyTorch notes in it where our source files lie.
+    """Write a graph as one file whose only metadata is the spec.
+
+    PyTorch notes in it where our source files lie.
 
     Raises:
-        ModelError: the graph needs operators outside the standard ONNX domain or another opset, or has a constant that
-            is not finite.
+        ModelError: the graph needs operators outside the standard ONNX domain or another opset, or
+            has a constant that is not finite.
     """
     _check(model)
     graph = model.graph

@@ -1,1 +1,3 @@
-"""Simulated micrographs with exact labels: structures -> views -> packing -> specimen -> optics -> noise -> look."""
+"""Simulated micrographs with exact labels: structures -> views -> packing -> specimen -> optics ->
+noise -> look.
+"""

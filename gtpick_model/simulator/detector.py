@@ -1,4 +1,6 @@
-"""From the electron image to the stored one: noise, illumination, and what processing did to it before we see it."""
+"""From the electron image to the stored one: noise, illumination, and what processing did to it
+before we see it.
+"""
 
 import numpy as np
 import torch
@@ -7,7 +9,9 @@ from torch.nn import functional as F
 
 
 def coloured_noise(shape: tuple[int, int], slope: Tensor, corner_px: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise `(b, h, w)` of unit variance whose power falls as frequency^-slope above 1 / corner_px, both `(b,)`."""
+    """Noise `(b, h, w)` of unit variance whose power falls as frequency^-slope above 1 / corner_px,
+    both `(b,)`.
+    """
     ky, kx = torch.fft.fftfreq(shape[0], device=slope.device), torch.fft.rfftfreq(shape[1], device=slope.device)
     k2 = ky[:, None] ** 2 + kx**2
     envelope = (1 + k2 * corner_px[:, None, None] ** 2) ** (-slope[:, None, None] / 4)
@@ -21,7 +25,9 @@ def unit_variance(images: Tensor) -> Tensor:
 
 
 def gradient(shape: tuple[int, int], slope: Tensor) -> Tensor:
-    """Planes `(b, h, w)` that rise by twice `slope` `(b, 2)` along x and y: ice that thins towards one side."""
+    """Planes `(b, h, w)` that rise by twice `slope` `(b, 2)` along x and y: ice that thins towards
+    one side.
+    """
     y, x = (torch.linspace(-1, 1, n, device=slope.device) for n in shape)
     return slope[:, 0, None, None] * x[None, None, :] + slope[:, 1, None, None] * y[None, :, None]
 
@@ -37,7 +43,9 @@ def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
 
 
 def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tensor:
-    """The look of micrographs that were denoised or contrast-equalised before they reached the picker."""
+    """The look of micrographs that were denoised or contrast-equalised before they reached the
+    picker.
+    """
     if rng.random() < 0.8:
         image = gaussian_blur(image, rng.uniform(0.03, 0.14) * extent_px)
     if rng.random() < 0.5:  # local contrast equalisation
@@ -58,9 +66,11 @@ def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tens
 
 
 def smear_borders(rng: np.random.Generator, image: Tensor, extent_px: float) -> tuple[Tensor, Tensor]:
-    """Borders repeated outward, as frame alignment leaves them; returns the image and the `(h, w)` region.
+    """Borders repeated outward, as frame alignment leaves them; returns the image and the `(h, w)`
+    region.
 
-    Filters applied later leave streaks as wide as particles, and darker, for repeated pixels do not average out.
+    Filters applied later leave streaks as wide as particles, and darker, for repeated pixels do not
+    average out.
     """
     image = image.clone()
     region = torch.zeros_like(image, dtype=torch.bool)

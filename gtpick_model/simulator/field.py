@@ -25,7 +25,8 @@ class Conditions:
     coverage: tuple[float, float] = (0.03, 0.9)
     """Particles times the square of their diameter, over the area (logarithmic)."""
     snr: tuple[float, float] = (0.005, 0.3)
-    """Signal over noise variance inside particles at a pixel of 1/100 of the diameter (logarithmic)."""
+    """Signal over noise variance inside particles at a pixel of 1/100 of the diameter
+    (logarithmic)."""
     defocus_A: tuple[float, float] = (5e3, 3.2e4)
     empty: float = 0.06
     """Share of fields without particles."""
@@ -36,7 +37,8 @@ class Conditions:
 
 
 EMPTY_FIELD_POWER = 0.3
-"""Mean square of a particle after the optics, typical of the structures here; sets the noise of a field without any."""
+"""Mean square of a particle after the optics, typical of the structures here; sets the noise of a
+field without any."""
 
 
 class Fields(NamedTuple):
@@ -49,7 +51,8 @@ class Fields(NamedTuple):
     negatives: list[Tensor]
     """For each field `(m, 3)`: parts of aggregates, and fragments; not to pick."""
     forbidden: Tensor
-    """`(b, h, w)` bool: carbon, gold, contamination, filaments and smeared borders; no particle is labelled here."""
+    """`(b, h, w)` bool: carbon, gold, contamination, filaments and smeared borders; no particle is
+    labelled here."""
     pixel_A: Tensor
     """`(b,)`."""
     optics: Optics
@@ -82,9 +85,12 @@ def simulate(
     device: torch.device | None = None,
     kinds: junk.Kinds | None = None,
 ) -> Fields:
-    """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields, on a GPU up to rounding.
+    """Simulate `count` fields of `shape` (h, w).
 
-    `kinds` stands in for `junk.KINDS`: the kinds of junk, each with the share of fields that have it.
+    The same seed gives the same fields, on a GPU up to rounding.
+
+    `kinds` stands in for `junk.KINDS`: the kinds of junk, each with the share of fields that have
+    it.
     """
     kinds = junk.KINDS if kinds is None else kinds
     rng = np.random.default_rng(seed)
@@ -153,7 +159,9 @@ def _lay_out(
 
 
 def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, specimens: list[_Specimen]) -> Tensor:
-    """Draw particles and clutter of all fields; returns the area `(b,)` in px that they cover, times weight squared."""
+    """Draw particles and clutter of all fields; returns the area `(b,)` in px that they cover,
+    times weight squared.
+    """
     columns: list[list[NDArray[Any]]] = [[] for _ in range(7)]
     for i, s in enumerate(specimens):
         xy = np.concatenate((s.particles, s.junk))
@@ -190,7 +198,9 @@ def _draw_junk(
     kinds: junk.Kinds,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Density of everything that is not protein, and where nothing may be labelled; both `(b, h, w)`."""
+    """Density of everything that is not protein, and where nothing may be labelled; both `(b, h,
+    w)`.
+    """
     density = torch.zeros(len(specimens), *shape, device=generator.device)
     forbidden = torch.zeros_like(density, dtype=torch.bool)
     for i, s in enumerate(specimens):
@@ -212,8 +222,9 @@ def _noise(
 ) -> Tensor:
     """Noise and illumination `(b, h, w)` for particles of the given mean square `(b,)`.
 
-    Noise has three parts: structural noise of ice and solutes, which passes the optics as particles do; the
-    detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a gradient.
+    Noise has three parts: structural noise of ice and solutes, which passes the optics as particles
+    do; the detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a
+    gradient.
     """
     n, device = len(specimens), power.device
     draw = partial(_uniform, rng, power)
@@ -235,7 +246,9 @@ def _noise(
 
 
 def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen], conditions: Conditions) -> Tensor:
-    """Give each image borders and a look, in place; returns where borders are smeared, `(b, h, w)`."""
+    """Give each image borders and a look, in place; returns where borders are
+    smeared, `(b, h, w)`.
+    """
     smeared = torch.zeros_like(images, dtype=torch.bool)
     for i, specimen in enumerate(specimens):
         if rng.random() < 0.2 * conditions.junk:

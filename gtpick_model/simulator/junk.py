@@ -1,8 +1,9 @@
-"""What is on a grid besides particles: carbon, gold beads, ice crystals, contamination, crystalline ice, aggregates.
+"""What is on a grid besides particles: carbon, gold beads, ice crystals, contamination, crystalline
+ice, aggregates.
 
-Each function returns density to add to one field and the region in which nothing is to be picked (none for
-crystalline ice, on which particles stay visible). Amplitudes are in
-units of a particle's root mean square density.
+Each function returns density to add to one field and the region in which nothing is to be picked
+(none for crystalline ice, on which particles stay visible). Amplitudes are in units of a particle's
+root mean square density.
 """
 
 import math
@@ -103,7 +104,10 @@ def contamination(rng: np.random.Generator, shape: Shape, extent_px: float, gene
 
 
 def crystalline_ice(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
-    """A patch with a lattice; what remains of it after binning is a fine periodic texture. Particles stay visible."""
+    """A patch with a lattice; what remains of it after binning is a fine periodic texture.
+
+    Particles stay visible.
+    """
     y, x = _axes(shape, generator.device)
     lattice = torch.zeros(shape, device=generator.device)
     angle, period = rng.uniform(0, math.pi), rng.uniform(2.5, 7)
@@ -138,4 +142,5 @@ KINDS: Kinds = (
     (crystalline_ice, 0.04),
     (filaments, 0.06),
 )
-"""Each kind of junk with the share of fields that have it; aggregates and fragments: see field.py."""
+"""Each kind of junk with the share of fields that have it; aggregates and fragments: see
+field.py."""

@@ -24,15 +24,18 @@ def write_micrographs(
 ) -> list[Path]:
     """Write `count` simulated micrographs `sim_0000.mrc` (float16) with labels.
 
-    `sim_0000.star` holds the particles to pick; `sim_0000_negatives.star` what is not to be picked: fragments, parts of
-    aggregates, and the deepest point of each region of carbon, gold, contamination, filaments or smeared border.
+    `sim_0000.star` holds the particles to pick; `sim_0000_negatives.star` what is not to be picked:
+    fragments, parts of aggregates, and the deepest point of each region of carbon, gold,
+    contamination, filaments or smeared border.
 
     Args:
-        library: the particles to choose from; aggregates and fragments may be of any structure in it.
+        library: the particles to choose from; aggregates and fragments may be of any structure in
+            it.
         out: an existing or new folder.
         count: micrographs to write.
         shape: (h, w) in px.
-        conditions: with `extent_px` in px of the micrograph; the pixel size follows from the structure's own extent.
+        conditions: with `extent_px` in px of the micrograph; the pixel size follows from the
+            structure's own extent.
         seed: the same seed gives the same files.
 
     Returns the MRC files.
@@ -48,7 +51,9 @@ def write_micrographs(
 
 
 def write_micrograph(fields: Fields, path: Path) -> None:
-    """Write the first of `fields` as the MRC file `path`, with its labels and negatives as `write_micrographs` does."""
+    """Write the first of `fields` as the MRC file `path`, with its labels and negatives as
+    `write_micrographs` does.
+    """
     image = fields.images[0].numpy()
     with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(((image - image.mean()) / image.std()).astype(np.float16))

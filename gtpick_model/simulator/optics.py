@@ -34,7 +34,8 @@ def wavelength_A(voltage_kV: Tensor) -> Tensor:
 def transfer(optics: Optics, shape: tuple[int, int]) -> Tensor:
     """CTF times envelope `(b, h, w // 2 + 1)` on the frequencies of `torch.fft.rfft2`.
 
-    The sign is that of an underfocused micrograph: multiplied with a positive density it gives dark particles.
+    The sign is that of an underfocused micrograph: multiplied with a positive density it gives dark
+    particles.
     """
     height, width = shape
     device = optics.pixel_A.device

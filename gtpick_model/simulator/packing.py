@@ -1,4 +1,6 @@
-"""Where particles lie: two-dimensional packings from single particles to touching ones, even or clustered."""
+"""Where particles lie: two-dimensional packings from single particles to touching ones, even or
+clustered.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,11 @@ Points = NDArray[np.float64]
 def pack(
     rng: np.random.Generator, shape: tuple[int, int], separation_px: float, count: int, clustering: float = 0.0
 ) -> Points:
-    """Drop up to `count` points on an `(h, w)` field, none closer than `separation_px`; returns `(n, 2)` x, y.
+    """Drop up to `count` points on an `(h, w)` field, none closer than `separation_px`; returns
+    `(n, 2)` x, y.
 
-    Candidates are tried in random order and kept when free (random sequential adsorption). With `clustering` above 0,
-    candidates gather around a few random centres.
+    Candidates are tried in random order and kept when free (random sequential adsorption). With
+    `clustering` above 0, candidates gather around a few random centres.
     """
     height, width = shape
     candidates = rng.uniform(-0.5, (width - 0.5, height - 0.5), (6 * count, 2))

@@ -1,4 +1,6 @@
-"""Procedural particles: compact chains, rings, dihedral assemblies, shells, rods and discs, made from a seed."""
+"""Procedural particles: compact chains, rings, dihedral assemblies, shells, rods and discs, made
+from a seed.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

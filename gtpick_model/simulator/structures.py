@@ -1,7 +1,7 @@
 """Where particles come from: density maps, atomic models, and procedural assemblies.
 
-A structure is brought to a canonical frame: a cube whose central ball of diameter `FILL` times the side holds the
-particle, its centre of mass at the centre. Its extent in Å is kept beside it.
+A structure is brought to a canonical frame: a cube whose central ball of diameter `FILL` times the
+side holds the particle, its centre of mass at the centre. Its extent in Å is kept beside it.
 """
 
 import hashlib
@@ -45,12 +45,16 @@ class Structure:
 
 
 def held_out(name: str) -> bool:
-    """Whether a structure belongs to the evaluation set; decided by its name alone, so that no run can mix them up."""
+    """Whether a structure belongs to the evaluation set; decided by its name alone, so that no run
+    can mix them up.
+    """
     return hashlib.sha256(name.encode()).digest()[0] < HELD_OUT * 256
 
 
 def to_canonical(name: str, density: Volume, voxel_A: float, side: int) -> Structure:
-    """Centre a density `(z, y, x)`, measure its extent, and resample it into a cube of `side` voxels."""
+    """Centre a density `(z, y, x)`, measure its extent, and resample it into a cube of `side`
+    voxels.
+    """
     density = np.where(density > 0.1 * density.max(), density, 0).astype(np.float32)
     centre = np.array(ndimage.center_of_mass(density))
     coordinates = np.indices(density.shape, dtype=np.float32).reshape(3, -1) - centre[:, None]
@@ -78,7 +82,9 @@ def points_to_density(
 
 
 def _name(path: Path) -> str:
-    """Name of an entry: maps, models and parts of one entry share it, and so fall on the same side of the split."""
+    """Name of an entry: maps, models and parts of one entry share it, and so fall on the same side
+    of the split.
+    """
     return re.split(r"[._-]", path.name.lower())[0]
 
 

@@ -1,4 +1,6 @@
-"""Projections of structures: made once for many orientations, then placed on fields by rotation, scale and shift."""
+"""Projections of structures: made once for many orientations, then placed on fields by rotation,
+scale and shift.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ class ViewLibrary:
     extent_A: Tensor
     """`(s,)` diameters in Å."""
     views: Tensor
-    """`(s, v, n, n)`, of unit mean square inside the particle's disc of diameter FILL * n, centre of mass central."""
+    """`(s, v, n, n)`, of unit mean square inside the particle's disc of diameter FILL * n, centre
+    of mass central."""
     half_views: Tensor
     """The same at half the resolution, for particles drawn small."""
 

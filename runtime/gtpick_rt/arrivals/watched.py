@@ -1,5 +1,4 @@
-"""Micrographs that arrive while a microscope collects: found by looking again and again, never by
-notification alone.
+"""Micrographs that arrive while a microscope collects: found by looking again and again.
 
 Notification misses what another machine writes to a shared file system, without any error.
 """

@@ -2,13 +2,13 @@
 
 Flags inform; they remove nothing.
 
-| flag         | what it means                                                                      |
-|--------------|------------------------------------------------------------------------------------|
-| empty        | hardly a particle was found; a micrograph too faint to pick looks the same         |
-| crowded      | particles lie almost as densely as discs of their diameter can at random           |
-| carbon edge  | a sharp edge parts two regions of different texture or darkness: support film      |
-| ice          | something dark or rough lies there, larger than a particle: ice, dirt or an aggregate|
-| low contrast | particles are faint: many of those expected have a score below the threshold       |
+| flag         | what it means                                                                     |
+|--------------|-----------------------------------------------------------------------------------|
+| empty        | hardly a particle was found; a micrograph too faint to pick looks the same        |
+| crowded      | particles lie almost as densely as discs of their diameter can at random          |
+| carbon edge  | a sharp edge parts two regions of different texture or darkness: support film     |
+| ice          | something dark or rough lies there, larger than a particle: ice, dirt, aggregates |
+| low contrast | particles are faint: many of those expected have a score below the threshold      |
 
 The image is judged by its cells, squares of half a particle's diameter, after a median over 5 x 5
 of them, which takes away what is smaller than about two particles. Scores are taken at their word:

@@ -1,6 +1,4 @@
-"""The output folder of a run: what it holds already, what is added to it, and the lists that are
-kept current.
-"""
+"""The output folder of a run: what it holds, what is added to it, and its lists."""
 
 import dataclasses
 import json
@@ -131,9 +129,7 @@ class OutputFolder:
 
     @property
     def finished(self) -> Mapping[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns of each micrograph that need not be picked again,
-        by stem.
-        """
+        """Size in bytes and time of change in ns of what need not be picked again, by stem."""
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
@@ -157,10 +153,9 @@ class OutputFolder:
         )
 
     def go_on(self, threshold: float | None = None) -> Settings:
-        """Go on with the picks that are here, at another threshold if one is given; returns the
-        settings.
+        """Go on with the picks that are here, at this threshold if one is given.
 
-        Raises UsageError when there are none.
+        Returns the settings. Raises UsageError when there are no picks.
         """
         if self.previous is None:
             raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
@@ -213,11 +208,9 @@ class OutputFolder:
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:
-        """Bring the micrographs that `rewrite` is to be called for after `go_on`; their other
-        formats become due.
+        """Bring the micrographs that are to be rewritten; their other formats become due.
 
-        An interruption loses none, for their STAR files tell what they are. Raises as `writing`
-        does.
+        An interruption loses none: their STAR files tell what they are. Raises as `writing` does.
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
         if todo:
@@ -297,9 +290,7 @@ class OutputFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Where files are written here: raises BlockedError, UnwritableError, or UsageError when
-        the folder is gone.
-        """
+        """Write files here; raises BlockedError, UnwritableError, or UsageError without it."""
         try:
             with writing_to(self.path, self._lock.is_held):
                 yield

@@ -3,8 +3,8 @@
     arrivals   →   reading threads   →   calling thread   →   writing thread
     thread         read, preprocess      infer                decode, commit, lists
 
-Between them are short belts, so that memory does not grow with the number of micrographs; when one
-thread fails, all end. No stage waits for ever for a disk or a device that does not answer.
+Between them are bounded queues, so that memory does not grow with the number of micrographs. When
+one thread fails, all end. No stage waits for ever for a disk or a device that does not answer.
 """
 
 import errno
