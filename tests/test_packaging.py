@@ -1,4 +1,4 @@
-"""The wheel holds exactly the three packages, and works when it alone is installed."""
+"""The wheel holds exactly the three packages, and picks when it alone is installed."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"gtpick_model": ROOT, "gtpick_export": ROOT / "export", "gtpick_rt": ROOT / "runtime"}
-RUNTIME_TESTS = ROOT / "tests" / "runtime"
+SAMPLE = ROOT / "sample" / "sim_0000.mrc"
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -75,10 +75,43 @@ def test_a_package_imports_from_the_installed_wheel(package: str, site: Path, tm
     assert file.is_relative_to(site)
 
 
-@pytest.mark.timeout(1800)
-def test_the_runtime_tests_pass_against_the_installed_wheel(site: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def picks(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the installed wheel picks on a sample micrograph."""
+    out = tmp_path_factory.mktemp("picked") / "picks"
+    command = (sys.executable, "-m", "gtpick_rt", "pick", str(SAMPLE), "--diameter", "214", "--out", str(out))
+    run(*command, "--overlays", "--formats", "box", cwd=out.parent, PYTHONPATH=str(site))
+    return out
+
+
+def test_the_installed_wheel_picks(picks: Path) -> None:
+    assert SAMPLE.stem in (picks / "autopick.star").read_text()
+    assert len((picks / f"{SAMPLE.stem}_autopick.star").read_text().splitlines()) > 10
+    assert (picks / "box" / f"{SAMPLE.stem}.box").stat().st_size
+    assert (picks / "overlays" / f"{SAMPLE.stem}.png").stat().st_size
+
+
+def test_the_installed_wheel_finds_its_pages(site: Path, picks: Path, tmp_path: Path) -> None:
+    """Templates, styles and scripts of report and monitor are read from the package."""
+    page = tmp_path / "report.html"
     path = {"PYTHONPATH": str(site)}
-    where = "import gtpick_rt; print(gtpick_rt.__file__)"
-    assert Path(run(sys.executable, "-c", where, cwd=tmp_path, **path).strip()).is_relative_to(site)
-    pytest_ = (sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-q")
-    assert " passed" in run(*pytest_, str(RUNTIME_TESTS), f"--ignore={RUNTIME_TESTS / 'cluster'}", cwd=tmp_path, **path)
+    run(sys.executable, "-m", "gtpick_rt", "report", str(picks), "--out", str(page), cwd=tmp_path, **path)
+    assert SAMPLE.stem in page.read_text()
+    ask = (
+        "import sys; from pathlib import Path; from starlette.testclient import TestClient; "
+        "from gtpick_rt.monitor.app import make_app; "
+        f"client = TestClient(make_app(Path({str(picks)!r})), base_url='http://localhost'); "
+        "assert 'main.js' in client.get('/').text; print(client.get('/static/main.js').status_code)"
+    )
+    assert run(sys.executable, "-W", "ignore", "-c", ask, cwd=tmp_path, **path).strip() == "200"
+
+
+def test_the_entry_points_of_the_wheel_can_be_loaded(site: Path, tmp_path: Path) -> None:
+    code = (
+        "from importlib.metadata import distributions\n"
+        f"(found,) = [each for each in distributions(path=[{str(site)!r}]) if each.name == 'gtpick-rt']\n"
+        "points = [point for point in found.entry_points if point.load() is not None]\n"
+        "print(*sorted(point.name for point in points))"
+    )
+    names = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).split()
+    assert names == sorted(["gtpick-rt", "gtpick-relion", "simulate", "train", "export", "finetune"])
