@@ -107,12 +107,12 @@ class Watched:
     @property
     def excluded(self) -> int:
         """How many files were left out by their names."""
-        return sum(origin.place.excluded for origin in self._origins if isinstance(origin, WatchedFolder))
+        return sum(origin.folder.excluded for origin in self._origins if isinstance(origin, WatchedFolder))
 
     @property
     def links(self) -> int:
         """How many links to folders were met, and not followed."""
-        return sum(origin.place.links for origin in self._origins if isinstance(origin, WatchedFolder))
+        return sum(origin.folder.links for origin in self._origins if isinstance(origin, WatchedFolder))
 
     @property
     def backlog(self) -> int:

@@ -61,9 +61,9 @@ class WatchedFolder:
 
     expects = ended = False
 
-    def __init__(self, place: Folder | Pattern, timing: Timing) -> None:
-        self.place, self._timing, self.settle_s = place, timing, timing.settle_s
-        self._name = project_name(place.root)
+    def __init__(self, folder: Folder | Pattern, timing: Timing) -> None:
+        self.folder, self._timing, self.settle_s = folder, timing, timing.settle_s
+        self._name = project_name(folder.root)
         self._told: set[str] = set()
         self._resting: dict[str, tuple[float, float]] = {}
 
@@ -73,12 +73,12 @@ class WatchedFolder:
         A folder that cannot be listed is left alone for ever longer pauses.
         """
         try:
-            self.place.root.stat()
+            self.folder.root.stat()
         except OSError as error:
-            yield from self._tell(_absent(str(self.place.root), error))
+            yield from self._tell(_absent(str(self.folder.root), error))
             return
         resting = {folder for folder, (until, _) in self._resting.items() if now < until}
-        paths, failures = self.place.search(known, resting)
+        paths, failures = self.folder.search(known, resting)
         yield from paths
         for failure in failures:
             _, pause_s = self._resting.get(failure.path, (now, self._timing.poll_s))
@@ -92,7 +92,7 @@ class WatchedFolder:
 
     def job(self, path: str) -> Job:
         """The job of one of its files."""
-        return job_below(self._name, path, self.place.relative(path))
+        return job_below(self._name, path, self.folder.relative(path))
 
 
 class WatchedList:

@@ -192,17 +192,17 @@ class History:
             self._throughput.add(event)
 
     def _take_threshold(self, event: Event) -> None:
-        place = self._place(self._ids.get(str(event.line.get("stem")), -1))
-        if place is None:
+        position = self._position(self._ids.get(str(event.line.get("stem")), -1))
+        if position is None:
             return
-        before = self.entries[place]
+        before = self.entries[position]
         try:
             score = amount_or_none(event.line.get("median_score"))
             now = replace(before, picks=count(event.line.get("picks")), median_score=score)
         except ValueError:
             return
         self._count(before, -1)
-        self.entries[place] = now
+        self.entries[position] = now
         self._count(now, 1)
 
     def _done(self, event: Event) -> None:
@@ -227,9 +227,9 @@ class History:
     def _drop(self, stem: str) -> None:
         """Forget what was known of a micrograph."""
         self._failed.pop(stem, None)
-        place = self._place(self._ids[stem])
-        if place is not None:
-            self._count(self.entries.pop(place), -1)
+        position = self._position(self._ids[stem])
+        if position is not None:
+            self._count(self.entries.pop(position), -1)
 
     def _count(self, entry: Entry, sign: int) -> None:
         self.version += 1
@@ -237,16 +237,16 @@ class History:
         for flag in entry.flags:
             self.flags[flag] += sign
 
-    def _place(self, number: int) -> int | None:
+    def _position(self, number: int) -> int | None:
         if not self.entries or number > self.entries[-1].id:  # as all that are new
             return None
-        place = bisect.bisect_left(self.entries, number, key=_id_of)
-        return place if place < len(self.entries) and self.entries[place].id == number else None
+        position = bisect.bisect_left(self.entries, number, key=_id_of)
+        return position if position < len(self.entries) and self.entries[position].id == number else None
 
     def entry(self, number: int) -> Entry | None:
         """The micrograph of this id, if it is picked."""
-        place = self._place(number)
-        return None if place is None else self.entries[place]
+        position = self._position(number)
+        return None if position is None else self.entries[position]
 
     def failure(self, number: int) -> Problem | None:
         """The micrograph of this id, if it failed."""

@@ -48,10 +48,10 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
         stop_after_idle_s=watching.stop_after_idle_s,
         until=watching.until,
     )
-    ahead = Lookahead(source, stop)
+    lookahead = Lookahead(source, stop)
     return Work(
-        source=ShardSource(ahead, output.holds, output.shares),
-        look=ahead.look,
+        source=ShardSource(lookahead, output.holds, output.shares),
+        look=lookahead.look,
         endless=not ends,
         total=watching.until if request.shard is None else None,
         before=len(finished),
