@@ -70,7 +70,7 @@ RECORD = {
 """What a STAR file of picks says of its micrograph."""
 ONE_KIND = """
 import atheris, pathlib, sys
-with atheris.instrument_imports(include=["gtpick_rt", "tifffile", "PIL.TiffImagePlugin"]):
+with atheris.instrument_imports(include=["gtpick_rt", "mrcfile", "tifffile", "PIL.TiffImagePlugin"]):
     import fuzz
 fuzz.fuzz_one(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]))
 """
