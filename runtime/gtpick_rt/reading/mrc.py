@@ -9,13 +9,12 @@ import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mrcfile.constants import IMAGE_STACK_SPACEGROUP
 from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.mrcinterpreter import MrcInterpreter
-from mrcfile.utils import data_dtype_from_header
+from mrcfile.utils import dtype_from_mode
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import FormatError, IncompleteError
@@ -32,7 +31,6 @@ PLAUSIBLE_PIXEL_A = (0.05, 100.0)
 _CHUNK_BYTES = 1 << 20
 """Read at once: a decompressor takes that much memory beside the image."""
 _HEADER_OF = {order: HEADER_DTYPE.newbyteorder(order) for order in "<>"}
-_Fields = np.recarray[Any, np.dtype[np.void]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Header:
     dtype: np.dtype[np.generic]
     data_offset: int
     pixel_size_A: float | None
-    fields: _Fields = field(repr=False, compare=False)
+    fields: NDArray[np.void] = field(repr=False, compare=False)
     """The whole header as mrcfile takes it, in the right byte order, and of a single image."""
 
     @property
@@ -87,7 +85,7 @@ class _Image(MrcInterpreter):  # type: ignore[misc]
     def __init__(self, path: Path, file: io.BufferedIOBase, header: Header) -> None:
         super().__init__()
         self._path, self._iostream, self._offset = path, file, header.data_offset
-        self._header = header.fields
+        self._header = header.fields.view(np.recarray)
         self._read_data()
 
     def _read_bytearray_from_stream(self, number_of_bytes: int) -> tuple[NDArray[np.uint8], int]:
@@ -147,13 +145,14 @@ def parse_header(path: Path, head: bytes) -> Header:
         )
     # By the space group of a volume stack mrcfile would divide by the depth of a volume, which may be 0.
     fields["ispg"] = IMAGE_STACK_SPACEGROUP
-    return Header(width, height, data_dtype_from_header(fields), HEADER_BYTES + extended, _pixel_size(fields), fields)
+    dtype = dtype_from_mode(mode).newbyteorder(fields["mode"].dtype.byteorder)
+    return Header(width, height, dtype, HEADER_BYTES + extended, _pixel_size(fields), fields)
 
 
-def _fields(path: Path, head: bytes) -> _Fields:
+def _fields(path: Path, head: bytes) -> NDArray[np.void]:
     """Find the byte order in which the header makes sense; some programs write a wrong machine stamp, or none."""
     for order in "><" if head[212] == 0x11 else "<>":
-        fields = np.frombuffer(bytearray(head), _HEADER_OF[order]).reshape(()).view(np.recarray)
+        fields = np.frombuffer(bytearray(head), _HEADER_OF[order]).reshape(())
         width, height, depth, mode = _shape_and_mode(fields)
         if 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and depth > 0 and 0 <= mode < 128:
             return fields
@@ -168,7 +167,7 @@ def _shape_and_mode(fields: NDArray[np.void]) -> tuple[int, int, int, int]:
     return int(fields["nx"]), int(fields["ny"]), int(fields["nz"]), int(fields["mode"])
 
 
-def _pixel_size(fields: _Fields) -> float | None:
+def _pixel_size(fields: NDArray[np.void]) -> float | None:
     """Å per pixel as the header says; None for 0 and nonsense."""
     intervals, cell_A = int(fields["mx"]), float(fields["cella"]["x"])
     if intervals <= 0 or not math.isfinite(cell_A):
