@@ -8,7 +8,7 @@ FRAMEWORKS = {
     *("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda"),
     *("gtpick_model", "gtpick_export"),
 }
-HEAVY = FRAMEWORKS | {"scipy", "gemmi", "tifffile", "PIL"}
+HEAVY = FRAMEWORKS | {"scipy", "gemmi", "mrcfile", "tifffile", "PIL"}
 
 
 def loaded_by(statement: str) -> set[str]:

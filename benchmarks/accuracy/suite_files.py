@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
 LISTING = "suite.json"

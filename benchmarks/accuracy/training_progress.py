@@ -22,7 +22,7 @@ from gtpick_model.weights import load_weights
 from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.proof.opening import open_picker
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
 

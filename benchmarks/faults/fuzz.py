@@ -35,7 +35,7 @@ from gtpick_rt.errors import GtpickError
 from gtpick_rt.formats.star import picks_to_star, read_micrographs, read_star
 from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import STATE_FOLDER, index_path, star_path
-from gtpick_rt.reading import info, probe, read_micrograph
+from gtpick_rt.reading.micrographs import info, probe, read_micrograph
 from gtpick_rt.reading.mrc import parse_header
 from gtpick_rt.types import Picks
 
@@ -74,7 +74,7 @@ RECORD = {
 """What a STAR file of picks says of its micrograph."""
 ONE_KIND = """
 import atheris, pathlib, sys
-with atheris.instrument_imports(include=["gtpick_rt", "tifffile", "PIL.TiffImagePlugin"]):
+with atheris.instrument_imports(include=["gtpick_rt", "mrcfile", "tifffile", "PIL.TiffImagePlugin"]):
     from benchmarks.faults import fuzz
 fuzz.fuzz_one(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]))
 """

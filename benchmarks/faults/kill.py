@@ -42,7 +42,7 @@ from gtpick_rt.output.summary import Summary
 from gtpick_rt.pipeline import stages
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.threads import settings_of
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.records import MicrographRecord
 from gtpick_rt.types import Micrograph
 

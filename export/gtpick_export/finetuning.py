@@ -37,7 +37,7 @@ from gtpick_rt.formats.coordinates import read_coordinate_set
 from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.models.files import DEFAULT_MODEL
 from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 TRAINED = Path(gtpick_model.__file__).with_name("trained")

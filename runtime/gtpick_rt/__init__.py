@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gtpick_rt.output.summary import Summary
     from gtpick_rt.picking.pick import pick
     from gtpick_rt.proof.opening import open_picker
-    from gtpick_rt.reading import read_micrograph
+    from gtpick_rt.reading.micrographs import read_micrograph
     from gtpick_rt.records import Failure, MicrographRecord
     from gtpick_rt.types import Micrograph, Picks
     from gtpick_rt.version import __version__
@@ -54,7 +54,7 @@ _HOME = {
     "open_picker": "gtpick_rt.proof.opening",
     "pick": "gtpick_rt.picking.pick",
     "read_coordinates": "gtpick_rt.formats.coordinates",
-    "read_micrograph": "gtpick_rt.reading",
+    "read_micrograph": "gtpick_rt.reading.micrographs",
 }
 
 

@@ -18,7 +18,7 @@ from gtpick_model.tiles import split_structures
 from gtpick_model.weights import load_weights
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 
 app = typer.Typer()
 app.command()(simulate)

@@ -15,8 +15,8 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, UnreadableError
-from gtpick_rt.reading import probe
 from gtpick_rt.reading.info import TIFF_SUFFIXES, UNFINISHED, regular_size, suffix_of, translated_errors
+from gtpick_rt.reading.micrographs import probe
 from gtpick_rt.reading.mrc import HEADER_BYTES, parse_header
 from gtpick_rt.records import Failure
 

@@ -24,7 +24,7 @@ def check(
 
     from gtpick_rt.arrivals.jobs import find_jobs
     from gtpick_rt.errors import MicrographError
-    from gtpick_rt.reading import choose_pixel_size, probe
+    from gtpick_rt.reading.micrographs import choose_pixel_size, probe
 
     readable = Table(Column("micrograph", overflow="fold"), "width", "height", "pixels", "Å/px", box=None)
     found = find_jobs(inputs, recursive, choice(include, exclude))

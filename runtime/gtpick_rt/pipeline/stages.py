@@ -13,7 +13,7 @@ from gtpick_rt.detection.quality import quality_flags
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.output.overlay import draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.records import Failure, MicrographRecord, Record
 from gtpick_rt.types import Picks
 

@@ -19,7 +19,7 @@ from gtpick_rt.errors import ModelError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.files import SAMPLE
 from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph
 
 SAMPLE_DIAMETER_A = 106.0

@@ -38,16 +38,21 @@ class ImageInfo:
     mode: str
     """Pixel type, for people: "float32", "big-endian int16"."""
     pixel_size_A: float | None
-    """Å per pixel as the header says, be it DUMMY_PIXEL_A; None when it does not, or says 0 or nonsense."""
+    """Å per pixel as the header says, be it DUMMY_PIXEL_A; None when it does not, or says 0 or
+    nonsense."""
 
 
 def suffix_of(name: str) -> str:
-    """Find the suffix among SUFFIXES that `name` ends with, in lower case, or "" when it ends with none."""
+    """Find the suffix among SUFFIXES that `name` ends with, in lower case, or "" when it ends with
+    none.
+    """
     return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
 
 
 def fault_of_name(path: Path) -> str:
-    """Tell why `path` cannot be written to a STAR file or shown on a terminal, or "" when it can."""
+    """Tell why `path` cannot be written to a STAR file or shown on a terminal, or ""
+    when it can.
+    """
     if _CONTROL.search(str(path)):
         return "has control characters"
     if "'" in str(path) and '"' in str(path):
@@ -71,7 +76,9 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 @contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system and the decompressors raise into our own errors, naming `path`."""
+    """Turn what the operating system and the decompressors raise into our own errors, naming
+    `path`.
+    """
     try:
         yield
     except MicrographError:
@@ -90,7 +97,10 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 
 def regular_size(path: Path) -> int:
-    """Size of a file in bytes. Raises UnreadableError when it is missing, or a folder, pipe or device."""
+    """Size of a file in bytes.
+
+    Raises UnreadableError when it is missing, or a folder, pipe or device.
+    """
     with translated_errors(path):
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):

@@ -37,9 +37,12 @@ def probe(path: Path) -> ImageInfo:
 
 
 def read(path: Path) -> tuple[ImageInfo, NDArray[np.generic]]:
-    """Read an image: its description and its `(h, w)` pixels, rows flipped. Raises what `probe` raises.
+    """Read an image: its description and its `(h, w)` pixels, rows flipped.
 
-    A TIFF stores the top row first, an MRC the bottom row of the same picture; RELION flips TIFFs likewise.
+    Raises what `probe` raises.
+
+    A TIFF stores the top row first, an MRC the bottom row of the same picture; RELION flips TIFFs
+    likewise.
     """
     info = probe(path)
     with _translated_errors(path), path.open("rb") as file:
@@ -58,7 +61,9 @@ def read(path: Path) -> tuple[ImageInfo, NDArray[np.generic]]:
 
 
 class _Witness:
-    """Reads a file for Pillow, which takes some errors of the disk for the end of the tags, and keeps the error."""
+    """Reads a file for Pillow, which takes some errors of the disk for the end of the tags, and
+    keeps the error.
+    """
 
     def __init__(self, file: io.BufferedReader) -> None:
         self.error: OSError | None = None
@@ -75,7 +80,9 @@ class _Witness:
 
 @contextmanager
 def _translated_errors(path: Path) -> Iterator[None]:
-    """As `translated_errors`; and whatever else damaged bytes make a parser raise becomes a FormatError."""
+    """As `translated_errors`; and whatever else damaged bytes make a parser raise becomes a
+    FormatError.
+    """
     with translated_errors(path):
         try:
             yield
@@ -86,7 +93,9 @@ def _translated_errors(path: Path) -> Iterator[None]:
 
 
 def _check_directory_is_there(path: Path, file: io.BufferedReader, size: int) -> None:
-    """Raise IncompleteError for a file whose tags are still to come: many programs write them last."""
+    """Raise IncompleteError for a file whose tags are still to come: many programs
+    write them last.
+    """
     head = file.read(16).ljust(16, b"\0")
     file.seek(0)
     order = ">" if head.startswith(b"MM") else "<"

@@ -15,7 +15,7 @@ from gtpick_rt.models.files import SAMPLE, shipped_models
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.proof.parity import SAMPLE_DIAMETER_A
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph
 
 LEAD, CLEARANCE = 0.25, 0.15

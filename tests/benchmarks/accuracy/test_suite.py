@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy import suite, suite_files, topaz, topaz_comparison
 from gtpick_model.simulator.structures import held_out
 from gtpick_rt import Picks
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 
 
 @pytest.fixture

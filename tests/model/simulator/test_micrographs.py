@@ -14,7 +14,7 @@ from gtpick_model.simulator.junk import Junk
 from gtpick_model.simulator.micrographs import _objects, write_micrographs
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 
 SHAPE = (80, 130)
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gtpick_rt.bench.synthetic import write_synthetic
 from gtpick_rt.cli.main import app
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 
 SMALL = ("--count", "3", "--rounds", "1", "--side", "320x256", "--diameter", "40")
 

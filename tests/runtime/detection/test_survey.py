@@ -17,7 +17,7 @@ from gtpick_rt.errors import UsageError
 from gtpick_rt.models.files import shipped_models
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.opening import open_picker
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph
 
 MakeDiscs = Callable[..., Micrograph]

@@ -29,7 +29,7 @@ from gtpick_rt.pipeline import bookkeeping, stages
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.records import Failure, MicrographRecord, Record
 from gtpick_rt.types import FloatArray, Micrograph
 

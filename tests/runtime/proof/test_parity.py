@@ -27,7 +27,7 @@ from gtpick_rt.proof.parity import (
     parity_of,
     rows_alike,
 )
-from gtpick_rt.reading import read_micrograph
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray
 
 Answers = tuple[FloatArray, FloatArray]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, PixelError, UnreadableError
-from gtpick_rt.reading import ImageInfo, probe, read_micrograph
+from gtpick_rt.reading.micrographs import ImageInfo, probe, read_micrograph
 from gtpick_rt.reading.mrc import parse_header
 
 # Not square, and different under every flip and transposition.
@@ -117,11 +117,53 @@ def test_an_extended_header_is_skipped_and_trailing_bytes_are_ignored(save: Call
     np.testing.assert_array_equal(read_micrograph(path).data, IMAGE)
 
 
-def test_a_wrong_or_missing_machine_stamp_does_not_matter(save: Callable[[str, bytes], Path]) -> None:
-    for stamp in (b"\x11\x11", b"\0\0"):
-        data = bytearray(mrc_bytes())
-        data[212:214] = stamp
-        np.testing.assert_array_equal(read_micrograph(save("a.mrc", bytes(data))).data, IMAGE)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("stamp", [b"\x11\x11\0\0", b"\x44\x44\0\0", bytes(4)])
+def test_a_wrong_or_missing_machine_stamp_does_not_matter(
+    save: Callable[[str, bytes], Path], stamp: bytes, mode: int, order: str
+) -> None:
+    data = bytearray(mrc_bytes(mode=mode, order=order))
+    data[212:216] = stamp
+    np.testing.assert_array_equal(read_micrograph(save("a.mrc", bytes(data))).data, IMAGE)
+
+
+@pytest.mark.parametrize("space_group", [-1, 0, 1, 401, 630])
+@pytest.mark.parametrize("depth", [-1, 0, 5])
+@pytest.mark.parametrize("identity", [b"MAP ", bytes(4)])
+def test_fields_that_say_nothing_of_the_pixels_do_not_matter(
+    save: Callable[[str, bytes], Path], space_group: int, depth: int, identity: bytes
+) -> None:
+    data = bytearray(mrc_bytes())
+    struct.pack_into("<i", data, 36, depth)
+    struct.pack_into("<i", data, 88, space_group)
+    data[208:212] = identity
+    np.testing.assert_array_equal(read_micrograph(save("a.mrc", bytes(data))).data, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"), [("a.mrc", bytes), ("a.mrc.gz", gzip.compress), ("a.mrc.bz2", bz2.compress)]
+)
+def test_reading_takes_the_memory_of_one_image(
+    save: Callable[[str, bytes], Path], name: str, compress: Callable[[bytes], bytes]
+) -> None:
+    image = np.zeros((2048, 2048), np.float32)
+    path = save(name, compress(mrc_bytes(image)))
+    read_micrograph(path)
+    tracemalloc.start()
+    read_micrograph(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * image.nbytes
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_incomplete(
+    save: Callable[[str, bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save("a.mrc", mrc_bytes()[:-1])
+    monkeypatch.setattr("gtpick_rt.reading.mrc.regular_size", lambda path: len(mrc_bytes()))
+    with pytest.raises(IncompleteError, match=r"1183 of 1184 bytes are there: .*wait until it is whole"):
+        read_micrograph(path)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32"])
