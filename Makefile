@@ -25,8 +25,9 @@ pick: $(VENV)/.installed-pick
 	@echo "Pictures of them:"
 	@find $(OUT) -name '*.png' | sort | sed 's/^/  /'
 
+# A process for each core; the files of tests in order, for the long ones come first.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

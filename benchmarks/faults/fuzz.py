@@ -35,7 +35,8 @@ from gtpick_rt.errors import GtpickError
 from gtpick_rt.formats.star import picks_to_star, read_micrographs, read_star
 from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import STATE_FOLDER, index_path, star_path
-from gtpick_rt.reading.micrographs import info, probe, read_micrograph
+from gtpick_rt.reading import info
+from gtpick_rt.reading.micrographs import probe, read_micrograph
 from gtpick_rt.reading.mrc import parse_header
 from gtpick_rt.types import Picks
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.faults import fuzz
-from gtpick_rt.reading.micrographs import info
+from gtpick_rt.reading import info
 
 CORPUS = Path(__file__).parent / "corpus"
 KINDS = ("header", "mrc", "gz", "bz2", "tiff", "micrographs", "coordinates", "record")

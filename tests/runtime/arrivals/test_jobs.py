@@ -393,11 +393,13 @@ def test_an_impossible_pattern_is_a_usage_error(pattern: str) -> None:
     assert pattern in str(raised.value)
 
 
-def test_a_pattern_in_a_forbidden_folder_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_in_a_forbidden_folder_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(root: Path, pattern: str) -> Iterator[Path]:
         raise PermissionError(errno.EACCES, "Permission denied", str(root))
 
     monkeypatch.setattr(Path, "glob", forbidden)
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
     with pytest.raises(UsageError, match="in: the folder cannot be listed: Permission denied"):
         find(["in/*.mrc"])
 

@@ -110,8 +110,8 @@ from gtpick_rt.cluster import slurm
 from gtpick_rt.cluster.specs import SlurmJobs
 slurm.KEEP_S = 0.5
 if __name__ == "__main__":
-    at = SlurmJobs(count=2, cores=1, memory="500MB", time="30")
-    pick(sys.argv[1], sys.argv[2], diameter_A=24, model=sys.argv[3], threshold=0.9, backend="cpu", at=at)
+    jobs = SlurmJobs(count=2, cores=1, memory="500MB", time="30")
+    pick(sys.argv[1], sys.argv[2], diameter_A=24, model=sys.argv[3], threshold=0.9, backend="cpu", cluster=jobs)
 """
 
 

@@ -148,7 +148,7 @@ def test_a_sample_is_spread_over_the_run_and_read_once(told: Any, monkeypatch: p
     read: list[str] = []
     history = History(told.out)
     history.catch_up()
-    monkeypatch.setattr(history, "detections", lambda entry: read.append(entry.stem) or detections)
+    monkeypatch.setattr(charts, "detections_of", lambda out, entry: read.append(entry.stem) or detections)
     sampler = charts.Sampler(history)
     found = sampler.histograms(history.entries, 0.5)
     assert (found.micrographs, found.of) == (151, 601)
