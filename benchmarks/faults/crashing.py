@@ -1,13 +1,19 @@
 """Processes that are killed, from outside or at a moment of their own work."""
 
+import faulthandler
 import os
 import signal
 import sqlite3
+import time
 import traceback
 from collections.abc import Callable
 from io import BufferedWriter, TextIOWrapper
 from types import FrameType
 from typing import Any
+
+
+ENDS_WITHIN_S = 60.0
+"""A process that was told to end, or has little to do, and is there still has come to a standstill."""
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -16,6 +22,7 @@ def forked(work: Callable[[], None]) -> int:
     if child == 0:
         code = 1
         try:
+            faulthandler.enable()  # see `status_of`
             work()
             code = 0
         except BaseException:
@@ -23,6 +30,18 @@ def forked(work: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return child
+
+
+def status_of(child: int) -> int:
+    """Wait for a process; one that does not end prints where its threads stand, and is aborted."""
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.005)
+    os.kill(child, signal.SIGABRT)
+    return os.waitpid(child, 0)[1]
 
 
 class KillAtCall:

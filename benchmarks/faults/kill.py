@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.crashing import KillAtCall, forked
+from benchmarks.faults.crashing import KillAtCall, forked, status_of
 from benchmarks.shared.tiny_runs import (
     fake_picker,
     flaws_at_end,
@@ -119,7 +119,7 @@ def kill_until_done(
             wait_for(child, read_log, before=position, reads=rng.randrange(MOST_READ))
             time.sleep(rng.uniform(0, LONGEST_S))
             os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        status = status_of(child)
         killed = os.WIFSIGNALED(status)
         tally.kills += killed
         if not killed and os.waitstatus_to_exitcode(status):
@@ -163,7 +163,7 @@ def crash_everywhere(folder: Path, tally: Tally) -> None:
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(first, out)
         child = forked(partial(_commit, out, paths, KillAtCall(moment)))
-        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        killed = os.WIFSIGNALED(status_of(child))
         tally.flaws += flaws_of(out)
         _commit(out, paths, None)
         tally.flaws += flaws_at_end(out, {"a", "b"})

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults.crashing import KillAtCall, forked
+from benchmarks.faults.crashing import KillAtCall, forked, status_of
 from benchmarks.shared.tiny_runs import fake_picker, flaws_at_end, report, write_micrograph
 from gtpick_rt.arrivals import listed
 from gtpick_rt.arrivals.jobs import find_jobs
@@ -158,7 +158,7 @@ def crash_everywhere(folder: Path, tally: Tally, every: int) -> None:
     for moment in count(1, every):
         finished.reset()
         child = forked(partial(_bring_until, finished.out, moment))
-        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        killed = os.WIFSIGNALED(status_of(child))
         flaws = finished.flaws_after_kill() + mend(finished, tally.crash_points)
         tally.flaws += [f"moment {moment}: {flaw}" for flaw in flaws]
         if not killed or tally.flaws:
@@ -202,8 +202,9 @@ def kill_at_random(folder: Path, rng: random.Random, tally: Tally, kills: int) -
         child = forked(partial(bring, finished.out, wanted))
         time.sleep(rng.uniform(0, LONGEST_S))
         os.kill(child, rng.choice(SIGNALS))
-        status = os.waitpid(child, 0)[1]
+        status = status_of(child)
         tally.kills += status != 0
+        tally.flaws += ["came to a standstill"] * (os.WTERMSIG(status) == signal.SIGABRT)
         tally.flaws += finished.flaws_after_kill()
         if rng.random() < 0.3:
             tally.flaws += mend(finished, rng.randrange(4))
