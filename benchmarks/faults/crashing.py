@@ -11,9 +11,9 @@ from io import BufferedWriter, TextIOWrapper
 from types import FrameType
 from typing import Any
 
-
 ENDS_WITHIN_S = 60.0
-"""A process that was told to end, or has little to do, and is there still has come to a standstill."""
+"""A process that was told to end, or has little to do, and is there still has come to a
+standstill."""
 
 
 def forked(work: Callable[[], None]) -> int:
