@@ -11,6 +11,7 @@ from io import BufferedWriter, TextIOWrapper
 from types import FrameType
 from typing import Any
 
+_INTERRUPTS = (signal.SIGINT,)
 ENDS_WITHIN_S = 60.0
 """A process that was told to end, or has little to do, and is there still has come to a
 standstill."""
@@ -18,17 +19,21 @@ standstill."""
 
 def forked(work: Callable[[], None]) -> int:
     """Do this in another process, which is as warm as this one; returns its number."""
+    # A signal that comes early must not make the child unwind what the parent was doing.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     child = os.fork()
     if child == 0:
         code = 1
         try:
             faulthandler.enable()  # see `status_of`
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
             work()
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
     return child
 
 

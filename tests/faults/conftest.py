@@ -3,8 +3,12 @@ meet all of them.
 """
 
 import io
+import json
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +21,31 @@ from gtpick_rt.arrivals import listed
 from gtpick_rt.pipeline import bookkeeping, queues
 from gtpick_rt.pipeline import threads as pipeline
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks" / "faults"
+STANDSTILL_S = 240
+"""A benchmark that takes so long has come to a standstill."""
+
 
 @pytest.fixture
-def benchmarks() -> Path:
-    """The folder of the benchmarks that break runs on purpose."""
-    return Path(__file__).resolve().parents[2] / "benchmarks" / "faults"
+def run_benchmark() -> Callable[..., dict[str, Any]]:
+    """A function that runs a benchmark that breaks runs on purpose, and gives its figures.
+
+    One that comes to a standstill is aborted, and tells where its threads stood.
+    """
+
+    def run(name: str, *options: object) -> dict[str, Any]:
+        command = [sys.executable, "-X", "faulthandler", str(BENCHMARKS / name), *map(str, options), "--no-save"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with process:
+            try:
+                out, errors = process.communicate(timeout=STANDSTILL_S)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                out, errors = process.communicate()
+        assert process.returncode == 0, out + errors
+        return dict(json.loads(out))
+
+    return run
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ operating system can fail.
 
 import contextlib
 import errno
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -33,11 +31,8 @@ LISTS = ("summary.json", "autopick.star", "picks.cs", "picks_topaz.txt")
 """A micrograph that cannot be read back is left out of them."""
 
 
-def test_a_folder_mends_whenever_rethreshold_or_convert_is_killed(benchmarks: Path) -> None:
-    command = [sys.executable, str(benchmarks / "kill_rethreshold.py"), "--kills", str(KILLS), "--no-save"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout)
+def test_a_folder_mends_whenever_rethreshold_or_convert_is_killed(run_benchmark: Callable[..., dict[str, Any]]) -> None:
+    result = run_benchmark("kill_rethreshold.py", "--kills", KILLS)
     assert result["kills"] == KILLS
     assert result["crash_points"] > 15
     assert result["mended"] > 5
