@@ -139,7 +139,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         yield History(stack.enter_context(monitor_of(out)))
 
 
-class WorkerPool(NamedTuple):
+class ShownWorkers(NamedTuple):
     """Two workers, what they do, and where it is shown."""
 
     url: str
@@ -149,11 +149,11 @@ class WorkerPool(NamedTuple):
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[WorkerPool]:
+def workers(tmp_path: Path) -> Iterator[ShownWorkers]:
     """The monitor of a run of two workers, one with a hostile name, that have picked a micrograph a
     second.
     """
-    out = tmp_path / "crew"
+    out = tmp_path / "workers"
     lock_path(out).parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
@@ -169,7 +169,7 @@ def crew(tmp_path: Path) -> Iterator[WorkerPool]:
 
         for number in range(37):
             picked(number, "gpu0" if number % 3 else HOSTILE)
-        yield WorkerPool(stack.enter_context(monitor_of(out)), picked)
+        yield ShownWorkers(stack.enter_context(monitor_of(out)), picked)
 
 
 class Live(NamedTuple):
