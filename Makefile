@@ -25,9 +25,10 @@ pick: $(VENV)/.installed-pick
 	@echo "Pictures of them:"
 	@find $(OUT) -name '*.png' | sort | sed 's/^/  /'
 
-# A process for each core; the files of tests in order, for the long ones come first.
+# One process more than there are cores, for many tests wait. The long files come first.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) \
+	    --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -17,6 +17,18 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+TOGETHER = ("tests/export/", "tests/runtime/cluster/", "tests/benchmarks/cluster/")
+"""Tests that share what is dear to make, or a machine's Slurm: one process runs all of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, where several run tests side by side."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next((folder for folder in TOGETHER if file.startswith(folder)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def spec() -> ModelSpec:
     return ModelSpec(

@@ -14,9 +14,8 @@ import onnx
 import pytest
 import torch
 
-from gtpick_export.half import export_half
 from gtpick_export.int8 import quantise
-from gtpick_export.to_onnx import export_onnx, make_spec, to_graph, write_model
+from gtpick_export.to_onnx import make_spec, to_graph, write_model
 from gtpick_model.config import VARIANTS
 from gtpick_model.network import GTPick
 from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
@@ -66,22 +65,16 @@ def to_file(descriptor: int) -> Iterator[None]:
         os.close(before)
 
 
-@pytest.fixture(scope="module", params=["shipped-fp32", "shipped-fp16", "base-fp16"])
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    variant, precision = request.param.split("-")
-    if variant == "shipped":
-        path = resolve_model(DEFAULT_MODEL) if precision == "fp32" else half_of(resolve_model(DEFAULT_MODEL))
-    else:
-        network = random_network(variant)
-        path = tmp_path_factory.mktemp("made") / f"{variant}{'.fp16' if precision == 'fp16' else ''}.onnx"
-        export = export_half if precision == "fp16" else export_onnx
-        with deprecated_ignored():
-            export(network, make_spec(network, variant, "1", UNCALIBRATED), path)
+    """The engine of the model that ships; `benchmarks/gpu/engines.py` builds those of all variants."""
+    model = resolve_model(DEFAULT_MODEL)
+    path = model if request.param == "fp32" else half_of(model)
     graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
     printed = tmp_path_factory.mktemp("printed") / "out"
     with printed.open("wb") as file, to_file(file.fileno()):
         built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
-    return Made(path, precision == "fp16", graph, built, printed.read_text())
+    return Made(path, request.param == "fp16", graph, built, printed.read_text())
 
 
 def test_the_engine_is_built_for_batches_of_1_8_and_32(made: Made) -> None:
