@@ -67,7 +67,7 @@ def to_file(descriptor: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The engine of the model that ships; `benchmarks/gpu/engines.py` builds those of all variants."""
+    """The engine of the model that ships; `benchmarks/gpu/engines.py` builds all variants."""
     model = resolve_model(DEFAULT_MODEL)
     path = model if request.param == "fp32" else half_of(model)
     graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
