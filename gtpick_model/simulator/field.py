@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.simulator import detector, junk
-from gtpick_model.simulator.optics import Optics, transfer
+from gtpick_model.simulator.optics import Optics, draw_optics, transfer, uniform
 from gtpick_model.simulator.packing import Points, pack
 from gtpick_model.simulator.views import ViewLibrary, place
 
@@ -22,9 +22,12 @@ class Conditions:
 
     extent_px: tuple[float, float] = (12.5, 28.0)
     """Particle diameter in px of the field (logarithmic)."""
-    coverage: tuple[float, float] = (0.03, 0.9)
+    coverage: tuple[float, float] = (0.03, 1.1)
     """Particles times the square of their diameter, over the area (logarithmic)."""
-    snr: tuple[float, float] = (0.005, 0.3)
+    dense: float = 0.25
+    """Share of fields whose coverage is from the highest third of the range, where small faint
+    particles are frozen."""
+    snr: tuple[float, float] = (0.0025, 0.3)
     """Signal over noise variance inside particles at a pixel of 1/100 of the diameter
     (logarithmic)."""
     defocus_A: tuple[float, float] = (5e3, 3.2e4)
@@ -36,6 +39,9 @@ class Conditions:
     """Share of fields that look denoised or contrast-equalised."""
 
 
+DIRT = 1.5
+"""Blurred over a particle, a background that deviates by this many of its own standard deviations
+is not plain ice."""
 EMPTY_FIELD_POWER = 0.3
 """Mean square of a particle after the optics, typical of the structures here; sets the noise of a
 field without any."""
@@ -84,20 +90,30 @@ def simulate(
     seed: tuple[int, ...],
     device: torch.device | None = None,
     kinds: junk.Kinds | None = None,
+    backgrounds: Tensor | None = None,
 ) -> Fields:
     """Simulate `count` fields of `shape` (h, w).
 
     The same seed gives the same fields, on a GPU up to rounding.
 
-    `kinds` stands in for `junk.KINDS`: the kinds of junk, each with the share of fields that have
-    it.
+    Args:
+        library: the particles to choose from.
+        count: of fields.
+        shape: of each in px.
+        conditions: ranges to draw from.
+        seed: decides everything.
+        device: where to compute.
+        kinds: in place of `junk.KINDS`, the kinds of junk, each with the share of fields that have
+            it.
+        backgrounds: `(n, h, w)` real images without particles, of robust standard deviation 1, n at
+            most `count`: what the first n fields have in place of most of their noise.
     """
     kinds = junk.KINDS if kinds is None else kinds
     rng = np.random.default_rng(seed)
     generator = torch.Generator(device or torch.device("cpu")).manual_seed(int(rng.integers(2**62)))
     specimens = [_lay_out(rng, library, shape, conditions) for _ in range(count)]
     pixel_A = torch.tensor([float(library.extent_A[s.structure]) / s.extent_px for s in specimens], device=device)
-    optics = _draw_optics(rng, pixel_A, conditions)
+    optics = draw_optics(rng, pixel_A, conditions.defocus_A)
     transfers = transfer(optics, shape)
     protein = torch.zeros(count, *shape, device=device)
     drawn_area = _draw(rng, protein, library, specimens).to(protein.device)
@@ -105,7 +121,10 @@ def simulate(
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
-    images = signal + _noise(rng, shape, power, transfers, specimens, generator)
+    noise = _noise(rng, shape, power, transfers, specimens, generator)
+    if backgrounds is not None:
+        forbidden[: len(backgrounds)] |= _lay_on(rng, noise, backgrounds, specimens)
+    images = signal + _noise_level(power, specimens) * noise
     forbidden |= _process(rng, images, specimens, conditions)
     boxes, negatives = [], []
     for i, s in enumerate(specimens):
@@ -133,7 +152,10 @@ def _lay_out(
     area = shape[0] * shape[1]
     count = 0
     if rng.random() >= conditions.empty:
-        count = max(1, round(_log_uniform(rng, conditions.coverage) * area / extent**2))
+        low, high = conditions.coverage
+        if rng.random() < conditions.dense:
+            low *= (high / low) ** (2 / 3)
+        count = max(1, round(_log_uniform(rng, (low, high)) * area / extent**2))
     clustering = rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0
     particles = pack(rng, shape, rng.uniform(0.6, 1.05) * extent, count, clustering)
     places, sizes = [np.zeros((0, 2))], [np.zeros(0)]
@@ -220,20 +242,19 @@ def _noise(
     specimens: list[_Specimen],
     generator: torch.Generator,
 ) -> Tensor:
-    """Noise and illumination `(b, h, w)` for particles of the given mean square `(b,)`.
+    """Noise and illumination `(b, h, w)`, the noise of unit variance.
 
     Noise has three parts: structural noise of ice and solutes, which passes the optics as particles
     do; the detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a
-    gradient.
+    gradient, and where it is thicker there is more noise.
     """
     n, device = len(specimens), power.device
-    draw = partial(_uniform, rng, power)
+    draw = partial(uniform, rng, power)
 
     def field(x: Tensor) -> Tensor:
         return x[:, None, None]
 
     extent = torch.tensor([s.extent_px for s in specimens], device=device)
-    snr = torch.tensor([s.snr for s in specimens], device=device) * (100 / extent) ** 2
     structural, coloured = field(draw(0, 0.4)), field(draw(0, 0.25))
     solutes = detector.coloured_noise(shape, draw(0, 2.5), draw(0.2, 1.5) * extent, generator)
     solutes = detector.unit_variance(torch.fft.irfft2(torch.fft.rfft2(solutes) * transfers, s=shape))
@@ -241,8 +262,29 @@ def _noise(
     shot = torch.randn(n, *shape, generator=generator, device=device)
     noise = structural.sqrt() * solutes + coloured.sqrt() * readout + (1 - structural - coloured).sqrt() * shot
     ice = field(draw(0, 0.3)) * detector.coloured_noise(shape, draw(3, 4), draw(4, 20) * extent, generator)
-    slope = torch.as_tensor(rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
-    return field((power / snr).sqrt()) * (noise + ice + detector.gradient(shape, slope))
+    steep = rng.choice([1.0, 4.0], (n, 1), p=[0.8, 0.2])
+    slope = torch.as_tensor(steep * rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
+    tilt = detector.gradient(shape, slope)
+    return noise * torch.exp(field(draw(0, 0.3)) * tilt.clamp(-2, 2)) + ice + tilt
+
+
+def _noise_level(power: Tensor, specimens: list[_Specimen]) -> Tensor:
+    """Standard deviation `(b, 1, 1)` of noise for particles of the given mean square `(b,)`."""
+    snr = torch.tensor([s.snr * (100 / s.extent_px) ** 2 for s in specimens], device=power.device)
+    return (power / snr).sqrt()[:, None, None]
+
+
+def _lay_on(rng: np.random.Generator, noise: Tensor, backgrounds: Tensor, specimens: list[_Specimen]) -> Tensor:
+    """Replace most of the first fields' noise by real backgrounds, in place; returns `(n, h, w)`
+    where dirt lies.
+    """
+    dirt = torch.zeros_like(backgrounds, dtype=torch.bool)
+    for i, background in enumerate(backgrounds.to(noise.device)):
+        added = rng.uniform(0, 0.5)
+        noise[i] = math.sqrt(1 - added) * background + math.sqrt(added) * noise[i]
+        smooth = detector.gaussian_blur(background, 0.2 * specimens[i].extent_px)
+        dirt[i] = (smooth.abs() > DIRT).to(dirt.device)
+    return dirt.to(noise.device)
 
 
 def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen], conditions: Conditions) -> Tensor:
@@ -256,26 +298,3 @@ def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen
         if rng.random() < conditions.prefiltered:
             images[i] = detector.prefilter(rng, images[i], specimen.extent_px)
     return smeared
-
-
-def _uniform(rng: np.random.Generator, like: Tensor, low: float, high: float) -> Tensor:
-    """One value per field, `(b,)`, on the device of `like`, which has one per field too."""
-    return torch.as_tensor(rng.uniform(low, high, len(like)), dtype=torch.float32, device=like.device)
-
-
-def _draw_optics(rng: np.random.Generator, pixel_A: Tensor, conditions: Conditions) -> Optics:
-    n = len(pixel_A)
-    draw = partial(_uniform, rng, pixel_A)
-    low, high = conditions.defocus_A
-    plate = torch.as_tensor(rng.random(n) < 0.08, device=pixel_A.device)
-    voltage = torch.as_tensor(rng.choice([200.0, 300.0], n), dtype=torch.float32, device=pixel_A.device)
-    return Optics(
-        pixel_A=pixel_A,
-        voltage_kV=voltage,
-        defocus_A=draw(low, high),
-        astigmatism=draw(0, 0.1),
-        astigmatism_angle=draw(0, math.pi),
-        amplitude_contrast=draw(0.06, 0.14),
-        phase_shift=torch.where(plate, draw(0.5, 2.0), torch.zeros_like(pixel_A)),
-        b_factor_A2=draw(40, 400),
-    )

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,3 +56,27 @@ def transfer(optics: Optics, shape: tuple[int, int]) -> Tensor:
     phase = math.pi * wave * k2 * (defocus - 0.5 * optics.spherical_aberration_A * wave**2 * k2)
     phase = phase + field(optics.phase_shift) + torch.asin(field(optics.amplitude_contrast))
     return -torch.sin(phase) * torch.exp(-field(optics.b_factor_A2) * k2 / 4)
+
+
+def uniform(rng: np.random.Generator, like: Tensor, low: float, high: float) -> Tensor:
+    """One value per field, `(b,)`, on the device of `like`, which has one per field too."""
+    return torch.as_tensor(rng.uniform(low, high, len(like)), dtype=torch.float32, device=like.device)
+
+
+def draw_optics(rng: np.random.Generator, pixel_A: Tensor, defocus_A: tuple[float, float]) -> Optics:
+    """Draw what microscopes are set to; `pixel_A` is `(b,)`, the range of defocus in Å."""
+    n = len(pixel_A)
+    draw = partial(uniform, rng, pixel_A)
+    low, high = defocus_A
+    plate = torch.as_tensor(rng.random(n) < 0.08, device=pixel_A.device)
+    voltage = torch.as_tensor(rng.choice([200.0, 300.0], n), dtype=torch.float32, device=pixel_A.device)
+    return Optics(
+        pixel_A=pixel_A,
+        voltage_kV=voltage,
+        defocus_A=draw(low, high),
+        astigmatism=draw(0, 0.1),
+        astigmatism_angle=draw(0, math.pi),
+        amplitude_contrast=draw(0.06, 0.14),
+        phase_shift=torch.where(plate, draw(0.5, 2.0), torch.zeros_like(pixel_A)),
+        b_factor_A2=draw(40, 400),
+    )
