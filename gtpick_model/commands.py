@@ -54,15 +54,34 @@ def train(
     procedurals: Procedurals = 240,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    real: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of real micrographs of one specimen with labels, in any format that is read, and a "
+            'specimen.json such as {"diameter_A": 191}; may be given several times.',
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="weights.safetensors to go on from; they decide the variant."),
+    ] = None,
 ) -> None:
-    """Train GTpick on simulated tiles; writes weights, state to resume from, and curves (JSON and PNG)."""
+    """Train GTpick on simulated tiles, and on real ones where there are any.
+
+    Writes weights, state to resume from, and curves (JSON and PNG). Of each labelled real micrograph the last fifth is
+    never trained on: together with simulated tiles it chooses threshold and calibration.
+    """
     import torch
     from rich.progress import Progress
 
     from gtpick_model.config import VARIANTS
     from gtpick_model.curves import draw_curve
+    from gtpick_model.real.specimens import read_folders
     from gtpick_model.tiles import libraries
-    from gtpick_model.training import Schedule, Trainer
+    from gtpick_model.training import Schedule, Start, Trainer
+    from gtpick_model.weights import load_weights
     from gtpick_rt.errors import UsageError
 
     if variant not in VARIANTS:
@@ -70,8 +89,12 @@ def train(
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UsageError(f"no device {device!r}: choose cpu, or cuda where PyTorch finds a GPU")
     schedule = Schedule(steps=steps, batch=batch, seed=seed)
+    begun = Start(*load_weights(start)) if start else None
+    config = begun.network.config if begun else VARIANTS[variant]
+    micrographs = read_folders(real or [], config)
     typer.echo("projecting the structures ...")
-    trainer = Trainer(VARIANTS[variant], schedule, libraries(structures, procedurals), out, torch.device(device))
+    split = libraries(structures, procedurals)
+    trainer = Trainer(config, schedule, split, out, torch.device(device), real=micrographs, start=begun)
     with Progress() as progress:
         bar = progress.add_task("training", total=steps)
 

@@ -62,7 +62,7 @@ class Learner:
         torch.manual_seed(pace.seed * 1_000_003 + self.step)  # a resumed run goes on as it would have
         gain = 0.75 + 0.6 * torch.rand(len(tiles.images), 1, 1, 1, device=self.device)
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bfloat16(self.device)):
             outputs = self.network((tiles.images * gain).contiguous(memory_format=torch.channels_last))
         loss = total_loss(outputs, tiles.boxes, self.network.config, tiles.background)
         for group in self.optimiser.param_groups:
@@ -82,6 +82,13 @@ class Learner:
                 mean.lerp_(value, 1 - keep)
             else:
                 mean.copy_(value)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether arithmetic in bfloat16 pays: processors without instructions for it take ten times as long."""
+    if device.type != "cpu":
+        return True
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

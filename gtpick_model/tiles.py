@@ -27,6 +27,11 @@ class Tiles(NamedTuple):
     background: Tensor | None = None
     """`(b, t, t)`: how far, from 0 to 1, a detection there that is no labelled particle counts as wrong; None is 1."""
 
+    def to(self, device: torch.device) -> "Tiles":
+        """The same on another device."""
+        background = None if self.background is None else self.background.to(device)
+        return Tiles(self.images.to(device), [boxes.to(device) for boxes in self.boxes], background)
+
 
 def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[list[Structure], list[Structure]]:
     """Structures for training and for validation; none is in both.
@@ -60,10 +65,14 @@ def make_tiles(
     conditions: Conditions,
     seed: tuple[int, ...],
     device: torch.device | None = None,
+    backgrounds: Tensor | None = None,
 ) -> Tiles:
-    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to rounding."""
+    """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to rounding.
+
+    `backgrounds`, `(n, side, side)` with a rim of `RIM_PX` around the tile, are real images for the first n of them.
+    """
     side = tile_px + 2 * RIM_PX
-    fields = simulate(library, count, (side, side), conditions, seed, device)
+    fields = simulate(library, count, (side, side), conditions, seed, device, backgrounds=backgrounds)
     images = normalise(fields.images, config.highpass_px, config.clip)[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
     boxes = []
     for box in fields.boxes:

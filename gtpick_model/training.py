@@ -1,8 +1,12 @@
-"""Training: every step simulates fresh tiles; a run can be stopped at any time and resumed from its last evaluation."""
+"""Training: every step simulates fresh tiles, and cuts others out of real micrographs where there are any.
 
+A run can be stopped at any time and resumed from its last evaluation.
+"""
+
+import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +16,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from gtpick_model.calibration import fit_calibration
+from gtpick_model.calibration import f1_at, fit_calibration, shared_threshold
 from gtpick_model.config import ModelConfig
+from gtpick_model.labelled import join
 from gtpick_model.learner import Learner, Pace
 from gtpick_model.metrics import score_tiles
 from gtpick_model.network import GTPick
+from gtpick_model.real.mixing import RealTiles
+from gtpick_model.real.specimens import RealMicrograph
+from gtpick_model.real.teacher import Teacher
+from gtpick_model.real.validation import score_micrographs
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import Tiles, make_tiles
+from gtpick_model.tiles import RIM_PX, Tiles, make_tiles
 from gtpick_model.weights import save_weights
 from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import UsageError
@@ -35,10 +44,37 @@ class Schedule(Pace):
     """Sizes taken in turn: mostly smaller tiles than at inference, which are cheaper and as instructive."""
     evaluate_every: int = 500
     evaluation_tiles: int = 96
+    real: float = 0.5
+    """Share of the tiles of a step that are cut out of real micrographs, where there are any."""
+    on_real: float = 0.4
+    """Share of the simulated tiles whose particles are laid on real backgrounds, where there are any."""
 
     def __post_init__(self) -> None:
         if self.evaluation_tiles < EVALUATION_BATCH:
             raise ValueError(f"at least {EVALUATION_BATCH} evaluation tiles are needed, got {self.evaluation_tiles}")
+        if not (0 <= self.real < 1 and 0 <= self.on_real <= 1):
+            raise ValueError(f"shares must lie between 0 and 1, got real {self.real}, on_real {self.on_real}")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The trained network with which a run begins."""
+
+    network: GTPick
+    provenance: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """Of its weights."""
+        digest = hashlib.sha256()
+        for value in self.network.state_dict().values():
+            digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """Slope and offset that make its scores probabilities."""
+        return float(self.provenance["calibration_slope"]), float(self.provenance["calibration_offset"])
 
 
 class Trainer(Learner):
@@ -55,13 +91,22 @@ class Trainer(Learner):
         folder: Path,
         device: torch.device,
         conditions: Conditions | None = None,
+        real: Sequence[RealMicrograph] = (),
+        start: Start | None = None,
     ) -> None:
         self.config, self.schedule, self.folder = config, schedule, folder
         self.conditions = conditions or Conditions()
         self.train_library, self.validation_library = (library.to(device) for library in libraries)
         torch.manual_seed(schedule.seed)
-        super().__init__(GTPick(config).to(device), schedule)
+        network = GTPick(config)
+        if start:
+            network.load_state_dict(start.network.state_dict())
+        super().__init__(network.to(device), schedule)
         self.curve: list[dict[str, float]] = []
+        self.micrographs, self.start = list(real), start
+        self.teacher = Teacher(self.average)
+        self.teacher.follow(self.average, start.calibration if start else (1.0, 0.0))
+        self.real = RealTiles(self.micrographs, self.teacher, config, (schedule.seed, 5)) if real else None
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, on_step: Callable[[int], None]) -> None:
@@ -89,20 +134,24 @@ class Trainer(Learner):
         schedule = self.schedule
         tile_px = schedule.tile_sizes_px[step % len(schedule.tile_sizes_px)]
         count = max(1, round(schedule.batch * (min(schedule.tile_sizes_px) / tile_px) ** 2))
-        return make_tiles(
-            self.train_library,
-            count,
-            tile_px,
-            self.config,
-            self.conditions,
-            (schedule.seed, 0, step),
-            self.device,
+        seed = (schedule.seed, 0, step)
+        if self.real is None:
+            return make_tiles(self.train_library, count, tile_px, self.config, self.conditions, seed, self.device)
+        real = min(max(1, round(schedule.real * count)), count - 1)
+        drawn = self.real.draw(real, tile_px, step)
+        backgrounds = self.real.backgrounds(round(schedule.on_real * (count - real)), tile_px + 2 * RIM_PX, step)
+        simulated = make_tiles(
+            self.train_library, count - real, tile_px, self.config, self.conditions, seed, self.device, backgrounds
         )
+        return join(drawn.to(self.device), simulated)
 
     def _evaluate(self, tiles: list[Tiles], losses: list[float], seconds: float) -> None:
         scored = score_tiles(self.average, tiles)
         f1, threshold = scored.best()
-        slope, offset = fit_calibration(scored)
+        real = score_micrographs(self.average, self.micrographs)
+        slope, offset = fit_calibration(scored, *real.values())
+        if real:
+            threshold = shared_threshold(scored, *real.values())
         self.curve.append(
             {
                 "step": self.step,
@@ -115,12 +164,18 @@ class Trainer(Learner):
                 "seconds": seconds,
             }
         )
+        for name, found in real.items():
+            figures = {"f1": f1_at(found, threshold), "best_f1": found.best()[0], "ap": found.average_precision}
+            self.curve[-1] |= {f"{name}_{figure}": value for figure, value in figures.items()}
+        self.teacher.follow(self.average, (slope, offset))
 
     def describe(self) -> str:
         """The last evaluation in one line."""
         last = self.curve[-1]
         figures = f"best F1 {last['best_f1']:.3f} at {last['threshold']:.2f}, AP {last['ap']:.3f}"
-        return f"step {last['step']}: held-out structures: {figures}"
+        real = [name.removesuffix("_ap") for name in last if name.endswith("_ap")]
+        rows = [f"{name} F1 {last[f'{name}_f1']:.3f}, best {last[f'{name}_best_f1']:.3f}" for name in real]
+        return "; ".join([f"step {last['step']}: held-out structures: {figures}", *rows])
 
     def _evaluation_tiles(self) -> list[Tiles]:
         """Tiles of the validation structures, the same for every run; SNR from where people can see particles."""
@@ -161,11 +216,15 @@ class Trainer(Learner):
             "conditions": asdict(self.conditions),
             "structures": self.train_library.names,
         }
+        if self.micrographs:
+            settings["real"] = [f"{each.folder}/{each.name}" for each in self.micrographs]
+        if self.start:
+            settings["start"] = self.start.sha256
         return dict(json.loads(json.dumps(settings)))
 
     def _provenance(self) -> dict[str, str]:
         last = self.curve[-1]
-        return {
+        learned = {
             "steps": str(self.step),
             "tiles_128px": str(round(self.step * self.schedule.batch * (min(self.schedule.tile_sizes_px) / 128) ** 2)),
             "structures": str(len(self.train_library.names)),
@@ -178,6 +237,12 @@ class Trainer(Learner):
             "held_out_best_f1": f"{last['best_f1']:.4f}",
             "held_out_ap": f"{last['ap']:.4f}",
         }
+        if self.micrographs:
+            learned["real"] = ", ".join(sorted({each.folder for each in self.micrographs}))
+            learned["real_micrographs"] = str(len(self.micrographs))
+        if self.start:
+            learned |= {"start_sha256": self.start.sha256, "start_steps": self.start.provenance["steps"]}
+        return learned
 
     def _resume(self) -> None:
         path = self.folder / "state.safetensors"
@@ -204,3 +269,5 @@ class Trainer(Learner):
         with safe_open(path, framework="pt") as file:
             self.step = int(file.metadata()["step"])
         self.curve = [point for point in run["curve"] if point["step"] <= self.step]
+        last = self.curve[-1]
+        self.teacher.follow(self.average, (last["calibration_slope"], last["calibration_offset"]))

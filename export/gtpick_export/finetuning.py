@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import gtpick_model
-from gtpick_model.finetune import LabelledImage, background_map
+from gtpick_model.labelled import LabelledImage, background_map
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.base import Backend

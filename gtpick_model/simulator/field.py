@@ -22,9 +22,9 @@ class Conditions:
 
     extent_px: tuple[float, float] = (12.5, 28.0)
     """Particle diameter in px of the field (logarithmic)."""
-    coverage: tuple[float, float] = (0.03, 0.9)
+    coverage: tuple[float, float] = (0.03, 1.1)
     """Particles times the square of their diameter, over the area (logarithmic)."""
-    snr: tuple[float, float] = (0.005, 0.3)
+    snr: tuple[float, float] = (0.0025, 0.3)
     """Signal over noise variance inside particles at a pixel of 1/100 of the diameter (logarithmic)."""
     defocus_A: tuple[float, float] = (5e3, 3.2e4)
     empty: float = 0.06
@@ -35,6 +35,8 @@ class Conditions:
     """Share of fields that look denoised or contrast-equalised."""
 
 
+DIRT = 1.5
+"""Blurred over a particle, a background that deviates by this many of its own standard deviations is not plain ice."""
 EMPTY_FIELD_POWER = 0.3
 """Mean square of a particle after the optics, typical of the structures here; sets the noise of a field without any."""
 
@@ -81,10 +83,20 @@ def simulate(
     seed: tuple[int, ...],
     device: torch.device | None = None,
     kinds: junk.Kinds | None = None,
+    backgrounds: Tensor | None = None,
 ) -> Fields:
     """Simulate `count` fields of `shape` (h, w). The same seed gives the same fields, on a GPU up to rounding.
 
-    `kinds` stands in for `junk.KINDS`: the kinds of junk, each with the share of fields that have it.
+    Args:
+        library: the particles to choose from.
+        count: of fields.
+        shape: of each in px.
+        conditions: ranges to draw from.
+        seed: decides everything.
+        device: where to compute.
+        kinds: in place of `junk.KINDS`, the kinds of junk, each with the share of fields that have it.
+        backgrounds: `(n, h, w)` real images without particles, of robust standard deviation 1, n at most `count`: what
+            the first n fields have in place of most of their noise.
     """
     kinds = junk.KINDS if kinds is None else kinds
     rng = np.random.default_rng(seed)
@@ -99,7 +111,10 @@ def simulate(
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
-    images = signal + _noise(rng, shape, power, transfers, specimens, generator)
+    noise = _noise(rng, shape, power, transfers, specimens, generator)
+    if backgrounds is not None:
+        forbidden[: len(backgrounds)] |= _lay_on(rng, noise, backgrounds, specimens)
+    images = signal + _noise_level(power, specimens) * noise
     forbidden |= _process(rng, images, specimens, conditions)
     boxes, negatives = [], []
     for i, s in enumerate(specimens):
@@ -210,10 +225,11 @@ def _noise(
     specimens: list[_Specimen],
     generator: torch.Generator,
 ) -> Tensor:
-    """Noise and illumination `(b, h, w)` for particles of the given mean square `(b,)`.
+    """Noise and illumination `(b, h, w)`, the noise of unit variance.
 
     Noise has three parts: structural noise of ice and solutes, which passes the optics as particles do; the
-    detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a gradient.
+    detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a gradient, and where it is
+    thicker there is more noise.
     """
     n, device = len(specimens), power.device
     draw = partial(_uniform, rng, power)
@@ -222,7 +238,6 @@ def _noise(
         return x[:, None, None]
 
     extent = torch.tensor([s.extent_px for s in specimens], device=device)
-    snr = torch.tensor([s.snr for s in specimens], device=device) * (100 / extent) ** 2
     structural, coloured = field(draw(0, 0.4)), field(draw(0, 0.25))
     solutes = detector.coloured_noise(shape, draw(0, 2.5), draw(0.2, 1.5) * extent, generator)
     solutes = detector.unit_variance(torch.fft.irfft2(torch.fft.rfft2(solutes) * transfers, s=shape))
@@ -230,8 +245,27 @@ def _noise(
     shot = torch.randn(n, *shape, generator=generator, device=device)
     noise = structural.sqrt() * solutes + coloured.sqrt() * readout + (1 - structural - coloured).sqrt() * shot
     ice = field(draw(0, 0.3)) * detector.coloured_noise(shape, draw(3, 4), draw(4, 20) * extent, generator)
-    slope = torch.as_tensor(rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
-    return field((power / snr).sqrt()) * (noise + ice + detector.gradient(shape, slope))
+    steep = rng.choice([1.0, 4.0], (n, 1), p=[0.8, 0.2])
+    slope = torch.as_tensor(steep * rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
+    tilt = detector.gradient(shape, slope)
+    return noise * torch.exp(field(draw(0, 0.3)) * tilt.clamp(-2, 2)) + ice + tilt
+
+
+def _noise_level(power: Tensor, specimens: list[_Specimen]) -> Tensor:
+    """Standard deviation `(b, 1, 1)` of noise for particles of the given mean square `(b,)`."""
+    snr = torch.tensor([s.snr * (100 / s.extent_px) ** 2 for s in specimens], device=power.device)
+    return (power / snr).sqrt()[:, None, None]
+
+
+def _lay_on(rng: np.random.Generator, noise: Tensor, backgrounds: Tensor, specimens: list[_Specimen]) -> Tensor:
+    """Replace most of the first fields' noise by real backgrounds, in place; returns `(n, h, w)` where dirt lies."""
+    dirt = torch.zeros_like(backgrounds, dtype=torch.bool)
+    for i, background in enumerate(backgrounds.to(noise.device)):
+        added = rng.uniform(0, 0.5)
+        noise[i] = math.sqrt(1 - added) * background + math.sqrt(added) * noise[i]
+        smooth = detector.gaussian_blur(background, 0.2 * specimens[i].extent_px)
+        dirt[i] = (smooth.abs() > DIRT).to(dirt.device)
+    return dirt.to(noise.device)
 
 
 def _process(rng: np.random.Generator, images: Tensor, specimens: list[_Specimen], conditions: Conditions) -> Tensor:

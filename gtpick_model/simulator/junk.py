@@ -1,8 +1,7 @@
 """What is on a grid besides particles: carbon, gold beads, ice crystals, contamination, crystalline ice, aggregates.
 
-Each function returns density to add to one field and the region in which nothing is to be picked (none for
-crystalline ice, on which particles stay visible). Amplitudes are in
-units of a particle's root mean square density.
+Each function returns density to add to one field and the region in which nothing is to be picked (none for a lattice
+of ice, on which particles stay visible). Amplitudes are in units of a particle's root mean square density.
 """
 
 import math
@@ -114,6 +113,39 @@ def crystalline_ice(rng: np.random.Generator, shape: Shape, extent_px: float, ge
     return Junk(rng.uniform(0.1, 0.7) * patch * lattice, torch.zeros(shape, dtype=torch.bool, device=generator.device))
 
 
+def mottled_ice(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
+    """Polycrystalline ice: dark and bright blotches of a particle's size, where crystals diffract, often cracked."""
+    period = math.exp(rng.uniform(math.log(0.35), math.log(1.8))) * extent_px
+    blotches = smooth_noise(shape, period, generator)
+    blotches = blotches + rng.uniform(0, 0.8) * smooth_noise(shape, rng.uniform(1.5, 3) * period, generator)
+    skew = rng.uniform(0, 0.6)  # a few crystals are much darker than all others
+    density = (torch.exp(skew * blotches) - 1) / max(skew, 0.05) if skew > 0.05 else blotches
+    if rng.random() < 0.5:
+        density = density + rng.uniform(0.3, 1.5) * _cracks(rng, shape, extent_px, generator)
+    patch = torch.ones(shape, device=generator.device)
+    if rng.random() < 0.4:
+        patch = torch.sigmoid(4 * _blob(rng, shape, rng.uniform(2, 10) * extent_px, 0.4, generator.device))
+    passes = min(1.0, extent_px / period) ** 2  # the optics let little of slow waves through, but crystals diffract
+    return Junk(math.exp(rng.uniform(0, math.log(6))) / passes * patch * density, patch > 0.3)
+
+
+def _cracks(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Tensor:
+    """Boundaries `(h, w)` of crystals, dark beside bright: lines equally far from the two nearest of some points."""
+    spacing = rng.uniform(1.0, 4.0) * extent_px
+    count = max(3, int(shape[0] * shape[1] / spacing**2))
+    points = torch.rand(count, 2, generator=generator, device=generator.device)
+    y, x = _axes((-(-shape[0] // 2), -(-shape[1] // 2)), generator.device)  # at half the resolution
+    bend = 0.3 * spacing * smooth_noise((len(y), len(y[0])), 0.3 * spacing, generator)
+    places = torch.stack((2 * y + bend, 2 * x - bend), dim=-1).view(-1, 2)
+    scaled = points * torch.tensor(shape, device=generator.device)
+    nearest = torch.cdist(places, scaled).topk(2, dim=1, largest=False).values
+    across = (nearest[:, 1] - nearest[:, 0]).view(1, 1, *y.shape)
+    across = torch.nn.functional.interpolate(across, size=shape, mode="bilinear", align_corners=False)[0, 0]
+    width = rng.uniform(0.04, 0.12) * extent_px
+    line = torch.exp(-0.5 * (across / width) ** 2) - 0.5 * torch.exp(-0.5 * ((across - 3 * width) / width) ** 2)
+    return rng.choice([-1.0, 1.0]) * line
+
+
 def filaments(rng: np.random.Generator, shape: Shape, extent_px: float, generator: torch.Generator) -> Junk:
     """Strands of denatured protein, DNA or a cracked film: long, thin and wavy."""
     y, x = _axes(shape, generator.device)
@@ -136,6 +168,7 @@ KINDS: Kinds = (
     (gold, 0.05),
     (contamination, 0.22),
     (crystalline_ice, 0.04),
+    (mottled_ice, 0.06),
     (filaments, 0.06),
 )
 """Each kind of junk with the share of fields that have it; aggregates and fragments: see field.py."""

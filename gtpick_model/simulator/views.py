@@ -1,6 +1,6 @@
 """Projections of structures: made once for many orientations, then placed on fields by rotation, scale and shift."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,12 @@ class ViewLibrary:
         """The library of one structure."""
         part = slice(index, index + 1)
         return ViewLibrary(self.names[part], self.extent_A[part], self.views[part], self.half_views[part])
+
+    def without(self, names: Collection[str]) -> "ViewLibrary":
+        """The library without the structures of these names."""
+        kept = [i for i, name in enumerate(self.names) if name not in names]
+        left = tuple(self.names[i] for i in kept)
+        return ViewLibrary(left, self.extent_A[kept], self.views[kept], self.half_views[kept])
 
     def to(self, device: torch.device) -> "ViewLibrary":
         """The library on another device."""

@@ -1,0 +1,213 @@
+"""Networks for specimens they have never seen, and for the other half of those they have; and what they find there.
+
+    python benchmarks/accuracy/prepare_real.py WORK/real
+    python benchmarks/accuracy/leave_one_out.py train NETWORK --work WORK --structures STRUCTURES
+    python benchmarks/accuracy/leave_one_out.py score --work WORK
+
+NETWORK is `without_<specimen>`, trained on all sets but that one and without its structures; `half_a` or `half_b`,
+trained on every other micrograph of each set and scored on those between; or `all`, which ships and can be scored on
+nothing here. Threshold and calibration come from simulated tiles and from the last fifth of each micrograph that the
+network was trained on, never from a set that it is scored on. Training can be stopped and goes on when called again.
+
+Matching is one-to-one within a third of the diameter. Picks are of whole particles; `f1` counts every label, `f1_whole`
+those alone whose circle lies on the micrograph.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from prepare_real import SPECIMENS
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from gtpick_export.finetuning import shipped_weights, to_backend
+from gtpick_export.to_onnx import make_spec
+from gtpick_model.config import NANO
+from gtpick_model.curves import draw_curve
+from gtpick_model.metrics import RADIUS
+from gtpick_model.real.specimens import RealMicrograph, read_folders, read_specimen
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.tiles import libraries
+from gtpick_model.training import Schedule, Start, Trainer
+from gtpick_model.weights import load_weights
+from gtpick_rt.evaluate import curve, evaluate
+from gtpick_rt.formats import read_coordinates
+from gtpick_rt.picker import Picker, whole
+from gtpick_rt.reading import read_micrograph
+from gtpick_rt.types import Picks
+
+RELEASED = "released"
+HALVES = {"half_a": 0, "half_b": 1}
+"""Which micrographs of each set a half is trained on: those with even or with odd numbers."""
+NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")
+RIBOSOMES = frozenset({"4v4r", "4v7r", "5mrc", "6qzp"})
+STRUCTURES_OF = {"empiar10028": RIBOSOMES}
+"""Names of structures that resemble a specimen. No set of structures here has a TRP channel, and beta-galactosidase is
+never simulated."""
+PROCEDURALS = 240
+
+
+class Plan(NamedTuple):
+    """What a network is trained on."""
+
+    micrographs: list[RealMicrograph]
+    library: tuple[ViewLibrary, ViewLibrary]
+    start: Start | None
+
+
+def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
+    """Choose the data of a network; the released weights are its start unless they know what it must not."""
+    left_out = name.removeprefix("without_")
+    folders = [folder for folder in sorted(real.iterdir()) if folder.name != left_out]
+    micrographs = read_folders(folders, NANO)
+    if name in HALVES:
+        micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
+    without = STRUCTURES_OF.get(left_out, frozenset())
+    start = None if without or scratch else Start(*load_weights(shipped_weights()))
+    train_library, validation_library = projected(real.parent / "projected", structures)
+    return Plan(micrographs, (train_library.without(without), validation_library), start)
+
+
+def projected(cache: Path, structures: Path | None) -> tuple[ViewLibrary, ViewLibrary]:
+    """View libraries for training and validation, kept in `cache`, for to project them takes minutes."""
+    paths = [cache / f"{part}.safetensors" for part in ("train", "validation")]
+    if not paths[1].exists():
+        cache.mkdir(exist_ok=True)
+        for path, library in zip(paths, libraries(structures, PROCEDURALS), strict=True):
+            fields = {"extent_A": library.extent_A, "views": library.views, "half_views": library.half_views}
+            save_file(fields, path, {"names": json.dumps(library.names)})
+    train, validation = (_load_library(path) for path in paths)
+    return train, validation
+
+
+def _load_library(path: Path) -> ViewLibrary:
+    with safe_open(path, framework="pt") as file:
+        names = tuple(json.loads(file.metadata()["names"]))
+    return ViewLibrary(names, **load_file(path))
+
+
+def numbered(micrographs: Sequence[RealMicrograph]) -> list[tuple[RealMicrograph, int]]:
+    """Each micrograph with its number in its folder."""
+    seen: dict[str, int] = {}
+    result = []
+    for each in micrographs:
+        seen[each.folder] = seen.get(each.folder, -1) + 1
+        result.append((each, seen[each.folder]))
+    return result
+
+
+def train(name: str, arguments: argparse.Namespace) -> None:
+    """Train one network, or go on with it."""
+    chosen = plan(name, arguments.work / "real", arguments.structures, arguments.scratch)
+    schedule = Schedule(
+        steps=arguments.steps,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        warm_up=min(200, arguments.steps // 10),
+        ema=arguments.ema,
+        evaluate_every=arguments.evaluate_every,
+    )
+    out = arguments.work / "train" / (arguments.run or name)
+    trainer = Trainer(
+        chosen.start.network.config if chosen.start else NANO,
+        schedule,
+        chosen.library,
+        out,
+        torch.device("cpu"),
+        real=chosen.micrographs,
+        start=chosen.start,
+    )
+
+    def on_step(step: int) -> None:
+        if step % schedule.evaluate_every == 0 or step == schedule.steps:
+            print(time.strftime("%H:%M:%S"), trainer.describe(), flush=True)
+
+    print(f"{name}: {len(chosen.micrographs)} real micrographs, {len(chosen.library[0].names)} structures", flush=True)
+    trainer.run(on_step)
+    draw_curve(out)
+
+
+def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
+    """Pick a set with a network at its default threshold; `half` leaves out the micrographs it was trained on."""
+    network, provenance = load_weights(weights)
+    spec = make_spec(network, weights.parent.name, "0", provenance)
+    specimen = read_specimen(folder)
+    picker = Picker(to_backend(network, spec), spec, specimen.diameter_A, specimen.contrast)
+    pairs: list[tuple[Picks, Picks]] = []
+    inner: list[tuple[Picks, Picks]] = []
+    for number, path in enumerate(sorted(folder.glob("*.mrc"))):
+        if half is not None and number % 2 == half:
+            continue
+        micrograph = read_micrograph(path, specimen.pixel_size_A)
+        diameter_px = specimen.diameter_A / micrograph.pixel_size_A
+        found = picker.pick(micrograph)
+        labelled = specimen.particles == "labelled"
+        labels = read_coordinates(path.with_suffix(".csv")) if labelled else Picks.empty()
+        pairs.append((found, labels))
+        inner.append((found, whole(labels, micrograph.data.shape, diameter_px)))
+    if specimen.particles != "labelled":
+        return {"picks": [int((found.score >= spec.threshold).sum()) for found, _ in pairs]}
+    radius_px = RADIUS * diameter_px
+    taken = [(found[found.score >= spec.threshold], labels) for found, labels in pairs]
+    taken_inner = [(found[found.score >= spec.threshold], labels) for found, labels in inner]
+    figures, drawn = evaluate(taken, radius_px), curve(pairs, radius_px)
+    best, at = drawn.best()
+    return {
+        "micrographs": len(pairs),
+        **{key: round(getattr(figures, key), 4) for key in ("picks", "labels", "precision", "recall", "f1")},
+        "threshold": round(spec.threshold, 4),
+        "best_f1": round(best, 4),
+        "best_threshold": round(at, 4),
+        "ap": round(drawn.average_precision, 4),
+        "f1_whole": round(evaluate(taken_inner, radius_px).f1, 4),
+        "best_f1_whole": round(curve(inner, radius_px).best()[0], 4),
+    }
+
+
+def score_all(work: Path, names: Sequence[str]) -> None:
+    """Print and keep the figures of every network on what it was not trained on."""
+    results: dict[str, dict[str, Any]] = {}
+    for name in names:
+        weights = shipped_weights() if name == RELEASED else work / "train" / name / "weights.safetensors"
+        if not weights.is_file():
+            continue
+        results[name] = {}
+        for folder in sorted((work / "real").iterdir()):
+            seen = name == "all" or (name.startswith("without_") and folder.name != name.removeprefix("without_"))
+            figures = score(weights, folder, HALVES.get(name))
+            results[name][folder.name] = {"in training": seen or name in HALVES, **figures}
+            print(name, folder.name, "(specimen in training)" if seen or name in HALVES else "", figures, flush=True)
+        (work / "train" / "scores.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> None:
+    """Train or score."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "score"))
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; score takes all there are by default")
+    parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
+    parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=7e-4)
+    parser.add_argument("--ema", type=float, default=0.99)
+    parser.add_argument("--evaluate-every", type=int, default=250)
+    parser.add_argument("--scratch", action="store_true", help="start from nothing, not from the released weights")
+    parser.add_argument("--run", help="name of the run's folder, unless the network's")
+    arguments = parser.parse_args()
+    if arguments.what == "score":
+        score_all(arguments.work, arguments.networks or (RELEASED, *NETWORKS))
+        return
+    for name in arguments.networks:
+        if name not in NETWORKS:
+            parser.error(f"no network {name!r}; choose of {', '.join(NETWORKS)}")
+        train(name, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Real crops and real backgrounds for each step of training, from looks that are drawn anew one after another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gtpick_model.config import ModelConfig
+from gtpick_model.labelled import LabelledImage, at_least_a_tile, crop, stack
+from gtpick_model.real.looks import draw_look
+from gtpick_model.real.specimens import RealMicrograph
+from gtpick_model.real.teacher import Teacher
+from gtpick_model.tiles import Tiles
+from gtpick_rt.types import FloatArray
+
+VALIDATION = 0.2
+"""Share of each labelled micrograph, its last rows, never trained on: threshold and calibration are chosen there."""
+LABELLED = 0.7
+"""Share of real crops that come from labelled micrographs, where there are others."""
+LARGEST_TILE_PX = 256
+RIM_PX = 17
+"""Of a look, where nothing is known: the radius of the largest particles."""
+SURELY_EMPTY = 0.85
+"""Least certainty, all over a window, that there is no particle, for simulated ones to be laid on it."""
+TRIES = 12
+
+
+class RealTiles:
+    """Crops and backgrounds of real micrographs.
+
+    Of each micrograph there is one look at a time; every `refresh_every` steps the oldest is drawn anew, as the teacher
+    sees it by then. Folders are shown equally often, however many micrographs they have.
+    """
+
+    def __init__(
+        self,
+        micrographs: Sequence[RealMicrograph],
+        teacher: Teacher,
+        config: ModelConfig,
+        seed: tuple[int, ...],
+        refresh_every: int = 5,
+    ) -> None:
+        self.micrographs, self.teacher, self.config = micrographs, teacher, config
+        self.seed, self.refresh_every = seed, refresh_every
+        self.looks: list[LabelledImage] = []
+        labelled = np.array([each.particles == "labelled" for each in micrographs])
+        share = {True: LABELLED, False: 1 - LABELLED} if labelled.any() and not labelled.all() else {True: 1, False: 1}
+        folders = [each.folder for each in micrographs]
+        self.odds = np.zeros(len(micrographs))
+        for kind in (True, False):
+            among = {folder for folder, is_labelled in zip(folders, labelled, strict=True) if is_labelled == kind}
+            for i, folder in enumerate(folders):
+                if folder in among:
+                    self.odds[i] = share[kind] / len(among) / folders.count(folder)
+
+    def draw(self, count: int, tile_px: int, step: int) -> Tiles:
+        """`count` crops of `tile_px` for a step. Steps must come in order."""
+        self._refresh(step)
+        rng = np.random.default_rng((*self.seed, 1, step))
+        chosen = rng.choice(len(self.looks), size=count, p=self.odds / self.odds.sum())
+        return stack([crop(self.looks[i], tile_px, rng) for i in chosen])
+
+    def backgrounds(self, count: int, side_px: int, step: int) -> Tensor:
+        """Up to `count` windows `(n, side_px, side_px)`, normalised, on which there is surely no particle."""
+        rng = np.random.default_rng((*self.seed, 2, step))
+        found: list[FloatArray] = []
+        for _ in range(count * TRIES):
+            if len(found) == count:
+                break
+            window = self._window(self.looks[rng.integers(len(self.looks))], side_px, rng)
+            if window is not None:
+                found.append(window)
+        if not found:
+            return torch.zeros(0, side_px, side_px)
+        return torch.from_numpy(np.stack(found))
+
+    def _window(self, look: LabelledImage, side_px: int, rng: np.random.Generator) -> FloatArray | None:
+        if min(look.data.shape) < side_px + 2 * RIM_PX:
+            return None
+        y0, x0 = (int(rng.integers(RIM_PX, n - side_px - RIM_PX + 1)) for n in look.data.shape)
+        here = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
+        centre = np.array([x0, y0]) + side_px / 2 - 0.5
+        on_it = (np.abs(look.boxes[:, :2] - centre) < (side_px + look.boxes[:, 2:]) / 2).all(axis=1)
+        return None if on_it.any() or look.background[here].min() < SURELY_EMPTY else look.data[here]
+
+    def _refresh(self, step: int) -> None:
+        while len(self.looks) < len(self.micrographs):
+            self.looks.append(self._look(len(self.looks), step))
+        if step % self.refresh_every == 0:
+            i = step // self.refresh_every % len(self.micrographs)
+            self.looks[i] = self._look(i, step)
+
+    def _look(self, i: int, step: int) -> LabelledImage:
+        micrograph = self.micrographs[i]
+        rng = np.random.default_rng((*self.seed, 0, step, i))
+        rows = 1 - VALIDATION if micrograph.particles == "labelled" else 1.0
+        look = draw_look(micrograph, rows, self.teacher, self.config, rng)
+        return at_least_a_tile(look, LARGEST_TILE_PX)

@@ -1,0 +1,93 @@
+"""What a network sees on a whole real micrograph, and what that says about places that nobody labelled."""
+
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+
+from gtpick_model.labelled import background_map
+from gtpick_model.network import GTPick
+from gtpick_rt.evaluate import curve
+from gtpick_rt.merge import merge
+from gtpick_rt.types import FloatArray, Picks
+
+RADIUS = 1 / 3
+"""A detection is of a label whose centre lies within this fraction of the nominal diameter."""
+FLOOR = 0.02
+"""Calibrated score from which a detection says anything."""
+TILE_PX, OVERLAP_PX = 192, 48
+"""Smaller tiles than in picking, for attention costs the square of their area."""
+FORGET = 0.9
+"""Of the counts behind a folder's labelled share, what is kept at each micrograph."""
+
+
+def detect_whole(network: GTPick, image: FloatArray, calibration: tuple[float, float] = (1.0, 0.0)) -> Picks:
+    """Detect on a normalised image `(h, w)` of any size, in its pixels, above `FLOOR`; scores are calibrated."""
+    tile_px, device = min(TILE_PX, network.config.tile_px), next(network.parameters()).device
+    height, width = image.shape
+    padded = np.pad(image, [(0, max(0, tile_px - n)) for n in image.shape], mode="symmetric")
+    corners = [(y, x) for y in _starts(padded.shape[0], tile_px) for x in _starts(padded.shape[1], tile_px)]
+    tiles = np.stack([padded[y : y + tile_px, x : x + tile_px] for y, x in corners])[:, None]
+    with torch.no_grad():
+        answers = [network(part).layers[-1] for part in torch.from_numpy(tiles).to(device).split(16)]
+    score = np.concatenate([answer.logits.sigmoid().float().cpu().numpy() for answer in answers])
+    boxes = np.concatenate([answer.boxes.float().cpu().numpy() for answer in answers])
+    boxes[..., :2] += np.array([(x, y) for y, x in corners], np.float32)[:, None]
+    a, b = calibration
+    score, boxes = expit(a * logit(score.ravel()) + b).astype(np.float32), boxes.reshape(-1, 3)
+    x, y = boxes[:, 0], boxes[:, 1]
+    kept = (score > FLOOR) & (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+    return merge(Picks(boxes[kept, :2], boxes[kept, 2], score[kept]), 0.5)
+
+
+def _starts(length: int, tile_px: int) -> list[int]:
+    count = -(-(length - tile_px) // (tile_px - OVERLAP_PX)) + 1
+    return [int(start) for start in np.linspace(0, length - tile_px, count).round()]
+
+
+@dataclass
+class Teacher:
+    """A network whose detections say where there may be particles that nobody labelled.
+
+    With p, its probability that a detection is a particle, and c, the share of a folder's particles that have a label,
+    a detection without a label is none with probability (1 - p) / (1 - p c).
+    """
+
+    network: GTPick
+    calibration: tuple[float, float] = (1.0, 0.0)
+    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By folder: scores of detections that have a label, and squares of all scores, both summed."""
+
+    def follow(self, network: GTPick, calibration: tuple[float, float]) -> None:
+        """From now on, see as `network` does as it is now."""
+        self.network, self.calibration = copy.deepcopy(network).eval(), calibration
+
+    def share(self, folder: str) -> float:
+        """Share c of a folder's particles that have a label: c times a score tells best whether a detection has one."""
+        labelled, all_seen = self.seen.get(folder, (0.0, 0.0))
+        return float(np.clip(labelled / max(all_seen, 1e-6), 0.05, 1))
+
+    def background(self, image: FloatArray, centres: FloatArray, nominal_px: float, folder: str) -> FloatArray:
+        """How sure `(h, w)` it is that there is no particle where none of the labels `(m, 2)` is.
+
+        `nominal_px` is the nominal diameter of the particles of `folder` on this image.
+        """
+        found = detect_whole(self.network, image, self.calibration)
+        if len(centres):
+            self._count(found, centres, nominal_px, folder)
+        apart = np.linalg.norm(found.xy_px[:, None] - centres[None], axis=-1).min(axis=1, initial=np.inf)
+        unlabelled = found[apart > nominal_px / 2]
+        p = unlabelled.score.astype(float)
+        share = self.share(folder) if len(centres) else 0.0
+        none = (1 - p) / (1 - p * share)
+        return background_map(image.shape, nominal_px, unlabelled.xy_px, none.astype(np.float32))
+
+    def _count(self, found: Picks, centres: FloatArray, nominal_px: float, folder: str) -> None:
+        ones = np.ones(len(centres), np.float32)
+        scored = curve([(found, Picks(centres, ones, ones))], RADIUS * nominal_px)
+        before = self.seen.get(folder, (0.0, 0.0))
+        now = (float((scored.score * scored.right).sum()), float((scored.score**2).sum()))
+        labelled, all_seen = (FORGET * old + new for old, new in zip(before, now, strict=True))
+        self.seen[folder] = (labelled, all_seen)
