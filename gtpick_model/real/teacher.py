@@ -1,6 +1,7 @@
 """What a network sees on a whole real micrograph, and what that says about places that nobody labelled."""
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +18,10 @@ RADIUS = 1 / 3
 """A detection is of a label whose centre lies within this fraction of the nominal diameter."""
 FLOOR = 0.02
 """Calibrated score from which a detection says anything."""
-TILE_PX, OVERLAP_PX = 192, 48
-"""Smaller tiles than in picking, for attention costs the square of their area."""
+TILE_PX = 192
+"""Smaller than in picking, for attention costs the square of a tile's area."""
+OVERLAP = 0.25
+"""Of neighbouring tiles, in tiles."""
 FORGET = 0.9
 """Of the counts behind a folder's labelled share, what is kept at each micrograph."""
 
@@ -43,7 +46,7 @@ def detect_whole(network: GTPick, image: FloatArray, calibration: tuple[float, f
 
 
 def _starts(length: int, tile_px: int) -> list[int]:
-    count = -(-(length - tile_px) // (tile_px - OVERLAP_PX)) + 1
+    count = math.ceil((length - tile_px) / (tile_px * (1 - OVERLAP))) + 1
     return [int(start) for start in np.linspace(0, length - tile_px, count).round()]
 
 

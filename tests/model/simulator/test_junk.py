@@ -14,6 +14,7 @@ from gtpick_model.simulator.junk import (
     crystalline_ice,
     filaments,
     gold,
+    mottled_ice,
     smooth_noise,
 )
 
@@ -50,6 +51,14 @@ def test_particles_stay_visible_in_crystalline_ice() -> None:
     density, region = make(crystalline_ice, 0)
     assert density.abs().max() > 0.05
     assert not region.any()
+
+
+def test_blotches_of_ice_are_not_to_be_picked() -> None:
+    for seed in range(5):
+        density, region = make(mottled_ice, seed, (128, 128))
+        assert region.float().mean() > 0.1
+        inside = density[region] - density[region].mean()
+        assert inside.std() > 0.5
 
 
 @KIND

@@ -1,0 +1,151 @@
+"""Crops and backgrounds of real micrographs, and what a teacher's detections say of places that nobody labelled."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gtpick_model.config import ModelConfig
+from gtpick_model.network import GTPick
+from gtpick_model.real import teacher as teachers
+from gtpick_model.real.looks import draw_look
+from gtpick_model.real.mixing import LARGEST_TILE_PX, VALIDATION, RealTiles
+from gtpick_model.real.specimens import RealMicrograph, read_folders
+from gtpick_model.real.teacher import Teacher, detect_whole
+from gtpick_model.real.validation import score_micrographs
+from gtpick_rt.types import FloatArray, Picks
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def teacher(config: ModelConfig) -> Teacher:
+    return Teacher(GTPick(config).eval())
+
+
+@pytest.fixture
+def micrographs(make_folder: MakeFolder, config: ModelConfig) -> list[RealMicrograph]:
+    return read_folders([make_folder(), make_folder("empty", labels=False, particles="none")], config)
+
+
+def seen(*xys: tuple[float, float, float]) -> Picks:
+    """Detections: x, y, score."""
+    values = np.array(xys, np.float32).reshape(-1, 3)
+    return Picks(values[:, :2], np.full(len(values), 20, np.float32), values[:, 2])
+
+
+def test_boxes_of_a_look_lie_on_the_particles(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    sizes = set()
+    for seed in range(8):
+        look = draw_look(micrographs[0], 0.8, teacher, config, np.random.default_rng(seed))
+        assert look.data.shape == look.background.shape
+        for x, y, diameter in look.boxes:
+            row, column = round(float(y)), round(float(x))
+            assert look.data[row - 2 : row + 3, column - 2 : column + 3].mean() < -0.5
+            sizes.add(round(float(diameter), 3))
+    assert len(sizes) == 8
+    assert 24 * 0.7 <= min(sizes) < max(sizes) <= 24 * 1.4
+
+
+def test_the_last_rows_are_never_trained_on(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    for seed in range(8):
+        look = draw_look(micrographs[0], 1 - VALIDATION, teacher, config, np.random.default_rng(seed))
+        width = look.data.shape[1]
+        assert len(look.data) == pytest.approx(0.8 * 400 / 240 * width, abs=1)
+        assert len(look.boxes) == 4
+
+
+def test_crops_have_the_size_asked_for_and_are_the_same_again(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    first, again = (RealTiles(micrographs, teacher, config, (0,)) for _ in range(2))
+    for step, tile_px in ((0, 64), (1, 128), (2, LARGEST_TILE_PX)):
+        one, other = first.draw(3, tile_px, step), again.draw(3, tile_px, step)
+        assert one.images.shape == (3, 1, tile_px, tile_px)
+        assert torch.equal(one.images, other.images)
+        assert one.background is not None
+        assert one.background.shape == (3, tile_px, tile_px)
+
+
+def test_looks_are_drawn_anew_one_after_another(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    tiles = RealTiles(micrographs, teacher, config, (0,), refresh_every=2)
+    tiles.draw(1, 64, 1)
+    looks = list(tiles.looks)
+    changed = []
+    for step in range(2, 10):
+        tiles.draw(1, 64, step)
+        changed.append([i for i, look in enumerate(tiles.looks) if look is not looks[i]])
+        looks = list(tiles.looks)
+    assert changed == [[1], [], [2], [], [3], [], [0], []]
+
+
+def test_labelled_folders_and_others_have_their_shares(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    odds = RealTiles([*micrographs, replace(micrographs[0], folder="other")], teacher, config, (0,)).odds
+    assert odds.sum() == pytest.approx(1)
+    np.testing.assert_allclose(odds, [0.175, 0.175, 0.15, 0.15, 0.35])
+
+
+def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig) -> None:
+    tiles = RealTiles(micrographs, teacher, config, (0,))
+    tiles.draw(1, 64, 0)
+    assert len(tiles.backgrounds(4, 1024, 0)) == 0
+    windows = tiles.backgrounds(4, 40, 0)
+    assert windows.shape[1:] == (40, 40)
+    assert len(windows) > 0
+
+
+def test_a_detection_without_a_label_is_background_as_far_as_it_is_surely_no_particle(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = seen((30, 30, 0.9), (60, 30, 0.9), (30, 60, 0.5), (61, 61, 0.2))
+    monkeypatch.setattr(teachers, "detect_whole", lambda network, image, calibration: found)
+    labels = np.array([[31, 30], [60, 31]], np.float32)
+    background = teacher.background(np.zeros((90, 90), np.float32), labels, 20.0, "folder")
+    share = 1.8 / (0.9**2 + 0.9**2 + 0.5**2 + 0.2**2)
+    assert teacher.share("folder") == pytest.approx(share)
+    assert background[60, 30] == pytest.approx(0.5 / (1 - 0.5 * share))
+    assert background[61, 61] == pytest.approx(0.8 / (1 - 0.2 * share))
+    assert background[30, 30] == background[45, 75] == 1
+    assert background[0, 45] == 0
+    nothing_known = teacher.background(np.zeros((90, 90), np.float32), np.zeros((0, 2), np.float32), 20.0, "folder")
+    assert nothing_known[30, 30] == pytest.approx(0.1)
+
+
+def test_where_no_particle_is_all_is_background(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+) -> None:
+    look = draw_look(micrographs[-1], 1.0, teacher, config, np.random.default_rng(0))
+    assert micrographs[-1].particles == "none"
+    assert len(look.boxes) == 0
+    assert (look.background == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 60), (64, 64), (150, 130)])
+def test_a_whole_image_is_seen_in_its_own_pixels(teacher: Teacher, shape: tuple[int, int]) -> None:
+    image: FloatArray = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    certain = (1.0, 12.0)  # whatever the untrained network says, it is kept
+    found = detect_whole(teacher.network, image, certain)
+    assert len(found) > 0
+    assert (found.xy_px > -0.5).all()
+    assert (found.xy_px < np.array(shape[::-1]) - 0.5).all()
+
+
+def test_validation_counts_whole_particles_of_the_last_rows(
+    micrographs: list[RealMicrograph], teacher: Teacher
+) -> None:
+    scored = score_micrographs(teacher.network, micrographs)
+    assert list(scored) == ["discs"]
+    assert scored["discs"].labels == 0  # the last disc of each reaches over the border
+    higher = [replace(each, centres=each.centres - np.array([0, 14], np.float32)) for each in micrographs]
+    assert score_micrographs(teacher.network, higher)["discs"].labels == 2
