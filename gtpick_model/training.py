@@ -34,6 +34,9 @@ from gtpick_rt.commit import write_atomic
 from gtpick_rt.errors import UsageError
 
 EVALUATION_BATCH = 16
+SEEN_BY_PEOPLE = Conditions(snr=(0.01, 0.3))
+FAINT = Conditions(snr=(0.002, 0.02), coverage=(0.3, 1.0), defocus_A=(5e3, 1.5e4))
+"""Small dense particles of low contrast, as membrane proteins near focus are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,8 @@ class Trainer(Learner):
         self._resume()
         if self.step >= self.schedule.steps:
             return
-        evaluation = self._evaluation_tiles()
+        evaluation = self._evaluation_tiles(SEEN_BY_PEOPLE)
+        faint = self._evaluation_tiles(FAINT) if self.micrographs else None
         before = self.curve[-1]["seconds"] if self.curve else 0.0
         started = time.monotonic()
         losses: list[float] = []
@@ -122,7 +126,7 @@ class Trainer(Learner):
         def after(loss: float) -> None:
             losses.append(loss)
             if self.step % self.schedule.evaluate_every == 0 or self.step == self.schedule.steps:
-                self._evaluate(evaluation, losses, before + time.monotonic() - started)
+                self._evaluate(evaluation, faint, losses, before + time.monotonic() - started)
                 losses.clear()
                 self._save()
             on_step(self.step)
@@ -145,13 +149,14 @@ class Trainer(Learner):
         )
         return join(drawn.to(self.device), simulated)
 
-    def _evaluate(self, tiles: list[Tiles], losses: list[float], seconds: float) -> None:
+    def _evaluate(self, tiles: list[Tiles], faint: list[Tiles] | None, losses: list[float], seconds: float) -> None:
         scored = score_tiles(self.average, tiles)
         f1, threshold = scored.best()
-        real = score_micrographs(self.average, self.micrographs)
-        slope, offset = fit_calibration(scored, *real.values())
-        if real:
-            threshold = shared_threshold(scored, *real.values())
+        others = score_micrographs(self.average, self.micrographs)
+        if faint:
+            others["faint"] = score_tiles(self.average, faint)
+            threshold = shared_threshold(scored, *others.values())
+        slope, offset = fit_calibration(scored, *others.values())
         self.curve.append(
             {
                 "step": self.step,
@@ -164,7 +169,7 @@ class Trainer(Learner):
                 "seconds": seconds,
             }
         )
-        for name, found in real.items():
+        for name, found in others.items():
             figures = {"f1": f1_at(found, threshold), "best_f1": found.best()[0], "ap": found.average_precision}
             self.curve[-1] |= {f"{name}_{figure}": value for figure, value in figures.items()}
         self.teacher.follow(self.average, (slope, offset))
@@ -173,13 +178,12 @@ class Trainer(Learner):
         """The last evaluation in one line."""
         last = self.curve[-1]
         figures = f"best F1 {last['best_f1']:.3f} at {last['threshold']:.2f}, AP {last['ap']:.3f}"
-        real = [name.removesuffix("_ap") for name in last if name.endswith("_ap")]
-        rows = [f"{name} F1 {last[f'{name}_f1']:.3f}, best {last[f'{name}_best_f1']:.3f}" for name in real]
+        others = [name.removesuffix("_ap") for name in last if name.endswith("_ap")]
+        rows = [f"{name} F1 {last[f'{name}_f1']:.3f}, best {last[f'{name}_best_f1']:.3f}" for name in others]
         return "; ".join([f"step {last['step']}: held-out structures: {figures}", *rows])
 
-    def _evaluation_tiles(self) -> list[Tiles]:
-        """Tiles of the validation structures, the same for every run; SNR from where people can see particles."""
-        conditions = Conditions(snr=(0.01, 0.3))
+    def _evaluation_tiles(self, conditions: Conditions) -> list[Tiles]:
+        """Tiles of the validation structures, the same for every run."""
         return [
             make_tiles(
                 self.validation_library,

@@ -64,7 +64,7 @@ def test_real_figures_choose_the_threshold_and_stand_in_the_curve(
     run = trainer()
     run.run(lambda step: None)
     point = json.loads((tmp_path / "run" / "curve.json").read_text())["curve"][-1]
-    assert {"discs_f1", "discs_best_f1", "discs_ap"} <= set(point)
+    assert {"discs_f1", "discs_best_f1", "discs_ap", "faint_f1"} <= set(point)
     assert 0.02 <= point["threshold"] <= 0.98
     assert "discs F1" in run.describe()
     provenance = load_weights(tmp_path / "run" / "weights.safetensors")[1]
