@@ -9,8 +9,8 @@ trained on every other micrograph of each set and scored on those between; or `a
 nothing here. Threshold and calibration come from simulated tiles and from the last fifth of each micrograph that the
 network was trained on, never from a set that it is scored on. Training can be stopped and goes on when called again.
 
-Matching is one-to-one within a third of the diameter. Picks are of whole particles; `f1` counts every label, `f1_whole`
-those alone whose circle lies on the micrograph.
+Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count every label, those
+under `whole` only labels whose circle lies on the micrograph.
 """
 
 import argparse
@@ -138,35 +138,31 @@ def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
     spec = make_spec(network, weights.parent.name, "0", provenance)
     specimen = read_specimen(folder)
     picker = Picker(to_backend(network, spec), spec, specimen.diameter_A, specimen.contrast)
-    pairs: list[tuple[Picks, Picks]] = []
-    inner: list[tuple[Picks, Picks]] = []
-    for number, path in enumerate(sorted(folder.glob("*.mrc"))):
-        if half is not None and number % 2 == half:
-            continue
-        micrograph = read_micrograph(path, specimen.pixel_size_A)
-        diameter_px = specimen.diameter_A / micrograph.pixel_size_A
-        found = picker.pick(micrograph)
-        labelled = specimen.particles == "labelled"
-        labels = read_coordinates(path.with_suffix(".csv")) if labelled else Picks.empty()
-        pairs.append((found, labels))
-        inner.append((found, whole(labels, micrograph.data.shape, diameter_px)))
+    paths = [path for number, path in enumerate(sorted(folder.glob("*.mrc"))) if half is None or number % 2 != half]
+    micrographs = [read_micrograph(path, specimen.pixel_size_A) for path in paths]
+    found = [picker.pick(micrograph) for micrograph in micrographs]
     if specimen.particles != "labelled":
-        return {"picks": [int((found.score >= spec.threshold).sum()) for found, _ in pairs]}
-    radius_px = RADIUS * diameter_px
-    taken = [(found[found.score >= spec.threshold], labels) for found, labels in pairs]
-    taken_inner = [(found[found.score >= spec.threshold], labels) for found, labels in inner]
-    figures, drawn = evaluate(taken, radius_px), curve(pairs, radius_px)
-    best, at = drawn.best()
+        return {"picks": [int((each.score >= spec.threshold).sum()) for each in found]}
+    labels = [read_coordinates(path.with_suffix(".csv")) for path in paths]
+    diameter_px = specimen.diameter_A / micrographs[0].pixel_size_A
+    inner = [whole(each, m.data.shape, diameter_px) for each, m in zip(labels, micrographs, strict=True)]
+    every, fair = (list(zip(found, wanted, strict=True)) for wanted in (labels, inner))
     return {
-        "micrographs": len(pairs),
-        **{key: round(getattr(figures, key), 4) for key in ("picks", "labels", "precision", "recall", "f1")},
+        "micrographs": len(paths),
         "threshold": round(spec.threshold, 4),
-        "best_f1": round(best, 4),
-        "best_threshold": round(at, 4),
-        "ap": round(drawn.average_precision, 4),
-        "f1_whole": round(evaluate(taken_inner, radius_px).f1, 4),
-        "best_f1_whole": round(curve(inner, radius_px).best()[0], 4),
+        **_figures(every, spec.threshold, RADIUS * diameter_px),
+        "whole": _figures(fair, spec.threshold, RADIUS * diameter_px),
     }
+
+
+def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, radius_px: float) -> dict[str, float]:
+    """At the default threshold and at the best one."""
+    taken = evaluate([(found[found.score >= threshold], labels) for found, labels in pairs], radius_px)
+    drawn = curve(pairs, radius_px)
+    best, at = drawn.best()
+    figures = {key: getattr(taken, key) for key in ("picks", "labels", "precision", "recall", "f1")}
+    figures |= {"best_f1": best, "best_threshold": at, "ap": drawn.average_precision}
+    return {key: round(value, 4) for key, value in figures.items()}
 
 
 def score_all(work: Path, names: Sequence[str]) -> None:
