@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from prepare_real import SPECIMENS
+from prepare_real import JUDGED, SPECIMENS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
     """Choose the data of a network; the released weights are its start unless they know what it must not."""
     left_out = name.removeprefix("without_")
-    folders = [folder for folder in sorted(real.iterdir()) if folder.name != left_out]
+    folders = [folder for folder in sorted(real.iterdir()) if folder.name not in (left_out, *JUDGED)]
     micrographs = read_folders(folders, NANO)
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
@@ -174,10 +174,10 @@ def score_all(work: Path, names: Sequence[str]) -> None:
             continue
         results[name] = {}
         for folder in sorted((work / "real").iterdir()):
-            seen = name == "all" or (name.startswith("without_") and folder.name != name.removeprefix("without_"))
+            seen = name != RELEASED and folder.name not in (name.removeprefix("without_"), *JUDGED)
             figures = score(weights, folder, HALVES.get(name))
-            results[name][folder.name] = {"in training": seen or name in HALVES, **figures}
-            print(name, folder.name, "(specimen in training)" if seen or name in HALVES else "", figures, flush=True)
+            results[name][folder.name] = {"in training": seen, **figures}
+            print(name, folder.name, "(specimen in training)" if seen else "", figures, flush=True)
         (work / "train" / "scores.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

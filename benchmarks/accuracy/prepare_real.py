@@ -37,18 +37,21 @@ SETS = {
     "no_particles": Set("quality/no_particles/*.png", 8.5, {"diameter_A": 170, "particles": "none"}),
     "crystalline_ice": Set("quality/crystalline_ice/*.png", 8.5, {"diameter_A": 170, "particles": "none"}),
     "contaminated": Set("quality/contaminated/*.png", 8.5, {"diameter_A": 170, "particles": "unlabelled"}),
-    "decent": Set("quality/decent/*.png", 8.5, {"diameter_A": 170, "particles": "unlabelled"}),
-    "great": Set("quality/great/*.png", 8.5, {"diameter_A": 170, "particles": "unlabelled"}),
-    "vesicles": Set("vesicles/*.png", 2.7, {"diameter_A": 160, "particles": "unlabelled"}),
+    "vesicles": Set("vesicles/*.png", 2.7, {"diameter_A": 160, "particles": "none"}),
     "empiar10947": Set("empiar10947/images/*.png", 4.5, {"diameter_A": 160, "particles": "unlabelled"}),
 }
-"""By the name of the folder to write. Nobody labelled vesicles as particles, but proteins may sit on them."""
+"""By the name of the folder to write: what is trained on."""
+JUDGED = {
+    "decent": Set("quality/decent/*.png", 8.5, {"diameter_A": 170, "particles": "unlabelled"}),
+    "great": Set("quality/great/*.png", 8.5, {"diameter_A": 170, "particles": "unlabelled"}),
+}
+"""Full of particles that nobody labelled: their picks are counted, and nothing is learned from them."""
 SPECIMENS = tuple(name for name, each in SETS.items() if each.labels)
 
 
 def prepare(data: Path, out: Path, name: str) -> Path:
     """Write one set as a folder of its name below `out`, unless it is there; returns the folder."""
-    source, folder = SETS[name], out / name
+    source, folder = (SETS | JUDGED)[name], out / name
     if (folder / "specimen.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder to write into, outside the repository")
     parser.add_argument("--data", type=Path, default=DATA, help="the development data")
     arguments = parser.parse_args()
-    for name in SETS:
+    for name in SETS | JUDGED:
         print(prepare(arguments.data, arguments.work, name))
 
 

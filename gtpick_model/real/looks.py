@@ -19,6 +19,8 @@ PART_PX = 448
 """Side of the part of a micrograph that is looked at: a dozen tiles of training."""
 NOISY, PROCESSED = 0.5, 0.3
 """Share of looks with noise added, and of those that look denoised or contrast-equalised."""
+NOISE = (0.2, 2.0)
+"""Standard deviation of added noise, in those of the image (logarithmic)."""
 
 
 def draw_look(
@@ -39,7 +41,8 @@ def draw_look(
     nominal_px = scale * config.nominal_diameter_px
     extent_px = nominal_px * micrograph.extent
     if rng.random() < NOISY:
-        pixels = pixels + pixels.std() * rng.uniform(0.2, 1.2) * _noise(image.shape, extent_px, rng)
+        level = math.exp(rng.uniform(*np.log(NOISE)))
+        pixels = pixels + pixels.std() * level * _noise(image.shape, extent_px, rng)
     if rng.random() < PROCESSED:
         pixels = detector.prefilter(rng, pixels, extent_px)
     data = normalise(pixels[None], config.highpass_px, config.clip)[0].numpy()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.config import ModelConfig
@@ -16,8 +17,8 @@ from gtpick_rt.types import FloatArray
 
 VALIDATION = 0.2
 """Share of each labelled micrograph, its last rows, never trained on: threshold and calibration are chosen there."""
-LABELLED = 0.7
-"""Share of real crops that come from labelled micrographs, where there are others."""
+LABELLED = 0.65
+"""Share of real crops that come from labelled micrographs, where there are others that hold no particle."""
 LARGEST_TILE_PX = 256
 RIM_PX = 17
 """Of a look, where nothing is known: the radius of the largest particles."""
@@ -27,7 +28,7 @@ TRIES = 12
 
 
 class RealTiles:
-    """Crops and backgrounds of real micrographs.
+    """Crops and backgrounds of real micrographs, at least one of them labelled or without particles.
 
     Of each micrograph there is one look at a time; every `refresh_every` steps the oldest is drawn anew, as the teacher
     sees it by then. Folders are shown equally often, however many micrographs they have.
@@ -44,21 +45,13 @@ class RealTiles:
         self.micrographs, self.teacher, self.config = micrographs, teacher, config
         self.seed, self.refresh_every = seed, refresh_every
         self.looks: list[LabelledImage] = []
-        labelled = np.array([each.particles == "labelled" for each in micrographs])
-        share = {True: LABELLED, False: 1 - LABELLED} if labelled.any() and not labelled.all() else {True: 1, False: 1}
-        folders = [each.folder for each in micrographs]
-        self.odds = np.zeros(len(micrographs))
-        for kind in (True, False):
-            among = {folder for folder, is_labelled in zip(folders, labelled, strict=True) if is_labelled == kind}
-            for i, folder in enumerate(folders):
-                if folder in among:
-                    self.odds[i] = share[kind] / len(among) / folders.count(folder)
+        self.odds = _odds(micrographs)
 
     def draw(self, count: int, tile_px: int, step: int) -> Tiles:
         """`count` crops of `tile_px` for a step. Steps must come in order."""
         self._refresh(step)
         rng = np.random.default_rng((*self.seed, 1, step))
-        chosen = rng.choice(len(self.looks), size=count, p=self.odds / self.odds.sum())
+        chosen = rng.choice(len(self.looks), size=count, p=self.odds)
         return stack([crop(self.looks[i], tile_px, rng) for i in chosen])
 
     def backgrounds(self, count: int, side_px: int, step: int) -> Tensor:
@@ -97,3 +90,14 @@ class RealTiles:
         rows = 1 - VALIDATION if micrograph.particles == "labelled" else 1.0
         look = draw_look(micrograph, rows, self.teacher, self.config, rng)
         return at_least_a_tile(look, LARGEST_TILE_PX)
+
+
+def _odds(micrographs: Sequence[RealMicrograph]) -> NDArray[np.float64]:
+    """How often each is shown: folders of a kind equally often, those of which nothing is known never."""
+    share = {"labelled": LABELLED, "none": 1 - LABELLED, "unlabelled": 0.0}
+    folders = {kind: [each.folder for each in micrographs if each.particles == kind] for kind in share}
+    odds = [
+        share[each.particles] / len(set(folders[each.particles])) / folders[each.particles].count(each.folder)
+        for each in micrographs
+    ]
+    return np.array(odds) / sum(odds)

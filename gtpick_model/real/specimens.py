@@ -29,7 +29,11 @@ SAME = 0.3
 """Labels within this fraction of the diameter are of one particle."""
 
 Particles = Literal["labelled", "unlabelled", "none"]
-"""What is known of a micrograph: labels, nothing, or that no particle is on it."""
+"""What is known of a micrograph: labels, nothing, or that no particle is on it.
+
+Nothing is learned from one of which nothing is known, for it may be full of faint particles: where surely none is seen
+it lends background.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

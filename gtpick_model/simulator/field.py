@@ -24,6 +24,8 @@ class Conditions:
     """Particle diameter in px of the field (logarithmic)."""
     coverage: tuple[float, float] = (0.03, 1.1)
     """Particles times the square of their diameter, over the area (logarithmic)."""
+    dense: float = 0.25
+    """Share of fields whose coverage is from the highest third of the range, where small faint particles are frozen."""
     snr: tuple[float, float] = (0.0025, 0.3)
     """Signal over noise variance inside particles at a pixel of 1/100 of the diameter (logarithmic)."""
     defocus_A: tuple[float, float] = (5e3, 3.2e4)
@@ -142,7 +144,10 @@ def _lay_out(
     area = shape[0] * shape[1]
     count = 0
     if rng.random() >= conditions.empty:
-        count = max(1, round(_log_uniform(rng, conditions.coverage) * area / extent**2))
+        low, high = conditions.coverage
+        if rng.random() < conditions.dense:
+            low = low ** (1 / 3) * high ** (2 / 3)
+        count = max(1, round(_log_uniform(rng, (low, high)) * area / extent**2))
     clustering = rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0
     particles = pack(rng, shape, rng.uniform(0.6, 1.05) * extent, count, clustering)
     places, sizes = [np.zeros((0, 2))], [np.zeros(0)]

@@ -91,9 +91,11 @@ def test_looks_are_drawn_anew_one_after_another(
 def test_labelled_folders_and_others_have_their_shares(
     micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
 ) -> None:
-    odds = RealTiles([*micrographs, replace(micrographs[0], folder="other")], teacher, config, (0,)).odds
+    other = replace(micrographs[0], folder="other")
+    unknown = replace(micrographs[2], folder="unknown", particles="unlabelled")
+    odds = RealTiles([*micrographs, other, unknown], teacher, config, (0,)).odds
     assert odds.sum() == pytest.approx(1)
-    np.testing.assert_allclose(odds, [0.175, 0.175, 0.15, 0.15, 0.35])
+    np.testing.assert_allclose(odds, [0.1625, 0.1625, 0.175, 0.175, 0.325, 0])
 
 
 def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig) -> None:

@@ -62,7 +62,7 @@ def test_fields_are_complete(library: ViewLibrary) -> None:
     assert torch.cat(fields.boxes)[:, 0].max() > SHAPE[0]
 
 
-@pytest.mark.parametrize(("which", "within_px"), [("balls", 0.3), ("library", 1.0)])
+@pytest.mark.parametrize(("which", "within_px"), [("balls", 0.3), ("library", 1.25)])
 def test_a_label_is_where_its_particle_is_seen(
     which: str, within_px: float, lone: Conditions, request: pytest.FixtureRequest
 ) -> None:
