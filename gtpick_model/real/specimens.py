@@ -91,14 +91,19 @@ def read_specimen(folder: Path) -> Specimen:
 def read_folders(folders: Sequence[Path], config: ModelConfig) -> list[RealMicrograph]:
     """Read the micrographs of several folders, in a stable order.
 
-    Raises UsageError: a description, micrographs or labels are missing, or folders have the same name; and
-    MicrographError.
+    Raises UsageError: a description, micrographs or labels are missing, folders have the same name, or nothing is known
+    of any; and MicrographError.
     """
     names = [folder.resolve().name for folder in folders]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"several folders of real micrographs are called {', '.join(twice)}; rename one")
-    return [each for folder in folders for each in _read_folder(folder, config)]
+    read = [each for folder in folders for each in _read_folder(folder, config)]
+    if read and all(each.particles == "unlabelled" for each in read):
+        raise UsageError(
+            f"nothing can be learned from {', '.join(names)}: add a folder with labels, or without particles"
+        )
+    return read
 
 
 def _read_folder(folder: Path, config: ModelConfig) -> list[RealMicrograph]:

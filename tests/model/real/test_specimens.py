@@ -78,6 +78,11 @@ def test_folders_of_one_name_are_refused(make_folder: MakeFolder, config: ModelC
         read_folders([folder, folder], config)
 
 
+def test_folders_that_teach_nothing_are_refused(make_folder: MakeFolder, config: ModelConfig) -> None:
+    with pytest.raises(UsageError, match="nothing can be learned from unknown: add a folder with labels"):
+        read_folders([make_folder("unknown", labels=False, particles="unlabelled")], config)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
