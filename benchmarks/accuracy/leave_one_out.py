@@ -166,8 +166,12 @@ def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, radius_px: floa
 
 
 def score_all(work: Path, names: Sequence[str]) -> None:
-    """Print and keep the figures of every network on what it was not trained on."""
-    results: dict[str, dict[str, Any]] = {}
+    """Print the figures of every network on every set, and keep them in `scores.json`, with those of other networks.
+
+    Each says whether the specimen was in training: of the halves other micrographs of it, of other networks these too.
+    """
+    path = work / "train" / "scores.json"
+    results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     for name in names:
         weights = shipped_weights() if name == RELEASED else work / "train" / name / "weights.safetensors"
         if not weights.is_file():
@@ -178,7 +182,7 @@ def score_all(work: Path, names: Sequence[str]) -> None:
             figures = score(weights, folder, HALVES.get(name))
             results[name][folder.name] = {"in training": seen, **figures}
             print(name, folder.name, "(specimen in training)" if seen else "", figures, flush=True)
-        (work / "train" / "scores.json").write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
