@@ -146,7 +146,7 @@ def _lay_out(
     if rng.random() >= conditions.empty:
         low, high = conditions.coverage
         if rng.random() < conditions.dense:
-            low = low ** (1 / 3) * high ** (2 / 3)
+            low *= (high / low) ** (2 / 3)
         count = max(1, round(_log_uniform(rng, (low, high)) * area / extent**2))
     clustering = rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0
     particles = pack(rng, shape, rng.uniform(0.6, 1.05) * extent, count, clustering)
