@@ -40,7 +40,7 @@ def test_every_answer_protects_the_page(client: TestClient, path: str) -> None:
 
 
 def test_an_error_of_ours_protects_the_page_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gtpick_rt.following.history.History.status", lambda self: 1 / 0)
+    monkeypatch.setattr("gtpick_rt.monitor.app.asdict", lambda status: 1 / 0)  # of requests alone, not of the feed
     answer = client.get("/api/status")
     assert answer.status_code == 500
     assert "ZeroDivisionError" not in answer.text
