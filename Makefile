@@ -28,7 +28,7 @@ pick: $(VENV)/.installed-pick
 # One process more than there are cores, for many tests wait. The long files come first.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) \
-	    --dist loadgroup --no-loadscope-reorder
+	    --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

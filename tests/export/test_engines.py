@@ -3,7 +3,6 @@ file says.
 """
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +11,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from gtpick_export.int8 import quantise
-from gtpick_export.to_onnx import make_spec, to_graph, write_model
-from gtpick_model.config import VARIANTS
-from gtpick_model.network import GTPick
+from gtpick_export.to_onnx import write_model
 from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.models.files import DEFAULT_MODEL, half_of, resolve_model
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 
-UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
 KINDS = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.FLOAT16: "HALF"}
 
 
@@ -38,19 +34,6 @@ class Made:
     printed: str
     """What the library wrote to the standard output while it built; its logger is not told of
     that."""
-
-
-def random_network(variant: str) -> GTPick:
-    torch.manual_seed(0)
-    return GTPick(VARIANTS[variant]).eval()
-
-
-@contextmanager
-def deprecated_ignored() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        yield
 
 
 @contextmanager
@@ -112,11 +95,10 @@ def test_interpolation_is_as_in_the_file(made: Made) -> None:
 
 
 def test_a_file_in_8_bits_is_parsed_and_built(tmp_path: Path) -> None:
-    network, path = random_network("nano"), tmp_path / "nano.int8.onnx"
-    spec = make_spec(network, "nano", "1", UNCALIBRATED)
+    model, path = resolve_model(DEFAULT_MODEL), tmp_path / "nano.int8.onnx"
+    spec = OnnxRuntimeCpu().open(model)
     tiles = np.random.default_rng(0).normal(size=(2, 1, spec.tile_px, spec.tile_px)).astype(np.float32)
-    with deprecated_ignored():
-        write_model(quantise(to_graph(network, spec), spec, tiles), spec, path)
+    write_model(quantise(onnx.load(model), spec, tiles), spec, path)
     built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
     kinds = [kind for layer in built.layers for kind in layer.outputs.values()]
     assert kinds.count("INT8") > 20

@@ -1,6 +1,5 @@
 """The 8-bit file: quantised as TensorRT's parsers take it."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from gtpick_export.int8 import quantise
-from gtpick_export.to_onnx import _check, to_graph, write_model
+from gtpick_export.to_onnx import _check, write_model
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.types import FloatArray
 
@@ -18,11 +17,7 @@ from gtpick_rt.types import FloatArray
 @pytest.fixture(scope="module")
 def model(exported: Any, tiles: FloatArray) -> onnx.ModelProto:
     """The small network in 8 bits."""
-    spec = OnnxRuntimeCpu().open(exported.path)
-    with warnings.catch_warnings():
-        # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        return quantise(to_graph(exported.network, spec), spec, tiles)
+    return quantise(onnx.load(exported.path), OnnxRuntimeCpu().open(exported.path), tiles)
 
 
 @pytest.fixture(scope="module")
