@@ -146,7 +146,7 @@ def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
     network, provenance = load_weights(weights)
     spec = make_spec(network, weights.parent.name, "0", provenance)
     specimen = read_specimen(folder)
-    picker = Picker(to_backend(network, spec), spec, specimen.diameter_A, specimen.contrast)
+    picker = Picker(to_backend(network), spec, specimen.diameter_A, specimen.contrast)
     paths = [path for number, path in enumerate(sorted(folder.glob("*.mrc"))) if half is None or number % 2 != half]
     micrographs = [read_micrograph(path, specimen.pixel_size_A) for path in paths]
     found = [picker.pick(micrograph) for micrograph in micrographs]

@@ -87,7 +87,7 @@ def ways_here(name: str, model: Path, spec: ModelSpec) -> dict[str, Backend]:
     """Every way to run half precision on this machine."""
     network, _ = load_weights(ROOT / "gtpick_model" / "trained" / f"{name}.safetensors")
     ways = {"onnxruntime-cpu float16": open_backend("cpu", half_of(model))[0]}
-    ways["torch-cpu float16"] = to_backend(to_half(network), spec)
+    ways["torch-cpu float16"] = to_backend(to_half(network))
     for backend in GPU_BACKENDS:
         try:
             ways[f"{backend} float16"] = open_backend(backend, model)[0]

@@ -59,7 +59,7 @@ def fake_picker() -> Picker:
     def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         return np.tile(SCORES, (len(tiles), 1)), np.tile(BOXES, (len(tiles), 1, 1))
 
-    return Picker(ScriptedBackend(SPEC, script), SPEC, DIAMETER_A)
+    return Picker(ScriptedBackend(script), SPEC, DIAMETER_A)
 
 
 def write_micrograph(path: Path) -> Path:

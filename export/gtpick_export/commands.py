@@ -142,7 +142,7 @@ def finetune(
     network, trained = load_weights(start)
     spec = make_spec(network, start.stem, "1", trained)
     jobs = finetuning.find_labelled(micrographs, pixel_size)
-    backend = finetuning.to_backend(network, spec)
+    backend = finetuning.to_backend(network)
     starting = Picker(backend, spec, diameter, survey(backend, spec, readable(spread(jobs)), diameter).contrast)
     known, held_out = finetuning.load(jobs, labels, starting)
     seen, before = finetuning.find(starting, known), finetuning.find(starting, held_out)
@@ -155,7 +155,7 @@ def finetune(
     library, _ = libraries(None, PROCEDURALS, views=24)
     with _progress(PACE.steps) as on_step:
         adapted = adapt(network, images, library, on_step, PACE)
-    tuned = Picker(finetuning.to_backend(adapted, spec), spec, diameter, starting.contrast)
+    tuned = Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast)
     after = finetuning.find(tuned, held_out)
     described = finetuning.tuned_spec(spec, out.stem, learned)
     parity = release(adapted, described, out)

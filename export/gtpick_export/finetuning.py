@@ -87,7 +87,7 @@ def shipped_weights() -> Path:
     return path
 
 
-def to_backend(network: GTPick, spec: ModelSpec) -> Backend:
+def to_backend(network: GTPick) -> Backend:
     """Let the runtime pick with a network that is not exported."""
     inference = Inference(network)
 
@@ -96,7 +96,7 @@ def to_backend(network: GTPick, spec: ModelSpec) -> Backend:
         scores, boxes = inference(torch.from_numpy(tiles))
         return scores.numpy(), boxes.numpy()
 
-    return ScriptedBackend(spec, answer, name="torch")
+    return ScriptedBackend(answer, name="torch")
 
 
 def find_labelled(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job]:

@@ -49,7 +49,7 @@ def spec(spec: ModelSpec) -> ModelSpec:
 
 @pytest.fixture
 def picker(spec: ModelSpec) -> Picker:
-    return Picker(ScriptedBackend(spec, nothing), spec, DIAMETER_A)
+    return Picker(ScriptedBackend(nothing), spec, DIAMETER_A)
 
 
 Write = Callable[[str, list[tuple[float, float]]], Path]
@@ -129,7 +129,7 @@ def test_detections_come_in_working_pixels(write: Write, spec: ModelSpec) -> Non
         return scores, boxes
 
     wide = replace(spec, tile_px=320)
-    picker = Picker(ScriptedBackend(wide, one), wide, DIAMETER_A)
+    picker = Picker(ScriptedBackend(one), wide, DIAMETER_A)
     paths = [write("a", [(63, 57)]), write("b", [(63, 57)])]
     known, _ = read(paths, paths[0].parent / "labels", picker)
     result = find(picker, known)

@@ -1,7 +1,6 @@
 """Parity: an honest export passes, and a backend that answers otherwise is found out."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,16 +32,14 @@ def answer(backend: OnnxRuntimeCpu, tiles: FloatArray) -> tuple[FloatArray, Floa
     return backend.infer(tiles)
 
 
-def scripted(spec: ModelSpec, scores: FloatArray, boxes: FloatArray) -> ScriptedBackend:
+def scripted(scores: FloatArray, boxes: FloatArray) -> ScriptedBackend:
     """Answers the tiles with these; a tile that is repeated, always with those of the first."""
 
     def answer(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         first = np.zeros(len(tiles), int)
         return (scores, boxes) if len(tiles) == len(scores) else (scores[first], boxes[first])
 
-    backend = ScriptedBackend(spec, answer)
-    backend.open(Path("unused"))
-    return backend
+    return ScriptedBackend(answer)
 
 
 def test_the_exported_model_agrees_with_the_network(
@@ -59,7 +56,7 @@ def test_the_order_of_queries_does_not_matter(
     exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
 ) -> None:
     scores, boxes = (np.ascontiguousarray(x[:, ::-1]) for x in answer)
-    parity = compare(exported.network, scripted(spec, scores, boxes), spec, tiles)
+    parity = compare(exported.network, scripted(scores, boxes), spec, tiles)
     assert parity.max_score_error < 1e-4
     assert parity.agreement == 1
 
@@ -70,7 +67,7 @@ def test_other_scores_are_found_out(
     scores, boxes = answer
     worse = scores.copy()
     worse[2, scores[2].argmax()] -= 0.2
-    parity = compare(exported.network, scripted(spec, worse, boxes), spec, tiles)
+    parity = compare(exported.network, scripted(worse, boxes), spec, tiles)
     assert parity.max_score_error > 1e-3
 
 
@@ -80,7 +77,7 @@ def test_a_score_that_is_no_number_is_found_out_below_the_threshold_too(
     scores, boxes = answer
     broken = scores.copy()
     broken[0, scores[0].argmin()] = np.nan
-    parity = compare(exported.network, scripted(spec, broken, boxes), spec, tiles)
+    parity = compare(exported.network, scripted(broken, boxes), spec, tiles)
     assert parity.agreement == 1
     assert not parity.holds
 
@@ -90,9 +87,9 @@ def test_moved_boxes_are_found_out(
     shift: list[float], exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
 ) -> None:
     scores, boxes = answer
-    parity = compare(exported.network, scripted(spec, scores, boxes + np.float32(100) * np.float32(shift)), spec, tiles)
+    parity = compare(exported.network, scripted(scores, boxes + np.float32(100) * np.float32(shift)), spec, tiles)
     assert parity.agreement == 0
-    nudged = compare(exported.network, scripted(spec, scores, boxes + np.float32(0.2) * np.float32(shift)), spec, tiles)
+    nudged = compare(exported.network, scripted(scores, boxes + np.float32(0.2) * np.float32(shift)), spec, tiles)
     assert nudged.agreement == 1
 
 
@@ -100,7 +97,7 @@ def test_the_drift_of_centres_is_told(
     exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
 ) -> None:
     scores, boxes = answer
-    parity = compare(exported.network, scripted(spec, scores, boxes + np.float32([0.3, 0.4, 0])), spec, tiles)
+    parity = compare(exported.network, scripted(scores, boxes + np.float32([0.3, 0.4, 0])), spec, tiles)
     assert parity.drift_px == pytest.approx(0.5, abs=0.01)
     assert parity.usual_drift_px == pytest.approx(0.5, abs=0.01)
 
@@ -109,7 +106,7 @@ def test_the_threshold_is_one_of_calibrated_scores(
     exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
 ) -> None:
     calibrated = replace(spec, calibration=(1.0, 2.0))
-    parity = compare(exported.network, scripted(calibrated, *answer), calibrated, tiles)
+    parity = compare(exported.network, scripted(*answer), calibrated, tiles)
     assert parity.picks == (calibrate(answer[0], calibrated) >= spec.threshold).sum() > (answer[0] >= 0.5).sum()
 
 
@@ -148,6 +145,6 @@ def test_each_precision_has_its_own_limits(change: dict[str, Any], precisions: s
 def test_no_picks_on_either_side_agree(
     exported: Any, spec: ModelSpec, tiles: FloatArray, answer: tuple[FloatArray, FloatArray]
 ) -> None:
-    parity = compare(exported.network, scripted(spec, *answer), replace(spec, threshold=1.0), tiles)
+    parity = compare(exported.network, scripted(*answer), replace(spec, threshold=1.0), tiles)
     assert (parity.reference_picks, parity.picks) == (0, 0)
     assert parity.agreement == 1

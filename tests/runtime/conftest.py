@@ -91,7 +91,7 @@ def find_dots(spec: ModelSpec) -> Callable[[FloatArray], tuple[FloatArray, Float
 def dot_picker(spec: ModelSpec, find_dots: Callable[[FloatArray], tuple[FloatArray, FloatArray]]) -> Picker:
     """Finds dots of 48 Å; high clipping keeps their tops sharp."""
     sharp = replace(spec, clip=1000)
-    return Picker(ScriptedBackend(sharp, find_dots), sharp, diameter_A=48)
+    return Picker(ScriptedBackend(find_dots), sharp, diameter_A=48)
 
 
 @pytest.fixture

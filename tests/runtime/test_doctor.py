@@ -73,7 +73,7 @@ def opened(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def open_backend(name: str, model: Path) -> tuple[ScriptedBackend, ModelSpec]:
         names.append(name)
-        return ScriptedBackend(spec, lambda tiles: (tiles[:, 0, 0], tiles), f"paper-{name}"), spec
+        return ScriptedBackend(lambda tiles: (tiles[:, 0, 0], tiles), f"paper-{name}"), spec
 
     monkeypatch.setattr(doctor, "open_backend", open_backend)
     return names
@@ -173,7 +173,7 @@ def test_an_engine_that_is_there_runs_a_tile(
 def test_a_backend_that_answers_nonsense_is_not_usable(
     tiny_model: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nonsense = ScriptedBackend(spec, lambda tiles: (tiles[:, 0, 0] * np.float32(np.nan), tiles), "paper")
+    nonsense = ScriptedBackend(lambda tiles: (tiles[:, 0, 0] * np.float32(np.nan), tiles), "paper")
     monkeypatch.setattr(doctor, "open_backend", lambda name, model: (nonsense, spec))
     state = state_of("cpu", tiny_model)
     assert not state.usable

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 
@@ -12,14 +10,9 @@ from gtpick_rt.types import FloatArray
 class ScriptedBackend:
     """Answers every batch with `script(tiles)`, which follows the contract of `Backend.infer`."""
 
-    spec: ModelSpec
     script: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
     name: str = "scripted"
     on_cpu: bool = True
-
-    def open(self, model: Path) -> ModelSpec:
-        """Return the given spec; `model` is not read."""
-        return self.spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run the script."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.engines.building import OnProgress
@@ -18,6 +19,10 @@ from gtpick_rt.models.files import resolve_model
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.proving import prove_once
 from gtpick_rt.types import Micrograph
+
+if TYPE_CHECKING:
+    from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+    from gtpick_rt.backends.openvino import OpenVino
 
 BACKENDS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "cuda": "onnxruntime"}
@@ -112,16 +117,16 @@ def _open_cpu(model: Path) -> Opened:
 def _open_openvino(model: Path) -> Opened:
     from gtpick_rt.backends.openvino import OpenVino
 
-    backend = OpenVino()
-    spec = backend.open(model)
-    prove_once(backend, model, backend.version)
-    return backend, spec
+    return _proved(OpenVino(), model)
 
 
 def _open_cuda(model: Path) -> Opened:
     from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
-    backend = OnnxRuntimeCuda()
+    return _proved(OnnxRuntimeCuda(), model)
+
+
+def _proved(backend: "OpenVino | OnnxRuntimeCuda", model: Path) -> Opened:
     spec = backend.open(model)
     prove_once(backend, model, backend.version)
     return backend, spec

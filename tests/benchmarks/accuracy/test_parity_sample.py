@@ -51,7 +51,7 @@ def found(spec: ModelSpec) -> Callable[[list[Detection]], list[list[float]]]:
             boxes = np.float32([[(x, y, 24) for x, y, _ in detections]])
             return scores, boxes
 
-        picker = Picker(ScriptedBackend(spec, script), replace(spec, queries=len(detections)), diameter_A=24)
+        picker = Picker(ScriptedBackend(script), replace(spec, queries=len(detections)), diameter_A=24)
         pixels = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
         image = picker.prepare(Micrograph(pixels, 1.0, Path("noise.mrc")))
         centres = parity_sample.undecided(picker, image, picker.infer(image))
@@ -100,7 +100,7 @@ def test_noise_is_laid_where_a_view_shows_something_undecided(spec: ModelSpec, m
 
     monkeypatch.setattr(parity_sample, "undecided", brightest)
     monkeypatch.setattr(Picker, "infer", lambda self, image: image.data)
-    picker = Picker(ScriptedBackend(spec, lambda tiles: (tiles, tiles)), spec, diameter_A=24)
+    picker = Picker(ScriptedBackend(lambda tiles: (tiles, tiles)), spec, diameter_A=24)
     pixels = np.random.default_rng(0).standard_normal((300, 400)).astype(np.float32)
     pixels[110, 70] = 20
     micrograph = Micrograph(pixels.astype(np.float16).astype(np.float32), 1.0, Path("one.mrc"))

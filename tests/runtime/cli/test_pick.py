@@ -124,7 +124,7 @@ def measuring(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Have the command use a network that measures dark discs."""
-    backend = ScriptedBackend(spec, measure_discs)
+    backend = ScriptedBackend(measure_discs)
     monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
 
 
@@ -330,7 +330,7 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
         os.kill(os.getpid(), number)
         return find_dots(tiles)
 
-    picker = Picker(ScriptedBackend(dot_picker.spec, interrupted), dot_picker.spec, 24)
+    picker = Picker(ScriptedBackend(interrupted), dot_picker.spec, 24)
     monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", lambda *args, **kwargs: picker)
     monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)
     before = signal.getsignal(number)

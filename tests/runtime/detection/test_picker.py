@@ -104,7 +104,7 @@ def test_a_blank_micrograph_is_not_shown_to_the_model(spec: ModelSpec, dots: Mak
         raise AssertionError("a blank image has no tiles to infer")
 
     flat = Micrograph(np.full((500, 400), 7, np.float32), 1.0, dots(centres(), (HEIGHT, WIDTH)).path)
-    assert len(Picker(ScriptedBackend(spec, refuse), spec, 48).pick(flat)) == 0
+    assert len(Picker(ScriptedBackend(refuse), spec, 48).pick(flat)) == 0
 
 
 def test_particles_that_reach_over_the_border_are_dropped(spec: ModelSpec, dots: MakeDots) -> None:
@@ -128,7 +128,7 @@ def test_particles_that_reach_over_the_border_are_dropped(spec: ModelSpec, dots:
         scores[0, : len(places)], boxes[0, : len(places)] = 0.9, places
         return scores, boxes
 
-    picks: Picks = Picker(ScriptedBackend(spec, script), spec, 48).pick(dots(np.zeros((0, 2), np.float32), (160, 200)))
+    picks: Picks = Picker(ScriptedBackend(script), spec, 48).pick(dots(np.zeros((0, 2), np.float32), (160, 200)))
     np.testing.assert_array_equal(
         ordered(picks.xy_px), ordered(np.array([[174.5, 40.5], [24.5, 120.5], [100.5, 134.5]]))
     )

@@ -30,9 +30,7 @@ SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 @pytest.fixture
 def conduct(spec: ModelSpec, measure_discs: Script) -> Conduct:
     """A function that surveys micrographs with the network that measures dark discs."""
-    return lambda micrographs, diameter_A=None: survey(
-        ScriptedBackend(spec, measure_discs), spec, micrographs, diameter_A
-    )
+    return lambda micrographs, diameter_A=None: survey(ScriptedBackend(measure_discs), spec, micrographs, diameter_A)
 
 
 def inverted(micrograph: Micrograph) -> Micrograph:
@@ -97,7 +95,7 @@ def test_only_the_middle_of_a_large_micrograph_is_looked_at(spec: ModelSpec, mea
         return measure_discs(tiles)
 
     noise = np.random.default_rng(0).normal(size=(1800, 2000)).astype(np.float32)
-    survey(ScriptedBackend(spec, counting), spec, [Micrograph(noise, 1.0, Path("noise.mrc"))], 60)
+    survey(ScriptedBackend(counting), spec, [Micrograph(noise, 1.0, Path("noise.mrc"))], 60)
     assert seen == [4, 4]  # two by two tiles, in both contrasts
 
 
@@ -148,7 +146,7 @@ def test_many_doubtful_detections_do_not_outvote_the_few_good_ones(
         boxes[:, -60:] = np.stack([x.ravel(), y.ravel(), np.full(60, 18)], axis=1)
         return scores, boxes
 
-    found = survey(ScriptedBackend(spec, doubtful), spec, [discs(150, 2.0)])
+    found = survey(ScriptedBackend(doubtful), spec, [discs(150, 2.0)])
     assert found.diameter_A == pytest.approx(150, rel=0.1)
 
 
@@ -168,13 +166,13 @@ def test_sizes_near_the_ends_of_the_trained_range_do_not_count(
         wrong_boxes[..., 2] = 28
         return np.where(wrong, np.float32(1), scores), np.where(wrong[..., None], wrong_boxes, boxes)
 
-    found = survey(ScriptedBackend(spec, overconfident), spec, [discs(140, 2.0)])
+    found = survey(ScriptedBackend(overconfident), spec, [discs(140, 2.0)])
     assert found.diameter_A == pytest.approx(140, rel=0.08)
 
 
 def test_a_model_of_a_single_size_measures_nothing(spec: ModelSpec, measure_discs: Script, discs: MakeDiscs) -> None:
     single = replace(spec, diameter_range_px=(24, 24))
-    backend = ScriptedBackend(single, measure_discs)
+    backend = ScriptedBackend(measure_discs)
     with pytest.raises(UsageError, match=r"single size .* give --diameter"):
         survey(backend, single, [discs(150, 2.0)])
 
@@ -194,7 +192,7 @@ def test_micrographs_come_from_all_over_the_run_and_bad_ones_are_passed_over(
 def test_the_picker_picks_bright_particles_as_it_picks_dark_ones_of_the_inverted_image(
     spec: ModelSpec, measure_discs: Script, discs: MakeDiscs
 ) -> None:
-    backend, micrograph = ScriptedBackend(spec, measure_discs), discs(150, 2.0)
+    backend, micrograph = ScriptedBackend(measure_discs), discs(150, 2.0)
     dark = Picker(backend, spec, 150).pick(micrograph)
     bright = Picker(backend, spec, 150, "bright").pick(inverted(micrograph))
     assert len(dark) >= 15

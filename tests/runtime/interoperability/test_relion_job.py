@@ -139,7 +139,7 @@ def test_a_diameter_that_was_measured_holds_for_later_passes(
     discs: MakeDots,
     save_mrc: SaveMrc,
 ) -> None:
-    backend = ScriptedBackend(spec, measure_discs)
+    backend = ScriptedBackend(measure_discs)
     monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
     for name in NAMES:
         Path(name).unlink()
@@ -173,7 +173,7 @@ def during_inference(
             event()
             return find_dots(tiles)
 
-        picker = Picker(ScriptedBackend(dot_picker.spec, script), dot_picker.spec, 24)
+        picker = Picker(ScriptedBackend(script), dot_picker.spec, 24)
         monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)  # so that one is in hand
         monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", lambda *args, **kwargs: picker)
 

@@ -28,7 +28,7 @@ def machine(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> Machine:
         def open_one(name: str, model: Path, on_build: object) -> tuple[Backend, ModelSpec]:
             if failing and name in failing:
                 raise failing[name]
-            return ScriptedBackend(spec, lambda tiles: (tiles, tiles), name), spec
+            return ScriptedBackend(lambda tiles: (tiles, tiles), name), spec
 
         monkeypatch.setattr("gtpick_rt.backends.cuda.gpu_is_here", lambda: gpu)
         monkeypatch.setattr("gtpick_rt.backends.cores.computes_bfloat16", lambda: bfloat16)

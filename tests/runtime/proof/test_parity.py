@@ -57,8 +57,8 @@ def judge(sharp: ModelSpec, sample: Path, find_dots: Script) -> Callable[[Callab
     """A function that compares what finds the dots with that changed, batch by batch."""
 
     def compared(change: Callable[[Answers], Answers]) -> Parity:
-        reference = ScriptedBackend(sharp, find_dots)
-        candidate = ScriptedBackend(sharp, lambda tiles: change(find_dots(tiles)))
+        reference = ScriptedBackend(find_dots)
+        candidate = ScriptedBackend(lambda tiles: change(find_dots(tiles)))
         return compare(reference, candidate, sharp, sample, diameter_A=24)
 
     return compared
@@ -128,7 +128,7 @@ def test_no_pick_may_drift_and_in_bfloat16_no_more_than_may_be_missed(
 def test_openvino_alone_is_judged_as_one_in_bfloat16(
     name: str, bfloat16: bool, sharp: ModelSpec, sample: Path, find_dots: Script
 ) -> None:
-    reference, candidate = ScriptedBackend(sharp, find_dots), ScriptedBackend(sharp, find_dots, name)
+    reference, candidate = ScriptedBackend(find_dots), ScriptedBackend(find_dots, name)
     assert compare(reference, candidate, sharp, sample, diameter_A=24).in_bfloat16 == bfloat16
 
 
@@ -192,11 +192,11 @@ def test_rows_are_alike_within_what_half_precision_may_do(
         first[0][-1], first[1][-1] = other[0][0], other[1][0]
         return first
 
-    assert rows_alike(ScriptedBackend(spec, script), spec, np.zeros((1, 256, 256), np.float32)) == alike
+    assert rows_alike(ScriptedBackend(script), spec, np.zeros((1, 256, 256), np.float32)) == alike
 
 
 def test_a_reference_that_finds_nothing_proves_nothing(sharp: ModelSpec, sample: Path, find_dots: Script) -> None:
-    blind = ScriptedBackend(sharp, lambda tiles: (find_dots(tiles)[0] * 0, find_dots(tiles)[1]))
+    blind = ScriptedBackend(lambda tiles: (find_dots(tiles)[0] * 0, find_dots(tiles)[1]))
     with pytest.raises(ModelError, match=r"test-model finds nothing on sample\.mrc"):
         compare(blind, blind, sharp, sample, diameter_A=24)
 

@@ -26,7 +26,7 @@ def proofs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def candidate(spec: ModelSpec) -> ScriptedBackend:
-    return ScriptedBackend(spec, lambda tiles: (tiles, tiles), "candidate")
+    return ScriptedBackend(lambda tiles: (tiles, tiles), "candidate")
 
 
 @pytest.fixture
