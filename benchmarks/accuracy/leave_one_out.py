@@ -12,7 +12,9 @@ tiles and from the last fifth of each micrograph that the network was trained on
 that it is scored on. Training can be stopped and goes on when called again.
 
 Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count
-every label, those under `whole` only labels whose circle lies on the micrograph.
+every label, those under `whole` only labels whose circle lies on the micrograph. Labels are
+incomplete, so that precision is at least what is given, and `precision_at_most` where every pick
+without a label is a particle that has room beside those with one.
 """
 
 import argparse
@@ -27,7 +29,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from gtpick_export.finetuning import shipped_weights, to_backend
+from benchmarks.shared.common import circumstances, result_path, save
+from gtpick_export.finetuning import TRAINED, to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
@@ -40,11 +43,14 @@ from gtpick_model.weights import load_weights
 from gtpick_rt.detection.picker import Picker, whole
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
+from gtpick_rt.evaluate.matching import match, unpaired_near
 from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
-RELEASED = "released"
+SIMULATED = TRAINED / "gtpick-nano-simulated.safetensors"
+"""Weights that have seen no real micrograph: what the others start from."""
+SIMULATED_ALONE = "simulated_alone"
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
 NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")
@@ -53,6 +59,8 @@ STRUCTURES_OF = {"empiar10028": RIBOSOMES}
 """Names of structures that resemble a specimen. No set of structures here has a TRP channel, and
 beta-galactosidase is never simulated."""
 PROCEDURALS = 240
+ROOM = 0.7
+"""Of a diameter: least distance between the centres of two particles."""
 
 
 class Plan(NamedTuple):
@@ -64,8 +72,8 @@ class Plan(NamedTuple):
 
 
 def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
-    """Choose the data of a network; the released weights are its start unless they know what it
-    must not.
+    """Choose the data of a network; the weights of simulation alone are its start, unless they know
+    what it must not.
     """
     left_out = name.removeprefix("without_")
     folders = [folder for folder in sorted(real.iterdir()) if folder.name not in (left_out, *JUDGED)]
@@ -73,7 +81,7 @@ def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    start = None if without or scratch else Start(*load_weights(shipped_weights()))
+    start = None if without or scratch else Start(*load_weights(SIMULATED))
     train_library, validation_library = projected(real.parent / "projected", structures)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
 
@@ -159,41 +167,52 @@ def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
     return {
         "micrographs": len(paths),
         "threshold": round(spec.threshold, 4),
-        **_figures(every, spec.threshold, RADIUS * diameter_px),
-        "whole": _figures(fair, spec.threshold, RADIUS * diameter_px),
+        **_figures(every, spec.threshold, diameter_px),
+        "whole": _figures(fair, spec.threshold, diameter_px),
     }
 
 
-def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, radius_px: float) -> dict[str, float]:
-    """At the default threshold and at the best one."""
-    taken = evaluate([(found[found.score >= threshold], labels) for found, labels in pairs], radius_px)
-    drawn = curve(pairs, radius_px)
+def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, diameter_px: float) -> dict[str, float]:
+    """At the default threshold, at the best one, and of as many picks as there are labels."""
+    radius_px = RADIUS * diameter_px
+    at_default = [(found[found.score >= threshold], labels) for found, labels in pairs]
+    taken, drawn = evaluate(at_default, radius_px), curve(pairs, radius_px)
     best, at = drawn.best()
     figures = {key: getattr(taken, key) for key in ("picks", "labels", "precision", "recall", "f1")}
     figures |= {"best_f1": best, "best_threshold": at, "ap": drawn.average_precision}
-    return {key: round(value, 4) for key, value in figures.items()}
+    figures["precision_at_most"] = 1 - _surely_wrong(at_default, radius_px, ROOM * diameter_px) / max(taken.picks, 1)
+    figures["recall_of_as_many"] = drawn.right[: drawn.labels].sum() / max(drawn.labels, 1)
+    return {key: round(float(value), 4) for key, value in figures.items()}
+
+
+def _surely_wrong(pairs: list[tuple[Picks, Picks]], radius_px: float, room_px: float) -> int:
+    """Picks that match no label and are so near to one that no other particle has room there."""
+    wrong = 0
+    for found, labels in pairs:
+        matched = match(found.xy_px, labels.xy_px, radius_px)
+        wrong += len(unpaired_near(found.xy_px, labels.xy_px, matched, room_px))
+    return wrong
 
 
 def score_all(work: Path, names: Sequence[str]) -> None:
-    """Print the figures of every network on every set, and keep them in `scores.json`, with those
-    of other networks.
+    """Print the figures of every network on every set, and keep them with those of other networks.
 
     Each says whether the specimen was in training: of the halves other micrographs of it, of other
     networks these too.
     """
-    path = work / "train" / "scores.json"
-    results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    path = result_path(__file__, ".json")
+    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     for name in names:
-        weights = shipped_weights() if name == RELEASED else work / "train" / name / "weights.safetensors"
+        weights = SIMULATED if name == SIMULATED_ALONE else work / "train" / name / "weights.safetensors"
         if not weights.is_file():
             continue
-        results[name] = {}
+        results[name] = {"steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
-            seen = name != RELEASED and folder.name not in (name.removeprefix("without_"), *JUDGED)
+            seen = name != SIMULATED_ALONE and folder.name not in (name.removeprefix("without_"), *JUDGED)
             figures = score(weights, folder, HALVES.get(name))
             results[name][folder.name] = {"in training": seen, **figures}
             print(name, folder.name, "(specimen in training)" if seen else "", figures, flush=True)
-        path.write_text(json.dumps(results, indent=1) + "\n")
+    save(__file__, circumstances(["python", __file__, "score"]) | {"results": results})
 
 
 def main() -> None:
@@ -208,11 +227,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--scratch", action="store_true", help="start from nothing, not from the released weights")
+    parser.add_argument("--scratch", action="store_true", help="start from nothing")
     parser.add_argument("--run", help="name of the run's folder, unless the network's")
     arguments = parser.parse_args()
     if arguments.what == "score":
-        score_all(arguments.work, arguments.networks or (RELEASED, *NETWORKS))
+        score_all(arguments.work, arguments.networks or (SIMULATED_ALONE, *NETWORKS))
         return
     for name in arguments.networks:
         if name not in NETWORKS:

@@ -8,6 +8,7 @@ best one is looked for afterwards.
 """
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,25 +59,27 @@ def pick(program: Path, suite: Suite, work: Path) -> dict[str, dict[str, Picks]]
         for entries in by(suite.filled, "size").values():  # of one size in px, and so with the same options
             table = folder / way.name.replace(" ", "_") / f"{entries[0].size}.txt"
             if not table.exists():
-                _extract(program, way, suite, entries, table)
+                extract(program, way, [suite.path(entry) for entry in entries], entries[0].diameter_px, table)
             picked[way.name] |= _read(table, entries)
     return picked
 
 
-def _extract(program: Path, way: Topaz, suite: Suite, entries: list[Entry], table: Path) -> None:
-    """Preprocess and pick; `table` appears when it is whole."""
-    diameter = entries[0].diameter_px
-    scale = max(1, round(diameter / way.particle_px))
+def extract(program: Path, way: Topaz, micrographs: Sequence[Path], diameter_px: float, table: Path) -> None:
+    """Preprocess and pick micrographs of one particle diameter; `table` appears when it is whole.
+
+    Binned micrographs are kept beside the folder of `table`, and used again.
+    """
+    scale = max(1, round(diameter_px / way.particle_px))
     small = table.parent.parent / f"binned_{scale}"
-    binned = [small / suite.path(entry).name for entry in entries]
-    missing = [suite.path(entry) for entry, path in zip(entries, binned, strict=True) if not path.exists()]
+    binned = [small / path.name for path in micrographs]
+    missing = [path for path, made in zip(micrographs, binned, strict=True) if not made.exists()]
     if missing:
         subprocess.run([program, "preprocess", "--scale", str(scale), "--destdir", f"{small}/", *missing], check=True)
     table.parent.mkdir(parents=True, exist_ok=True)
     part = table.with_suffix(".part")
     options = {
         "--model": way.detector,
-        "--radius": round(diameter / 2 / scale),
+        "--radius": round(diameter_px / 2 / scale),
         "--threshold": LOWEST,
         "--up-scale": scale,
         "--device": -1,
@@ -87,9 +90,13 @@ def _extract(program: Path, way: Topaz, suite: Suite, entries: list[Entry], tabl
     part.rename(table)
 
 
-def _read(table: Path, entries: list[Entry]) -> dict[str, Picks]:
-    """Read the picks of `entries`; a micrograph that the table does not name has none."""
-    names = {Path(entry.file).stem: entry for entry in entries}
+def read(table: Path, micrographs: Sequence[str], diameter_px: float) -> dict[str, Picks]:
+    """Read the picks by the stem of a micrograph; one that the table does not name has none."""
     listed = find_coordinates(table).files
-    picks = read_coordinate_set({name: table for name in names if name in listed}, entries[0].diameter_px).picks
-    return {entry.file: picks.get(name, Picks.empty()) for name, entry in names.items()}
+    picks = read_coordinate_set({name: table for name in micrographs if name in listed}, diameter_px).picks
+    return {name: picks.get(name, Picks.empty()) for name in micrographs}
+
+
+def _read(table: Path, entries: list[Entry]) -> dict[str, Picks]:
+    found = read(table, [Path(entry.file).stem for entry in entries], entries[0].diameter_px)
+    return {entry.file: found[Path(entry.file).stem] for entry in entries}
