@@ -8,13 +8,12 @@ import numpy as np
 import torch
 
 from gtpick_model.config import ModelConfig
-from gtpick_model.labelled import LabelledImage
+from gtpick_model.labelled import LabelledImage, background_map
 from gtpick_model.normalise import normalise
 from gtpick_model.real.specimens import LARGEST, RealMicrograph
-from gtpick_model.real.teacher import Teacher
 from gtpick_model.simulator import detector
 from gtpick_rt.detection.resample import resample
-from gtpick_rt.types import FloatArray
+from gtpick_rt.types import FloatArray, Picks
 
 SCALES = (0.7, LARGEST)
 PART_PX = 448
@@ -26,7 +25,7 @@ NOISE = (0.2, 2.0)
 
 
 def draw_look(
-    micrograph: RealMicrograph, rows: float, teacher: Teacher, config: ModelConfig, rng: np.random.Generator
+    micrograph: RealMicrograph, rows: float, doubts: Picks, config: ModelConfig, rng: np.random.Generator
 ) -> LabelledImage:
     """One look of a part of a micrograph, with its labels, and how sure the rest is to be
     background.
@@ -34,7 +33,8 @@ def draw_look(
     Args:
         micrograph: the micrograph.
         rows: share of its rows, from the first on, that the part may lie in.
-        teacher: says what is seen besides the labels.
+        doubts: what may be particles without a label, in px of `plain`; scores say how sure each is
+            to be none.
         config: of the network.
         rng: decides part, scale and processing.
     """
@@ -49,22 +49,24 @@ def draw_look(
     if rng.random() < PROCESSED:
         pixels = detector.prefilter(rng, pixels, extent_px)
     data = normalise(pixels[None], config.highpass_px, config.clip)[0].numpy()
-    data, centres = _part(data[: round(rows * len(data))], centres, rng)
     if micrograph.particles == "none":
         background = np.ones_like(data)
     else:
-        background = teacher.background(data, centres, nominal_px, micrograph.folder)
+        xy = (doubts.xy_px + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
+        background = background_map(data.shape, nominal_px, xy, doubts.score)
+    first_x, first_y, width, height = _part((round(rows * len(data)), data.shape[1]), rng)
+    here = (slice(first_y, first_y + height), slice(first_x, first_x + width))
+    centres = centres - np.array([first_x, first_y], np.float32)
+    centres = centres[((centres > -0.5) & (centres < np.array([width, height]) - 0.5)).all(axis=1)]
     boxes = np.column_stack((centres, np.full(len(centres), extent_px, np.float32)))
-    return LabelledImage(data, boxes, background)
+    return LabelledImage(data[here], boxes, background[here])
 
 
-def _part(data: FloatArray, centres: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """A window of at most `PART_PX` at a random place, and the labels `(m, 2)` that lie on it."""
-    height, width = (min(n, PART_PX) for n in data.shape)
-    y0, x0 = int(rng.integers(len(data) - height + 1)), int(rng.integers(data.shape[1] - width + 1))
-    moved = centres - np.array([x0, y0], np.float32)
-    on_it = ((moved > -0.5) & (moved < np.array([width, height]) - 0.5)).all(axis=1)
-    return data[y0 : y0 + height, x0 : x0 + width], moved[on_it]
+def _part(shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """First x and y, width and height of a window of at most `PART_PX` at a random place."""
+    height, width = (min(n, PART_PX) for n in shape)
+    y0, x0 = int(rng.integers(shape[0] - height + 1)), int(rng.integers(shape[1] - width + 1))
+    return x0, y0, width, height
 
 
 def plain(micrograph: RealMicrograph, config: ModelConfig) -> tuple[FloatArray, FloatArray]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.labelled import LabelledImage, at_least_a_tile, crop, stack
-from gtpick_model.real.looks import draw_look
+from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.specimens import RealMicrograph
 from gtpick_model.real.teacher import Teacher
 from gtpick_model.tiles import Tiles
-from gtpick_rt.types import FloatArray
+from gtpick_rt.types import FloatArray, Picks
 
 VALIDATION = 0.2
 """Share of each labelled micrograph, its last rows, never trained on: threshold and calibration are
@@ -36,9 +36,9 @@ class RealTiles:
     """Crops and backgrounds of real micrographs, at least one of them labelled or without
     particles.
 
-    Of each micrograph there is one look at a time; every `refresh_every` steps the oldest is drawn
-    anew, as the teacher sees it by then. Folders are shown equally often, however many micrographs
-    they have.
+    Of each micrograph there is one look at a time; at every step the oldest is drawn anew, with
+    what the teacher thinks of the micrograph by then. Folders are shown equally often, however many
+    micrographs they have.
     """
 
     def __init__(
@@ -47,11 +47,12 @@ class RealTiles:
         teacher: Teacher,
         config: ModelConfig,
         seed: tuple[int, ...],
-        refresh_every: int = 5,
     ) -> None:
         self.micrographs, self.teacher, self.config = micrographs, teacher, config
-        self.seed, self.refresh_every = seed, refresh_every
+        self.seed = seed
         self.looks: list[LabelledImage] = []
+        self.doubts: dict[int, tuple[int, Picks]] = {}
+        """By micrograph: the teacher's opinion of that number."""
         self.odds = _odds(micrographs)
 
     def draw(self, count: int, tile_px: int, step: int) -> Tiles:
@@ -89,16 +90,27 @@ class RealTiles:
     def _refresh(self, step: int) -> None:
         while len(self.looks) < len(self.micrographs):
             self.looks.append(self._look(len(self.looks), step))
-        if step % self.refresh_every == 0:
-            i = step // self.refresh_every % len(self.micrographs)
-            self.looks[i] = self._look(i, step)
+        i = step % len(self.micrographs)
+        self.looks[i] = self._look(i, step)
 
     def _look(self, i: int, step: int) -> LabelledImage:
         micrograph = self.micrographs[i]
         rng = np.random.default_rng((*self.seed, 0, step, i))
         rows = 1 - VALIDATION if micrograph.particles == "labelled" else 1.0
-        look = draw_look(micrograph, rows, self.teacher, self.config, rng)
+        look = draw_look(micrograph, rows, self._doubts(i, rows), self.config, rng)
         return at_least_a_tile(look, LARGEST_TILE_PX)
+
+    def _doubts(self, i: int, rows: float) -> Picks:
+        micrograph = self.micrographs[i]
+        if micrograph.particles == "none":
+            return Picks.empty()
+        if i not in self.doubts or self.doubts[i][0] != self.teacher.opinion:
+            data, centres = plain(micrograph, self.config)
+            data = data[: round(rows * len(data))]
+            centres = centres[centres[:, 1] < len(data) - 0.5]
+            found = self.teacher.doubts(data, centres, self.config.nominal_diameter_px, micrograph.folder)
+            self.doubts[i] = (self.teacher.opinion, found)
+        return self.doubts[i][1]
 
 
 def _odds(micrographs: Sequence[RealMicrograph]) -> NDArray[np.float64]:

@@ -4,13 +4,12 @@ labelled.
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from scipy.special import expit, logit
 
-from gtpick_model.labelled import background_map
 from gtpick_model.network import GTPick
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.evaluate.curves import curve
@@ -66,10 +65,13 @@ class Teacher:
     calibration: tuple[float, float] = (1.0, 0.0)
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By folder: scores of detections that have a label, and squares of all scores, both summed."""
+    opinion: int = 0
+    """Changes with what the teacher thinks."""
 
     def follow(self, network: GTPick, calibration: tuple[float, float]) -> None:
         """From now on, see as `network` does as it is now."""
         self.network, self.calibration = copy.deepcopy(network).eval(), calibration
+        self.opinion += 1
 
     def share(self, folder: str) -> float:
         """Share c of a folder's particles that have a label: c times a score tells best whether a
@@ -78,10 +80,11 @@ class Teacher:
         labelled, all_seen = self.seen.get(folder, (0.0, 0.0))
         return float(np.clip(labelled / max(all_seen, 1e-6), 0.05, 1))
 
-    def background(self, image: FloatArray, centres: FloatArray, nominal_px: float, folder: str) -> FloatArray:
-        """How sure `(h, w)` it is that there is no particle where none of the labels `(m, 2)` is.
+    def doubts(self, image: FloatArray, centres: FloatArray, nominal_px: float, folder: str) -> Picks:
+        """What is seen on a normalised image `(h, w)` beside its labels `(m, 2)`.
 
-        `nominal_px` is the nominal diameter of the particles of `folder` on this image.
+        The score of each says how sure it is to be no particle. `nominal_px` is the nominal
+        diameter of the particles of `folder` on this image.
         """
         found = detect_whole(self.network, image, self.calibration)
         if len(centres):
@@ -90,8 +93,7 @@ class Teacher:
         unlabelled = found[apart > nominal_px / 2]
         p = unlabelled.score.astype(float)
         share = self.share(folder) if len(centres) else 0.0
-        none = (1 - p) / (1 - p * share)
-        return background_map(image.shape, nominal_px, unlabelled.xy_px, none.astype(np.float32))
+        return replace(unlabelled, score=((1 - p) / (1 - p * share)).astype(np.float32))
 
     def _count(self, found: Picks, centres: FloatArray, nominal_px: float, folder: str) -> None:
         ones = np.ones(len(centres), np.float32)

@@ -70,8 +70,10 @@ def run(exported: Any, tmp_path: Path) -> Run:
 
 
 def test_the_model_can_pick_and_tells_what_it_was_made_from(
-    run: Run, exported: Any, micrographs: list[Path], tmp_path: Path
+    run: Run, exported: Any, micrographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    really = releasing.release
+    monkeypatch.setattr(releasing, "release", lambda *to: really(*to) if len(to) == 3 else "not in half precision")
     text = run(micrographs[:2]).stdout
     picker = open_picker(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
     picker.pick(read_micrograph(micrographs[0]))

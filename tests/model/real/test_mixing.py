@@ -13,7 +13,7 @@ import torch
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
 from gtpick_model.real import teacher as teachers
-from gtpick_model.real.looks import draw_look
+from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.mixing import LARGEST_TILE_PX, VALIDATION, RealTiles
 from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.real.teacher import Teacher, detect_whole
@@ -39,12 +39,10 @@ def seen(*xys: tuple[float, float, float]) -> Picks:
     return Picks(values[:, :2], np.full(len(values), 20, np.float32), values[:, 2])
 
 
-def test_boxes_of_a_look_lie_on_the_particles(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
-) -> None:
+def test_boxes_of_a_look_lie_on_the_particles(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
     sizes = set()
     for seed in range(8):
-        look = draw_look(micrographs[0], 0.8, teacher, config, np.random.default_rng(seed))
+        look = draw_look(micrographs[0], 0.8, Picks.empty(), config, np.random.default_rng(seed))
         assert look.data.shape == look.background.shape
         for x, y, diameter in look.boxes:
             row, column = round(float(y)), round(float(x))
@@ -54,11 +52,9 @@ def test_boxes_of_a_look_lie_on_the_particles(
     assert 24 * 0.7 <= min(sizes) < max(sizes) <= 24 * 1.4
 
 
-def test_the_last_rows_are_never_trained_on(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
-) -> None:
+def test_the_last_rows_are_never_trained_on(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
     for seed in range(8):
-        look = draw_look(micrographs[0], 1 - VALIDATION, teacher, config, np.random.default_rng(seed))
+        look = draw_look(micrographs[0], 1 - VALIDATION, Picks.empty(), config, np.random.default_rng(seed))
         width = look.data.shape[1]
         assert len(look.data) == pytest.approx(0.8 * 400 / 240 * width, abs=1)
         assert len(look.boxes) == 4
@@ -79,15 +75,48 @@ def test_crops_have_the_size_asked_for_and_are_the_same_again(
 def test_looks_are_drawn_anew_one_after_another(
     micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
 ) -> None:
-    tiles = RealTiles(micrographs, teacher, config, (0,), refresh_every=2)
-    tiles.draw(1, 64, 1)
+    tiles = RealTiles(micrographs, teacher, config, (0,))
+    tiles.draw(1, 64, 0)
     looks = list(tiles.looks)
     changed = []
-    for step in range(2, 10):
+    for step in range(1, 6):
         tiles.draw(1, 64, step)
         changed.append([i for i, look in enumerate(tiles.looks) if look is not looks[i]])
         looks = list(tiles.looks)
-    assert changed == [[1], [], [2], [], [3], [], [0], []]
+    assert changed == [[1], [2], [3], [0], [1]]
+
+
+def test_the_teacher_is_asked_again_when_it_has_learned(
+    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def look(network: GTPick, image: FloatArray, calibration: tuple[float, float]) -> Picks:
+        asked.append(image.shape)
+        return Picks.empty()
+
+    monkeypatch.setattr(teachers, "detect_whole", look)
+    tiles = RealTiles(micrographs, teacher, config, (0,))
+    for step in range(8):
+        tiles.draw(1, 64, step)
+    assert asked == [(160, 120), (160, 120)]  # the labelled ones, without the rows of validation
+    teacher.follow(teacher.network, (1.0, 0.0))
+    for step in range(8, 16):
+        tiles.draw(1, 64, step)
+    assert len(asked) == 4
+
+
+def test_what_may_be_a_particle_lies_at_its_place_at_every_scale(
+    micrographs: list[RealMicrograph], config: ModelConfig
+) -> None:
+    _, centres = plain(micrographs[0], config)
+    for seed in range(8):
+        unlabelled = replace(micrographs[0], centres=micrographs[0].centres[:0])
+        doubts = Picks(centres, np.full(len(centres), 24, np.float32), np.zeros(len(centres), np.float32))
+        look = draw_look(unlabelled, 1.0, doubts, config, np.random.default_rng(seed))
+        known = look.background > 0
+        assert known.any()
+        assert look.data[known].mean() > 0.5 + look.data[12:-12, 12:-12][~known[12:-12, 12:-12]].mean()
 
 
 def test_labelled_folders_and_others_have_their_shares(
@@ -115,21 +144,17 @@ def test_a_detection_without_a_label_is_background_as_far_as_it_is_surely_no_par
     found = seen((30, 30, 0.9), (60, 30, 0.9), (30, 60, 0.5), (61, 61, 0.2))
     monkeypatch.setattr(teachers, "detect_whole", lambda network, image, calibration: found)
     labels = np.array([[31, 30], [60, 31]], np.float32)
-    background = teacher.background(np.zeros((90, 90), np.float32), labels, 20.0, "folder")
+    doubts = teacher.doubts(np.zeros((90, 90), np.float32), labels, 20.0, "folder")
     share = 1.8 / (0.9**2 + 0.9**2 + 0.5**2 + 0.2**2)
     assert teacher.share("folder") == pytest.approx(share)
-    assert background[60, 30] == pytest.approx(0.5 / (1 - 0.5 * share))
-    assert background[61, 61] == pytest.approx(0.8 / (1 - 0.2 * share))
-    assert background[30, 30] == background[45, 75] == 1
-    assert background[0, 45] == 0
-    nothing_known = teacher.background(np.zeros((90, 90), np.float32), np.zeros((0, 2), np.float32), 20.0, "folder")
-    assert nothing_known[30, 30] == pytest.approx(0.1)
+    np.testing.assert_array_equal(doubts.xy_px, [[30, 60], [61, 61]])
+    np.testing.assert_allclose(doubts.score, [0.5 / (1 - 0.5 * share), 0.8 / (1 - 0.2 * share)], rtol=1e-6)
+    nothing_known = teacher.doubts(np.zeros((90, 90), np.float32), np.zeros((0, 2), np.float32), 20.0, "folder")
+    assert nothing_known.score[0] == pytest.approx(0.1)
 
 
-def test_where_no_particle_is_all_is_background(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
-) -> None:
-    look = draw_look(micrographs[-1], 1.0, teacher, config, np.random.default_rng(0))
+def test_where_no_particle_is_all_is_background(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
+    look = draw_look(micrographs[-1], 1.0, seen((40, 40, 0.1)), config, np.random.default_rng(0))
     assert micrographs[-1].particles == "none"
     assert len(look.boxes) == 0
     assert (look.background == 1).all()
