@@ -126,6 +126,12 @@ def test_one_threshold_serves_all_sets_alike() -> None:
     assert f1_at(Curve(np.zeros(0), np.zeros(0, bool), 0), 0.5) == 1
 
 
+def test_a_threshold_that_ruins_one_set_is_not_taken_for_the_many_that_gain_a_little() -> None:
+    crowded = Curve(np.array([0.9, 0.8, 0.35, 0.34, 0.33]), np.array([True, True, False, False, False]), 2)
+    faint = Curve(np.array([0.5, 0.45, 0.4, 0.3]), np.array([True, True, True, True]), 4)
+    assert 0.35 < shared_threshold(crowded, faint, faint, faint, faint) <= 0.4
+
+
 def test_sets_weigh_the_same_in_calibration() -> None:
     rng = np.random.default_rng(0)
     score = rng.uniform(0.1, 0.9, 4000)
