@@ -14,7 +14,8 @@ that it is scored on. Training can be stopped and goes on when called again.
 Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count
 every label, those under `whole` only labels whose circle lies on the micrograph. Labels are
 incomplete, so that precision is at least what is given, and `precision_at_most` where every pick
-without a label is a particle that has room beside those with one.
+without a label is a particle that has room beside those with one. `diameter_A` is what `--diameter
+auto` measures there.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from gtpick_model.tiles import libraries
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights
 from gtpick_rt.detection.picker import Picker, whole
+from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.evaluate.matching import match, unpaired_near
@@ -167,6 +169,7 @@ def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
     return {
         "micrographs": len(paths),
         "threshold": round(spec.threshold, 4),
+        "diameter_A": survey(picker.backend, spec, micrographs).diameter_A,
         **_figures(every, spec.threshold, diameter_px),
         "whole": _figures(fair, spec.threshold, diameter_px),
     }
