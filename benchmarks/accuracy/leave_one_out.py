@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import circumstances, result_path, save
-from gtpick_export.finetuning import TRAINED, to_backend
+from gtpick_export.finetuning import shipped_weights, to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
@@ -50,8 +50,8 @@ from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
-SIMULATED = TRAINED / "gtpick-nano-simulated.safetensors"
-"""Weights that have seen no real micrograph: what the others start from."""
+SIMULATED = shipped_weights()
+"""What the others start from: no real micrograph was seen in training."""
 SIMULATED_ALONE = "simulated_alone"
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
