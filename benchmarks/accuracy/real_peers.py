@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from benchmarks.accuracy import topaz
 from benchmarks.accuracy.prepare_real import SETS, SPECIMENS
@@ -33,7 +34,8 @@ from gtpick_rt.types import Picks
 
 PEERS = "empiar10017/peers"
 LIKELY = 0.0
-"""Topaz's score of a place that is a particle as likely as not."""
+"""Topaz's score, a log-likelihood, of a place that is a particle as likely as not; it is read as
+the probability."""
 
 
 class Labelled(NamedTuple):
@@ -83,7 +85,7 @@ def run_topaz(program: Path, name: str, part: Labelled, work: Path) -> list[dict
             topaz.extract(program, way, part.paths, part.diameter_px, table)
         found = topaz.read(table, list(part.labels), part.diameter_px)
         rows += [
-            {"set": name, "picker": f"Topaz {way.name}", "threshold": at, **figures(part, found, at)}
+            {"set": name, "picker": f"Topaz {way.name}", "threshold": at, **figures(part, found, float(expit(at)))}
             for at in (topaz.LOWEST, LIKELY)
         ]
     return rows
