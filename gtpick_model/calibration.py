@@ -47,8 +47,9 @@ def f1_at(scored: Curve, threshold: float) -> float:
 
 def shared_threshold(*scored: Curve) -> float:
     """The one threshold, of the network's own scores, at which the set that loses most of its best
-    F1 loses least.
+    F1 loses least. Sets in which nothing was to be found say nothing of it.
     """
+    scored = tuple(each for each in scored if each.labels) or scored
     f1 = np.array([[f1_at(each, threshold) for threshold in THRESHOLDS] for each in scored])
     lost = f1.max(axis=1, keepdims=True) - f1
     return float(THRESHOLDS[int(np.argmin(lost.max(axis=0)))])

@@ -145,7 +145,7 @@ class Trainer(Learner):
         tile_px = schedule.tile_sizes_px[step % len(schedule.tile_sizes_px)]
         count = max(1, round(schedule.batch * (min(schedule.tile_sizes_px) / tile_px) ** 2))
         seed = (schedule.seed, 0, step)
-        if self.real is None:
+        if self.real is None or count == 1:  # no room for both
             return make_tiles(self.train_library, count, tile_px, self.config, self.conditions, seed, self.device)
         real = min(max(1, round(schedule.real * count)), count - 1)
         drawn = self.real.draw(real, tile_px, step)
@@ -261,7 +261,9 @@ class Trainer(Learner):
         if not path.exists():
             return
         run = json.loads((self.folder / "curve.json").read_text())
-        changed = [name for name, value in self._settings().items() if run.get(name) != value]
+        settings = self._settings()
+        names = [*settings, *(name for name in ("real", "start") if name in run and name not in settings)]
+        changed = [name for name in names if run.get(name) != settings.get(name)]
         if changed:
             raise UsageError(
                 f"{self.folder} holds a run of another network or with other settings ({', '.join(changed)} differ); "

@@ -12,10 +12,8 @@ tiles and from the last fifth of each micrograph that the network was trained on
 that it is scored on. Training can be stopped and goes on when called again.
 
 Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count
-every label, those under `whole` only labels whose circle lies on the micrograph. Labels are
-incomplete, so that precision is at least what is given, and `precision_at_most` where every pick
-without a label is a particle that has room beside those with one. `diameter_A` is what `--diameter
-auto` measures there.
+every label, those under `whole` only labels whose circle lies on the micrograph. `diameter_A` is
+what `--diameter auto` measures there.
 """
 
 import argparse
@@ -45,7 +43,6 @@ from gtpick_rt.detection.picker import Picker, whole
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
-from gtpick_rt.evaluate.matching import match, unpaired_near
 from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
@@ -61,8 +58,6 @@ STRUCTURES_OF = {"empiar10028": RIBOSOMES}
 """Names of structures that resemble a specimen. No set of structures here has a TRP channel, and
 beta-galactosidase is never simulated."""
 PROCEDURALS = 240
-ROOM = 0.7
-"""Of a diameter: least distance between the centres of two particles."""
 
 
 class Plan(NamedTuple):
@@ -183,18 +178,8 @@ def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, diameter_px: fl
     best, at = drawn.best()
     figures = {key: getattr(taken, key) for key in ("picks", "labels", "precision", "recall", "f1")}
     figures |= {"best_f1": best, "best_threshold": at, "ap": drawn.average_precision}
-    figures["precision_at_most"] = 1 - _surely_wrong(at_default, radius_px, ROOM * diameter_px) / max(taken.picks, 1)
     figures["recall_of_as_many"] = drawn.right[: drawn.labels].sum() / max(drawn.labels, 1)
     return {key: round(float(value), 4) for key, value in figures.items()}
-
-
-def _surely_wrong(pairs: list[tuple[Picks, Picks]], radius_px: float, room_px: float) -> int:
-    """Picks that match no label and are so near to one that no other particle has room there."""
-    wrong = 0
-    for found, labels in pairs:
-        matched = match(found.xy_px, labels.xy_px, radius_px)
-        wrong += len(unpaired_near(found.xy_px, labels.xy_px, matched, room_px))
-    return wrong
 
 
 def score_all(work: Path, names: Sequence[str]) -> None:

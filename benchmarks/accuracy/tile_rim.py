@@ -5,8 +5,10 @@
 
 A narrower rim needs fewer tiles. Each labelled set is picked with several rims, and with each on
 several grids of tiles, for which grid it happens to be moves F1 as well. Figures are means over the
-grids; `other grid` is the share of picks at the default threshold that another grid finds within a
-tenth of the diameter. Nothing is chosen by a threshold here. Writes results/tile_rim.json.
+grids, of which picking uses the first alone; tiles are spread evenly, so that the rim is often
+wider than asked for, and two rims can lead to the same tiles. `other_grid` is the F1 of the picks
+at the default threshold on another grid against those on the first, within a tenth of the diameter.
+Nothing is chosen by a threshold here. Writes results/tile_rim.json.
 """
 
 import argparse

@@ -21,9 +21,8 @@ or misread."""
 FOLDED = 1 << 20
 """Numbers in the largest constant worked out here: position codes, which not every engine can work
 out in float16."""
-MARGIN_PX = 16
-"""Rim of a tile left to its neighbours: more than a nominal radius. A wider one takes half as many
-tiles again, and moves F1 less than another grid of tiles does."""
+MARGIN_PX = 32
+"""Rim of a tile left to its neighbours: more than one nominal diameter."""
 FLOOR = 0.05
 
 

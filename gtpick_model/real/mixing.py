@@ -104,12 +104,13 @@ class RealTiles:
         micrograph = self.micrographs[i]
         if micrograph.particles == "none":
             return Picks.empty()
-        if i not in self.doubts or self.doubts[i][0] != self.teacher.opinion:
+        opinion = self.teacher.opinion
+        if i not in self.doubts or self.doubts[i][0] != opinion:
             data, centres = plain(micrograph, self.config)
             data = data[: round(rows * len(data))]
             centres = centres[centres[:, 1] < len(data) - 0.5]
             found = self.teacher.doubts(data, centres, self.config.nominal_diameter_px, micrograph.folder)
-            self.doubts[i] = (self.teacher.opinion, found)
+            self.doubts[i] = (opinion, found)
         return self.doubts[i][1]
 
 

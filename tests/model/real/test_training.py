@@ -132,6 +132,12 @@ def test_a_threshold_that_ruins_one_set_is_not_taken_for_the_many_that_gain_a_li
     assert 0.35 < shared_threshold(crowded, faint, faint, faint, faint) <= 0.4
 
 
+def test_a_set_without_particles_does_not_decide_the_threshold() -> None:
+    good = Curve(np.array([0.9, 0.8, 0.3]), np.array([True, True, False]), 2)
+    nothing = Curve(np.array([0.95]), np.array([False]), 0)
+    assert 0.3 < shared_threshold(good, nothing) <= 0.8
+
+
 def test_sets_weigh_the_same_in_calibration() -> None:
     rng = np.random.default_rng(0)
     score = rng.uniform(0.1, 0.9, 4000)
