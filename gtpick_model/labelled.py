@@ -3,7 +3,7 @@ them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.tiles import Tiles
-from gtpick_rt.types import FloatArray
+from gtpick_rt.types import FloatArray, Picks
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,29 @@ def background_map(shape: tuple[int, ...], diameter_px: float, unlabelled: Float
     inner = np.zeros(shape, np.float32)
     inner[rim : shape[0] - rim, rim : shape[1] - rim] = 1
     return background * inner
+
+
+def without_label(found: Picks, labels: FloatArray, diameter_px: float, share: float) -> Picks:
+    """The detections that are of none of the labels `(m, 2)`; their scores say how sure each is to
+    be no particle.
+
+    With p, a detection's score as a probability, and `share` of the particles that have a label,
+    one without a label is none with probability (1 - p) / (1 - p share).
+    """
+    apart = np.linalg.norm(found.xy_px[:, None] - labels[None], axis=-1).min(axis=1, initial=np.inf)
+    unlabelled = found[apart > diameter_px / 2]
+    p = unlabelled.score.astype(float)
+    none = np.ones_like(p) if share == 1 else (1 - p) / (1 - p * share)
+    return replace(unlabelled, score=none.astype(np.float32))
+
+
+def share_with_label(labelled: float, seen: float) -> float:
+    """Share of the particles that have a label: so much of its score tells best whether a detection
+    has one.
+
+    `labelled` is the sum of the scores of detections with a label, `seen` of the squares of all.
+    """
+    return float(np.clip(labelled / max(seen, 1e-6), 0.05, 1))
 
 
 def crops(images: Sequence[LabelledImage], count: int, tile_px: int, rng: np.random.Generator) -> Tiles:

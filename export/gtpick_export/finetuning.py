@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import gtpick_model
-from gtpick_model.labelled import LabelledImage, background_map
+from gtpick_model.labelled import LabelledImage, background_map, share_with_label, without_label
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.arrivals.jobs import Job, find_jobs
@@ -169,11 +169,9 @@ def find(picker: Picker, micrographs: Sequence[Labelled]) -> Result:
 
 
 def labelled_share(seen: Result) -> float:
-    """Share c of particles that have a label: c times its score tells best whether a detection has
-    one.
-    """
+    """Share of the particles that have a label."""
     scored = seen.curve
-    return float(np.clip((scored.score * scored.right).sum() / max((scored.score**2).sum(), 1e-6), 0.05, 1))
+    return share_with_label(float((scored.score * scored.right).sum()), float((scored.score**2).sum()))
 
 
 def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, share: float) -> list[LabelledImage]:
@@ -188,11 +186,8 @@ def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, sha
     size_px = _particle_px(seen, spec)
     learned = []
     for each, (found, labels) in zip(micrographs, seen.pairs, strict=True):
-        apart = np.linalg.norm(found.xy_px[:, None] - labels.xy_px[None], axis=-1).min(axis=1, initial=np.inf)
-        unlabelled = found[apart > spec.diameter_px / 2]
-        p = unlabelled.score.astype(float)
-        none = np.ones_like(p) if share == 1 else (1 - p) / (1 - p * share)
-        background = background_map(each.image.data.shape, spec.diameter_px, unlabelled.xy_px, none.astype(np.float32))
+        doubts = without_label(found, labels.xy_px, spec.diameter_px, share)
+        background = background_map(each.image.data.shape, spec.diameter_px, doubts.xy_px, doubts.score)
         boxes = np.column_stack((labels.xy_px, np.full(len(labels), size_px, np.float32)))
         learned.append(LabelledImage(each.image.data, boxes, background))
     return learned

@@ -4,12 +4,13 @@ labelled.
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.special import expit, logit
 
+from gtpick_model.labelled import share_with_label, without_label
 from gtpick_model.network import GTPick
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.evaluate.curves import curve
@@ -55,11 +56,7 @@ def _starts(length: int, tile_px: int) -> list[int]:
 
 @dataclass
 class Teacher:
-    """A network whose detections say where there may be particles that nobody labelled.
-
-    With p, its probability that a detection is a particle, and c, the share of a folder's particles
-    that have a label, a detection without a label is none with probability (1 - p) / (1 - p c).
-    """
+    """A network whose detections say where there may be particles that nobody labelled."""
 
     network: GTPick
     calibration: tuple[float, float] = (1.0, 0.0)
@@ -74,11 +71,8 @@ class Teacher:
         self.opinion += 1
 
     def share(self, folder: str) -> float:
-        """Share c of a folder's particles that have a label: c times a score tells best whether a
-        detection has one.
-        """
-        labelled, all_seen = self.seen.get(folder, (0.0, 0.0))
-        return float(np.clip(labelled / max(all_seen, 1e-6), 0.05, 1))
+        """Share of a folder's particles that have a label."""
+        return share_with_label(*self.seen.get(folder, (0.0, 0.0)))
 
     def doubts(self, image: FloatArray, centres: FloatArray, nominal_px: float, folder: str) -> Picks:
         """What is seen on a normalised image `(h, w)` beside its labels `(m, 2)`.
@@ -89,11 +83,7 @@ class Teacher:
         found = detect_whole(self.network, image, self.calibration)
         if len(centres):
             self._count(found, centres, nominal_px, folder)
-        apart = np.linalg.norm(found.xy_px[:, None] - centres[None], axis=-1).min(axis=1, initial=np.inf)
-        unlabelled = found[apart > nominal_px / 2]
-        p = unlabelled.score.astype(float)
-        share = self.share(folder) if len(centres) else 0.0
-        return replace(unlabelled, score=((1 - p) / (1 - p * share)).astype(np.float32))
+        return without_label(found, centres, nominal_px, self.share(folder) if len(centres) else 0.0)
 
     def _count(self, found: Picks, centres: FloatArray, nominal_px: float, folder: str) -> None:
         ones = np.ones(len(centres), np.float32)

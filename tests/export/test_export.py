@@ -144,6 +144,6 @@ def test_the_threshold_is_calibrated_as_the_scores_are(exported: Any) -> None:
 
 
 def test_a_tile_too_small_for_its_margins_is_refused(exported: Any) -> None:
-    small = GTPick(replace(exported.network.config, tile_px=32))
+    small = GTPick(replace(exported.network.config, tile_px=64))
     with pytest.raises(ModelError, match="leaves no core"):
         make_spec(small, "small", "1", UNCALIBRATED | {"threshold": "0.5"})
