@@ -194,13 +194,14 @@ def score_all(work: Path, names: Sequence[str]) -> None:
         weights = SIMULATED if name == SIMULATED_ALONE else work / "train" / name / "weights.safetensors"
         if not weights.is_file():
             continue
-        results[name] = {"steps": int(load_weights(weights)[1]["steps"])}
+        made = circumstances(["python", __file__, "score"])
+        row = {"date": made["date"], "commit": made["commit"], "steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
             seen = name != SIMULATED_ALONE and folder.name not in (name.removeprefix("without_"), *JUDGED)
-            figures = score(weights, folder, HALVES.get(name))
-            results[name][folder.name] = {"in training": seen, **figures}
-            print(name, folder.name, "(specimen in training)" if seen else "", figures, flush=True)
-    save(__file__, circumstances(["python", __file__, "score"]) | {"results": results})
+            row[folder.name] = {"in training": seen, **score(weights, folder, HALVES.get(name))}
+            print(name, folder.name, row[folder.name], flush=True)
+        results[name] = row
+        save(__file__, made | {"results": results})
 
 
 def main() -> None:
