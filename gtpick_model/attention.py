@@ -84,7 +84,7 @@ class ConditionalCrossAttention(nn.Module):
 
 
 class PlainCrossAttention(nn.Module):
-    """DETR's cross-attention: position added to content. ResultCache for the ablation table."""
+    """DETR's cross-attention: position added to content. Kept for the ablation table."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()

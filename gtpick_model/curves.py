@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def draw_curve(folder: Path) -> None:
-    """Draw a run's `curve.json` as `curve.png`: loss, and best F1 and AP on held-out structures,
-    against steps.
+    """Draw a run's `curve.json` as `curve.png`: loss, best F1 and AP on held-out structures, and
+    best F1 on real micrographs, against steps.
     """
     import matplotlib as mpl
 
@@ -22,7 +22,11 @@ def draw_curve(folder: Path) -> None:
         right.plot(
             steps, [point[name] for point in run["curve"]], marker="o", color=colour, label=name.replace("_", " ")
         )
-    right.set(xlabel="step", ylabel="held-out structures", ylim=(0, 1))
-    right.legend()
+    for name in run["curve"][-1]:
+        if name.startswith("real/") and name.endswith("_best_f1"):
+            label = name.removesuffix("_best_f1") + " best f1"
+            right.plot(steps, [point[name] for point in run["curve"]], marker=".", linestyle="--", label=label)
+    right.set(xlabel="step", ylabel="held-out structures and rows", ylim=(0, 1))
+    right.legend(fontsize=7)
     figure.savefig(folder / "curve.png", dpi=120)
     plt.close(figure)

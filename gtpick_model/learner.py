@@ -48,19 +48,24 @@ class Learner:
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=pace.learning_rate, weight_decay=pace.weight_decay)
         self.step = 0
 
-    def learn(self, make_tiles: Callable[[int], Tiles], on_step: Callable[[float], None]) -> None:
-        """Go on to the last step.
+    def learn(
+        self, make_tiles: Callable[[int], Tiles], on_step: Callable[[float], None], until: int | None = None
+    ) -> None:
+        """Go on until `until` steps are done, by default all.
 
-        `make_tiles(step)` runs one step ahead in a thread, `on_step(loss)` after each.
+        `make_tiles(step)` runs one step ahead in a thread, but not beyond `until`; `on_step(loss)`
+        after each.
         """
+        end = self.pace.steps if until is None else until
         with ThreadPoolExecutor(max_workers=1) as ahead, _half_of_the_cores():
-            pending = ahead.submit(make_tiles, self.step)
-            while self.step < self.pace.steps:
-                tiles, pending = pending.result(), ahead.submit(make_tiles, self.step + 1)
+            pending = [ahead.submit(make_tiles, self.step)] if self.step < end else []
+            while pending:
+                tiles = pending.pop().result()
+                if self.step + 1 < end:
+                    pending.append(ahead.submit(make_tiles, self.step + 1))
                 loss = self._take_step(tiles)
                 self.step += 1
                 on_step(loss)
-            pending.cancel()
 
     def _take_step(self, tiles: Tiles) -> float:
         pace = self.pace

@@ -25,7 +25,6 @@ from gtpick_model.metrics import score_tiles
 from gtpick_model.network import GTPick
 from gtpick_model.real.mixing import RealTiles
 from gtpick_model.real.specimens import RealMicrograph
-from gtpick_model.real.teacher import Teacher
 from gtpick_model.real.validation import score_micrographs
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
@@ -110,9 +109,7 @@ class Trainer(Learner):
         super().__init__(network.to(device), schedule)
         self.curve: list[dict[str, float]] = []
         self.micrographs, self.start = list(real), start
-        self.teacher = Teacher(self.average)
-        self.teacher.follow(self.average, start.calibration if start else (1.0, 0.0))
-        self.real = RealTiles(self.micrographs, self.teacher, config, (schedule.seed, 5)) if real else None
+        self.real = RealTiles(self.micrographs, config, (schedule.seed, 5)) if real else None
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, on_step: Callable[[int], None]) -> None:
@@ -121,7 +118,8 @@ class Trainer(Learner):
         `on_step(step)` after each step.
         """
         self._resume()
-        if self.step >= self.schedule.steps:
+        steps, every = self.schedule.steps, self.schedule.evaluate_every
+        if self.step >= steps:
             return
         evaluation = self._evaluation_tiles(SEEN_BY_PEOPLE)
         faint = self._evaluation_tiles(FAINT) if self.micrographs else None
@@ -131,13 +129,23 @@ class Trainer(Learner):
 
         def after(loss: float) -> None:
             losses.append(loss)
-            if self.step % self.schedule.evaluate_every == 0 or self.step == self.schedule.steps:
+            if self.step == until:
                 self._evaluate(evaluation, faint, losses, before + time.monotonic() - started)
                 losses.clear()
                 self._save()
             on_step(self.step)
 
-        self.learn(self._tiles, after)
+        while self.step < steps:
+            until = min(steps, (self.step // every + 1) * every)
+            if self.real:
+                self.real.follow(self.average, self._calibration())
+            self.learn(self._tiles, after, until)
+
+    def _calibration(self) -> tuple[float, float]:
+        """What makes the present scores probabilities: slope and offset."""
+        if self.curve:
+            return self.curve[-1]["calibration_slope"], self.curve[-1]["calibration_offset"]
+        return self.start.calibration if self.start else (1.0, 0.0)
 
     def _tiles(self, step: int) -> Tiles:
         """The tiles of a step: the next ones are simulated while the network learns from these."""
@@ -158,7 +166,7 @@ class Trainer(Learner):
     def _evaluate(self, tiles: list[Tiles], faint: list[Tiles] | None, losses: list[float], seconds: float) -> None:
         scored = score_tiles(self.average, tiles)
         f1, threshold = scored.best()
-        others = score_micrographs(self.average, self.micrographs)
+        others = {f"real/{name}": scored for name, scored in score_micrographs(self.average, self.micrographs).items()}
         if faint:
             others["faint"] = score_tiles(self.average, faint)
             threshold = shared_threshold(scored, *others.values())
@@ -178,7 +186,6 @@ class Trainer(Learner):
         for name, found in others.items():
             figures = {"f1": f1_at(found, threshold), "best_f1": found.best()[0], "ap": found.average_precision}
             self.curve[-1] |= {f"{name}_{figure}": value for figure, value in figures.items()}
-        self.teacher.follow(self.average, (slope, offset))
 
     def describe(self) -> str:
         """The last evaluation in one line."""
@@ -229,7 +236,7 @@ class Trainer(Learner):
             "structures": self.train_library.names,
         }
         if self.micrographs:
-            settings["real"] = [f"{each.folder}/{each.name}" for each in self.micrographs]
+            settings["real"] = {f"{each.folder}/{each.name}": each.sha256 for each in self.micrographs}
         if self.start:
             settings["start"] = self.start.sha256
         return dict(json.loads(json.dumps(settings)))
@@ -283,5 +290,3 @@ class Trainer(Learner):
         with safe_open(path, framework="pt") as file:
             self.step = int(file.metadata()["step"])
         self.curve = [point for point in run["curve"] if point["step"] <= self.step]
-        last = self.curve[-1]
-        self.teacher.follow(self.average, (last["calibration_slope"], last["calibration_offset"]))

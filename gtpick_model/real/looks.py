@@ -52,7 +52,9 @@ def draw_look(
     if micrograph.particles == "none":
         background = np.ones_like(data)
     else:
-        xy = (doubts.xy_px + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
+        before = _shape_at(micrograph, 1.0)
+        ratio = np.array(image.shape[::-1], np.float32) / np.array(before[::-1], np.float32)
+        xy = (doubts.xy_px + np.float32(0.5)) * ratio - np.float32(0.5)
         background = background_map(data.shape, nominal_px, xy, doubts.score)
     first_x, first_y, width, height = _part((round(rows * len(data)), data.shape[1]), rng)
     here = (slice(first_y, first_y + height), slice(first_x, first_x + width))
@@ -83,10 +85,15 @@ def at_scale(micrograph: RealMicrograph, scale: float) -> tuple[FloatArray, Floa
     on them.
     """
     before = np.array(micrograph.pixels.shape)
-    height, width = (max(1, round(n * scale / LARGEST)) for n in before.tolist())
+    height, width = _shape_at(micrograph, scale)
     image = resample(micrograph.pixels, (height, width))
     centres = (micrograph.centres + 0.5) * (np.array([width, height]) / before[::-1]) - 0.5
     return image, centres.astype(np.float32)
+
+
+def _shape_at(micrograph: RealMicrograph, scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(n * scale / LARGEST)) for n in micrograph.pixels.shape)
+    return height, width
 
 
 def _noise(shape: tuple[int, ...], extent_px: float, rng: np.random.Generator) -> torch.Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.labelled import LabelledImage, at_least_a_tile, crop, stack
+from gtpick_model.network import GTPick
 from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.specimens import RealMicrograph
-from gtpick_model.real.teacher import Teacher
+from gtpick_model.real.teacher import detect_whole, unlabelled
 from gtpick_model.tiles import Tiles
 from gtpick_rt.types import FloatArray, Picks
 
@@ -24,8 +25,8 @@ LABELLED = 0.65
 """Share of real crops that come from labelled micrographs, where there are others that hold no
 particle."""
 LARGEST_TILE_PX = 256
-RIM_PX = 17
-"""Of a look, where nothing is known: the radius of the largest particles."""
+UNKNOWN_PX = 17
+"""Rim of a look where nothing is known: the radius of the largest particles."""
 SURELY_EMPTY = 0.85
 """Least certainty, all over a window, that there is no particle, for simulated ones to be laid on
 it."""
@@ -36,24 +37,34 @@ class RealTiles:
     """Crops and backgrounds of real micrographs, at least one of them labelled or without
     particles.
 
-    Of each micrograph there is one look at a time; at every step the oldest is drawn anew, with
-    what the teacher thinks of the micrograph by then. Folders are shown equally often, however many
-    micrographs they have.
+    Of each micrograph there is one look at a time, and at every step the oldest is drawn anew.
+    Folders are shown equally often, however many micrographs they have. All depends on the step and
+    on the last network that was followed alone, so that a resumed run goes on as it would have.
     """
 
-    def __init__(
-        self,
-        micrographs: Sequence[RealMicrograph],
-        teacher: Teacher,
-        config: ModelConfig,
-        seed: tuple[int, ...],
-    ) -> None:
-        self.micrographs, self.teacher, self.config = micrographs, teacher, config
-        self.seed = seed
+    def __init__(self, micrographs: Sequence[RealMicrograph], config: ModelConfig, seed: tuple[int, ...]) -> None:
+        self.micrographs, self.config, self.seed = micrographs, config, seed
         self.looks: list[LabelledImage] = []
-        self.doubts: dict[int, tuple[int, Picks]] = {}
-        """By micrograph: the teacher's opinion of that number."""
+        self.doubts = [Picks.empty() for _ in micrographs]
+        """What may be a particle without a label on each; scores say how sure it is to be none."""
         self.odds = _odds(micrographs)
+
+    def follow(self, network: GTPick, calibration: tuple[float, float]) -> None:
+        """Doubt from now on what `network` sees where nobody labelled anything. No step may be
+        drawn meanwhile.
+        """
+        network.eval()
+        by_folder: dict[str, list[int]] = {}
+        for i, micrograph in enumerate(self.micrographs):
+            if micrograph.particles != "none":
+                by_folder.setdefault(micrograph.folder, []).append(i)
+        for members in by_folder.values():
+            parts = [self._to_train_on(self.micrographs[i]) for i in members]
+            found = [detect_whole(network, data, calibration) for data, _ in parts]
+            doubts = unlabelled(found, [centres for _, centres in parts], self.config.nominal_diameter_px)
+            for i, each in zip(members, doubts, strict=True):
+                self.doubts[i] = each
+        self.looks.clear()
 
     def draw(self, count: int, tile_px: int, step: int) -> Tiles:
         """`count` crops of `tile_px` for a step. Steps must come in order."""
@@ -79,39 +90,38 @@ class RealTiles:
         return torch.from_numpy(np.stack(found))
 
     def _window(self, look: LabelledImage, side_px: int, rng: np.random.Generator) -> FloatArray | None:
-        if min(look.data.shape) < side_px + 2 * RIM_PX:
+        if min(look.data.shape) < side_px + 2 * UNKNOWN_PX:
             return None
-        y0, x0 = (int(rng.integers(RIM_PX, n - side_px - RIM_PX + 1)) for n in look.data.shape)
+        y0, x0 = (int(rng.integers(UNKNOWN_PX, n - side_px - UNKNOWN_PX + 1)) for n in look.data.shape)
         here = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
         centre = np.array([x0, y0]) + side_px / 2 - 0.5
         on_it = (np.abs(look.boxes[:, :2] - centre) < (side_px + look.boxes[:, 2:]) / 2).all(axis=1)
         return None if on_it.any() or look.background[here].min() < SURELY_EMPTY else look.data[here]
 
     def _refresh(self, step: int) -> None:
-        while len(self.looks) < len(self.micrographs):
-            self.looks.append(self._look(len(self.looks), step))
-        i = step % len(self.micrographs)
-        self.looks[i] = self._look(i, step)
+        """Draw anew the look whose turn it is; where there are none, each as in its last turn."""
+        count = len(self.micrographs)
+        if not self.looks:
+            self.looks = [self._look(i, step - (step - i) % count) for i in range(count)]
+        else:
+            self.looks[step % count] = self._look(step % count, step)
 
-    def _look(self, i: int, step: int) -> LabelledImage:
+    def _look(self, i: int, turn: int) -> LabelledImage:
+        rng = np.random.default_rng((*self.seed, 0, turn + len(self.micrographs), i))
         micrograph = self.micrographs[i]
-        rng = np.random.default_rng((*self.seed, 0, step, i))
-        rows = 1 - VALIDATION if micrograph.particles == "labelled" else 1.0
-        look = draw_look(micrograph, rows, self._doubts(i, rows), self.config, rng)
+        look = draw_look(micrograph, _rows(micrograph), self.doubts[i], self.config, rng)
         return at_least_a_tile(look, LARGEST_TILE_PX)
 
-    def _doubts(self, i: int, rows: float) -> Picks:
-        micrograph = self.micrographs[i]
-        if micrograph.particles == "none":
-            return Picks.empty()
-        opinion = self.teacher.opinion
-        if i not in self.doubts or self.doubts[i][0] != opinion:
-            data, centres = plain(micrograph, self.config)
-            data = data[: round(rows * len(data))]
-            centres = centres[centres[:, 1] < len(data) - 0.5]
-            found = self.teacher.doubts(data, centres, self.config.nominal_diameter_px, micrograph.folder)
-            self.doubts[i] = (opinion, found)
-        return self.doubts[i][1]
+    def _to_train_on(self, micrograph: RealMicrograph) -> tuple[FloatArray, FloatArray]:
+        """The rows of a micrograph to train on, as picking sees it, and the labels there."""
+        data, centres = plain(micrograph, self.config)
+        data = data[: round(_rows(micrograph) * len(data))]
+        return data, centres[centres[:, 1] < len(data) - 0.5]
+
+
+def _rows(micrograph: RealMicrograph) -> float:
+    """Share of a micrograph's rows, from the first on, that is trained on."""
+    return 1 - VALIDATION if micrograph.particles == "labelled" else 1.0
 
 
 def _odds(micrographs: Sequence[RealMicrograph]) -> NDArray[np.float64]:

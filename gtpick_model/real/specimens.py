@@ -5,6 +5,7 @@ beside the images.
 crystalline ice is `{"diameter_A": 170, "pixel_size_A": 8.5, "particles": "none"}`.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,11 @@ class RealMicrograph:
     extent: float
     """Longest extent of the particles over their nominal diameter."""
     particles: Particles
+
+    @property
+    def sha256(self) -> str:
+        """Of pixels and labels."""
+        return hashlib.sha256(self.pixels.tobytes() + self.centres.tobytes()).hexdigest()
 
 
 def read_specimen(folder: Path) -> Specimen:

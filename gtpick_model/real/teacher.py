@@ -1,10 +1,9 @@
-"""What a network sees on a whole real micrograph, and what that says about places that nobody
+"""What a network sees on whole real micrographs, and what that says about places that nobody
 labelled.
 """
 
-import copy
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,8 +23,6 @@ TILE_PX = 192
 """Smaller than in picking, for attention costs the square of a tile's area."""
 OVERLAP = 0.25
 """Of neighbouring tiles, in tiles."""
-FORGET = 0.9
-"""Of the counts behind a folder's labelled share, what is kept at each micrograph."""
 
 
 def detect_whole(network: GTPick, image: FloatArray, calibration: tuple[float, float] = (1.0, 0.0)) -> Picks:
@@ -54,41 +51,20 @@ def _starts(length: int, tile_px: int) -> list[int]:
     return [int(start) for start in np.linspace(0, length - tile_px, count).round()]
 
 
-@dataclass
-class Teacher:
-    """A network whose detections say where there may be particles that nobody labelled."""
+def unlabelled(found: Sequence[Picks], centres: Sequence[FloatArray], nominal_px: float) -> list[Picks]:
+    """What was detected on the micrographs of one folder beside their labels.
 
-    network: GTPick
-    calibration: tuple[float, float] = (1.0, 0.0)
-    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By folder: scores of detections that have a label, and squares of all scores, both summed."""
-    opinion: int = 0
-    """Changes with what the teacher thinks."""
+    Scores say how sure each detection is to be no particle: the share of the folder's particles
+    that have a label decides it; 0 where nobody labelled any.
 
-    def follow(self, network: GTPick, calibration: tuple[float, float]) -> None:
-        """From now on, see as `network` does as it is now."""
-        self.network, self.calibration = copy.deepcopy(network).eval(), calibration
-        self.opinion += 1
-
-    def share(self, folder: str) -> float:
-        """Share of a folder's particles that have a label."""
-        return share_with_label(*self.seen.get(folder, (0.0, 0.0)))
-
-    def doubts(self, image: FloatArray, centres: FloatArray, nominal_px: float, folder: str) -> Picks:
-        """What is seen on a normalised image `(h, w)` beside its labels `(m, 2)`.
-
-        The score of each says how sure it is to be no particle. `nominal_px` is the nominal
-        diameter of the particles of `folder` on this image.
-        """
-        found = detect_whole(self.network, image, self.calibration)
-        if len(centres):
-            self._count(found, centres, nominal_px, folder)
-        return without_label(found, centres, nominal_px, self.share(folder) if len(centres) else 0.0)
-
-    def _count(self, found: Picks, centres: FloatArray, nominal_px: float, folder: str) -> None:
-        ones = np.ones(len(centres), np.float32)
-        scored = curve([(found, Picks(centres, ones, ones))], RADIUS * nominal_px)
-        before = self.seen.get(folder, (0.0, 0.0))
-        now = (float((scored.score * scored.right).sum()), float((scored.score**2).sum()))
-        labelled, all_seen = (FORGET * old + new for old, new in zip(before, now, strict=True))
-        self.seen[folder] = (labelled, all_seen)
+    Args:
+        found: detections on each micrograph; scores are probabilities.
+        centres: `(m, 2)` labels of each.
+        nominal_px: nominal diameter of the particles.
+    """
+    ones = [np.ones(len(xy), np.float32) for xy in centres]
+    labels = [Picks(xy, one, one) for xy, one in zip(centres, ones, strict=True)]
+    scored = curve(list(zip(found, labels, strict=True)), RADIUS * nominal_px)
+    seen = float((scored.score * scored.right).sum()), float((scored.score**2).sum())
+    share = share_with_label(*seen) if scored.labels else 0.0
+    return [without_label(each, xy, nominal_px, share) for each, xy in zip(found, centres, strict=True)]

@@ -12,11 +12,11 @@ import torch
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
-from gtpick_model.real import teacher as teachers
+from gtpick_model.real import mixing
 from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.mixing import LARGEST_TILE_PX, VALIDATION, RealTiles
 from gtpick_model.real.specimens import RealMicrograph, read_folders
-from gtpick_model.real.teacher import Teacher, detect_whole
+from gtpick_model.real.teacher import detect_whole, unlabelled
 from gtpick_model.real.validation import score_micrographs
 from gtpick_rt.types import FloatArray, Picks
 
@@ -24,8 +24,8 @@ MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
-def teacher(config: ModelConfig) -> Teacher:
-    return Teacher(GTPick(config).eval())
+def network(config: ModelConfig) -> GTPick:
+    return GTPick(config).eval()
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_the_last_rows_are_never_trained_on(micrographs: list[RealMicrograph], c
 
 
 def test_crops_have_the_size_asked_for_and_are_the_same_again(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
+    micrographs: list[RealMicrograph], config: ModelConfig
 ) -> None:
-    first, again = (RealTiles(micrographs, teacher, config, (0,)) for _ in range(2))
+    first, again = (RealTiles(micrographs, config, (0,)) for _ in range(2))
     for step, tile_px in ((0, 64), (1, 128), (2, LARGEST_TILE_PX)):
         one, other = first.draw(3, tile_px, step), again.draw(3, tile_px, step)
         assert one.images.shape == (3, 1, tile_px, tile_px)
@@ -72,10 +72,8 @@ def test_crops_have_the_size_asked_for_and_are_the_same_again(
         assert one.background.shape == (3, tile_px, tile_px)
 
 
-def test_looks_are_drawn_anew_one_after_another(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
-) -> None:
-    tiles = RealTiles(micrographs, teacher, config, (0,))
+def test_looks_are_drawn_anew_one_after_another(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
+    tiles = RealTiles(micrographs, config, (0,))
     tiles.draw(1, 64, 0)
     looks = list(tiles.looks)
     changed = []
@@ -86,24 +84,37 @@ def test_looks_are_drawn_anew_one_after_another(
     assert changed == [[1], [2], [3], [0], [1]]
 
 
-def test_the_teacher_is_asked_again_when_it_has_learned(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+def test_looks_depend_on_the_step_and_the_network_alone(
+    micrographs: list[RealMicrograph], network: GTPick, config: ModelConfig
+) -> None:
+    whole, resumed = (RealTiles(micrographs, config, (0,)) for _ in range(2))
+    for step in range(7):
+        whole.draw(1, 64, step)
+    for tiles in (whole, resumed):
+        tiles.follow(network, (1.0, 0.0))
+    for step in range(7, 12):
+        one, other = whole.draw(2, 64, step), resumed.draw(2, 64, step)
+        assert torch.equal(one.images, other.images)
+
+
+def test_the_network_that_is_followed_sees_all_but_the_rows_of_validation(
+    micrographs: list[RealMicrograph], network: GTPick, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
     def look(network: GTPick, image: FloatArray, calibration: tuple[float, float]) -> Picks:
         asked.append(image.shape)
-        return Picks.empty()
+        return seen((60, 20, 0.5))
 
-    monkeypatch.setattr(teachers, "detect_whole", look)
-    tiles = RealTiles(micrographs, teacher, config, (0,))
-    for step in range(8):
-        tiles.draw(1, 64, step)
-    assert asked == [(160, 120), (160, 120)]  # the labelled ones, without the rows of validation
-    teacher.follow(teacher.network, (1.0, 0.0))
-    for step in range(8, 16):
-        tiles.draw(1, 64, step)
-    assert len(asked) == 4
+    monkeypatch.setattr(mixing, "detect_whole", look)
+    tiles = RealTiles(micrographs, config, (0,))
+    tiles.draw(1, 64, 0)
+    assert [len(each) for each in tiles.doubts] == [0, 0, 0, 0]
+    tiles.follow(network, (1.0, 0.0))
+    assert asked == [(160, 120), (160, 120)]  # of the labelled ones
+    assert [len(each) for each in tiles.doubts] == [1, 1, 0, 0]
+    before = tiles.draw(1, 64, 1)
+    assert before.background is not None
 
 
 def test_what_may_be_a_particle_lies_at_its_place_at_every_scale(
@@ -119,18 +130,16 @@ def test_what_may_be_a_particle_lies_at_its_place_at_every_scale(
         assert look.data[known].mean() > 0.5 + look.data[12:-12, 12:-12][~known[12:-12, 12:-12]].mean()
 
 
-def test_labelled_folders_and_others_have_their_shares(
-    micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig
-) -> None:
+def test_labelled_folders_and_others_have_their_shares(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
     other = replace(micrographs[0], folder="other")
     unknown = replace(micrographs[2], folder="unknown", particles="unlabelled")
-    odds = RealTiles([*micrographs, other, unknown], teacher, config, (0,)).odds
+    odds = RealTiles([*micrographs, other, unknown], config, (0,)).odds
     assert odds.sum() == pytest.approx(1)
     np.testing.assert_allclose(odds, [0.1625, 0.1625, 0.175, 0.175, 0.325, 0])
 
 
-def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], teacher: Teacher, config: ModelConfig) -> None:
-    tiles = RealTiles(micrographs, teacher, config, (0,))
+def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
+    tiles = RealTiles(micrographs, config, (0,))
     tiles.draw(1, 64, 0)
     assert len(tiles.backgrounds(4, 1024, 0)) == 0
     windows = tiles.backgrounds(4, 40, 0)
@@ -138,19 +147,24 @@ def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], teacher: Te
     assert len(windows) > 0
 
 
-def test_a_detection_without_a_label_is_background_as_far_as_it_is_surely_no_particle(
-    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_detection_without_a_label_is_background_as_far_as_it_is_surely_no_particle() -> None:
     found = seen((30, 30, 0.9), (60, 30, 0.9), (30, 60, 0.5), (61, 61, 0.2))
-    monkeypatch.setattr(teachers, "detect_whole", lambda network, image, calibration: found)
     labels = np.array([[31, 30], [60, 31]], np.float32)
-    doubts = teacher.doubts(np.zeros((90, 90), np.float32), labels, 20.0, "folder")
+    nobody = np.zeros((0, 2), np.float32)
     share = 1.8 / (0.9**2 + 0.9**2 + 0.5**2 + 0.2**2)
-    assert teacher.share("folder") == pytest.approx(share)
+    (doubts,) = unlabelled([found], [labels], 20.0)
     np.testing.assert_array_equal(doubts.xy_px, [[30, 60], [61, 61]])
     np.testing.assert_allclose(doubts.score, [0.5 / (1 - 0.5 * share), 0.8 / (1 - 0.2 * share)], rtol=1e-6)
-    nothing_known = teacher.doubts(np.zeros((90, 90), np.float32), np.zeros((0, 2), np.float32), 20.0, "folder")
+    (nothing_known,) = unlabelled([found], [nobody], 20.0)
     assert nothing_known.score[0] == pytest.approx(0.1)
+
+
+def test_a_micrograph_on_which_nothing_was_marked_is_judged_as_the_others_of_its_folder() -> None:
+    marked, bare = seen((30, 30, 0.9)), seen((30, 30, 0.9))
+    labels = [np.array([[30, 30]], np.float32), np.zeros((0, 2), np.float32)]
+    share = 0.9 / (2 * 0.9**2)
+    _, doubts = unlabelled([marked, bare], labels, 20.0)
+    np.testing.assert_allclose(doubts.score, [0.1 / (1 - 0.9 * share)], rtol=1e-6)
 
 
 def test_where_no_particle_is_all_is_background(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
@@ -161,20 +175,18 @@ def test_where_no_particle_is_all_is_background(micrographs: list[RealMicrograph
 
 
 @pytest.mark.parametrize("shape", [(50, 60), (64, 64), (150, 130)])
-def test_a_whole_image_is_seen_in_its_own_pixels(teacher: Teacher, shape: tuple[int, int]) -> None:
+def test_a_whole_image_is_seen_in_its_own_pixels(network: GTPick, shape: tuple[int, int]) -> None:
     image: FloatArray = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     certain = (1.0, 12.0)  # whatever the untrained network says, it is kept
-    found = detect_whole(teacher.network, image, certain)
+    found = detect_whole(network, image, certain)
     assert len(found) > 0
     assert (found.xy_px > -0.5).all()
     assert (found.xy_px < np.array(shape[::-1]) - 0.5).all()
 
 
-def test_validation_counts_whole_particles_of_the_last_rows(
-    micrographs: list[RealMicrograph], teacher: Teacher
-) -> None:
-    scored = score_micrographs(teacher.network, micrographs)
+def test_validation_counts_whole_particles_of_the_last_rows(micrographs: list[RealMicrograph], network: GTPick) -> None:
+    scored = score_micrographs(network, micrographs)
     assert list(scored) == ["discs"]
     assert scored["discs"].labels == 0  # the last disc of each reaches over the border
     higher = [replace(each, centres=each.centres - np.array([0, 14], np.float32)) for each in micrographs]
-    assert score_micrographs(teacher.network, higher)["discs"].labels == 2
+    assert score_micrographs(network, higher)["discs"].labels == 2

@@ -66,22 +66,34 @@ def test_real_figures_choose_the_threshold_and_stand_in_the_curve(
     run = trainer()
     run.run(lambda step: None)
     point = json.loads((tmp_path / "run" / "curve.json").read_text())["curve"][-1]
-    assert {"discs_f1", "discs_best_f1", "discs_ap", "faint_f1"} <= set(point)
+    assert {"real/discs_f1", "real/discs_best_f1", "real/discs_ap", "faint_f1"} <= set(point)
     assert 0.02 <= point["threshold"] <= 0.98
-    assert "discs F1" in run.describe()
+    assert "real/discs F1" in run.describe()
     provenance = load_weights(tmp_path / "run" / "weights.safetensors")[1]
     assert (provenance["real"], provenance["real_micrographs"]) == ("discs, empty", "4")
+
+
+def test_a_run_goes_on_as_it_would_have(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    trainer(replace(SCHEDULE, steps=2)).run(lambda step: None)  # as far as the warm-up, alike in both
+    steps: list[int] = []
+    parted = trainer()
+    parted.run(steps.append)
+    assert steps == [3, 4]
+    (tmp_path / "run").rename(tmp_path / "parted")
+    whole = trainer()
+    whole.run(lambda step: None)
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(parted.average.state_dict()[name], value), name
 
 
 def test_a_run_goes_on_with_the_same_micrographs_alone(
     trainer: Callable[..., Trainer], micrographs: list[RealMicrograph], tmp_path: Path
 ) -> None:
     trainer(replace(SCHEDULE, steps=2)).run(lambda step: None)
-    steps: list[int] = []
-    trainer().run(steps.append)
-    assert steps == [3, 4]
-    with pytest.raises(UsageError, match=r"other settings \(real differ\)"):
-        trainer(real=micrographs[:3]).run(lambda step: None)
+    labelled_anew = [replace(micrographs[0], centres=micrographs[0].centres[1:]), *micrographs[1:]]
+    for others in (micrographs[:3], labelled_anew):
+        with pytest.raises(UsageError, match=r"other settings \(real differ\)"):
+            trainer(real=others).run(lambda step: None)
 
 
 def test_a_run_starts_from_trained_weights(trainer: Callable[..., Trainer], config: ModelConfig) -> None:
@@ -89,7 +101,7 @@ def test_a_run_starts_from_trained_weights(trainer: Callable[..., Trainer], conf
     run = trainer(start=start)
     for name, value in start.network.state_dict().items():
         assert torch.equal(run.network.state_dict()[name], value)
-    assert run.teacher.calibration == (2.0, 1.0)
+    assert run._calibration() == (2.0, 1.0)
     run.run(lambda step: None)
     assert run._provenance()["start_sha256"] == start.sha256
     other = Start(GTPick(config).eval(), PROVENANCE)
@@ -167,4 +179,4 @@ def test_the_command_trains_on_folders_from_given_weights(
     network, provenance = load_weights(tmp_path / "out" / "weights.safetensors")
     assert network.config == config
     assert provenance["real"] == "discs, empty"
-    assert "discs F1" in result.output
+    assert "real/discs F1" in result.output
