@@ -79,8 +79,8 @@ def train(
 
     from gtpick_model.config import VARIANTS
     from gtpick_model.curves import draw_curve
+    from gtpick_model.projections import kept_libraries
     from gtpick_model.real.specimens import read_folders
-    from gtpick_model.tiles import libraries
     from gtpick_model.training import Schedule, Start, Trainer
     from gtpick_model.weights import load_weights
     from gtpick_rt.errors import UsageError
@@ -93,8 +93,8 @@ def train(
     begun = Start(*load_weights(start)) if start else None
     config = begun.network.config if begun else VARIANTS[variant]
     micrographs = read_folders(real or [], config)
-    typer.echo("projecting the structures ...")
-    split = libraries(structures, procedurals)
+    typer.echo("projecting the structures, or reading their projections ...")
+    split = kept_libraries(out / "projections.safetensors", structures, procedurals)
     trainer = Trainer(config, schedule, split, out, torch.device(device), real=micrographs, start=begun)
     with Progress() as progress:
         bar = progress.add_task("training", total=steps)

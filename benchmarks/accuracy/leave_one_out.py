@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
+from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import circumstances, result_path, save
 from gtpick_export.finetuning import shipped_weights, to_backend
@@ -34,17 +33,15 @@ from gtpick_export.to_onnx import make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
 from gtpick_model.metrics import RADIUS
-from gtpick_model.real.specimens import RealMicrograph, read_folders, read_specimen
+from gtpick_model.projections import kept_libraries
+from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import libraries
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights
-from gtpick_rt.detection.picker import Picker, whole
+from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
-from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
 SIMULATED = shipped_weights()
@@ -79,28 +76,9 @@ def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
     start = None if without or scratch else Start(*load_weights(SIMULATED))
-    train_library, validation_library = projected(real.parent / "projected", structures)
+    kept = real.parent / "projections.safetensors"
+    train_library, validation_library = kept_libraries(kept, structures, PROCEDURALS)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
-
-
-def projected(cache: Path, structures: Path | None) -> tuple[ViewLibrary, ViewLibrary]:
-    """View libraries for training and validation, kept in `cache`, for to project them takes
-    minutes.
-    """
-    paths = [cache / f"{part}.safetensors" for part in ("train", "validation")]
-    if not paths[1].exists():
-        cache.mkdir(exist_ok=True)
-        for path, library in zip(paths, libraries(structures, PROCEDURALS), strict=True):
-            fields = {"extent_A": library.extent_A, "views": library.views, "half_views": library.half_views}
-            save_file(fields, path, {"names": json.dumps(library.names)})
-    train, validation = (_load_library(path) for path in paths)
-    return train, validation
-
-
-def _load_library(path: Path) -> ViewLibrary:
-    with safe_open(path, framework="pt") as file:
-        names = tuple(json.loads(file.metadata()["names"]))
-    return ViewLibrary(names, **load_file(path))
 
 
 def numbered(micrographs: Sequence[RealMicrograph]) -> list[tuple[RealMicrograph, int]]:
@@ -144,29 +122,21 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     draw_curve(out)
 
 
-def score(weights: Path, folder: Path, half: int | None) -> dict[str, Any]:
-    """Pick a set with a network at its default threshold; `half` leaves out the micrographs it was
-    trained on.
-    """
+def score(weights: Path, judged: RealSet) -> dict[str, Any]:
+    """Pick a set with a network at its default threshold."""
     network, provenance = load_weights(weights)
     spec = make_spec(network, weights.parent.name, "0", provenance)
-    specimen = read_specimen(folder)
-    picker = Picker(to_backend(network), spec, specimen.diameter_A, specimen.contrast)
-    paths = [path for number, path in enumerate(sorted(folder.glob("*.mrc"))) if half is None or number % 2 != half]
-    micrographs = [read_micrograph(path, specimen.pixel_size_A) for path in paths]
-    found = [picker.pick(micrograph) for micrograph in micrographs]
-    if specimen.particles != "labelled":
+    picker = Picker(to_backend(network), spec, judged.specimen.diameter_A, judged.specimen.contrast)
+    found = [picker.pick(micrograph) for micrograph in judged.micrographs]
+    if judged.specimen.particles != "labelled":
         return {"picks": [int((each.score >= spec.threshold).sum()) for each in found]}
-    labels = [read_coordinates(path.with_suffix(".csv")) for path in paths]
-    diameter_px = specimen.diameter_A / micrographs[0].pixel_size_A
-    inner = [whole(each, m.data.shape, diameter_px) for each, m in zip(labels, micrographs, strict=True)]
-    every, fair = (list(zip(found, wanted, strict=True)) for wanted in (labels, inner))
+    every, fair = (list(zip(found, wanted, strict=True)) for wanted in (judged.labels, judged.whole_labels()))
     return {
-        "micrographs": len(paths),
+        "micrographs": len(found),
         "threshold": round(spec.threshold, 4),
-        "diameter_A": survey(picker.backend, spec, micrographs).diameter_A,
-        **_figures(every, spec.threshold, diameter_px),
-        "whole": _figures(fair, spec.threshold, diameter_px),
+        "diameter_A": survey(picker.backend, spec, judged.micrographs).diameter_A,
+        **_figures(every, spec.threshold, judged.diameter_px),
+        "whole": _figures(fair, spec.threshold, judged.diameter_px),
     }
 
 
@@ -198,7 +168,10 @@ def score_all(work: Path, names: Sequence[str]) -> None:
         row = {"date": made["date"], "commit": made["commit"], "steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
             seen = name != SIMULATED_ALONE and folder.name not in (name.removeprefix("without_"), *JUDGED)
-            row[folder.name] = {"in training": seen, **score(weights, folder, HALVES.get(name))}
+            judged = read_set(folder).but_every_other(HALVES.get(name))
+            row[folder.name] = {"in training": seen, **score(weights, judged)}
+            if name in HALVES:  # the other networks are scored on all micrographs, as simulation alone is
+                row[folder.name]["simulation alone"] = score(SIMULATED, judged)
             print(name, folder.name, row[folder.name], flush=True)
         results[name] = row
         save(__file__, made | {"results": results})

@@ -15,58 +15,37 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from benchmarks.accuracy import topaz
+from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import SETS, SPECIMENS
 from benchmarks.shared.common import circumstances, save
 from gtpick_model.metrics import RADIUS
-from gtpick_model.real.specimens import read_specimen
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
 PEERS = "empiar10017/peers"
-LIKELY = 0.0
-"""Topaz's score, a log-likelihood, of a place that is a particle as likely as not; it is read as
-the probability."""
+LIKELY = 0.5
+"""Score of a place that is a particle as likely as not. Topaz's log-likelihood ratio is read as the
+probability."""
 
 
-class Labelled(NamedTuple):
-    """A prepared set: by the stem of a micrograph, its shape `(h, w)` and its labels."""
-
-    paths: list[Path]
-    diameter_px: float
-    shapes: dict[str, tuple[int, ...]]
-    labels: dict[str, Picks]
-
-
-def load(folder: Path) -> Labelled:
-    """Read a prepared set."""
-    specimen, paths = read_specimen(folder), sorted(folder.glob("*.mrc"))
-    micrographs = {path.stem: read_micrograph(path, specimen.pixel_size_A) for path in paths}
-    diameter_px = specimen.diameter_A / next(iter(micrographs.values())).pixel_size_A
-    shapes = {name: micrograph.data.shape for name, micrograph in micrographs.items()}
-    labels = {path.stem: read_coordinates(path.with_suffix(".csv")) for path in paths}
-    return Labelled(paths, diameter_px, shapes, labels)
-
-
-def figures(part: Labelled, found: Mapping[str, Picks], threshold: float | None) -> dict[str, Any]:
+def figures(judged: RealSet, found: Mapping[str, Picks], threshold: float | None) -> dict[str, Any]:
     """At a threshold, at the best one, and over all of them; where scores say nothing, of all
     picks.
     """
-    radius_px = RADIUS * part.diameter_px
-
-    def inner(picks: Picks, name: str) -> Picks:
-        return whole(picks, part.shapes[name], part.diameter_px)
-
-    pairs = [(inner(picks, name), inner(part.labels[name], name)) for name, picks in found.items()]
+    radius_px = RADIUS * judged.diameter_px
+    pairs = []
+    for micrograph, labels in zip(judged.micrographs, judged.whole_labels(), strict=True):
+        if micrograph.path.stem in found:
+            pairs.append((whole(found[micrograph.path.stem], micrograph.data.shape, judged.diameter_px), labels))
     least = -np.inf if threshold is None else threshold
     taken = evaluate([(picks[picks.score >= least], labels) for picks, labels in pairs], radius_px)
     row = {"micrographs": len(pairs)} | {key: getattr(taken, key) for key in ("picks", "precision", "recall", "f1")}
@@ -76,28 +55,27 @@ def figures(part: Labelled, found: Mapping[str, Picks], threshold: float | None)
     return {key: round(value, 4) for key, value in row.items()}
 
 
-def run_topaz(program: Path, name: str, part: Labelled, work: Path) -> list[dict[str, Any]]:
+def run_topaz(program: Path, judged: RealSet, work: Path) -> list[dict[str, Any]]:
     """Figures of each way of running Topaz, at both thresholds that its manual names."""
     rows = []
     for way in topaz.WAYS:
-        table = work / f"topaz-{topaz.version(program)}-{name}" / way.name.replace(" ", "_") / "picks.txt"
+        table = work / f"topaz-{topaz.version(program)}-{judged.name}" / way.name.replace(" ", "_") / "picks.txt"
         if not table.exists():
-            topaz.extract(program, way, part.paths, part.diameter_px, table)
-        found = topaz.read(table, list(part.labels), part.diameter_px)
-        rows += [
-            {"set": name, "picker": f"Topaz {way.name}", "threshold": at, **figures(part, found, float(expit(at)))}
-            for at in (topaz.LOWEST, LIKELY)
-        ]
+            topaz.extract(program, way, [each.path for each in judged.micrographs], judged.diameter_px, table)
+        found = topaz.read(table, [each.path.stem for each in judged.micrographs], judged.diameter_px)
+        for at in (float(expit(topaz.LOWEST)), LIKELY):
+            row = {"set": judged.name, "picker": f"Topaz {way.name}", "threshold": round(at, 4)}
+            rows.append(row | figures(judged, found, at))
     return rows
 
 
-def read_peers(data: Path, part: Labelled) -> list[dict[str, Any]]:
+def read_peers(data: Path, judged: RealSet) -> list[dict[str, Any]]:
     """Figures of the coordinates that others made of EMPIAR-10017."""
     factor = SETS["empiar10017"].bin
     rows = []
     for folder in sorted(path for path in (data / PEERS).iterdir() if path.is_dir()):
         found = {path.stem: _binned(read_coordinates(path), factor) for path in sorted(folder.glob("*.csv"))}
-        rows.append({"set": "empiar10017", "picker": folder.name, **figures(part, found, None)})
+        rows.append({"set": "empiar10017", "picker": folder.name, **figures(judged, found, None)})
     return rows
 
 
@@ -115,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = circumstances(["python", __file__])
     result["topaz"], result["results"] = topaz.version(given.topaz), []
     for name in SPECIMENS:
-        part = load(given.work / "real" / name)
-        rows = run_topaz(given.topaz, name, part, given.work)
-        rows += read_peers(given.data, part) if name == "empiar10017" else []
+        judged = read_set(given.work / "real" / name)
+        rows = run_topaz(given.topaz, judged, given.work)
+        rows += read_peers(given.data, judged) if name == "empiar10017" else []
         print(*map(json.dumps, rows), sep="\n", flush=True)
         result["results"] += rows
     save(__file__, result)

@@ -19,16 +19,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.accuracy.labelled_sets import read_set
 from benchmarks.accuracy.prepare_real import SPECIMENS
 from benchmarks.shared.common import circumstances, save
 from gtpick_model.metrics import RADIUS
-from gtpick_model.real.specimens import read_specimen
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
-from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.proof.opening import open_picker
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Micrograph, Picks
 
 RIMS_PX = (32, 24, 16, 12, 8)
@@ -39,18 +37,15 @@ NEAR = 0.1
 
 def measure(folder: Path, model: str | None) -> list[dict[str, Any]]:
     """Figures of one set with each rim."""
-    specimen = read_specimen(folder)
-    paths = sorted(folder.glob("*.mrc"))
-    micrographs = [read_micrograph(path, specimen.pixel_size_A) for path in paths]
-    labels = [read_coordinates(path.with_suffix(".csv")) for path in paths]
-    opened = open_picker(specimen.diameter_A, model=model, backend="cpu")
-    diameter_px = specimen.diameter_A / micrographs[0].pixel_size_A
+    judged = read_set(folder)
+    diameter_A, micrographs = judged.specimen.diameter_A, judged.micrographs
+    opened = open_picker(diameter_A, model=model, backend="cpu")
     rows = []
     for rim_px in RIMS_PX:
-        picker = Picker(opened.backend, replace(opened.spec, margin_px=rim_px), specimen.diameter_A)
+        picker = Picker(opened.backend, replace(opened.spec, margin_px=rim_px), diameter_A)
         grids = [[_pick(picker, each, grid) for each in micrographs] for grid in GRIDS]
         row = {"set": folder.name, "rim_px": rim_px, "tiles": sum(_tiles(picker, each) for each in micrographs)}
-        rows.append(row | _figures(grids, labels, picker.spec.threshold, diameter_px))
+        rows.append(row | _figures(grids, judged.labels, picker.spec.threshold, judged.diameter_px))
         print(rows[-1], flush=True)
     return rows
 

@@ -134,7 +134,8 @@ def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path:
     code, text = call(*arguments, "--steps", 2)
     assert code == 0, text
     assert {path.name for path in out.iterdir()} == {
-        "curve.json", "curve.png", "state.safetensors", "step_000002.safetensors", "weights.safetensors",
+        "curve.json", "curve.png", "projections.safetensors", "state.safetensors", "step_000002.safetensors",
+        "weights.safetensors",
     }  # fmt: skip
     network, provenance = load_weights(out / "weights.safetensors")
     assert network.config == tiny
