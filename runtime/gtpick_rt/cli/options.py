@@ -78,7 +78,8 @@ Threshold = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Score from which a detection is a pick; by default as for the folder's picks, or the model's.",
+        help="Score from which a detection is a pick; by default as for the folder's picks, or what suits the first "
+        "micrographs best.",
     ),
 ]
 Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")]

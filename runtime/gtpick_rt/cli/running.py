@@ -170,7 +170,8 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
     yield f"{counted(summary.picked, 'micrograph')} picked in {summary.seconds:.1f} s on {summary.backend}{by}"
     if summary.retries:
         yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
-    yield f"in all: {counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}"
+    picks, micrographs = counted(totals.picks, "pick"), counted(totals.micrographs, "micrograph")
+    yield f"in all: {picks} on {micrographs}, {_threshold(summary)}"
     if totals.failed:
         yield f"failed: {totals.failed}, the summary says why"
     if totals.flags:
@@ -182,6 +183,15 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
     if request.overlays:
         yield f"overlays: {out / 'overlays'}"
     yield f"summary: {out / 'summary.json'}"
+
+
+def _threshold(summary: Summary) -> str:
+    """Name the threshold in force, and where it comes from unless it was asked for."""
+    found = summary.parameters
+    line = f"threshold {found['threshold']:.2f}"
+    if not found["threshold_auto"] or found["threshold"] == found["threshold_of_model"]:
+        return line
+    return f"{line} suits these micrographs (the model's own: {found['threshold_of_model']:.2f})"
 
 
 @contextmanager

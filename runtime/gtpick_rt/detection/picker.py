@@ -56,10 +56,18 @@ class Picker:
         self.model_sha256 = model_sha256
         self.survey = survey
 
+    @property
+    def threshold(self) -> float:
+        """Score from which a detection is a pick unless one is asked for: what the survey found for
+        these micrographs, or the model's own.
+        """
+        found = self.survey.threshold if self.survey else None
+        return self.spec.threshold if found is None else found
+
     def pick(self, micrograph: Micrograph) -> Picks:
         """All detections above the model's floor, best first, in pixels of the micrograph.
 
-        Choose a threshold, such as `spec.threshold`, to make them picks. Raises MicrographError.
+        Choose a threshold, such as `threshold`, to make them picks. Raises MicrographError.
         """
         image = self.prepare(micrograph)
         return self.assemble(image, self.infer(image))

@@ -20,3 +20,5 @@ class Survey:
     contrast: Contrast
     micrographs: int
     """How many were looked at."""
+    threshold: float | None = None
+    """Score from which on picks suit these micrographs best; None where they do not show it."""

@@ -1,5 +1,5 @@
 """What a few micrographs tell of the specimen before picking begins: how large its particles are,
-and how they show.
+how they show, and which threshold suits them.
 
 The network measures every particle that it finds, but well only near the size at which it was
 trained. So it looks at micrographs at a series of scales, which bring every diameter in question
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS, Contrast, Survey
+from gtpick_rt.detection.threshold import Expected, expect
 from gtpick_rt.errors import PixelError, UndecidedError, UsageError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Micrograph
@@ -52,7 +53,11 @@ class _Votes(NamedTuple):
     """Detections as votes for the diameter that each measured, `(n,)`."""
 
     diameter_A: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        return self.score**SHARPNESS
 
 
 class _Agreement(NamedTuple):
@@ -73,7 +78,7 @@ class _Agreement(NamedTuple):
 def survey(
     backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float | None = None
 ) -> Survey:
-    """Find the contrast of the particles and, unless it is given, their diameter.
+    """Find the contrast of the particles, the threshold and, unless it is given, their diameter.
 
     No more of `micrographs` are drawn than are needed; they may differ in size and pixel size.
     Raises UndecidedError when they do not show the diameter. Where it is given and they do not show
@@ -88,9 +93,10 @@ def survey(
             for kind, cast in votes.items():
                 cast += [_measure(Picker(backend, spec, scale_A, kind), micrograph) for scale_A in _series(spec)]
             contrast, rough = _decide(votes)
-            best, measured = rough, []  # what was measured on an earlier opinion is void
+            best, measured, at_size = rough, [], []  # what was measured on an earlier opinion is void
         if rough.settled:
             measured.append(_measure(Picker(backend, spec, _best_scale(best.median_A, spec), contrast), micrograph))
+            at_size.append(_look(Picker(backend, spec, best.median_A, contrast), micrograph))
             final = _agreement(measured)
             best = final if final.settled else rough
             if tried >= USUAL:
@@ -98,7 +104,7 @@ def survey(
     if not best.settled:
         raise UndecidedError(_undecided(tried))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
-    return Survey(median, (low, high), contrast, tried)
+    return Survey(median, (low, high), contrast, tried, _threshold(_expected(at_size)))
 
 
 def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float) -> Survey:
@@ -108,15 +114,24 @@ def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Mic
     Where particles are not clearly dark on the first micrographs, as they usually are, others are
     asked too.
     """
-    weight = dict.fromkeys(CONTRASTS, 0.0)
-    tried = 0
-    for micrograph in islice(micrographs, USUAL):
-        tried += 1
-        for contrast in CONTRASTS:
-            weight[contrast] += _look(Picker(backend, spec, diameter_A, contrast), micrograph).weight.sum()
+    found: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
+    for tried, micrograph in enumerate(islice(micrographs, USUAL), start=1):
+        for contrast, votes in found.items():
+            votes.append(_look(Picker(backend, spec, diameter_A, contrast), micrograph))
+        weight = {contrast: sum(each.weight.sum() for each in votes) for contrast, votes in found.items()}
         if tried >= AT_ALL_SCALES and _outweighs(weight["dark"], weight["bright"]):
             break
-    return Survey(diameter_A, None, _contrast(weight), tried)
+    looked_at = len(found["dark"])
+    contrast = _contrast(weight) if looked_at else CONTRASTS[0]
+    return Survey(diameter_A, None, contrast, looked_at, _threshold(_expected(found[contrast])))
+
+
+def _expected(votes: Sequence[_Votes]) -> Expected:
+    return expect(np.concatenate([np.zeros(0), *(each.score for each in votes)]))
+
+
+def _threshold(expected: Expected) -> float | None:
+    return round(expected.threshold, 4) if expected.holds else None
 
 
 def _undecided(tried: int) -> str:
@@ -148,9 +163,10 @@ def _outweighs(weight: float, other: float) -> bool:
 
 def _agreement(votes: Sequence[_Votes]) -> _Agreement:
     """Find the range of diameters, a factor `_AGREEMENT` wide, whose votes weigh most."""
-    if not sum(len(cast.weight) for cast in votes):
+    if not sum(len(cast.score) for cast in votes):
         return _Agreement((math.nan, math.nan, math.nan), 0.0)
-    diameter_A, weight = (np.concatenate(column) for column in zip(*votes, strict=True))
+    diameter_A = np.concatenate([cast.diameter_A for cast in votes])
+    weight = np.concatenate([cast.weight for cast in votes])
     ranked = diameter_A.argsort()
     diameter_A, total = diameter_A[ranked], np.concatenate(([0.0], weight[ranked].cumsum()))
     end = np.searchsorted(diameter_A, _AGREEMENT * diameter_A, side="right")
@@ -189,7 +205,7 @@ def _measure(picker: Picker, micrograph: Micrograph) -> _Votes:
     votes = _look(picker, micrograph)
     low, high = (picker.diameter_A * bound / picker.spec.diameter_px for bound in _measurable(picker.spec))
     well = (votes.diameter_A >= low) & (votes.diameter_A <= high)
-    return _Votes(votes.diameter_A[well], votes.weight[well])
+    return _Votes(votes.diameter_A[well], votes.score[well])
 
 
 def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
@@ -202,7 +218,7 @@ def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
     except PixelError:
         return _Votes(np.zeros(0), np.zeros(0))
     diameter_A = found.diameter_px.astype(float) * micrograph.pixel_size_A
-    return _Votes(diameter_A, found.score.astype(float) ** SHARPNESS)
+    return _Votes(diameter_A, found.score.astype(float))
 
 
 def _middle(micrograph: Micrograph, scale_A: float, spec: ModelSpec) -> Micrograph:

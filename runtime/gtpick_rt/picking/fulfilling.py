@@ -104,7 +104,7 @@ def _open_picker(
 
 
 def _threshold(request: Request, previous: Settings | None) -> float | None:
-    """As asked for, or as for the picks that are there; None is the model's own."""
+    """As asked for, or as for the picks that are there; None is the picker's."""
     return previous.threshold if request.threshold is None and previous else request.threshold
 
 
@@ -120,6 +120,8 @@ def _parameters(request: Request, picker: Picker) -> Parameters:
         "diameter_upper_quartile_A": high,
         "contrast": picker.contrast,
         "surveyed_micrographs": found.micrographs if found else 0,
+        "threshold_auto": request.threshold is None,
+        "threshold_of_model": picker.spec.threshold,
         "pixel_size_A": request.pixel_size_A,
         "model": picker.spec.name,
         "backend": request.backend,

@@ -51,8 +51,8 @@ def pick(
         pixel_size_A: Å per pixel, instead of what STAR files and image headers say.
         model: name of a shipped model, or path of an ONNX file; None is the default model.
         backend: what runs the network: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.
-        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the
-            model's.
+        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the one
+            that suits the first micrographs best, or the model's where they do not show it.
         formats: other formats than STAR: box, cbox, csv, json, cs, topaz.
         recursive: look in subfolders too.
         include: globs; where there are any, a file must match one of them.

@@ -40,12 +40,12 @@ _TOGETHER = BATCH_TILES
 
 
 def settings_of(picker: Picker, threshold: float | None = None, pixel_size_A: float | None = None) -> Settings:
-    """What decides which picks a run makes; `threshold` is by default the model's own.
+    """What decides which picks a run makes; `threshold` is by default the picker's.
 
     Raises UsageError when the threshold is below the scores that the model keeps.
     """
     spec = picker.spec
-    threshold = spec.threshold if threshold is None else threshold
+    threshold = picker.threshold if threshold is None else threshold
     if not spec.floor <= threshold <= 1:
         raise UsageError(
             f"threshold {threshold:g}: {spec.name} keeps scores from {spec.floor:g} to 1; choose one of them"

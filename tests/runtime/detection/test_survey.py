@@ -208,3 +208,30 @@ def test_the_shipped_model_measures_the_particles_of_the_sample() -> None:
     assert picker.contrast == "dark"
     assert picker.survey is not None
     assert picker.survey.micrographs == len(SAMPLE)
+
+
+def test_the_threshold_that_suits_the_micrographs_is_found(spec: ModelSpec, discs: MakeDiscs) -> None:
+    """Scores of a network that finds each of 60 places with the same doubts."""
+    scores = np.linspace(0.95, 0.06, spec.queries, dtype=np.float32)
+
+    def doubting(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        xy = np.stack(np.meshgrid(np.arange(8), np.arange(spec.queries // 8)), axis=-1).reshape(-1, 2)
+        boxes = np.full((len(tiles), spec.queries, 3), spec.diameter_px, np.float32)
+        boxes[..., :2] = xy * spec.diameter_px + spec.margin_px
+        return np.broadcast_to(scores, boxes.shape[:2]).copy(), boxes
+
+    large = discs(150, 2.0, n=15, side_px=3000)
+    for diameter_A in (None, 150.0):
+        found = survey(ScriptedBackend(doubting), spec, [large, large], diameter_A)
+        assert found.threshold is not None
+        assert found.threshold != spec.threshold
+        picker = Picker(ScriptedBackend(doubting), spec, found.diameter_A, found.contrast, survey=found)
+        assert picker.threshold == found.threshold
+
+
+def test_where_nothing_shows_the_model_s_own_threshold_holds(
+    conduct: Conduct, discs: MakeDiscs, spec: ModelSpec
+) -> None:
+    found = conduct([discs(150, 2.0, n=0, side_px=400)], 150)
+    assert found.threshold is None
+    assert Picker(ScriptedBackend(lambda tiles: (tiles, tiles)), spec, 150, survey=found).threshold == spec.threshold

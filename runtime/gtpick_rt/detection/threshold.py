@@ -1,0 +1,46 @@
+"""The threshold that suits a data set, from scores alone.
+
+Calibrated scores are probabilities. So the picks of at least some score hold as many particles as
+their scores add up to, and all detections tell how many there are to be found. The threshold where
+the F1 so expected is highest is half of that F1 (Lipton et al. 2014, doi
+10.1007/978-3-662-44851-9_15): low where particles are faint, high where they are clear.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+CREDIBLE = 0.5
+"""Least F1 to be expected. Where less is, as on empty ice, the scores are of whatever is there, and
+a low threshold would pick it."""
+ENOUGH = 50
+"""Particles to be expected, so that chance moves the threshold little."""
+
+
+class Expected(NamedTuple):
+    """What a set of detections promises."""
+
+    threshold: float
+    """The score from which on F1 is expected to be highest."""
+    f1: float
+    particles: float
+    """Among all detections."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the threshold may be used."""
+        return self.f1 >= CREDIBLE and self.particles >= ENOUGH
+
+
+def expect(scores: ArrayLike) -> Expected:
+    """Find the best threshold for detections of these calibrated scores `(n,)`, all those down to a
+    model's floor.
+    """
+    score = np.sort(np.asarray(scores, np.float64))[::-1]
+    if not len(score):
+        return Expected(1.0, 0.0, 0.0)
+    right = score.cumsum()
+    f1 = 2 * right / (np.arange(1, len(score) + 1) + right[-1])
+    best = int(f1.argmax())
+    return Expected(float(score[best]), float(f1[best]), float(right[-1]))
