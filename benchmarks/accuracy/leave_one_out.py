@@ -12,8 +12,10 @@ tiles and from the last fifth of each micrograph that the network was trained on
 that it is scored on. Training can be stopped and goes on when called again.
 
 Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count
-every label, those under `whole` only labels whose circle lies on the micrograph. `diameter_A` is
-what `--diameter auto` measures there.
+every label, those under `whole` only labels whose circle lies on the micrograph. `default` is at
+the network's own threshold, `found` at the one that `gtpick-rt pick` finds for the set, without
+labels; `recall_of_as_many` is that of as many picks as there are labels. `diameter_A` is what
+`--diameter auto` measures there.
 """
 
 import argparse
@@ -38,6 +40,7 @@ from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights
+from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
@@ -123,33 +126,37 @@ def train(name: str, arguments: argparse.Namespace) -> None:
 
 
 def score(weights: Path, judged: RealSet) -> dict[str, Any]:
-    """Pick a set with a network at its default threshold."""
+    """Pick a set with a network at its default threshold, and at the one that picking finds."""
     network, provenance = load_weights(weights)
     spec = make_spec(network, weights.parent.name, "0", provenance)
-    picker = Picker(to_backend(network), spec, judged.specimen.diameter_A, judged.specimen.contrast)
+    backend, diameter_A = to_backend(network), judged.specimen.diameter_A
+    seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
+    picker = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
     found = [picker.pick(micrograph) for micrograph in judged.micrographs]
+    thresholds = {"default": spec.threshold, "found": picker.threshold}
     if judged.specimen.particles != "labelled":
-        return {"picks": [int((each.score >= spec.threshold).sum()) for each in found]}
+        return {name: [int((each.score >= at).sum()) for each in found] for name, at in thresholds.items()}
     every, fair = (list(zip(found, wanted, strict=True)) for wanted in (judged.labels, judged.whole_labels()))
+    drawn = curve(every, RADIUS * judged.diameter_px)
+    best, at_best = drawn.best()
     return {
         "micrographs": len(found),
-        "threshold": round(spec.threshold, 4),
-        "diameter_A": survey(picker.backend, spec, judged.micrographs).diameter_A,
-        **_figures(every, spec.threshold, judged.diameter_px),
-        "whole": _figures(fair, spec.threshold, judged.diameter_px),
+        "diameter_A": survey(backend, spec, spread(judged.micrographs)).diameter_A,
+        "best_f1": round(best, 4),
+        "best_threshold": round(at_best, 4),
+        "ap": round(drawn.average_precision, 4),
+        "recall_of_as_many": round(float(drawn.right[: drawn.labels].sum()) / max(drawn.labels, 1), 4),
+        **{
+            name: {"threshold": round(at, 4)} | _figures(every, at, judged) | {"whole": _figures(fair, at, judged)}
+            for name, at in thresholds.items()
+        },
     }
 
 
-def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, diameter_px: float) -> dict[str, float]:
-    """At the default threshold, at the best one, and of as many picks as there are labels."""
-    radius_px = RADIUS * diameter_px
-    at_default = [(found[found.score >= threshold], labels) for found, labels in pairs]
-    taken, drawn = evaluate(at_default, radius_px), curve(pairs, radius_px)
-    best, at = drawn.best()
-    figures = {key: getattr(taken, key) for key in ("picks", "labels", "precision", "recall", "f1")}
-    figures |= {"best_f1": best, "best_threshold": at, "ap": drawn.average_precision}
-    figures["recall_of_as_many"] = drawn.right[: drawn.labels].sum() / max(drawn.labels, 1)
-    return {key: round(float(value), 4) for key, value in figures.items()}
+def _figures(pairs: list[tuple[Picks, Picks]], threshold: float, judged: RealSet) -> dict[str, float]:
+    at_threshold = [(found[found.score >= threshold], labels) for found, labels in pairs]
+    taken = evaluate(at_threshold, RADIUS * judged.diameter_px)
+    return {key: round(getattr(taken, key), 4) for key in ("picks", "labels", "precision", "recall", "f1")}
 
 
 def score_all(work: Path, names: Sequence[str]) -> None:

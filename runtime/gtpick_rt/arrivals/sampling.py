@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Micrograph
 
+T = TypeVar("T")
+
 _MOST = 5
 """Micrographs at even distances that come first."""
 
 
-def spread(jobs: Sequence[Job]) -> Iterator[Job]:
+def spread(jobs: Sequence[T]) -> Iterator[T]:
     """Micrographs from all over a run: a few at even distances, then those between."""
     step = math.ceil(len(jobs) / _MOST)
     return (job for start in range(step) for job in jobs[start::step])
