@@ -49,11 +49,11 @@ def test_the_bar_counts_the_workers_that_have_done_something(begun: Callable[[bo
     assert shown(terminal) == "2 workers"
 
 
-def ending(workers: int = 0, retries: int = 0, shard: str | None = None) -> list[str]:
+def ending(workers: int = 0, retries: int = 0, shard: str | None = None, **parameters: float) -> list[str]:
     """The lines after a run."""
     summary = Summary(
         command=[],
-        parameters={},
+        parameters={"threshold": 0.4, "threshold_auto": True, "threshold_of_model": 0.4} | parameters,
         model=ModelRecord(name="nano", version="2", sha256="ab", floor=0.05),
         backend="cuda",
         seconds=2.0,
@@ -80,3 +80,10 @@ def test_the_end_tells_of_what_was_picked_again_where_workers_were_lost() -> Non
 def test_a_shard_says_who_lists_what_it_has_picked() -> None:
     assert "STAR files: out, listed in out/autopick.star" in ending()
     assert "STAR files: out, listed by the last shard to end in out/autopick.star" in ending(shard="1/2")
+
+
+def test_the_end_tells_the_threshold_and_whether_it_was_found() -> None:
+    assert ending()[1] == "in all: 15 picks on 5 micrographs, threshold 0.40"
+    found = "threshold 0.40 suits these micrographs (the model's own: 0.47)"
+    assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs, {found}"
+    assert ending(threshold_of_model=0.47, threshold_auto=False)[1].endswith("threshold 0.40")

@@ -62,6 +62,21 @@ def test_paths_of_any_kind_are_picked_into_a_folder_that_is_gone_on_with(folder:
     assert sorted(path.name for path in (out / "box").glob("*.box")) == ["a.box", "b.box", "c.box"]
 
 
+def test_the_threshold_that_was_found_holds_for_the_folder(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"diameter_A": 24, "model": str(tiny_model)}
+    for found in (0.63, 0.71):  # the second time nothing is surveyed
+        monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda expected, found=found: found)
+        summary = gtpick_rt.pick(folder, folder.parent / "out", **options)
+        assert (summary.parameters["threshold"], summary.parameters["threshold_auto"]) == (0.63, True)
+    asked = gtpick_rt.pick(folder, folder.parent / "out", **options, threshold=0.5, force=True)
+    assert (asked.parameters["threshold"], asked.parameters["threshold_auto"]) == (0.5, False)
+    monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda expected: None)
+    unknown = gtpick_rt.pick(folder, folder.parent / "other", **options)
+    assert unknown.parameters["threshold"] == unknown.parameters["threshold_of_model"]
+
+
 def test_it_watches_until_asked_to_stop(folder: Path, tiny_model: Path) -> None:
     stop, done = threading.Event(), list[str]()
 
