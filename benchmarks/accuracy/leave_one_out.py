@@ -29,8 +29,8 @@ import torch
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import circumstances, result_path, save
-from gtpick_export.finetuning import shipped_weights, to_backend
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
@@ -47,9 +47,8 @@ from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.types import Picks
 
-SIMULATED = shipped_weights()
-"""What the others start from: no real micrograph was seen in training."""
-SIMULATED_ALONE = "simulated_alone"
+SIMULATED = "simulated_alone"
+"""The network from which the others start."""
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
 NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")
@@ -78,7 +77,7 @@ def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    start = None if without or scratch else Start(*load_weights(SIMULATED))
+    start = None if without or scratch else Start(*load_weights(SIMULATED_ALONE))
     kept = real.parent / "projections.safetensors"
     train_library, validation_library = kept_libraries(kept, structures, PROCEDURALS)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
@@ -168,17 +167,17 @@ def score_all(work: Path, names: Sequence[str]) -> None:
     path = result_path(__file__, ".json")
     results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     for name in names:
-        weights = SIMULATED if name == SIMULATED_ALONE else work / "train" / name / "weights.safetensors"
+        weights = SIMULATED_ALONE if name == SIMULATED else work / "train" / name / "weights.safetensors"
         if not weights.is_file():
             continue
         made = circumstances(["python", __file__, "score"])
         row = {"date": made["date"], "commit": made["commit"], "steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
-            seen = name != SIMULATED_ALONE and folder.name not in (name.removeprefix("without_"), *JUDGED)
+            seen = name != SIMULATED and folder.name not in (name.removeprefix("without_"), *JUDGED)
             judged = read_set(folder).but_every_other(HALVES.get(name))
             row[folder.name] = {"in training": seen, **score(weights, judged)}
             if name in HALVES:  # the other networks are scored on all micrographs, as simulation alone is
-                row[folder.name]["simulation alone"] = score(SIMULATED, judged)
+                row[folder.name]["simulation alone"] = score(SIMULATED_ALONE, judged)
             print(name, folder.name, row[folder.name], flush=True)
         results[name] = row
         save(__file__, made | {"results": results})
@@ -200,7 +199,7 @@ def main() -> None:
     parser.add_argument("--run", help="name of the run's folder, unless the network's")
     arguments = parser.parse_args()
     if arguments.what == "score":
-        score_all(arguments.work, arguments.networks or (SIMULATED_ALONE, *NETWORKS))
+        score_all(arguments.work, arguments.networks or (SIMULATED, *NETWORKS))
         return
     for name in arguments.networks:
         if name not in NETWORKS:
