@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.reading.micrographs import read_micrograph
+from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.types import Micrograph
 
 _MOST = 5
@@ -23,6 +23,6 @@ def readable(jobs: Iterable[Job], pixel_size_A: float | None = None) -> Iterator
     """
     for job in jobs:
         try:
-            yield read_micrograph(job.path, pixel_size_A, job.pixel_size_A)
+            yield open_job(job, pixel_size_A)
         except Exception:  # noqa: S112 - whatever is wrong with one file, the run goes on
             continue

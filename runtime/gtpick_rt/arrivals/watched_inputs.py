@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gtpick_rt.arrivals.folders import Folder, Names, Pattern, is_pattern
-from gtpick_rt.arrivals.jobs import Job, is_list, job_below, job_listed, job_named, project_name, read_list
+from gtpick_rt.arrivals.jobs import (
+    Job,
+    failure_of,
+    is_list,
+    job_below,
+    job_listed,
+    job_named,
+    project_name,
+    read_list,
+)
 from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import UsageError
@@ -201,11 +210,6 @@ class PathStream:
     def job(self, path: str) -> Job:
         """The job of a path."""
         return job_named(Path(path))
-
-
-def failure_of(path: str, message: str) -> Failure:
-    """What is to be reported of something that cannot become a micrograph."""
-    return Failure(stem=path, path=path, kind="FormatError", message=message)
 
 
 def _absent(path: str, error: OSError) -> Failure:

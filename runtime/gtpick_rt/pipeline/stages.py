@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.detection.picker import Picker, RawDetections
 from gtpick_rt.detection.preprocess import WorkingImage
@@ -13,7 +14,6 @@ from gtpick_rt.detection.quality import quality_flags
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.output.overlay import draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.records import Failure, MicrographRecord, Record
 from gtpick_rt.types import Picks
 
@@ -101,7 +101,7 @@ class Stages:
         with item.keeping_errors():
             with item.timing("read"):
                 item.stamp = stamp_if_there(job.path)
-                micrograph = read_micrograph(job.path, self.settings.pixel_size_A, job.pixel_size_A, keep_float16=True)
+                micrograph = open_job(job, self.settings.pixel_size_A, keep_float16=True)
                 if stamp_if_there(job.path) != item.stamp:
                     item.changed = True
                     raise IncompleteError(f"{job.path}: was written to while it was read, again and again")
