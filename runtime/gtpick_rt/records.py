@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
@@ -13,8 +14,15 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(_escape, text)
 
 
+def quoted(text: str) -> str:
+    """Such a text in quotes, as messages name files with odd names."""
+    return f"'{printable(text)}'"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
+    if found[0] in _NAMED:
+        return _NAMED[found[0]]
     byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as Python keeps such bytes
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{byte:04x}"
 

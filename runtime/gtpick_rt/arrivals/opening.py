@@ -7,6 +7,7 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.errors import FormatError
 from gtpick_rt.reading.info import ImageInfo, fault_of_name
 from gtpick_rt.reading.micrographs import choose_pixel_size, probe, read_micrograph
+from gtpick_rt.records import quoted
 from gtpick_rt.types import Micrograph
 
 
@@ -34,7 +35,7 @@ def _judge(job: Job) -> None:
         raise FormatError(job.fault)
     fault = fault_of_name(Path(job.name))  # it also has the folders above the current one, unlike the path
     if fault:
-        raise FormatError(f"{job.name!r}: the file name {fault}; rename the file, or the folder that it is in")
+        raise FormatError(f"{quoted(job.name)}: the file name {fault}; rename the file, or the folder that it is in")
 
 
 def _notes(job: Job, pixel_size_A: float | None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, watched_input
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import fault_of_name, suffix_of
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, quoted
 
 RECHECKED = 1000
 """Files that were given before and are looked at again after each search."""
@@ -224,7 +224,7 @@ class Watched:
         owner = self._owners.setdefault(str(job.stem), path)
         fault = fault_of_name(job.path)
         if fault:
-            return failure_of(path, f"{path!r}: the file name {fault}; rename the file")
+            return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
         if owner != path:
             return None if same_file(owner, path) else failure_of(path, clash(Path(owner), job))
         stamp = self._finished.get(str(job.stem))

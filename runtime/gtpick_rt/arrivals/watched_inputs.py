@@ -2,6 +2,7 @@
 text.
 """
 
+import codecs
 import os
 import queue
 import sys
@@ -187,14 +188,17 @@ class PathStream:
     expects, settle_s = True, 0.0
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str | Failure | None] = queue.SimpleQueue()
         self.ended = False
         threading.Thread(target=self._receive, args=(stream,), name="gtpick-stdin", daemon=True).start()
 
     def _receive(self, stream: BinaryIO) -> None:
         try:
             for line in stream:
-                self._lines.put(os.fsdecode(line.rstrip(b"\r\n")))
+                self._lines.put(os.fsdecode(line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")))
+        except (OSError, ValueError) as error:  # the terminal is gone, or it is closed
+            reason = f"standard input cannot be read any more ({error}); what was named before is picked"
+            self._lines.put(failure_of("-", reason, "UnreadableError"))
         finally:
             self._lines.put(None)
 
@@ -204,6 +208,8 @@ class PathStream:
             line = self._lines.get()
             if line is None:
                 self.ended = True
+            elif isinstance(line, Failure):
+                yield line
             elif line:
                 yield str(Path(line))
 

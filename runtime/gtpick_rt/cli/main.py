@@ -23,6 +23,7 @@ from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
 from gtpick_rt.cli.report import report
 from gtpick_rt.cli.rethreshold import rethreshold
+from gtpick_rt.cli.streams import in_utf8, serving
 from gtpick_rt.errors import GtpickError, UsageError
 
 PLUGINS = "gtpick_rt.commands"
@@ -62,7 +63,9 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, **LOOK)
 
 def main() -> None:
     """Run the command line."""
-    app()
+    in_utf8()
+    with serving():
+        app()
 
 
 def _print_version(wanted: bool) -> None:

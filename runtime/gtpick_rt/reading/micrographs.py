@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gtpick_rt.errors import FormatError, PixelError
 from gtpick_rt.reading.info import DUMMY_PIXEL_A, SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
+from gtpick_rt.records import quoted
 from gtpick_rt.types import Micrograph
 
 MAX_BAD_FRACTION = 0.01
@@ -89,7 +90,7 @@ def choose_pixel_size(
 def _format_of(path: Path) -> ModuleType:
     fault = fault_of_name(path)
     if fault:
-        raise FormatError(f"{str(path)!r}: the file name {fault}; rename the file")
+        raise FormatError(f"{quoted(str(path))}: the file name {fault}; rename the file")
     suffix = suffix_of(path.name)
     if not suffix:
         raise FormatError(f"{path}: not a kind of file that is read; convert it to one of {' '.join(SUFFIXES)}")
