@@ -8,6 +8,7 @@ from types import ModuleType
 
 from gtpick_rt.errors import FormatError, PixelError
 from gtpick_rt.reading.defects import mended
+from gtpick_rt.reading.field_of_view import judge_pixel_size
 from gtpick_rt.reading.info import DUMMY_PIXEL_A, SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
 from gtpick_rt.reading.signs import with_sign
 from gtpick_rt.records import quoted
@@ -59,7 +60,7 @@ def choose_pixel_size(
     write when they do not know, is never chosen. The second value warns of each that says
     otherwise, by more than MAX_DISAGREEMENT.
 
-    Raises PixelError when there is none.
+    Raises PixelError when there is none, or one that is not the option's and cannot be true.
     """
     header_A = info.pixel_size_A
     is_dummy = header_A is not None and math.isclose(header_A, DUMMY_PIXEL_A, rel_tol=1e-6)
@@ -71,6 +72,8 @@ def choose_pixel_size(
             "when they do not know it, do not count): pass --pixel-size"
         )
     header = "the header, as if it did not know," if is_dummy else "the header"
+    if pixel_size_A is None:
+        judge_pixel_size(info.path, chosen, (info.height, info.width))
     disagreeing = (
         f"using {chosen:g} Å per pixel; {source} says {value:g}"
         for source, value in (("the list of micrographs", listed_A), (header, header_A))
