@@ -195,7 +195,11 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once."""
+    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once.
+
+    A signal that whoever started this process lets it ignore stays ignored, as a script does with
+    the Ctrl-C that is meant for what runs in its foreground.
+    """
     stop = Stop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -208,7 +212,8 @@ def stopping() -> Iterator[Stop]:
 
     cut_off = threading.Timer(GRACE_S, os._exit)
     cut_off.daemon = True
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heeded}
     try:
         yield stop
     finally:
