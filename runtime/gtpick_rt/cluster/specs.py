@@ -99,7 +99,6 @@ class SlurmJobs:
             return first * 60 + second
         return (first * 60 + second) * 60 + third
 
-
     def option(self, name: str) -> str | None:
         """The value that `directives` give to an option of sbatch; None where they do not."""
         values = [each.partition("=")[2] for each in self.directives if each.partition("=")[0] == f"--{name}"]

@@ -11,6 +11,8 @@ import re
 
 from gemmi import cif
 
+from gtpick_rt.formats.rows import WORDS, check_rows
+
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -19,8 +21,8 @@ _BYTE_ORDER_MARKS = (
 _SURROGATES, _PRIVATE = range(0xDC80, 0xDD00), range(0x10FE80, 0x10FF00)
 _HIDDEN = dict(zip(_SURROGATES, _PRIVATE, strict=True))
 _SHOWN = {private: surrogate for surrogate, private in _HIDDEN.items()}
-_WORDS = re.compile(r"""'(?:[^']|'(?![ \t\r]|$))*'|"(?:[^"]|"(?![ \t\r]|$))*"|\#.*|[^ \t\r]+""")
-"""The words of a line of a STAR file: quoted ones, a comment, bare ones."""
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+"""gemmi takes a lone CR for part of a comment."""
 
 
 def decode(data: bytes) -> str:
@@ -35,8 +37,13 @@ def decode(data: bytes) -> str:
 
 
 def parse(data: bytes) -> cif.Document:
-    """Parse a STAR file; `word` reads its values. Raises ValueError or RuntimeError."""
-    text = decode(data)
+    """Parse a STAR file; `word` reads its values. Raises ValueError or RuntimeError.
+
+    A row that has more values than columns, or fewer, is told by its line.
+    """
+    lines = _LINE_ENDS.split(decode(data))
+    check_rows(lines)
+    text = "\n".join(lines)
     return cif.read_string(text if text.isascii() else _quoted(text.translate(_HIDDEN)))
 
 
@@ -51,7 +58,7 @@ def _quoted(text: str) -> str:
         if line.startswith(";"):
             inside = not inside  # a text field, up to the next line that begins so
         elif not inside and not line.isascii():
-            lines[number] = _WORDS.sub(_quote, line)
+            lines[number] = WORDS.sub(_quote, line)
     return "\n".join(lines)
 
 
