@@ -22,7 +22,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
 from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.output.layout import log_path
-from gtpick_rt.output.metrics import Metrics
+from gtpick_rt.output.metrics import Metrics, need_prometheus
 from gtpick_rt.output.runlog import append_entry
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
@@ -54,6 +54,8 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     Raises GtpickError.
     """
     streams.never_wait()
+    if metrics_port is not None:
+        need_prometheus()  # before anything that takes long
     with closing(Terminal(request.out, metrics_port, several=request.cluster is not None)) as terminal:
         listeners = Listeners(
             building=terminal.building,

@@ -53,6 +53,8 @@ class _Votes(NamedTuple):
 
     diameter_A: NDArray[np.float64]
     weight: NDArray[np.float64]
+    problem: str = ""
+    """Why the micrograph could not be looked at at this scale."""
 
 
 class _Agreement(NamedTuple):
@@ -96,7 +98,7 @@ def survey(
             if tried >= USUAL:
                 break
     if not best.settled:
-        raise UndecidedError(_undecided(tried))
+        raise UndecidedError(_undecided(tried, votes["dark"]))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
     return Survey(median, (low, high), contrast, tried)
 
@@ -119,9 +121,11 @@ def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Mic
     return Survey(diameter_A, None, _contrast(weight), tried)
 
 
-def _undecided(tried: int) -> str:
+def _undecided(tried: int, cast: list[_Votes]) -> str:
     if not tried:
         return "no micrograph can be read to measure its particles on; `gtpick-rt check` says why"
+    if all(each.problem for each in cast):
+        return f"{cast[0].problem}; no micrograph can be looked at at any size from {SMALLEST_A:g} to {LARGEST_A:g} Å"
     return (
         f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
         "give it in Å: --diameter"
@@ -150,7 +154,8 @@ def _agreement(votes: Sequence[_Votes]) -> _Agreement:
     """Find the range of diameters, a factor `_AGREEMENT` wide, whose votes weigh most."""
     if not sum(len(cast.weight) for cast in votes):
         return _Agreement((math.nan, math.nan, math.nan), 0.0)
-    diameter_A, weight = (np.concatenate(column) for column in zip(*votes, strict=True))
+    diameter_A = np.concatenate([cast.diameter_A for cast in votes])
+    weight = np.concatenate([cast.weight for cast in votes])
     ranked = diameter_A.argsort()
     diameter_A, total = diameter_A[ranked], np.concatenate(([0.0], weight[ranked].cumsum()))
     end = np.searchsorted(diameter_A, _AGREEMENT * diameter_A, side="right")
@@ -189,7 +194,7 @@ def _measure(picker: Picker, micrograph: Micrograph) -> _Votes:
     votes = _look(picker, micrograph)
     low, high = (picker.diameter_A * bound / picker.spec.diameter_px for bound in _measurable(picker.spec))
     well = (votes.diameter_A >= low) & (votes.diameter_A <= high)
-    return _Votes(votes.diameter_A[well], votes.weight[well])
+    return _Votes(votes.diameter_A[well], votes.weight[well], votes.problem)
 
 
 def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
@@ -199,8 +204,8 @@ def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
     """
     try:
         found = picker.pick(_middle(micrograph, picker.diameter_A, picker.spec))
-    except PixelError:
-        return _Votes(np.zeros(0), np.zeros(0))
+    except PixelError as error:
+        return _Votes(np.zeros(0), np.zeros(0), str(error))
     diameter_A = found.diameter_px.astype(float) * micrograph.pixel_size_A
     return _Votes(diameter_A, found.score.astype(float) ** SHARPNESS)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gtpick_rt.arrivals.sampling import readable
+from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
@@ -102,19 +102,33 @@ def _open_picker(
             on_build=listeners.building,
         )
     while True:
+        sample = Sample(work.look(), request.pixel_size_A)
         try:
-            micrographs = readable(work.look(), request.pixel_size_A)
             return open_picker(
                 request.diameter_A,
-                micrographs=micrographs,
+                micrographs=sample,
                 model=request.model,
                 backend=backend,
                 on_build=listeners.building,
             )
         except UndecidedError as error:
+            why = _undecided(error, sample)
             if stop.is_set() or not work.endless:
-                raise
-            listeners.notice(f"{error}; or wait: the next micrographs are looked at as they come")
+                raise UndecidedError(why) from error
+            listeners.notice(f"{why}; or wait: the next micrographs are looked at as they come")
+
+
+def _undecided(error: UndecidedError, sample: Sample) -> str:
+    """Why nothing could be measured: what is wrong with the micrographs that were tried comes first, if
+    that is why.
+    """
+    if not sample.unread:
+        return str(error)
+    first, count = sample.unread[0], len(sample.unread)
+    rest = f" (and {count - 1} more: gtpick-rt check lists them)" if count > 1 else ""
+    if not sample.read:
+        return f"{first}{rest}; so there is no micrograph to measure the particles on"
+    return f"{error}; not looked at: {first}{rest}"
 
 
 def _threshold(request: Request, previous: Settings | None) -> float | None:
