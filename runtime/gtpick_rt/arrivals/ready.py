@@ -6,6 +6,8 @@ while. Each of the three catches writers that the others miss: one that stalls, 
 whole size first, one that is nearly done.
 """
 
+import errno
+import math
 import os
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -21,7 +23,11 @@ from gtpick_rt.reading.mrc import HEADER_BYTES, parse_header
 from gtpick_rt.records import Failure
 
 PROBE_BYTES = 1 << 16
+_ZEROS_S, _ZEROS_SETTLED = 10.0, 5
+"""A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so long,
+and so many times the time to settle."""
 _UNCOMPRESSED_MRC = (".mrc", ".mrcs")
+_PARTS = ("beginning", "middle", "end")
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
@@ -51,13 +57,13 @@ def _flaw_inside(path: Path) -> IncompleteError | None:
         if suffix_of(path.name) in TIFF_SUFFIXES and regular_size(path) < PROBE_BYTES:
             return IncompleteError(f"{error}; or {UNFINISHED}")
         return None
-    part = _blank_part(path)
-    if not part:
+    parts, reserved = _blank_parts(path)
+    if not parts:
         return None
-    return IncompleteError(
-        f"{path}: there are only zeros at the {part} of its pixels: still being written, or damaged; "
-        "an image that is meant to be so is picked without --watch"
-    )
+    zeros = f"{path}: there are only zeros at the {' and the '.join(parts)} of its pixels: still being written, or"
+    if len(parts) == len(_PARTS):
+        return IncompleteError(f"{zeros} damaged; an image that is meant to be so is picked without --watch")
+    return BlankError(f"{zeros} a margin: it is picked when it has stayed so for a while", reserved)
 
 
 def _has_blank_header(path: Path) -> bool:
@@ -67,19 +73,45 @@ def _has_blank_header(path: Path) -> bool:
         return not file.read(HEADER_BYTES).strip(b"\0")
 
 
-def _blank_part(path: Path) -> str:
-    """Which of three samples of the pixels has only zeros; "" where none has."""
+def _blank_parts(path: Path) -> tuple[list[str], bool]:
+    """Which of three samples of the pixels have only zeros; and whether one is but space that was
+    reserved.
+    """
+    blank, reserved = [], False
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = 0
         if suffix_of(path.name) in _UNCOMPRESSED_MRC:
             start = parse_header(path, file.read(HEADER_BYTES)).data_offset
         last = max(start, size - PROBE_BYTES)
-        for part, offset in (("beginning", start), ("middle", (start + last) // 2), ("end", last)):
+        for part, offset in zip(_PARTS, (start, (start + last) // 2, last), strict=True):
             file.seek(offset)
             if not file.read(PROBE_BYTES).strip(b"\0"):
-                return part
-    return ""
+                blank.append(part)
+                reserved |= _is_hole(file.fileno(), offset, size)
+    return blank, reserved
+
+
+def _is_hole(descriptor: int, offset: int, size: int) -> bool:
+    """Whether nothing was ever written there, as far as the file system tells."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA) >= min(offset + PROBE_BYTES, size)
+    except OSError as error:
+        return error.errno == errno.ENXIO  # there are no data from there to the end
+
+
+class BlankError(IncompleteError):
+    """A part of the pixels has only zeros; `reserved` where the file system says that nothing was ever
+    written there.
+    """
+
+    def __init__(self, message: str, reserved: bool) -> None:
+        super().__init__(message)
+        self.reserved = reserved
+
+    def patience_s(self, settle_s: float, timing: Timing) -> float:
+        """After which zeros that stay are meant to be there."""
+        return timing.max_wait_s if self.reserved else min(timing.max_wait_s, max(_ZEROS_S, _ZEROS_SETTLED * settle_s))
 
 
 class State(Enum):
@@ -124,12 +156,18 @@ class Candidate:
                 self._due, self._pause_s = now + self.settle_s, 0.0
             if now >= self._due:
                 self._flaw = flaw_of(self.job.path)
-                if self._flaw is None:
+                if self._flaw is None or now >= self._meant_from(timing):
                     return State.READY
         if now >= self._due:
             self._pause_s = min(max(2 * self._pause_s, self.settle_s, timing.poll_s), timing.longest_s)
-            self._due = now + self._pause_s
+            self._due = min(now + self._pause_s, self._meant_from(timing))
         return State.WAITING
+
+    def _meant_from(self, timing: Timing) -> float:
+        """When what it looks like will be taken for meant; never for what is plainly incomplete."""
+        if not isinstance(self._flaw, BlankError):
+            return math.inf
+        return self.since + self._flaw.patience_s(self.settle_s, timing)
 
     def next_look(self, now: float, timing: Timing) -> float:
         """When to look again.

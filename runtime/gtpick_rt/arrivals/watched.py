@@ -15,14 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
-from gtpick_rt.arrivals.jobs import Job, clash
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
 from gtpick_rt.arrivals.ready import Candidate, State
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
-from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, failure_of, watched_input
+from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, watched_input
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import fault_of_name, suffix_of
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, quoted
 
 RECHECKED = 1000
 """Files that were given before and are looked at again after each search."""
@@ -224,10 +224,9 @@ class Watched:
         owner = self._owners.setdefault(str(job.stem), path)
         fault = fault_of_name(job.path)
         if fault:
-            return failure_of(path, f"{path!r}: the file name {fault}; rename the file")
+            return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
         if owner != path:
-            same = os.path.realpath(owner) == os.path.realpath(path)
-            return None if same else failure_of(path, clash(Path(owner), job))
+            return None if same_file(owner, path) else failure_of(path, clash(Path(owner), job))
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
             self._seen[path] = _Given(origin, *stamp, inode=None)

@@ -2,6 +2,7 @@
 text.
 """
 
+import codecs
 import os
 import queue
 import sys
@@ -11,7 +12,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gtpick_rt.arrivals.folders import Folder, Names, Pattern, is_pattern
-from gtpick_rt.arrivals.jobs import Job, is_list, job_below, job_listed, job_named, project_name, read_list
+from gtpick_rt.arrivals.jobs import (
+    Job,
+    failure_of,
+    is_list,
+    job_below,
+    job_listed,
+    job_named,
+    project_name,
+    read_list,
+)
 from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import UsageError
@@ -178,14 +188,17 @@ class PathStream:
     expects, settle_s = True, 0.0
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str | Failure | None] = queue.SimpleQueue()
         self.ended = False
         threading.Thread(target=self._receive, args=(stream,), name="gtpick-stdin", daemon=True).start()
 
     def _receive(self, stream: BinaryIO) -> None:
         try:
             for line in stream:
-                self._lines.put(os.fsdecode(line.rstrip(b"\r\n")))
+                self._lines.put(os.fsdecode(line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")))
+        except (OSError, ValueError) as error:  # the terminal is gone, or it is closed
+            reason = f"standard input cannot be read any more ({error}); what was named before is picked"
+            self._lines.put(failure_of("-", reason, "UnreadableError"))
         finally:
             self._lines.put(None)
 
@@ -195,17 +208,14 @@ class PathStream:
             line = self._lines.get()
             if line is None:
                 self.ended = True
+            elif isinstance(line, Failure):
+                yield line
             elif line:
                 yield str(Path(line))
 
     def job(self, path: str) -> Job:
         """The job of a path."""
         return job_named(Path(path))
-
-
-def failure_of(path: str, message: str) -> Failure:
-    """What is to be reported of something that cannot become a micrograph."""
-    return Failure(stem=path, path=path, kind="FormatError", message=message)
 
 
 def _absent(path: str, error: OSError) -> Failure:

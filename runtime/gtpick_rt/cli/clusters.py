@@ -9,7 +9,10 @@ from gtpick_rt.errors import UsageError
 if TYPE_CHECKING:
     from gtpick_rt.cluster.specs import ClusterSpec
 
-JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, 4, "4GB", "08:00:00"
+JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, "4", "4GB", "08:00:00"
+
+NONE = "none"
+"""Of what a job asks for: the site decides."""
 
 Workers = Annotated[int | None, typer.Option(metavar="N", help="N processes on this machine.")]
 Gpus = Annotated[
@@ -26,9 +29,9 @@ ShardOf = Annotated[
     typer.Option(metavar="i/n", help="The i-th of n parts, beside others into the same OUT, as in a job array."),
 ]
 Jobs = Annotated[int, typer.Option(help="With --cluster: jobs, with a worker each.")]
-JobCores = Annotated[int, typer.Option(help="With --cluster: cores of a job.")]
-JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job.")]
-JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows.")]
+JobCores = Annotated[str, typer.Option(help="With --cluster: cores of a job; none asks for none.")]
+JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job; none asks for none.")]
+JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows. none leaves it open.")]
 Partition = Annotated[str | None, typer.Option(help="With --cluster: Slurm's partition.")]
 Account = Annotated[str | None, typer.Option(help="With --cluster: Slurm's account.")]
 JobOptions = Annotated[
@@ -36,7 +39,8 @@ JobOptions = Annotated[
     typer.Option(
         "--job-option",
         metavar="OPTION",
-        help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1.",
+        help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1. One takes the place of "
+        "ours of the same kind: --job-option=--mem-per-cpu=2G.",
     ),
 ]
 
@@ -49,7 +53,7 @@ def cluster_of(
     shard: str | None,
     *,
     jobs: int,
-    job_cores: int,
+    job_cores: str,
     job_memory: str,
     job_time: str,
     partition: str | None,
@@ -78,10 +82,19 @@ def cluster_of(
         raise UsageError(f"--cluster {cluster}: slurm is known; for others start Dask workers and give --scheduler")
     return SlurmJobs(
         count=jobs,
-        cores=job_cores,
-        memory=job_memory,
-        time=job_time,
+        cores=_cores(job_cores),
+        memory=None if job_memory == NONE else job_memory,
+        time=None if job_time == NONE else job_time,
         partition=partition,
         account=account,
         directives=tuple(job_option or ()),
     )
+
+
+def _cores(text: str) -> int | None:
+    if text == NONE:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--job-cores {text}: neither a number nor {NONE}") from None

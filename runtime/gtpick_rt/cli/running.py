@@ -16,11 +16,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
 from gtpick_rt.output.conversion import Conversion
-from gtpick_rt.output.metrics import Metrics
+from gtpick_rt.output.layout import log_path
+from gtpick_rt.output.metrics import Metrics, need_prometheus
+from gtpick_rt.output.runlog import append_entry
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
 from gtpick_rt.picking.request import Listeners, Request, Work
@@ -50,6 +53,9 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
     Raises GtpickError.
     """
+    streams.never_wait()
+    if metrics_port is not None:
+        need_prometheus()  # before anything that takes long
     with closing(Terminal(request.out, metrics_port, several=request.cluster is not None)) as terminal:
         listeners = Listeners(
             building=terminal.building,
@@ -88,6 +94,7 @@ class Terminal:
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
+        self._noted = False
 
     def building(self, phase: str, done: int, of: int) -> None:
         """Show how far the engine is that is built before anything is picked."""
@@ -125,6 +132,10 @@ class Terminal:
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""
+        if streams.problem() and not self._noted:
+            self._noted = True
+            message = f"what is printed cannot be shown: {streams.problem()}; picking goes on"
+            append_entry(log_path(self._out), {"state": "unseen", "message": message})
         if "lag_s" in entry and self._bar.tasks:
             behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
             self._bar.update(self._bar.tasks[0].id, behind=behind)
@@ -196,20 +207,25 @@ def _threshold(summary: Summary) -> str:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once."""
+    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once.
+
+    A signal that whoever started this process lets it ignore stays ignored, as a script does with
+    the Ctrl-C that is meant for what runs in its foreground.
+    """
     stop = Stop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.signals.append(number)
-        os.write(2, STOPPING)  # the buffers of sys.stderr are not to be touched in a signal handler
         stop.event.set()
         signal.signal(number, signal.SIG_DFL)
         cut_off.args = (EXIT_SIGNAL + number,)
         cut_off.start()
+        streams.show_at_once(STOPPING)
 
     cut_off = threading.Timer(GRACE_S, os._exit)
     cut_off.daemon = True
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heeded}
     try:
         yield stop
     finally:

@@ -54,6 +54,8 @@ class _Votes(NamedTuple):
 
     diameter_A: NDArray[np.float64]
     score: NDArray[np.float64]
+    problem: str = ""
+    """Why the micrograph could not be looked at at this scale."""
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -102,7 +104,7 @@ def survey(
             if tried >= USUAL:
                 break
     if not best.settled:
-        raise UndecidedError(_undecided(tried))
+        raise UndecidedError(_undecided(tried, votes["dark"]))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
     return Survey(median, (low, high), contrast, tried, _threshold(_expected(at_size)))
 
@@ -134,9 +136,11 @@ def _threshold(expected: Expected) -> float | None:
     return round(expected.threshold, 4) if expected.holds else None
 
 
-def _undecided(tried: int) -> str:
+def _undecided(tried: int, cast: list[_Votes]) -> str:
     if not tried:
         return "no micrograph can be read to measure its particles on; `gtpick-rt check` says why"
+    if all(each.problem for each in cast):
+        return f"{cast[0].problem}; no micrograph can be looked at at any size from {SMALLEST_A:g} to {LARGEST_A:g} Å"
     return (
         f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
         "give it in Å: --diameter"
@@ -205,7 +209,7 @@ def _measure(picker: Picker, micrograph: Micrograph) -> _Votes:
     votes = _look(picker, micrograph)
     low, high = (picker.diameter_A * bound / picker.spec.diameter_px for bound in _measurable(picker.spec))
     well = (votes.diameter_A >= low) & (votes.diameter_A <= high)
-    return _Votes(votes.diameter_A[well], votes.score[well])
+    return _Votes(votes.diameter_A[well], votes.score[well], votes.problem)
 
 
 def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
@@ -215,8 +219,8 @@ def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
     """
     try:
         found = picker.pick(_middle(micrograph, picker.diameter_A, picker.spec))
-    except PixelError:
-        return _Votes(np.zeros(0), np.zeros(0))
+    except PixelError as error:
+        return _Votes(np.zeros(0), np.zeros(0), str(error))
     diameter_A = found.diameter_px.astype(float) * micrograph.pixel_size_A
     return _Votes(diameter_A, found.score.astype(float))
 

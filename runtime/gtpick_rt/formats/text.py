@@ -38,6 +38,8 @@ def read_rows(path: Path, delimiter: str, needed: Sequence[str], header: str) ->
     for line, row in rows:
         if None in row.values():
             raise UsageError(f"{path}, line {line}: has fewer columns than the first line; correct it")
+        if any(row.get(reader.restkey, ())):  # not only a delimiter at the end
+            raise UsageError(f"{path}, line {line}: has more columns than the first line; correct it")
     return rows
 
 

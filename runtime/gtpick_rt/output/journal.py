@@ -61,7 +61,9 @@ class Journal:
         self._open()
 
     def _open(self) -> None:
-        self._db = sqlite3.connect(self._index, check_same_thread=False, isolation_level=None)
+        # The folder's own lock keeps others out; SQLite's would fail where the file system has none.
+        where = f"{self._index.absolute().as_uri()}?nolock=1"
+        self._db = sqlite3.connect(where, uri=True, check_same_thread=False, isolation_level=None)
         # WAL needs memory shared by all readers, which network file systems have not.
         self._db.execute("PRAGMA journal_mode = TRUNCATE")
         self._db.execute("PRAGMA synchronous = OFF")
@@ -235,7 +237,7 @@ def failures_of(index: Path) -> list[Failure]:
     the next run.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro&nolock=1", uri=True)) as db:
             found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()
         return [Failure(**json.loads(record)) for (record,) in found]
     except (sqlite3.Error, *_UNSOUND):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gtpick_rt.arrivals.sampling import readable
+from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
-from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus
+from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS
 from gtpick_rt.errors import UndecidedError, UsageError
@@ -26,6 +26,8 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
 
     `command` is for the summary. Raises as `pick` does.
     """
+    if request.cluster is not None:
+        _need_dask(request.cluster)
     with _output(request) as output:
         work = work_of(request, output, stop)
         previous = output.previous
@@ -49,13 +51,25 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         return _run_in_workers(request.cluster, request, work.source, picker, output, settings, **common)
 
 
-def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
+def _need_dask(cluster: ClusterSpec) -> None:
+    """Raise UsageError where Dask cannot be used, before anything is done that takes long."""
     try:
-        from gtpick_rt.cluster import driver, starting
+        import cryptography  # noqa: F401 - which Dask imports when it makes keys
+        import gtpick_rt.cluster.starting  # noqa: F401
+
+        if isinstance(cluster, SlurmJobs):
+            import gtpick_rt.cluster.slurm  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
         ) from error
+    except Exception as error:  # of its configuration, which it reads when it is imported
+        raise UsageError(f"Dask cannot be used: {' '.join(str(error).split())}") from error
+
+
+def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
+    from gtpick_rt.cluster import driver, starting
+
     model = request.model
     if model is not None and model not in shipped_models():
         model = str(Path(model).absolute())
@@ -88,19 +102,33 @@ def _open_picker(
             on_build=listeners.building,
         )
     while True:
+        sample = Sample(work.look(), request.pixel_size_A)
         try:
-            micrographs = readable(work.look(), request.pixel_size_A)
             return open_picker(
                 request.diameter_A,
-                micrographs=micrographs,
+                micrographs=sample,
                 model=request.model,
                 backend=backend,
                 on_build=listeners.building,
             )
         except UndecidedError as error:
+            why = _undecided(error, sample)
             if stop.is_set() or not work.endless:
-                raise
-            listeners.notice(f"{error}; or wait: the next micrographs are looked at as they come")
+                raise UndecidedError(why) from error
+            listeners.notice(f"{why}; or wait: the next micrographs are looked at as they come")
+
+
+def _undecided(error: UndecidedError, sample: Sample) -> str:
+    """Why nothing could be measured: what is wrong with the micrographs that were tried comes first, if
+    that is why.
+    """
+    if not sample.unread:
+        return str(error)
+    first, count = sample.unread[0], len(sample.unread)
+    rest = f" (and {count - 1} more: gtpick-rt check lists them)" if count > 1 else ""
+    if not sample.read:
+        return f"{first}{rest}; so there is no micrograph to measure the particles on"
+    return f"{error}; not looked at: {first}{rest}"
 
 
 def _threshold(request: Request, previous: Settings | None) -> float | None:

@@ -432,3 +432,43 @@ def test_the_watcher_lives_by_the_real_clock_too(put: Put) -> None:
             given.append(str(arrival.stem))
             source.done(arrival)
     assert given == ["a"]
+
+
+def with_margin(image: bytes, part: str) -> bytes:
+    """The image with only zeros at the beginning or end of its pixels, or at both."""
+    pixels, margin = image[1024:], 1 << 17
+    if part != "end":
+        pixels = bytes(margin) + pixels[margin:]
+    if part != "beginning":
+        pixels = pixels[:-margin] + bytes(margin)
+    return image[:1024] + pixels
+
+
+@pytest.mark.parametrize("part", ["beginning", "end", "both"])
+def test_a_black_margin_is_picked_when_it_has_stayed_for_a_while(
+    watch: Callable[..., Any], clock: Any, image: bytes, part: str
+) -> None:
+    clock.write(Path("a.mrc"), with_margin(image, part))
+    watcher = watch("a.mrc")
+    assert watcher.jobs(9.7) == []
+    assert watcher.jobs(0.6) == ["a"]
+
+
+def test_space_that_was_reserved_and_not_written_is_waited_for_as_long_as_for_the_rest(
+    watch: Callable[..., Any], clock: Any, image: bytes
+) -> None:
+    with Path("a.mrc").open("wb") as file:
+        file.write(image[: len(image) // 2])
+        file.truncate(len(image))
+    clock.touch(Path("a.mrc"))
+    watcher = watch("a.mrc")
+    assert watcher.jobs(59.5) == []
+    assert watcher.jobs(1) == ["a"]
+
+
+def test_a_margin_that_changes_is_no_margin(watch: Callable[..., Any], clock: Any, image: bytes) -> None:
+    clock.write(Path("a.mrc"), with_margin(image, "end"))
+    watcher = watch("a.mrc")
+    clock.at(8, lambda: clock.write(Path("a.mrc"), image))
+    assert watcher.jobs(9.5) == []
+    assert watcher.jobs(1) == ["a"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.arrivals.sampling import readable, spread
+from gtpick_rt.arrivals.sampling import Sample, spread
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import Survey
@@ -185,7 +185,7 @@ def test_micrographs_come_from_all_over_the_run_and_bad_ones_are_passed_over(
         save_mrc(job.path, np.ones((5, 4), np.float32))
     jobs[3].path.write_bytes(b"nothing")
     jobs[1].path.unlink()
-    assert [int(micrograph.path.stem) for micrograph in readable(spread(jobs))] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
+    assert [int(micrograph.path.stem) for micrograph in Sample(spread(jobs))] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
     assert list(spread([])) == []
 
 
