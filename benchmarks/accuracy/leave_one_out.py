@@ -22,7 +22,9 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +32,7 @@ import torch
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
-from gtpick_export.finetuning import to_backend
-from gtpick_export.to_onnx import make_spec
+from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
 from gtpick_model.metrics import RADIUS
@@ -41,10 +42,13 @@ from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights
 from gtpick_rt.arrivals.sampling import spread
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Picks
 
 SIMULATED = "simulated_alone"
@@ -124,11 +128,21 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     draw_curve(out)
 
 
+@cache
+def opened(weights: Path) -> tuple[Backend, ModelSpec]:
+    """A network as it would ship."""
+    network, provenance = load_weights(weights)
+    backend = OnnxRuntimeCpu()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(network, make_spec(network, weights.parent.name, "0", provenance), path)
+        return backend, backend.open(path)
+
+
 def score(weights: Path, judged: RealSet) -> dict[str, Any]:
     """Pick a set with a network at its default threshold, and at the one that picking finds."""
-    network, provenance = load_weights(weights)
-    spec = make_spec(network, weights.parent.name, "0", provenance)
-    backend, diameter_A = to_backend(network), judged.specimen.diameter_A
+    backend, spec = opened(weights)
+    diameter_A = judged.specimen.diameter_A
     seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
     picker = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
     found = [picker.pick(micrograph) for micrograph in judged.micrographs]
