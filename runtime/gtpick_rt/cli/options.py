@@ -81,7 +81,7 @@ Threshold = Annotated[
         help="Score from which a detection is a pick; by default as for the folder's picks, or the model's.",
     ),
 ]
-Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")]
+Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures; of a finished run too.")]
 Force = Annotated[bool, typer.Option("--force", help="Pick all again, whatever the folder holds.")]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")]
 Include = Annotated[

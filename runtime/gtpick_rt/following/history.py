@@ -83,6 +83,7 @@ class History:
         self._throughput = Throughput()
         self._workers = Workers()
         self._begun: Event | None = None
+        self._worked_since: float | None = None  # when the last run began that was through with a micrograph
         self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
         self._last_event: float | None = None
         self._waits_since = 0.0  # since when it has had something to do and has done nothing
@@ -207,6 +208,7 @@ class History:
 
     def _done(self, event: Event) -> None:
         self._workers.count(event)
+        self._worked_since = None if self._begun is None else self._begun.time
         self._last_event = max(self._last_event or 0.0, event.time)
         self._waits_since = max(self._waits_since, event.time)
 
@@ -256,9 +258,9 @@ class History:
         """How the run is doing now."""
         now = self._clock()
         state = self._state(now)
-        begun = None if self._begun is None else self._begun.time
-        end = now if state in (RUNNING, IDLE, STALLED) else self._last_event or now
-        files_per_hour, picks_per_hour = self._throughput.per_hour(begun, end)
+        goes_on = state in (RUNNING, IDLE, STALLED)
+        end = now if goes_on else self._last_event or now
+        files_per_hour, picks_per_hour = self._rates(goes_on, end)
         lags_s = self._throughput.lags_s
         return Status(
             state=state,
@@ -275,9 +277,18 @@ class History:
             seconds_per_micrograph=self._throughput.seconds,
             stage_seconds=self._throughput.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
-            workers=self._workers.status(self.summary, end),
+            workers=self._workers.status(self.summary, end, goes_on),
             **vars(facts_of(self.summary, self._begun)),
         )
+
+    def _rates(self, goes_on: bool, end: float) -> tuple[float | None, float | None]:
+        """Micrographs and picks per hour of the run that goes on or, where the last one found nothing to
+        do, of the one before.
+        """
+        begun = None if self._begun is None else self._begun.time
+        if goes_on and self._worked_since != begun:
+            return None, None  # nothing is done yet
+        return self._throughput.per_hour(self._worked_since, end)
 
     def _state(self, now: float) -> str:
         silent_s = now - self._waits_since

@@ -214,7 +214,7 @@ class OutputFolder:
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
         if todo:
-            self.convert_to(self.conversion.with_due(self.conversion.single))
+            self.convert_to(self.conversion.with_due(self.conversion.per_micrograph))
             with self.writing():
                 self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
         return todo

@@ -12,6 +12,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS
 from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.models.files import shipped_models
+from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
@@ -37,8 +38,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
             settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
         listeners.begun(picker, work, work.before if settings == previous else 0)
         common: dict[str, Any] = {
-            "overlays": request.overlays,
-            "formats": request.formats,
+            "formats": (*request.formats, OVERLAYS) if request.overlays else request.formats,
             "command": command,
             "parameters": _parameters(request, picker),
             "stop": stop,
