@@ -22,13 +22,14 @@ from gtpick_rt.output.layout import (
     lock_path,
     log_path,
     shards_folder,
+    summary_path,
 )
 from gtpick_rt.output.lists import write_star_list, write_summary
 from gtpick_rt.output.lock import FolderLock, holder, lock_folder
 from gtpick_rt.output.making import make_output, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
-from gtpick_rt.output.summary import Settings, Summary, Totals
+from gtpick_rt.output.summary import Settings, Summary, Totals, read_summary
 from gtpick_rt.records import Failure, MicrographRecord
 
 _SHARE_OF_TIME = 0.05
@@ -57,6 +58,7 @@ class OutputFolder:
         self._made = make_output(out)
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
+        self._earlier: Summary | None = None
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self._lock = self._take_lock()
         try:
@@ -70,6 +72,7 @@ class OutputFolder:
             self._refuse_foreign()
             if not force:
                 self.previous = self._find_previous()
+                self._earlier = None if self.previous is None else read_summary(summary_path(out))
         except BaseException:
             self.close()
             raise
@@ -84,6 +87,13 @@ class OutputFolder:
             raise UsageError(
                 f"{self.index}: cannot be written ({error}); free space, or choose another --out"
             ) from error
+
+    @property
+    def earlier(self) -> Summary | None:
+        """What the last run says of itself, of the picks that this one goes on with; None if that is not
+        known.
+        """
+        return self._earlier
 
     @property
     def index(self) -> Path:
@@ -159,7 +169,7 @@ class OutputFolder:
         """
         if self.previous is None:
             raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
-        settings = self.previous
+        settings, self._earlier = self.previous, None  # who rewrites picks says what is true of them now
         self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
         return self._in_force
 
@@ -280,7 +290,7 @@ class OutputFolder:
             self._lists_due = time.monotonic() + pause_s
 
     def _write_lists(self, summary: Summary) -> None:
-        journal, settings = self._journal, self._in_force
+        journal, settings, summary = self._journal, self._in_force, summary.after(self._earlier)
         try:
             with self.writing(), closing(journal.names(settings)) as names:
                 write_star_list(self.path, names)

@@ -8,7 +8,7 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.converting import convert, in_threads, loaded
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import summary_path
-from gtpick_rt.output.summary import Summary
+from gtpick_rt.output.summary import Summary, read_summary
 from gtpick_rt.records import Failure, MicrographRecord
 
 
@@ -79,7 +79,7 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
 def _last_summary(out: Path) -> Summary:
     """Read what the last run says of itself. Raises UsageError."""
     path = summary_path(out)
-    try:
-        return Summary.from_json(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); run pick once more, which writes it anew") from error
+    found = read_summary(path)
+    if found is None:
+        raise UsageError(f"{path}: is missing or damaged; run pick once more, which writes it anew")
+    return found

@@ -40,7 +40,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         common: dict[str, Any] = {
             "formats": (*request.formats, OVERLAYS) if request.overlays else request.formats,
             "command": command,
-            "parameters": _parameters(request, picker),
+            "parameters": _parameters(request, picker, output.earlier),
             "stop": stop,
             "listeners": listeners,
         }
@@ -108,18 +108,23 @@ def _threshold(request: Request, previous: Settings | None) -> float | None:
     return previous.threshold if request.threshold is None and previous else request.threshold
 
 
-def _parameters(request: Request, picker: Picker) -> Parameters:
-    """Every setting in force."""
+def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Parameters:
+    """Every setting in force; of the survey, what an `earlier` run has found that this one goes on with."""
     found = picker.survey
     low, high = (found and found.quartiles_A) or (None, None)
-    return {
-        "out": str(request.out),
-        "diameter_A": picker.diameter_A,
+    survey: Parameters = {
         "diameter_auto": request.diameter_A is None,
         "diameter_lower_quartile_A": low,
         "diameter_upper_quartile_A": high,
-        "contrast": picker.contrast,
         "surveyed_micrographs": found.micrographs if found else 0,
+    }
+    if found is None and earlier is not None:
+        survey = {name: earlier.parameters.get(name, value) for name, value in survey.items()}
+    return {
+        "out": str(request.out),
+        "diameter_A": picker.diameter_A,
+        **survey,
+        "contrast": picker.contrast,
         "pixel_size_A": request.pixel_size_A,
         "model": picker.spec.name,
         "backend": request.backend,
