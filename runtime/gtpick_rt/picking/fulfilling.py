@@ -28,7 +28,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
     `command` is for the summary. Raises as `pick` does.
     """
     with _output(request) as output:
-        work = work_of(request, output, stop)
+        work = work_of(request, output, stop, listeners.notice)
         previous = output.previous
         picker = _open_picker(request, previous, work, listeners, stop)
         settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)

@@ -124,6 +124,7 @@ class Bookkeeping:
         """
         if failure.kind == WAITING:
             self.listeners.notice(failure.message)
+            self.log(state="waiting", path=failure.path, message=failure.message)
         else:
             self.when_possible(partial(self.output.report, failure))
             self._tell(failure)
