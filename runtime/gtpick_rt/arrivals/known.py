@@ -1,10 +1,15 @@
 """The files that the watcher knows: those that it waits for, and those that it has given."""
 
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gtpick_rt.arrivals.ready import Candidate
 from gtpick_rt.arrivals.stamp import Stamp
 from gtpick_rt.arrivals.watched_inputs import WatchedInput
+
+RECHECKED = 1000
+"""Files that were given before and are looked at again after each search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +33,23 @@ class Awaited(Candidate):
     """A file that will be given once it is ready."""
 
     origin: WatchedInput
+
+
+class Rounds:
+    """Whose turn it is, of the files that were given, to be looked at again."""
+
+    def __init__(self) -> None:
+        self.unchecked: deque[str] = deque()
+        """Finished by an earlier run, but perhaps changed since: they come first."""
+        self._round: Iterator[str] = iter(())
+
+    def some(self, seen: Mapping[str, Awaited | Given | None]) -> Iterator[tuple[str, Given]]:
+        """The next ones, with their paths."""
+        for _ in range(RECHECKED):
+            path = self.unchecked.popleft() if self.unchecked else next(self._round, None)
+            if path is None:
+                self._round = iter(list(seen))
+                return
+            given = seen.get(path)
+            if isinstance(given, Given):
+                yield path, given

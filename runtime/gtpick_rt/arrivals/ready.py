@@ -212,7 +212,11 @@ class Candidate:
             since = time.strftime("%H:%M:%S", time.localtime(time.time() - (now - self.since)))
             what = f"{self._flaw}; unchanged since {since}"
         told, self._told = self._told, type(self._flaw).__name__
-        return None if told == self._told else self._said(WAITING, f"{what}; it is waited for, for {timing.max_wait_s:g} s")
+        return (
+            None
+            if told == self._told
+            else self._said(WAITING, f"{what}; it is waited for, for {timing.max_wait_s:g} s")
+        )
 
     def give_up(self) -> Failure | None:
         """That it has failed, unless that was said before; it is watched still."""

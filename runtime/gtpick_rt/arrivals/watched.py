@@ -14,21 +14,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
+from gtpick_rt.arrivals.inputs import Found, Inputs
 from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
-from gtpick_rt.arrivals.known import Awaited, Given
+from gtpick_rt.arrivals.known import Awaited, Given, Rounds
 from gtpick_rt.arrivals.ready import State, nothing_yet
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.sums import LeftOut, Sums
-from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, WatchedList, watched_input
+from gtpick_rt.arrivals.watched_inputs import WatchedInput, WatchedList
 from gtpick_rt.errors import UsageError
-from gtpick_rt.reading.info import fault_of_name, suffix_of
+from gtpick_rt.reading.info import fault_of_name
 from gtpick_rt.records import Failure, quoted
-
-RECHECKED = 1000
-"""Files that were given before and are looked at again after each search."""
-_SHARE_OF_TIME = 10
-"""The pause between searches, in multiples of what a search takes."""
 
 
 class Watched:
@@ -66,29 +62,27 @@ class Watched:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._origins = [watched_input(text, recursive, names, timing) for text in inputs]
-        self._inputs, self._told_idle = tuple(inputs), False
+        self._inputs = Inputs(inputs, recursive, names, timing, finished)
+        self._told_idle = False
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
-        self._old_names = {stem.rpartition("/")[2] for stem in finished}
         self._idle_s, self._until = stop_after_idle_s, until
         self._seen: dict[str, Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
         self._sums = Sums()
-        self._fresh: deque[tuple[WatchedInput, str] | Failure] = deque()  # found, but not looked at yet
+        self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
         self._waiting: set[str] = set()  # the paths without which the run does not end
         self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
-        self._unchecked: deque[str] = deque()  # finished, but perhaps changed since
-        self._round: Iterator[str] = iter(())
+        self._rounds = Rounds()
         self._done, self._searched, self._recheck_due = 0, False, False
         self._next_search = self._last_event = clock()
 
     @property
     def excluded(self) -> int:
         """How many files were left out by their names."""
-        return sum(origin.folder.excluded for origin in self._origins if isinstance(origin, WatchedFolder))
+        return self._inputs.excluded
 
     @property
     def same(self) -> list[LeftOut]:
@@ -98,7 +92,7 @@ class Watched:
     @property
     def links(self) -> int:
         """How many links to folders were met, and not followed."""
-        return sum(origin.folder.links for origin in self._origins if isinstance(origin, WatchedFolder))
+        return self._inputs.links
 
     @property
     def backlog(self) -> int:
@@ -161,11 +155,11 @@ class Watched:
 
     def _first_idle(self) -> Failure | None:
         """Tell once that there is nothing to do, and what is waited for."""
-        busy = not self._searched or self._fresh or self._waiting or self._in_hand or self._unchecked
-        if busy or self._told_idle or self._is_list_coming or all(origin.ended for origin in self._origins):
+        busy = not self._searched or self._fresh or self._waiting or self._in_hand or self._rounds.unchecked
+        if busy or self._told_idle or self._inputs.are_settling or self._inputs.have_ended:
             return None
         self._told_idle = True
-        return nothing_yet(self._inputs, known=sum(each is not None for each in self._seen.values()), excluded=self.excluded)
+        return nothing_yet(self._inputs.texts, sum(map(bool, self._seen.values())), self.excluded)
 
     def _may_look(self, now: float) -> bool:
         held_back = self._until is not None and self._done + len(self._in_hand) >= self._until
@@ -181,54 +175,33 @@ class Watched:
     def _is_over(self) -> bool:
         if self._until is not None and self._done >= self._until:
             return True
-        if not self._searched or self._fresh or self._in_hand or self._unchecked or self._is_coming():
+        comes = self._inputs.are_settling or not all(each.is_stuck for each in self._awaited)
+        if not self._searched or self._fresh or self._in_hand or self._rounds.unchecked or comes:
             self._last_event = self._clock()
             return False
         if self._idle_s is not None and self._clock() - self._last_event >= self._idle_s:
             return True
-        return not self._waiting and all(origin.ended for origin in self._origins)
-
-    def _is_coming(self) -> bool:
-        """Whether anything that is waited for will be ready by itself."""
-        files = (each for path in self._waiting if isinstance(each := self._seen[path], Awaited))
-        return self._is_list_coming or any(not each.is_stuck for each in files)
+        return not self._waiting and self._inputs.have_ended
 
     @property
-    def _is_list_coming(self) -> bool:
-        return any(isinstance(origin, WatchedList) and origin.is_settling for origin in self._origins)
+    def _awaited(self) -> list[Awaited]:
+        return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
 
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
-        if self._until is not None and self._done >= self._until:
-            return
-        for path in sorted(self._waiting):
-            awaited = self._seen[path]
-            if isinstance(awaited, Awaited) and (failure := awaited.give_up()):
-                yield failure
-        self._waiting.clear()
-        for origin in self._origins:
-            yield from origin.left()
+        if self._until is None or self._done < self._until:
+            yield from filter(None, [each.give_up() for each in self._awaited])
+            yield from self._inputs.left()
+            self._waiting.clear()
 
     def _search(self, now: float) -> None:
-        """Find new names, which is quick: nothing is looked at.
+        """Find new names, which is quick: nothing is looked at."""
+        self._fresh.extend(self._inputs.search(self._seen, now))
+        took_s = self._clock() - now
+        self._next_search = now + took_s + self._inputs.pause_s(took_s)
+        self._searched = self._recheck_due = True
 
-        First come those that no earlier run has picked.
-        """
-        found = [
-            each if isinstance(each, Failure) else (origin, each)
-            for origin in self._origins
-            for each in origin.new(self._seen, now)
-        ]
-        self._fresh.extend(sorted(found, key=self._is_old))
-        took = self._clock() - now
-        pause_s = min(max(self._timing.poll_s, _SHARE_OF_TIME * took), self._timing.longest_s)
-        self._next_search, self._searched, self._recheck_due = now + took + pause_s, True, True
-
-    def _is_old(self, found: tuple[WatchedInput, str] | Failure) -> bool:
-        name = "" if isinstance(found, Failure) else os.path.basename(found[1])  # noqa: PTH119 - many
-        return name[: len(name) - len(suffix_of(name))] in self._old_names
-
-    def _admit(self, found: tuple[WatchedInput, str] | Failure, now: float) -> Failure | None:
+    def _admit(self, found: Found, now: float) -> Failure | None:
         """Begin to wait for a file, unless it is finished or cannot become a micrograph."""
         if isinstance(found, Failure):
             return found
@@ -251,7 +224,7 @@ class Watched:
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
             self._seen[path] = Given(origin, *stamp, inode=None)
-            self._unchecked.append(path)
+            self._rounds.unchecked.append(path)
         else:
             self._await(path, job, origin, now)
         return None
@@ -324,14 +297,8 @@ class Watched:
         picked.
         """
         self._recheck_due = False
-        for _ in range(RECHECKED):
-            path = self._unchecked.popleft() if self._unchecked else next(self._round, None)
-            if path is None:
-                self._round = iter(list(self._seen))
-                return
-            given = self._seen.get(path)
-            if not isinstance(given, Given) or path in self._in_hand.values():
-                continue
-            with suppress(OSError):
-                if not given.is_still(stamp_of(path)):
-                    self._await(path, given.origin.job(path), given.origin, now)
+        for path, given in self._rounds.some(self._seen):
+            if path not in self._in_hand.values():
+                with suppress(OSError):
+                    if not given.is_still(stamp_of(path)):
+                        self._await(path, given.origin.job(path), given.origin, now)

@@ -36,7 +36,9 @@ def evaluate(
     ],
     diameter: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="Particle diameter: in Å where the pixel size is known, else in pixels."),
+        typer.Option(
+            min=0, callback=finite, help="Particle diameter: in Å where the pixel size is known, else in pixels."
+        ),
     ],
     pixel_size: Annotated[
         float | None,

@@ -109,12 +109,17 @@ class Terminal:
         typer.echo(_specimen(picker))
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
-        if self._port is not None:
-            self._metrics = Metrics(self._port, self._out, lambda: work.source.backlog)
         self._work, self._started = work, time.monotonic()
+        if self._port is not None:
+            self._metrics = self._metrics or Metrics(self._port, self._out, self._backlog)
+        for before in self._bar.task_ids:  # of a run that begins anew
+            self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
         self._bar.add_task("", total=work.total, rate="", behind="", by=by)
         self._bar.start()
+
+    def _backlog(self) -> int:
+        return 0 if self._work is None else self._work.source.backlog
 
     def notice(self, line: str) -> None:
         """Show a line above the bar."""

@@ -24,9 +24,9 @@ from gtpick_rt.output.layout import (
     shards_folder,
     summary_path,
 )
-from gtpick_rt.output.lists import write_star_list, write_summary
+from gtpick_rt.output.lists import Hold, write_star_list, write_summary
 from gtpick_rt.output.lock import FolderLock, holder, lock_folder
-from gtpick_rt.output.making import make_output, remove_traces
+from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
 from gtpick_rt.output.summary import Settings, Summary, Totals, read_summary
@@ -58,8 +58,9 @@ class OutputFolder:
         self._made = make_output(out)
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
-        self._earlier: Summary | None = None
+        self.earlier: Summary | None = None  # what the last run says of itself, whose picks are gone on with
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
+        self.hold = Hold(out)
         self._lock = self._take_lock()
         try:
             if self.alone:
@@ -69,10 +70,11 @@ class OutputFolder:
             self._lock.release()
             raise
         try:
-            self._refuse_foreign()
+            if not force:
+                refuse_foreign(self._journal.foreign)
             if not force:
                 self.previous = self._find_previous()
-                self._earlier = None if self.previous is None else read_summary(summary_path(out))
+                self.earlier = None if self.previous is None else read_summary(summary_path(out))
         except BaseException:
             self.close()
             raise
@@ -87,13 +89,6 @@ class OutputFolder:
             raise UsageError(
                 f"{self.index}: cannot be written ({error}); free space, or choose another --out"
             ) from error
-
-    @property
-    def earlier(self) -> Summary | None:
-        """What the last run says of itself, of the picks that this one goes on with; None if that is not
-        known.
-        """
-        return self._earlier
 
     @property
     def index(self) -> Path:
@@ -129,14 +124,6 @@ class OutputFolder:
             remove_traces(self.path, self._made)
         self._lock.release()
 
-    def _refuse_foreign(self) -> None:
-        foreign = self._journal.foreign
-        if foreign is not None and not self._force:
-            raise UsageError(
-                f"{foreign}: picks of another program or version lie where these would go; "
-                "choose another --out, or --force to replace them"
-            )
-
     @property
     def finished(self) -> Mapping[str, tuple[int, int]]:
         """Size in bytes and time of change in ns of what need not be picked again, by stem."""
@@ -169,7 +156,7 @@ class OutputFolder:
         """
         if self.previous is None:
             raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
-        settings, self._earlier = self.previous, None  # who rewrites picks says what is true of them now
+        settings, self.earlier = self.previous, None  # who rewrites picks says what is true of them now
         self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
         return self._in_force
 
@@ -239,10 +226,14 @@ class OutputFolder:
 
         Raises as `writing` does.
         """
-        with self.writing():
-            discard_picks(self.path, PurePosixPath(failure.stem))
-            self._indexed(lambda: self._journal.drop(failure.stem))
+        self.discard(failure.stem)
         self.report(failure)
+
+    def discard(self, stem: str) -> None:
+        """Remove the picks of a micrograph. Raises as `writing` does."""
+        with self.writing():
+            discard_picks(self.path, PurePosixPath(stem))
+            self._indexed(lambda: self._journal.drop(stem))
 
     def report(self, failure: Failure) -> None:
         """Note something that went wrong before a micrograph could be read.
@@ -290,10 +281,11 @@ class OutputFolder:
             self._lists_due = time.monotonic() + pause_s
 
     def _write_lists(self, summary: Summary) -> None:
-        journal, settings, summary = self._journal, self._in_force, summary.after(self._earlier)
+        journal, settings, summary = self._journal, self._in_force, summary.after(self.earlier)
         try:
-            with self.writing(), closing(journal.names(settings)) as names:
-                write_star_list(self.path, names)
+            if self.hold.is_over:
+                with self.writing(), closing(journal.names(settings)) as names:
+                    write_star_list(self.path, names)
         finally:
             with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
                 write_summary(self.path, summary, records, failed)

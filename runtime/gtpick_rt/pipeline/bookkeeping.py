@@ -198,6 +198,7 @@ class Bookkeeping:
 
     def end(self) -> None:
         """Write the lists for the last time. Raises UsageError when that cannot be done."""
+        self.output.hold.end()
         try:
             self._write_lists()
         except BlockedError as error:

@@ -48,7 +48,9 @@ def test_a_file_that_is_not_whole_is_named_within_two_seconds_with_the_time(
 def test_a_file_that_is_written_in_one_go_is_not_talked_of(watch: Watch, clock: Any, image: bytes) -> None:
     Path("in").mkdir()
     for part in range(20):
-        clock.at(3 + 0.3 * part, lambda part=part: clock.write(Path("in/a.mrc"), image[: len(image) * (part + 1) // 20]))
+        clock.at(
+            3 + 0.3 * part, lambda part=part: clock.write(Path("in/a.mrc"), image[: len(image) * (part + 1) // 20])
+        )
     watcher = watch("in")
     assert watcher.jobs(20) == ["a"]
     assert not [notice for notice in watcher.notices if notice.path == "in/a.mrc"]
@@ -125,9 +127,7 @@ def test_a_margin_of_zeros_that_will_be_taken_for_meant_is_waited_for(watch: Wat
     assert watch("in", timing=Timing(), stop_after_idle_s=3).jobs(100) == ["a"]
 
 
-def test_what_is_waited_for_is_told_while_the_first_micrograph_is_looked_for(
-    clock: Any, small: bytes
-) -> None:
+def test_what_is_waited_for_is_told_while_the_first_micrograph_is_looked_for(clock: Any, small: bytes) -> None:
     Path("in").mkdir()
     clock.write(Path("in/a.mrc"), small[:-1])
     told: list[Failure] = []

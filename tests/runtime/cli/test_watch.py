@@ -197,7 +197,10 @@ def test_waiting_for_the_first_micrograph_is_not_silent(whole: bytes, tiny_model
     folder.mkdir()
     arguments = (folder, "--out", out, "--model", tiny_model, "--watch")
     watching = subprocess.Popen(
-        [sys.executable, "-m", "gtpick_rt", *command(*arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert watching.stderr is not None

@@ -47,9 +47,7 @@ def rings(out: Path, stem: str) -> int:
     return int((np.ptp(pixels, axis=2) > 20).sum())
 
 
-def test_overlays_asked_for_later_are_drawn_without_picking_anew(
-    picked: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_overlays_asked_for_later_are_drawn_without_picking_anew(picked: Callable[..., Result], tmp_path: Path) -> None:
     out = tmp_path / "out"
     picked()
     assert not (out / "overlays").exists()
