@@ -30,7 +30,8 @@ def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32"
     """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch
     does in float32.
 
-    Raises ModelError: it does not, or the network picks nothing there; then the export is kept beside `out`, hidden.
+    Raises ModelError: it does not, or the network picks nothing there; then the export is kept
+    beside `out`, hidden.
     """
     unproven = out.with_name(f".{out.name}.unproven")
     EXPORTS[precision](network, spec, unproven)

@@ -71,10 +71,10 @@ def find_jobs(
     below a folder or glob, or the names in a list; a file that is named gives its bare name.
     Whether an image can be read shows only on reading it.
 
-    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a list
-    that is unusable, the second of two micrographs that would have the same outputs. Of several sums of
-    one movie, unless a list names them, one is taken: one of the stems that are `finished`, or the one
-    with dose weighting. Raises UsageError when nothing else was found.
+    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
+    list that is unusable, the second of two micrographs that would have the same outputs. Of
+    several sums of one movie, unless a list names them, one is taken: one of the stems that are
+    `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
     searched, done = list[Path](), set[Path]()

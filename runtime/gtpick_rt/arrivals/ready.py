@@ -29,8 +29,8 @@ _ZEROS_S, _ZEROS_SETTLED = 10.0, 5
 """A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so long,
 and so many times the time to settle."""
 _PEEK_S, _GROWING_S = 0.5, 10.0
-"""A file that has stayed as it is for so long, or grown for so long, is looked into, to tell what it
-lacks."""
+"""A file that has stayed as it is for so long, or grown for so long, is looked into, to tell
+what it lacks."""
 _UNCOMPRESSED_MRC = (".mrc", ".mrcs")
 _PARTS = ("beginning", "middle", "end")
 _MISSING = (FileNotFoundError, NotADirectoryError)
@@ -199,8 +199,8 @@ class Candidate:
         return self._due if self.reported else min(self._due, now + soon_s)
 
     def report(self, now: float, timing: Timing) -> Failure | None:
-        """What is to be said about a file that is not ready: that it is waited for at once, that it has
-        failed after a wait.
+        """What is to be said about a file that is not ready: that it is waited for at once, that it
+        has failed after a wait.
         """
         if self.reported or self._flaw is None:
             return None
@@ -242,8 +242,8 @@ def _patience_s(flaw: MicrographError, timing: Timing) -> float:
 
 
 def nothing_yet(inputs: Sequence[str], known: int, excluded: int) -> Failure:
-    """The notice that there is nothing to do, where `known` files have come and `excluded` were left out by
-    their names.
+    """The notice that there is nothing to do, where `known` files have come and `excluded` were
+    left out by their names.
     """
     places = ", ".join("standard input" if text == "-" else text for text in inputs)
     out = f" ({excluded} left out by their names, see --exclude)" if excluded else ""

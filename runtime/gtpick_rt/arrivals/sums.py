@@ -1,5 +1,5 @@
-"""The sums of one movie that motion correction writes side by side, with and without dose weighting: they
-are one micrograph.
+"""The sums of one movie that motion correction writes side by side, with and without dose
+weighting: they are one micrograph.
 """
 
 import os
@@ -11,8 +11,8 @@ from typing import NamedTuple
 from gtpick_rt.reading.info import suffix_of
 
 _SUM = re.compile(r"(?P<weighted>_DW|_dose_?weighted)$|(?P<unweighted>_noDW)$", re.IGNORECASE)
-"""What programs append: MotionCor2 and 3 _DW to the weighted sum, cryoSPARC _doseweighted, RELION _noDW to
-the other."""
+"""What programs append: MotionCor2 and 3 _DW to the weighted sum, cryoSPARC _doseweighted,
+RELION _noDW to the other."""
 
 
 class Sum(NamedTuple):
@@ -44,7 +44,9 @@ def sum_of(path: Path | str) -> Sum:
 
 
 def one_of_each(paths: Iterable[Path], done: Container[Path] = ()) -> list[LeftOut]:
-    """The files that are left out, so that one sum of each movie is picked: one that is `done` stays it."""
+    """The files that are left out, so that one sum of each movie is picked: one that is `done`
+    stays it.
+    """
     movies: dict[str, list[tuple[int, str]]] = {}
     for path in paths:
         movie, rank = sum_of(path)

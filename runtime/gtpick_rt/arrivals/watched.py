@@ -39,8 +39,8 @@ class Watched:
         timing: how patient to be.
         finished: size in bytes and time of change in ns of each micrograph that an earlier run has
             picked, by stem: it is passed over while it stays so.
-        stop_after_idle_s: end when nothing has come, nor has what is not whole changed, for so long;
-            None watches for ever.
+        stop_after_idle_s: end when nothing has come, nor has what is not whole changed, for so
+            long; None watches for ever.
         until: end when so many jobs are done.
         clock: seconds of a clock that only goes forward.
         wait: sleeps for some seconds.
@@ -63,19 +63,18 @@ class Watched:
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._inputs = Inputs(inputs, recursive, names, timing, finished)
-        self._told_idle = False
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
-        self._idle_s, self._until = stop_after_idle_s, until
+        self._idle_s, self._until, self._told_idle = stop_after_idle_s, until, False
         self._seen: dict[str, Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
-        self._sums = Sums()
+        self._sums, self._rounds = Sums(), Rounds()
+        self.same: list[LeftOut] = self._sums.left_out  # in place of another sum of the same movie
         self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
         self._waiting: set[str] = set()  # the paths without which the run does not end
         self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
-        self._rounds = Rounds()
         self._done, self._searched, self._recheck_due = 0, False, False
         self._next_search = self._last_event = clock()
 
@@ -83,11 +82,6 @@ class Watched:
     def excluded(self) -> int:
         """How many files were left out by their names."""
         return self._inputs.excluded
-
-    @property
-    def same(self) -> list[LeftOut]:
-        """Files that were left out, so far, since another sum of the same movie is there."""
-        return list(self._sums.left_out)
 
     @property
     def links(self) -> int:
@@ -230,7 +224,9 @@ class Watched:
         return None
 
     def _is_taken(self, path: str, job: Job) -> bool:
-        """Whether this is the only sum of its movie so far, or the best of them, and no other is given yet."""
+        """Whether this is the only sum of its movie so far, or the best of them, and no other is
+        given yet.
+        """
         taken = self._sums.taken(path)
         if taken == path:
             return True

@@ -80,7 +80,8 @@ class Terminal:
     is a terminal.
 
     The bar names what picks: the backend or, where `several` processes do, how many have done
-    something so far. With `lines`, as where standard output is a file, each micrograph has a line there.
+    something so far. With `lines`, as where standard output is a file, each micrograph has a line
+    there.
     """
 
     def __init__(self, out: Path, metrics_port: int | None, several: bool = False, lines: bool = False) -> None:

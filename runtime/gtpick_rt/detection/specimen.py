@@ -32,15 +32,15 @@ class Survey:
 ODD = 1.6
 """Factor between a given and a measured diameter from which that is told."""
 DEAR = 10.0
-"""Times the cost at the measured diameter that a given one may have without being forced: tiles grow with
-the square of how much smaller it is."""
+"""Times the cost at the measured diameter that a given one may have without being forced: tiles
+grow with the square of how much smaller it is."""
 
 
 def judge(survey: Survey, force: bool = False) -> str:
     """What is odd about the diameter that was given, beside what the micrographs show, or "".
 
-    Raises UsageError when it cannot be meant: no micrograph holds such a particle, or picking would cost
-    far more than the particles need; unless that is forced.
+    Raises UsageError when it cannot be meant: no micrograph holds such a particle, or picking would
+    cost far more than the particles need; unless that is forced.
     """
     given_A, measured_A = survey.diameter_A, survey.measured_A
     if given_A > survey.field_A:

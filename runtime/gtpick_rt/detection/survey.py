@@ -106,8 +106,8 @@ def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph]
     measure, and measure them.
 
     Where particles are not clearly dark on the first micrographs, as they usually are, others are
-    asked too. All scales are gone through on one micrograph, in the contrast that seems to be theirs; on
-    more, while these do not agree with what is given.
+    asked too. All scales are gone through on one micrograph, in the contrast that seems to be
+    theirs; on more, while these do not agree with what is given.
     """
     weight = dict.fromkeys(CONTRASTS, 0.0)
     votes: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
@@ -127,7 +127,9 @@ def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph]
 
 
 def _measured_A(votes: Sequence[_Votes], given_A: float) -> float | None:
-    """The diameter on which votes agree; of two on which about as many do, the one that was given."""
+    """The diameter on which votes agree; of two on which about as many do, the one that was
+    given.
+    """
     best = _agreement(votes)
     near = _agreement([_near(cast, given_A) for cast in votes])
     chosen = near if near.settled and not _outweighs(best.weight, near.weight) else best

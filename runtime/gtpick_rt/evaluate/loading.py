@@ -107,8 +107,8 @@ def recorded_pixel_sizes_A(summary: Path) -> list[float]:
 
 
 def pixel_size_of(picks: Path, labels: Path) -> float | None:
-    """Å per pixel of the micrographs that are compared, as the picks or the labels know it, which may be
-    in a `summary.json` beside them; None where neither does.
+    """Å per pixel of the micrographs that are compared, as the picks or the labels know it, which
+    may be in a `summary.json` beside them; None where neither does.
 
     Raises UsageError when they know several, and as `load` does.
     """

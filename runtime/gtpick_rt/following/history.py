@@ -83,7 +83,6 @@ class History:
         self._throughput = Throughput()
         self._workers = Workers()
         self._begun: Event | None = None
-        self._worked_since: float | None = None  # when the last run began that was through with a micrograph
         self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
         self._last_event: float | None = None
         self._waits_since = 0.0  # since when it has had something to do and has done nothing
@@ -180,7 +179,7 @@ class History:
             self.entries.append(entry)
         self._count(entry, 1)
         self._done(event)
-        self._throughput.add(event, entry)
+        self._throughput.add(event, self._begun, entry)
         return entry
 
     def _take_problem(self, event: Event) -> None:
@@ -190,7 +189,7 @@ class History:
             self._failed[problem.stem] = problem
             self.version += 1
             self._done(event)
-            self._throughput.add(event)
+            self._throughput.add(event, self._begun)
 
     def _take_threshold(self, event: Event) -> None:
         position = self._position(self._ids.get(str(event.line.get("stem")), -1))
@@ -208,7 +207,6 @@ class History:
 
     def _done(self, event: Event) -> None:
         self._workers.count(event)
-        self._worked_since = None if self._begun is None else self._begun.time
         self._last_event = max(self._last_event or 0.0, event.time)
         self._waits_since = max(self._waits_since, event.time)
 
@@ -260,7 +258,7 @@ class History:
         state = self._state(now)
         goes_on = state in (RUNNING, IDLE, STALLED)
         end = now if goes_on else self._last_event or now
-        files_per_hour, picks_per_hour = self._rates(goes_on, end)
+        files_per_hour, picks_per_hour = self._throughput.rates(self._begun, end, goes_on)
         lags_s = self._throughput.lags_s
         return Status(
             state=state,
@@ -280,15 +278,6 @@ class History:
             workers=self._workers.status(self.summary, end, goes_on),
             **vars(facts_of(self.summary, self._begun)),
         )
-
-    def _rates(self, goes_on: bool, end: float) -> tuple[float | None, float | None]:
-        """Micrographs and picks per hour of the run that goes on or, where the last one found nothing to
-        do, of the one before.
-        """
-        begun = None if self._begun is None else self._begun.time
-        if goes_on and self._worked_since != begun:
-            return None, None  # nothing is done yet
-        return self._throughput.per_hour(self._worked_since, end)
 
     def _state(self, now: float) -> str:
         silent_s = now - self._waits_since

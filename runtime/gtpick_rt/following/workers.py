@@ -20,7 +20,8 @@ class WorkerStatus:
     micrographs: int
     """Picked or failed in this run."""
     per_hour: float | None
-    """Over the last hour, or since its first micrograph, which is not counted; None while that is all."""
+    """Over the last hour, or since its first micrograph, which is not counted; None while that
+    is all."""
     heard: float
     """When it was through with a micrograph last, in seconds since 1970."""
 
@@ -51,8 +52,8 @@ class Workers:
         self._past = False  # those that are known are of an earlier run
 
     def begin(self, event: Event) -> None:
-        """Forget those of an earlier run, unless this one finds nothing to do; where a shard begins, the
-        others of its batch stay.
+        """Forget those of an earlier run, unless this one finds nothing to do; where a shard
+        begins, the others of its batch stay.
         """
         shard = shard_of(event)
         self._past = shard is None
@@ -83,7 +84,8 @@ class Workers:
         worker.heard = max(worker.heard, event.time)
 
     def status(self, summary: Mapping[str, Any], end: float, goes_on: bool) -> tuple[WorkerStatus, ...]:
-        """How each is doing at `end`, by name; the summary tells the backends that the log does not.
+        """How each is doing at `end`, by name; the summary tells the backends that the log does
+        not.
 
         Those of an earlier run are not told of while another `goes_on`.
         """

@@ -35,8 +35,8 @@ class Conversion:
     flip_y: bool = False
     """Whether `.cs` counts rows from the last one stored."""
     due: tuple[str, ...] = ()
-    """Of `per_micrograph`, those whose files may be of another threshold or box size, and are to be written
-    anew."""
+    """Of `per_micrograph`, those whose files may be of another threshold or box size, and are to
+    be written anew."""
 
     def __post_init__(self) -> None:
         known = (*SINGLE, *LISTS, OVERLAYS)

@@ -25,8 +25,9 @@ def convert(output: OutputFolder) -> list[Failure]:
     """Write the picks in the formats that the folder has: the lists, and of each micrograph what is
     missing or due.
 
-    Returns the micrographs whose detections, or for overlays previews, cannot be read; while there are
-    any, what is due stays so. Raises UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
+    Returns the micrographs whose detections, or for overlays previews, cannot be read; while there
+    are any, what is due stays so. Raises UsageError when a list cannot hold the picks, BlockedError
+    or UnwritableError.
     """
     lists, undrawn = output.conversion.lists, list[Failure]()
     if not output.conversion.formats:

@@ -31,8 +31,8 @@ def draw_overlay(image: WorkingImage, picks: Picks, diameter_px: float) -> bytes
 
 
 def draw_on_preview(preview: bytes, shape: tuple[int, int], picks: Picks, diameter_px: float) -> bytes:
-    """Draw an overlay as `draw_overlay` does, of a micrograph of `(h, w)` pixels of which there is but
-    the preview.
+    """Draw an overlay as `draw_overlay` does, of a micrograph of `(h, w)` pixels of which there is
+    but the preview.
 
     Raises OSError when the preview is damaged.
     """

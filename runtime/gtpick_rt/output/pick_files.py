@@ -74,8 +74,8 @@ class PickFiles:
         return Finished.at(self.settings, record, detections)
 
     def convert(self, done: Finished, formats: Sequence[str]) -> None:
-        """Write these files of a micrograph in other formats. Raises NoPreviewError where an overlay
-        cannot be drawn.
+        """Write these files of a micrograph in other formats. Raises NoPreviewError where an
+        overlay cannot be drawn.
         """
         stem = PurePosixPath(done.record.stem)
         for name in formats:

@@ -105,7 +105,9 @@ class Summary:
     """Of the gtpick-rt that picked."""
 
     def after(self, earlier: "Summary | None") -> "Summary":
-        """What is to be written down after an `earlier` run: its record, while this one has picked nothing."""
+        """What is to be written down after an `earlier` run: its record, while this one has
+        picked nothing.
+        """
         if earlier is None or self.picked:
             return self
         return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog)

@@ -184,7 +184,9 @@ def _threshold(request: Request, previous: Settings | None) -> float | None:
 
 
 def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Parameters:
-    """Every setting in force; of the survey, what an `earlier` run has found that this one goes on with."""
+    """Every setting in force; of the survey, what an `earlier` run has found that this one goes
+    on with.
+    """
     found = picker.survey
     low, high = (found and found.quartiles_A) or (None, None)
     survey: Parameters = {

@@ -14,15 +14,15 @@ ENOUGH = 10
 DIFFERENCE = 0.1
 """Of the diameter, from which it is told."""
 HOLD_S = 300.0
-"""For so long no list of the picks is given out while fewer have come: what nobody has taken up can be
-replaced."""
+"""For so long no list of the picks is given out while fewer have come: what nobody has taken up
+can be replaced."""
 
 
 class Remeasuring:
     """A source that has the diameter measured again when enough of its micrographs have come.
 
-    Where another one is found and no picks are given out yet, the source ends early, and `picker` is what
-    is to pick all anew.
+    Where another one is found and no picks are given out yet, the source ends early, and `picker`
+    is what is to pick all anew.
 
     Args:
         source: brings the micrographs.

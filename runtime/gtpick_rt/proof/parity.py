@@ -69,7 +69,9 @@ class Parity:
 
     @property
     def agreement(self) -> float:
-        """Matched picks over the larger number of picks; 0 when both found none, which proves nothing."""
+        """Matched picks over the larger number of picks; 0 when both found none, which proves
+        nothing.
+        """
         return self.matched / max(self.reference_picks, self.picks, 1)
 
     @property

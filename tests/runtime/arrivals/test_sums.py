@@ -1,4 +1,6 @@
-"""The sums of one movie with and without dose weighting are one micrograph, however they are named and met."""
+"""The sums of one movie with and without dose weighting are one micrograph, however they are
+named and met.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

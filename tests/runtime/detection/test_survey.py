@@ -134,7 +134,7 @@ def test_where_too_few_particles_show_the_diameter_is_asked_for(conduct: Conduct
         conduct([blank] * 20)
     with pytest.raises(UsageError, match="no micrograph can be read"):
         conduct([])
-    assert conduct([blank], 150) == Survey(150, None, "dark", 1)
+    assert conduct([blank], 150) == Survey(150, None, "dark", 1, None, field_A=600)
     assert conduct([], 150) == Survey(150, None, "dark", 0)
 
 

@@ -31,7 +31,9 @@ def picked(
     save_mrc: Callable[[Path, FloatArray], Path],
     tiny_model: Path,
 ) -> Callable[..., Result]:
-    """A function that picks two micrographs, which are then removed, into `out`; more options may be given."""
+    """A function that picks two micrographs, which are then removed, into `out`; more options
+    may be given.
+    """
     for seed, name in enumerate(("a", "deep/b")):
         xy = np.array([[71, 39], [151, 87]], np.float32)
         save_mrc(tmp_path / "in" / f"{name}.mrc", dots(xy, SIDE[::-1], seed).data)
