@@ -176,3 +176,27 @@ def test_a_run_that_ends_before_ten_have_come_gives_its_list_out(folder: Path) -
 def test_a_given_diameter_is_not_measured_again(folder: Path, discs: Discs, save_mrc: SaveMrc) -> None:
     summary, told = watch(folder, arriving(folder, 110, discs, save_mrc), diameter_A=75.0)
     assert (told, summary.parameters["diameter_A"], summary.totals.micrographs) == ([], 75, 12)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_rerun_with_nothing_to_do_keeps_what_the_survey_found_and_one_with_something_too(
+    shards: bool, folder: Path
+) -> None:
+    out = folder.parent / "out"
+
+    def run(**options: Any) -> dict[str, Any]:
+        for shard in ("1/2", "2/2") if shards else (None,):
+            fulfil(folder, shard=shard, **options)
+        found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+        return found
+
+    first = run()
+    assert first["parameters"]["surveyed_micrographs"] > 0
+    again = run()
+    assert again == first
+    shutil.copy(folder / "a.mrc", folder / "c.mrc")
+    more = run()
+    assert (more["picked"], more["totals"]["micrographs"]) == (1, 3)
+    survey = ("diameter_auto", "diameter_lower_quartile_A", "diameter_upper_quartile_A", "surveyed_micrographs")
+    if not shards:
+        assert [more["parameters"][name] for name in survey] == [first["parameters"][name] for name in survey]
