@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
+from gtpick_rt.arrivals.sums import LeftOut, one_of_each
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure
@@ -55,9 +56,13 @@ class Found:
     """Images left out by their names."""
     links: int = 0
     """Links to folders, which are not followed."""
+    same: list[LeftOut] = field(default_factory=list)
+    """Images left out, since another sum of the same movie is there."""
 
 
-def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES) -> Found:
+def find_jobs(
+    inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES, finished: Container[str] = ()
+) -> Found:
     """List the micrographs that `inputs` name, in a stable order, each once.
 
     A folder gives the images in it (`recursive`: and below it, without following links to folders),
@@ -66,16 +71,21 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEF
     below a folder or glob, or the names in a list; a file that is named gives its bare name.
     Whether an image can be read shows only on reading it.
 
-    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a list
-    that is unusable, the second of two micrographs that would have the same outputs. Raises UsageError
-    when nothing else was found.
+    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
+    list that is unusable, the second of two micrographs that would have the same outputs. Of
+    several sums of one movie, unless a list names them, one is taken: one of the stems that are
+    `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
+    searched, done = list[Path](), set[Path]()
     found = Found()
     for text in inputs:
         try:
             for job in _expand(text, recursive, names, found):
                 other = jobs.setdefault(job.stem, job)
+                if other is job and not is_list(Path(text)):
+                    searched.append(job.path)
+                    done.update([job.path] if str(job.stem) in finished else [])
                 if other is not job and not same_file(other.path, job.path):
                     found.unlisted.append(failure_of(str(job.path), clash(other.path, job)))
         except UsageError as error:
@@ -84,7 +94,9 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEF
         raise UsageError(found.unlisted[0].message)
     if not jobs:
         raise UsageError(_nothing(inputs, recursive, found.excluded))
-    found.jobs.extend(jobs.values())
+    found.same = one_of_each(searched, done)
+    left_out = {each.path for each in found.same}
+    found.jobs.extend(job for job in jobs.values() if str(job.path) not in left_out)
     return found
 
 

@@ -9,6 +9,8 @@ whole size first, one that is nearly done.
 import errno
 import math
 import os
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -26,6 +28,9 @@ PROBE_BYTES = 1 << 16
 _ZEROS_S, _ZEROS_SETTLED = 10.0, 5
 """A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so long,
 and so many times the time to settle."""
+_PEEK_S, _GROWING_S = 0.5, 10.0
+"""A file that has stayed as it is for so long, or grown for so long, is looked into, to tell
+what it lacks."""
 _UNCOMPRESSED_MRC = (".mrc", ".mrcs")
 _PARTS = ("beginning", "middle", "end")
 _MISSING = (FileNotFoundError, NotADirectoryError)
@@ -135,12 +140,24 @@ class Candidate:
     stamp: Stamp | None = None
     reported: bool = False
     """It has been given up for the time being: nothing needs to wait for it."""
-    _told: bool = False
-    """It has been said that it is not there."""
+    _told: str = ""
+    """What has been said of it: that it is not there, or not whole."""
+    _first: float = 0.0
+    """When it was first seen."""
+    _peeked: bool = False
+    """It has been looked into as it is now, before it has settled."""
     _due: float = 0.0
     """When to look into it, if it has not changed until then."""
     _pause_s: float = 0.0
     _flaw: MicrographError | None = None
+
+    def __post_init__(self) -> None:
+        self._first = self.since
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it will not be ready unless somebody does something."""
+        return self._flaw is not None and not (isinstance(self._flaw, BlankError) and not self._flaw.reserved)
 
     def look(self, now: float, timing: Timing) -> State:
         """Look at the file, and into it when it has settled or its turn has come again."""
@@ -154,6 +171,10 @@ class Candidate:
             if stamp != self.stamp:
                 self.stamp, self.since, self._flaw = stamp, now, None
                 self._due, self._pause_s = now + self.settle_s, 0.0
+                self._peeked = False
+            unsettled = now < self._due and not self._peeked
+            if unsettled and (now - self.since >= _PEEK_S or now - self._first >= _GROWING_S):
+                self._flaw, self._peeked = flaw_of(self.job.path), True
             if now >= self._due:
                 self._flaw = flaw_of(self.job.path)
                 if self._flaw is None or now >= self._meant_from(timing):
@@ -174,21 +195,38 @@ class Candidate:
 
         A file that grows is noticed soon, one that has been given up can wait longer.
         """
-        return self._due if self.reported else min(self._due, now + timing.poll_s)
+        soon_s = timing.poll_s if self._peeked else min(timing.poll_s, _PEEK_S)
+        return self._due if self.reported else min(self._due, now + soon_s)
 
     def report(self, now: float, timing: Timing) -> Failure | None:
-        """What is to be said about a file that is not ready: that it is not there at once, the rest
-        after a wait.
+        """What is to be said about a file that is not ready: that it is waited for at once, that it
+        has failed after a wait.
         """
-        if self._flaw is not None and isinstance(self._flaw.__cause__, _MISSING) and not self._told:
-            self._told = True
-            message = f"{self.job.path}: is not there; it is waited for, for {timing.max_wait_s:g} s"
-            return Failure(stem=str(self.job.stem), path=str(self.job.path), kind=WAITING, message=message)
-        if self.reported or self._flaw is None or now - self.since < _patience_s(self._flaw, timing):
+        if self.reported or self._flaw is None:
+            return None
+        if now - self.since >= _patience_s(self._flaw, timing):
+            return self.give_up()
+        if isinstance(self._flaw.__cause__, _MISSING):
+            what = f"{self.job.path}: is not there"
+        else:
+            since = time.strftime("%H:%M:%S", time.localtime(time.time() - (now - self.since)))
+            what = f"{self._flaw}; unchanged since {since}"
+        told, self._told = self._told, type(self._flaw).__name__
+        return (
+            None
+            if told == self._told
+            else self._said(WAITING, f"{what}; it is waited for, for {timing.max_wait_s:g} s")
+        )
+
+    def give_up(self) -> Failure | None:
+        """That it has failed, unless that was said before; it is watched still."""
+        if self.reported or self._flaw is None:
             return None
         self.reported = True
-        job, kind = self.job, type(self._flaw).__name__
-        return Failure(stem=str(job.stem), path=str(job.path), kind=kind, message=str(self._flaw))
+        return self._said(type(self._flaw).__name__, str(self._flaw))
+
+    def _said(self, kind: str, message: str) -> Failure:
+        return Failure(stem=str(self.job.stem), path=str(self.job.path), kind=kind, message=message)
 
 
 def _unreadable(path: Path, error: OSError) -> UnreadableError:
@@ -201,3 +239,14 @@ def _patience_s(flaw: MicrographError, timing: Timing) -> float:
     """Someone has to do something about a forbidden file, and had better know at once."""
     forbidden = isinstance(flaw, UnreadableError) and not isinstance(flaw.__cause__, _MISSING)
     return 0.0 if forbidden else timing.max_wait_s
+
+
+def nothing_yet(inputs: Sequence[str], known: int, excluded: int) -> Failure:
+    """The notice that there is nothing to do, where `known` files have come and `excluded` were
+    left out by their names.
+    """
+    places = ", ".join("standard input" if text == "-" else text for text in inputs)
+    out = f" ({excluded} left out by their names, see --exclude)" if excluded else ""
+    more = f"nothing new in {places}{out}: more micrographs are waited for"
+    message = more if known else f"no micrograph in {places} yet{out}: the first is waited for"
+    return Failure(stem=places, path=places, kind=WAITING, message=message)

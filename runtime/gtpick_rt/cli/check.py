@@ -24,6 +24,7 @@ def check(
 
     from gtpick_rt.arrivals.jobs import find_jobs
     from gtpick_rt.arrivals.opening import probe_job
+    from gtpick_rt.arrivals.sums import told
     from gtpick_rt.errors import MicrographError
     from gtpick_rt.records import printable
 
@@ -47,5 +48,7 @@ def check(
     typer.echo(f"{readable.row_count} micrographs can be picked, {len(failures)} cannot")
     if found.excluded:
         typer.echo(f"{found.excluded} left out by their names; see --exclude")
+    if found.same:
+        typer.echo(told(found.same))
     if failures:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -82,8 +82,14 @@ Threshold = Annotated[
         "micrographs best.",
     ),
 ]
-Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures.")]
-Force = Annotated[bool, typer.Option("--force", help="Pick all again, whatever the folder holds.")]
+Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures; of a finished run too.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Pick all again, whatever the folder holds; and with a diameter that the micrographs contradict.",
+    ),
+]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")]
 Include = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Only such names in folders; may be given several times.")

@@ -1,17 +1,19 @@
 """From files of picks and labels to micrographs to compare."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate.finding import CoordinateFiles, find_coordinates
-from gtpick_rt.formats.coordinates import read_coordinate_set
+from gtpick_rt.formats.coordinates import read_coordinate_set, read_table
 from gtpick_rt.output.commit import find_detections
-from gtpick_rt.output.layout import STAR_SUFFIX
+from gtpick_rt.output.layout import STAR_SUFFIX, summary_path
 from gtpick_rt.types import Picks
 
+SAME_PIXEL_SIZE = 0.01
+"""Pixel sizes that differ by no more than this fraction are one."""
 NEGATIVES = "_negatives"
 """What `gtpick-rt simulate` appends to the name of a micrograph for what is not to be picked."""
 
@@ -102,6 +104,36 @@ def recorded_pixel_sizes_A(summary: Path) -> list[float]:
         return [float(micrograph["pixel_size_A"]) for micrograph in json.loads(summary.read_text())["micrographs"]]
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def pixel_size_of(picks: Path, labels: Path) -> float | None:
+    """Å per pixel of the micrographs that are compared, as the picks or the labels know it, which
+    may be in a `summary.json` beside them; None where neither does.
+
+    Raises UsageError when they know several, and as `load` does.
+    """
+    found, wanted = find_coordinates(picks), find_coordinates(labels)
+    names = _same_name(picks, found, labels, wanted).keys() & wanted.files.keys()
+    known = [
+        (path, size)
+        for path, files in ((picks, _same_name(picks, found, labels, wanted)), (labels, wanted.files))
+        for size in _pixel_sizes_A(path, {files[name] for name in names if name in files})
+    ]
+    if not known:
+        return None
+    (least_at, least), *_, (most_at, most) = sorted(known * 2, key=lambda each: each[1])
+    if most > least * (1 + SAME_PIXEL_SIZE):
+        raise UsageError(
+            f"{least_at} has {least:g} and {most_at} {most:g} Å per pixel: lengths in Å have no one meaning; compare "
+            "micrographs of one pixel size at a time, or pass --pixel-size"
+        )
+    return known[0][1]
+
+
+def _pixel_sizes_A(path: Path, files: Collection[Path]) -> list[float]:
+    """Of the micrographs of these files, or what the run of pick says that made them."""
+    sizes = {size for file in files for size in read_table(file).pixel_sizes_A}
+    return sorted(sizes) or recorded_pixel_sizes_A(summary_path(path if path.is_dir() else path.parent))
 
 
 def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 NEEDED = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac")
 SCORE = "pick_stats/ncc_score"
+PIXEL_SIZE = "location/micrograph_psize_A"
 MAX_HEADER = 100_000
 """Bytes; a particle set of all jobs has some hundred columns."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -128,6 +129,7 @@ def read_cs(path: Path) -> Table:
         np.column_stack([x, y]).astype(np.float64),
         records[SCORE].astype(np.float64) if SCORE in fields else None,
         (np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names).tolist(),
+        sizes_in(np.unique(records[PIXEL_SIZE])) if PIXEL_SIZE in fields else (),
     )
 
 

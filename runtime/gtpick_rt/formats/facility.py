@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 
@@ -29,6 +29,7 @@ def read_json(path: Path) -> Table:
     try:
         found = json.loads(path.read_bytes())
         x, y, score = (np.array(found[name], np.float64) for name in ("x_px", "y_px", "score"))
-        return Table(np.column_stack([x, y]).reshape(-1, 2), score.reshape(len(x)))
+        sizes = sizes_in([found.get("pixel_size_A")])
+        return Table(np.column_stack([x, y]).reshape(-1, 2), score.reshape(len(x)), pixel_sizes_A=sizes)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON of gtpick-rt ({error}); convert the picks again") from error

@@ -2,6 +2,7 @@
 here for speed.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from gemmi import cif
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.encoding import parse, word
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 VERSION = "# version 30001"
@@ -88,7 +89,8 @@ def read_star(path: Path) -> Table:
 
     Raises UsageError when the file cannot be read, or lists something else.
     """
-    for block in read_document(path):
+    document = read_document(path)
+    for block in document:
         if not block.find_loop("_rlnCoordinateX"):
             continue
         columns = [[cif.as_number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
@@ -100,8 +102,21 @@ def read_star(path: Path) -> Table:
             np.column_stack([x, y]),
             score if len(score) == len(x) else None,
             [word(name) for name in names] if names else None,
+            _pixel_sizes_A(path, document),
         )
     raise UsageError(f"{path}: no column _rlnCoordinateX; give a STAR file of coordinates")
+
+
+def _pixel_sizes_A(path: Path, document: cif.Document) -> tuple[float, ...]:
+    """Of the micrographs: of our own record, else of RELION's optics groups or rows.
+
+    The pixel size of particle images is another thing: they may be binned.
+    """
+    try:
+        return sizes_in([json.loads(read_record(path))["record"]["pixel_size_A"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        columns = [block.find_values("_rlnMicrographPixelSize") for block in document]
+        return sizes_in(cif.as_number(text) for column in columns for text in column)
 
 
 def read_document(path: Path) -> cif.Document:

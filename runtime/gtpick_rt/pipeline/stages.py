@@ -12,6 +12,7 @@ from gtpick_rt.detection.picker import Picker, RawDetections
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.quality import quality_flags
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
+from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.overlay import draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
 from gtpick_rt.reading.field_of_view import judge_pixel_size
@@ -94,7 +95,8 @@ class Stages:
     """The stages of one run. `detect` is called in one thread at a time, the others in any."""
 
     def __init__(self, picker: Picker, files: PickFiles, overlays: bool) -> None:
-        self.picker, self.files, self.settings, self.overlays = picker, files, files.settings, overlays
+        self.picker, self.files, self.settings = picker, files, files.settings
+        self.overlays = overlays or OVERLAYS in files.conversion.formats
 
     def read(self, job: Job) -> Item:
         """Read a micrograph and bring it to the model's scale."""
@@ -118,9 +120,7 @@ class Stages:
         """What is odd about its pixel size, for particles of this size. Raises PixelError."""
         given = self.settings.pixel_size_A is not None
         shape = (micrograph.data.shape[0], micrograph.data.shape[1])
-        doubt = judge_pixel_size(
-            micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given
-        )
+        doubt = judge_pixel_size(micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given)
         return [doubt] if doubt else []
 
     def tiles(self, item: Item) -> int:

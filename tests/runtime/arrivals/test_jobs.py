@@ -1,6 +1,6 @@
 import errno
-import re
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -371,22 +371,24 @@ MADE_BY_MOTION_CORRECTION = [
 MICROGRAPHS = [
     "average/a.mrc",
     "x/FoilHole_1_Data_2_fractions.mrc",
-    "x/a.mrc",
     "x/aPS.mrc",
     "x/a_DW.mrc",
-    "x/a_patch_aligned.mrc",
     "x/a_patch_aligned_doseweighted.mrc",
+    "x/b.mrc",
+    "x/b_patch_aligned.mrc",
     "x/even/a.mrc",
     "x/odd_a.mrc",
 ]
 
 
 def test_what_motion_correction_makes_beside_micrographs_is_left_out_and_counted() -> None:
-    touch(*(f"in/{name}" for name in MADE_BY_MOTION_CORRECTION + MICROGRAPHS))
+    beside = ["x/a.mrc", "x/a_patch_aligned.mrc"]  # the weighted sums
+    touch(*(f"in/{name}" for name in MADE_BY_MOTION_CORRECTION + MICROGRAPHS + beside))
     for text in ("in", "in/**/*"):
         found = find_jobs([text], recursive=True)
         assert sorted(str(job.path) for job in found.jobs) == [f"in/{name}" for name in MICROGRAPHS]
         assert found.excluded == len(MADE_BY_MOTION_CORRECTION)
+        assert [each.path for each in found.same] == [f"in/{name}" for name in beside]
 
 
 def test_names_choose_only_in_folders_and_globs() -> None:
