@@ -9,13 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
-from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
 from gtpick_rt.arrivals.ready import Candidate, State
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
@@ -221,19 +221,26 @@ class Watched:
             job = origin.job(path)
         except UsageError as error:
             return failure_of(path, str(error))
-        owner = self._owners.setdefault(str(job.stem), path)
         fault = fault_of_name(job.path)
         if fault:
             return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
+        owner = self._owners.setdefault(str(job.stem), path)
+        displaced: Failure | None = None
         if owner != path:
-            return None if same_file(owner, path) else failure_of(path, clash(Path(owner), job))
+            if same_file(owner, path):
+                return None
+            if str(job.stem) in self._in_hand or not is_never_picked(Path(owner)) or is_never_picked(job.path):
+                return failure_of(path, clash(Path(owner), job))
+            self._owners[str(job.stem)], self._seen[owner] = path, None  # it came first, as a movie does
+            self._waiting.discard(owner)
+            displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
             self._seen[path] = _Given(origin, *stamp, inode=None)
             self._unchecked.append(path)
         else:
             self._await(path, job, origin, now)
-        return None
+        return displaced
 
     def _await(self, path: str, job: Job, origin: WatchedInput, now: float, at: float = 0.0) -> None:
         self._seen[path] = _Awaited(job, origin.settle_s, origin.expects, since=now, origin=origin)
@@ -244,7 +251,7 @@ class Watched:
         """Look at a file that is waited for."""
         awaited = self._seen[path]
         if not isinstance(awaited, _Awaited):
-            raise RuntimeError(f"{path}: not waited for")
+            return None  # another has taken its place
         state = awaited.look(now, self._timing)
         if awaited.since == now:
             self._last_event = now

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 
 from gtpick_rt.records import printable
 
-_ASCII = {"µ": "u", "μ": "u", "°": " deg", "×": "x", "…": "...", "–": "-", "→": "->"}  # noqa: RUF001
+_ASCII = {"µ": "u", "μ": "u", "°": " deg", "×": "x", "…": "...", "–": "-", "→": "->"}
 _HELD_BYTES = 1 << 16
 """What waits for a reader, at most; more is dropped."""
 _PATIENCE_S = 2.0
@@ -171,7 +171,7 @@ def _open_descriptors() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 - as long as the process
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
 
 
 def _encoding() -> str:

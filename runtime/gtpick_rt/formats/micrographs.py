@@ -37,10 +37,7 @@ def read_micrographs(path: Path) -> list[ListedMicrograph]:
     document = read_document(path)
     size_of = _optics(path, document)
     listed = [
-        _listed(row, size_of)
-        for block in document
-        if block.name != "optics"
-        for row in block.find("_rln", _COLUMNS)
+        _listed(row, size_of) for block in document if block.name != "optics" for row in block.find("_rln", _COLUMNS)
     ]
     if not listed:
         raise UsageError(f"{path}: no rows with _rlnMicrographName; give a micrographs STAR file")

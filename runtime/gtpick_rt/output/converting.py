@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.output.conversion import LISTS, Extent, Finished
 from gtpick_rt.output.folder import OutputFolder
@@ -40,7 +40,10 @@ def convert(output: OutputFolder) -> list[Failure]:
         ]
         done = loaded(output, record) if due or lists else None
         if isinstance(done, Finished):
-            output.files.convert(done, due)
+            try:
+                output.files.convert(done, due)
+            except UnwritableError as error:
+                return unwritable(record, error)
         return done
 
     extent, failures = Extent(), dict[str, Failure]()
@@ -79,3 +82,8 @@ def loaded(output: OutputFolder, record: MicrographRecord) -> Finished | Failure
         return output.files.load(record)
     except UsageError as error:
         return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))
+
+
+def unwritable(record: MicrographRecord, error: UnwritableError) -> Failure:
+    """That the files of one micrograph cannot be written."""
+    return Failure(stem=record.stem, path=record.path, kind=type(error).__name__, message=str(error))

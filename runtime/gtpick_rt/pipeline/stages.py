@@ -118,9 +118,7 @@ class Stages:
         """What is odd about its pixel size, for particles of this size. Raises PixelError."""
         given = self.settings.pixel_size_A is not None
         shape = (micrograph.data.shape[0], micrograph.data.shape[1])
-        doubt = judge_pixel_size(
-            micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given
-        )
+        doubt = judge_pixel_size(micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given)
         return [doubt] if doubt else []
 
     def tiles(self, item: Item) -> int:

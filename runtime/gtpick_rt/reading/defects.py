@@ -36,9 +36,7 @@ _MAD_TO_SIGMA = 1.4826
 _TAILS, _TAILS_TO_SIGMA = (0.025, 0.975), 3.92
 
 
-def mended(
-    path: Path, pixels: NDArray[np.generic], keep_float16: bool
-) -> tuple[NDArray[np.floating], tuple[str, ...]]:
+def mended(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tuple[NDArray[np.floating], tuple[str, ...]]:
     """`(h, w)` pixels as finite floats, without those that stand out; and what is to be said of it.
 
     They become float32, or stay float16 with `keep_float16`. Raises PixelError: too many are NaN or
@@ -86,7 +84,7 @@ def _extremes_of_halves(parts: list[NDArray[np.floating]]) -> tuple[float, float
     positive = most if most < _NEGATIVE else max(int(part.view(np.int16).max()) for part in parts)
     if positive < 0:  # all are negative, and the least bits are those nearest to zero
         positive = least
-    if positive >= _INFINITY and positive < _NEGATIVE or most >= _MINUS_INFINITY:
+    if (positive >= _INFINITY and positive < _NEGATIVE) or most >= _MINUS_INFINITY:
         return math.nan, math.nan
     low, high = np.array([most if most >= _NEGATIVE else least, positive], np.uint16).view(np.float16).tolist()
     return low, high

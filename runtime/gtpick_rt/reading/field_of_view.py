@@ -16,7 +16,11 @@ _SMALL_A, _NARROW = 0.5, 4.0
 
 
 def judge_pixel_size(
-    path: Path, pixel_size_A: float, shape: tuple[int, int], diameter_A: float = SMALLEST_PARTICLE_A, given: bool = False
+    path: Path,
+    pixel_size_A: float,
+    shape: tuple[int, int],
+    diameter_A: float = SMALLEST_PARTICLE_A,
+    given: bool = False,
 ) -> str:
     """What is odd about a pixel size, for an image of `(h, w)` pixels and particles of `diameter_A`, or "".
 

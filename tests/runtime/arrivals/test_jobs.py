@@ -1,6 +1,6 @@
 import errno
-import re
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 

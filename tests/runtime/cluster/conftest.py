@@ -25,7 +25,6 @@ from gtpick_rt.cluster.specs import LocalWorkers  # noqa: E402
 from gtpick_rt.cluster.starting import workers_at  # noqa: E402
 from gtpick_rt.output.folder import OutputFolder  # noqa: E402
 from gtpick_rt.output.summary import Summary  # noqa: E402
-
 from gtpick_rt.pipeline.threads import settings_of  # noqa: E402
 from gtpick_rt.proof.opening import open_picker  # noqa: E402
 from gtpick_rt.types import FloatArray, Micrograph  # noqa: E402
