@@ -154,7 +154,8 @@ FILES: dict[str, Make] = {
     "no gzip": _file("no.mrc.gz", WHOLE),
     "damaged bzip2": _file("bad.mrc.bz2", bz2.compress(WHOLE)[:200] + b"x" * 2000),
 }
-"""What a folder may hold besides micrographs, by kind; each is made in a folder and gives its name."""
+"""What a folder may hold besides micrographs, by kind; each is made in a folder and gives its
+name."""
 ROWS: dict[str, tuple[str, str]] = {
     "a row of no file": ("absent.mrc 1", "absent.mrc"),
     "a row of a folder": ("in 1", "in: not"),

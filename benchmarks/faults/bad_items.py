@@ -1,9 +1,9 @@
 """One bad item stops nothing: each kind of bad item, put into each way in by the real command.
 
-Files, names and rows go in by folder, glob, STAR, .cs, stdin, --watch, check and workers; damaged files of
-a finished run meet rethreshold, convert, evaluate, monitor, report and another run. Beside them lie
-micrographs that are whole: these must come out, each bad item must be named or done without, and no
-command may end otherwise than with exit code 0 or 3. Writes results/bad_items.json.
+Files, names and rows go in by folder, glob, STAR, .cs, stdin, --watch, check and workers; damaged
+files of a finished run meet rethreshold, convert, evaluate, monitor, report and another run. Beside
+them lie micrographs that are whole: these must come out, each bad item must be named or done
+without, and no command may end otherwise than with exit code 0 or 3. Writes results/bad_items.json.
 """
 
 import argparse
@@ -32,8 +32,8 @@ GTPICK = [sys.executable, "-m", "gtpick_rt"]
 GOOD = ("a_good", "z_good")
 """Micrographs that are whole, before and after all others in the order of names."""
 PICKED, NAMED, LEFT = "picked", "named", "left out"
-"""What may become of an item: it can be used after all, it is a failure of its own, or it was none of the
-micrographs that were asked for."""
+"""What may become of an item: it can be used after all, it is a failure of its own, or it was none
+of the micrographs that were asked for."""
 DIAMETER_A = 120.0
 
 
@@ -173,7 +173,9 @@ ARRIVALS: dict[str, Callable[[Project], Row]] = {
 
 
 def make_finished() -> None:
-    """A finished run in the current folder, of one micrograph for each damage and two that stay whole."""
+    """A finished run in the current folder, of one micrograph for each damage and two that stay
+    whole.
+    """
     Path("in").mkdir()
     for stem in (GOOD[0], *OUTPUTS, GOOD[1]):
         write_good(Path("in") / f"{stem}.mrc")
@@ -219,11 +221,11 @@ def _monitor() -> Row:
             "api/histograms",
             "metrics",
         ]
-        listed = json.loads(urlopen(f"{address}api/micrographs?limit=200").read())["micrographs"]  # noqa: S310 - ours
+        listed = json.loads(urlopen(f"{address}api/micrographs?limit=200").read())["micrographs"]
         pages += [f"api/micrographs/{each['id']}{tail}" for each in listed for tail in ("", "/preview.jpg")]
         for page in pages:
             try:
-                urlopen(f"{address}{page}").read()  # noqa: S310
+                urlopen(f"{address}{page}").read()
             except HTTPError as error:
                 if error.code >= 500:
                     row.flaws.append(f"/{page}: {error.code}")

@@ -1,4 +1,6 @@
-"""What may be damaged in the output folder of a finished run: each harms what is kept of one micrograph."""
+"""What may be damaged in the output folder of a finished run: each harms what is kept of one
+micrograph.
+"""
 
 import json
 import shutil

@@ -1,9 +1,9 @@
 """What faulty pixels cost: the recall on EMPIAR-10017 with and without each fault.
 
-Each fault is made in copies of the micrographs, which the real command picks. Recall is counted on the
-labels whose whole circle lies off the faulty pixels, of large areas only, for a particle under a beam stop
-is lost whoever picks. A loss above the goal is in order only where the command says what is wrong.
-Writes results/pixel_faults.json.
+Each fault is made in copies of the micrographs, which the real command picks. Recall is counted on
+the labels whose whole circle lies off the faulty pixels, of large areas only, for a particle under
+a beam stop is lost whoever picks. A loss above the goal is in order only where the command says
+what is wrong. Writes results/pixel_faults.json.
 """
 
 import argparse
@@ -231,8 +231,9 @@ def main() -> None:
             rows[name] = {"labels": total, "recall": matches / total, "recall_without": before / total, "loss": loss}
             rows[name] |= {"picks": picks, "picks_without": picks_before, "said": said[:3]}
             rows[name]["in_order"] = loss <= GOAL or bool(said)
+            shares = f"{matches / total:7.3f} {before / total:7.3f} {loss:+7.3f}"
             print(
-                f"{name:30} {total:6} {matches / total:7.3f} {before / total:7.3f} {loss:+7.3f} {picks:6} {picks_before:6}"
+                f"{name:30} {total:6} {shares} {picks:6} {picks_before:6}"
                 + ("" if loss <= GOAL else " told" if said else " NOT TOLD")
                 + (f"  {said[0][:70]}" if said else "")
             )

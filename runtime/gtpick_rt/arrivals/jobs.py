@@ -66,9 +66,9 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEF
     below a folder or glob, or the names in a list; a file that is named gives its bare name.
     Whether an image can be read shows only on reading it.
 
-    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a list
-    that is unusable, the second of two micrographs that would have the same outputs. Raises UsageError
-    when nothing else was found.
+    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
+    list that is unusable, the second of two micrographs that would have the same outputs. Raises
+    UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
     found = Found()

@@ -24,8 +24,8 @@ from gtpick_rt.records import Failure
 
 PROBE_BYTES = 1 << 16
 _ZEROS_S, _ZEROS_SETTLED = 10.0, 5
-"""A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so long,
-and so many times the time to settle."""
+"""A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so
+long, and so many times the time to settle."""
 _UNCOMPRESSED_MRC = (".mrc", ".mrcs")
 _PARTS = ("beginning", "middle", "end")
 _MISSING = (FileNotFoundError, NotADirectoryError)
@@ -101,8 +101,8 @@ def _is_hole(descriptor: int, offset: int, size: int) -> bool:
 
 
 class BlankError(IncompleteError):
-    """A part of the pixels has only zeros; `reserved` where the file system says that nothing was ever
-    written there.
+    """A part of the pixels has only zeros; `reserved` where the file system says that nothing was
+    ever written there.
     """
 
     def __init__(self, message: str, reserved: bool) -> None:

@@ -18,8 +18,8 @@ from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
 from gtpick_rt.arrivals.ready import Candidate, State
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
-from gtpick_rt.arrivals.stamp import Stamp, stamp_of
-from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, watched_input
+from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.watched_inputs import Given, WatchedFolder, WatchedInput, watched_input
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import fault_of_name, suffix_of
 from gtpick_rt.records import Failure, quoted
@@ -28,21 +28,6 @@ RECHECKED = 1000
 """Files that were given before and are looked at again after each search."""
 _SHARE_OF_TIME = 10
 """The pause between searches, in multiples of what a search takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A file that was given, or that an earlier run has picked."""
-
-    origin: WatchedInput
-    size: int
-    mtime_ns: int
-    inode: int | None
-    """None of an earlier run."""
-
-    def is_still(self, stamp: Stamp) -> bool:
-        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        return same and self.inode in (None, stamp.inode)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,7 +76,7 @@ class Watched:
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
         self._old_names = {stem.rpartition("/")[2] for stem in finished}
         self._idle_s, self._until = stop_after_idle_s, until
-        self._seen: dict[str, _Awaited | _Given | None] = {}  # by path; None is passed over for good
+        self._seen: dict[str, _Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
         self._fresh: deque[tuple[WatchedInput, str] | Failure] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
@@ -131,7 +116,7 @@ class Watched:
         self._take_back()
         path = self._owners.get(stem)
         known = None if path is None else self._seen.get(path)
-        if path is not None and isinstance(known, _Given) and stem not in self._in_hand:
+        if path is not None and isinstance(known, Given) and stem not in self._in_hand:
             self._await(path, known.origin.job(path), known.origin, self._clock())
         elif path is not None and isinstance(known, _Awaited):
             known.reported = False
@@ -236,7 +221,7 @@ class Watched:
             displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
-            self._seen[path] = _Given(origin, *stamp, inode=None)
+            self._seen[path] = Given(origin, *stamp, inode=None)
             self._unchecked.append(path)
         else:
             self._await(path, job, origin, now)
@@ -257,7 +242,7 @@ class Watched:
             self._last_event = now
         if state is State.READY and awaited.stamp is not None:
             stamp = awaited.stamp
-            self._seen[path] = _Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
+            self._seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
             self._waiting.discard(path)
             self._in_hand[str(awaited.job.stem)] = path
             return awaited.job
@@ -279,7 +264,7 @@ class Watched:
             job, at = self._returned.popleft()
             path = self._in_hand.pop(str(job.stem), None)
             given = self._seen.get(path) if path is not None else None
-            if path is None or not isinstance(given, _Given):
+            if path is None or not isinstance(given, Given):
                 continue
             if at is None:
                 self._done += 1
@@ -299,7 +284,7 @@ class Watched:
                 self._round = iter(list(self._seen))
                 return
             given = self._seen.get(path)
-            if not isinstance(given, _Given) or path in self._in_hand.values():
+            if not isinstance(given, Given) or path in self._in_hand.values():
                 continue
             with suppress(OSError):
                 if not given.is_still(stamp_of(path)):

@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -48,6 +49,22 @@ class WatchedInput(Protocol):
     def job(self, path: str) -> Job:
         """The job of a path that it has given. Raises UsageError when no file has such a name."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file that was given, or that an earlier run has picked."""
+
+    origin: WatchedInput
+    size: int
+    mtime_ns: int
+    inode: int | None
+    """None of an earlier run."""
+
+    def is_still(self, stamp: Stamp) -> bool:
+        """Whether the file is as it was then."""
+        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
+        return same and self.inode in (None, stamp.inode)
 
 
 def watched_input(text: str, recursive: bool, names: Names, timing: Timing) -> WatchedInput:

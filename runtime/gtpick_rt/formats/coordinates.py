@@ -86,8 +86,8 @@ def read_coordinate_set(
     exp(-score)): order stays, though scores above about 17 become equal. The figures of merit of
     RELION's own pickers are not probabilities by this, but keep their order too.
 
-    Raises UsageError when a file cannot be read, or holds something else; where `faults` is given, it
-    takes why, by the name of the micrograph, and the others are read.
+    Raises UsageError when a file cannot be read, or holds something else; where `faults` is given,
+    it takes why, by the name of the micrograph, and the others are read.
     """
     read = {path: _attempt(path) for path in set(files.values())}
     chosen = dict[str, Rows]()
@@ -128,13 +128,11 @@ def _read(path: Path) -> Read:
     for i, name in enumerate(names):
         of = index == i
         wrong = np.flatnonzero(of & bad)
-        read[str(name)] = (
-            (table.xy_px[of], score[of])
-            if not len(wrong)
-            else UsageError(
-                f"{path}: in row {wrong[0] + 1} a coordinate or score is missing or not a finite number; correct the file"
-            )
-        )
+        if len(wrong):
+            row = f"{path}: in row {wrong[0] + 1}"
+            read[str(name)] = UsageError(f"{row} a coordinate or score is missing or not a finite number; correct it")
+        else:
+            read[str(name)] = table.xy_px[of], score[of]
     return read
 
 

@@ -55,7 +55,8 @@ _SOUND_FIELDS = " AND ".join(
 )
 _SOUND = f"""CASE WHEN typeof(record) <> 'text' THEN 0 WHEN NOT json_valid(record) THEN 0
 ELSE ifnull({_SOUND_FIELDS}, 0) END"""
-"""SQL that tells whether a row holds the record of its micrograph, with the fields that it has here."""
+"""SQL that tells whether a row holds the record of its micrograph, with the fields that it has
+here."""
 
 
 class Journal:
@@ -113,7 +114,9 @@ class Journal:
                 self.foreign = path
 
     def _doubt_unsound(self) -> None:
-        """Doubt rows that are none of ours, and forget failures that are not: one must not spoil all."""
+        """Doubt rows that are none of ours, and forget failures that are not: one must not spoil
+        all.
+        """
         with contextlib.suppress(sqlite3.OperationalError):  # SQLite may have been built without JSON
             self._db.execute(f"UPDATE picked SET settings = NULL WHERE NOT ({_SOUND})")  # noqa: S608 - our own words
             self._db.execute("DELETE FROM failed WHERE NOT ifnull(json_valid(record), 0)")

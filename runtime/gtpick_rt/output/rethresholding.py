@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gtpick_rt.errors import UnwritableError, UsageError
-from gtpick_rt.output.converting import convert, in_threads, loaded
+from gtpick_rt.output.converting import convert, in_threads, loaded, unwritable
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import summary_path
 from gtpick_rt.output.summary import Summary

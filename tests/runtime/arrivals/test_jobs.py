@@ -207,7 +207,7 @@ def test_an_optics_group_that_is_not_there_is_the_fault_of_that_row_alone() -> N
 
 def test_a_list_whose_rows_are_all_at_fault_is_refused_with_the_first() -> None:
     Path("mics.star").write_text(OPTICS_STAR.replace("/b.mrc 2", "/b.mrc 7").replace('b.mrc" 1', 'b.mrc" 8'))
-    with pytest.raises(UsageError, match="optics group '[78]', which data_optics does not list"):
+    with pytest.raises(UsageError, match=r"optics group '[78]', which data_optics does not list"):
         find(["mics.star"])
 
 
@@ -224,7 +224,7 @@ def test_rows_without_a_group_are_of_the_only_one_and_of_none_where_there_are_se
     Path("mics.star").write_text(f"{optics}\n{rows}")
     assert [job.pixel_size_A for job in find(["mics.star"])] == [0.9]
     Path("mics.star").write_text(f"{optics}2 1.8\n\n{rows}")
-    with pytest.raises(UsageError, match="'a.mrc' has no _rlnOpticsGroup, and data_optics lists groups of several"):
+    with pytest.raises(UsageError, match=r"'a\.mrc' has no _rlnOpticsGroup, and data_optics lists groups of several"):
         find(["mics.star"])
 
 
