@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.faults.bad_files import FILES, ROWS
-from benchmarks.faults.bad_items import ARRIVALS, FINISHED, NAMED, PICKED, try_way
+from benchmarks.faults.bad_items import try_way
 from benchmarks.faults.bad_outputs import OUTPUTS
+from benchmarks.faults.bad_ways import ARRIVALS, FINISHED, NAMED, PICKED
 
 
 def test_there_are_forty_kinds_of_items_or_more_for_each_way() -> None:
