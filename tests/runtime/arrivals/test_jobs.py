@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
+import tifffile
 
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, find_jobs
@@ -317,6 +319,16 @@ def test_of_two_micrographs_with_one_output_the_second_is_left_out_and_told_of()
         assert re.search(r"/a\.mrc' and '[yz]/a\.(mrc|tif)' would both", failure.message)
         assert "in two runs, each with its own --out" in failure.message
         assert ("--include '*.mrc'" in failure.message) == (inputs == ["z"])
+
+
+def test_of_a_movie_and_its_sum_the_sum_is_kept_whichever_comes_first() -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 8, 6), np.uint8), photometric="minisblack")
+    tifffile.imwrite("in/a.tiff", np.ones((8, 6), np.uint8))
+    for inputs in (["in"], ["in/a.tiff", "in/a.tif"], ["in/a.tif", "in/a.tiff"]):
+        found = find_jobs(inputs)
+        assert [job.path for job in found.jobs] == [Path("in/a.tiff")]
+        assert [failure.path for failure in found.unlisted] == ["in/a.tif"]
 
 
 def test_what_is_wrong_with_one_input_or_row_refuses_no_other() -> None:
