@@ -73,14 +73,14 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _is_wild(parts: tuple[str, ...]) -> bool:
-    """Whether the last of these parts of a path has a wildcard, and is not the very name of a folder or
-    file.
+    """Whether the last of these parts of a path has a wildcard, and is not the very name of a
+    folder or file.
     """
     return bool(_WILD.search(parts[-1])) and not os.path.lexists(Path(*parts))
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether `text` has a wildcard: in a part that is not the very name of a folder or file."""
+    """Tell whether `text` has a wildcard, in a part that is not the very name of a folder."""
     return any(_is_wild(parts) for parts in _heads(Path(text)))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import FormatError, MicrographError, UsageError
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure
 
@@ -87,7 +87,11 @@ def find_jobs(
                     searched.append(job.path)
                     done.update([job.path] if str(job.stem) in finished else [])
                 if other is not job and not same_file(other.path, job.path):
-                    found.unlisted.append(failure_of(str(job.path), clash(other.path, job)))
+                    kept, left = other, job
+                    if is_never_picked(other.path) and not is_never_picked(job.path):
+                        kept, left = job, other  # as the movie of a micrograph
+                        jobs[job.stem] = job
+                    found.unlisted.append(failure_of(str(left.path), clash(kept.path, left)))
         except UsageError as error:
             found.unlisted.append(failure_of(text, str(error)))
     if found.unlisted and not jobs:
@@ -113,6 +117,19 @@ def clash(path: Path, job: Job) -> str:
 def failure_of(path: str, message: str, kind: str = "FormatError") -> Failure:
     """What is to be reported of something that cannot become a micrograph."""
     return Failure(stem=path, path=path, kind=kind, message=message)
+
+
+def is_never_picked(path: Path) -> bool:
+    """Whether a file is no image that can be picked, however long it is waited for, as a movie."""
+    from gtpick_rt.reading.micrographs import probe
+
+    try:
+        probe(path)
+    except FormatError:
+        return True
+    except MicrographError:
+        return False
+    return False
 
 
 def same_file(path: Path | str, other: Path | str) -> bool:

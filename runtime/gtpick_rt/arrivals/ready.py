@@ -26,8 +26,8 @@ from gtpick_rt.records import Failure
 
 PROBE_BYTES = 1 << 16
 _ZEROS_S, _ZEROS_SETTLED = 10.0, 5
-"""A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so long,
-and so many times the time to settle."""
+"""A part of only zeros is taken for a margin, or a block without data, when it has stayed so for so
+long, and so many times the time to settle."""
 _PEEK_S, _GROWING_S = 0.5, 10.0
 """A file that has stayed as it is for so long, or grown for so long, is looked into, to tell
 what it lacks."""
@@ -106,8 +106,8 @@ def _is_hole(descriptor: int, offset: int, size: int) -> bool:
 
 
 class BlankError(IncompleteError):
-    """A part of the pixels has only zeros; `reserved` where the file system says that nothing was ever
-    written there.
+    """A part of the pixels has only zeros; `reserved` where the file system says that nothing was
+    ever written there.
     """
 
     def __init__(self, message: str, reserved: bool) -> None:

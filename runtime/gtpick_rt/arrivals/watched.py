@@ -9,13 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.inputs import Found, Inputs
-from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
 from gtpick_rt.arrivals.known import Awaited, Given, Rounds
 from gtpick_rt.arrivals.ready import State, nothing_yet
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
@@ -207,21 +208,28 @@ class Watched:
             job = origin.job(path)
         except UsageError as error:
             return failure_of(path, str(error))
-        owner = self._owners.setdefault(str(job.stem), path)
         fault = fault_of_name(job.path)
         if fault:
             return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
+        owner = self._owners.setdefault(str(job.stem), path)
+        displaced: Failure | None = None
         if owner != path:
-            return None if same_file(owner, path) else failure_of(path, clash(Path(owner), job))
+            if same_file(owner, path):
+                return None
+            if str(job.stem) in self._in_hand or not is_never_picked(Path(owner)) or is_never_picked(job.path):
+                return failure_of(path, clash(Path(owner), job))
+            self._owners[str(job.stem)], self._seen[owner] = path, None  # it came first, as a movie does
+            self._waiting.discard(owner)
+            displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
         if not isinstance(origin, WatchedList) and not self._is_taken(path, job):
-            return None
+            return displaced
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
             self._seen[path] = Given(origin, *stamp, inode=None)
             self._rounds.unchecked.append(path)
         else:
             self._await(path, job, origin, now)
-        return None
+        return displaced
 
     def _is_taken(self, path: str, job: Job) -> bool:
         """Whether this is the only sum of its movie so far, or the best of them, and no other is

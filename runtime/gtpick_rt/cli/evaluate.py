@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import finite
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, finite
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,11 +90,16 @@ def evaluate(
     _note("no picks in the list, so counted as missed", loaded.unnamed)
     _note("ignored, for want of a counterpart", loaded.ignored)
     if json_file is not None:
-        write_file(json_file, json.dumps(figures.record(), indent=1).encode())
+        record = figures.record() | {"left_out": loaded.left_out}
+        write_file(json_file, json.dumps(record, indent=1).encode())
     if plot is not None:
         from gtpick_rt.evaluate.drawing import draw
 
         write_file(plot, draw(figures))
+    for fault in loaded.left_out.values():
+        typer.echo(f"left out: {printable(fault)}", err=True)
+    if loaded.left_out:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _lengths(diameter: float, pixel_size: float | None, radius: float | None) -> "Lengths":

@@ -1,8 +1,8 @@
-"""Standard output and error as a service to whoever looks on: what cannot be shown is dropped, and the
-work goes on.
+"""Standard output and error as a service to whoever looks on: what cannot be shown is dropped, and
+the work goes on.
 
-A terminal may be gone, a disk full, a descriptor closed, or nobody reads; the locale may lack a letter.
-Names of files are taken for UTF-8 whatever the locale says, for that is what lists hold.
+A terminal may be gone, a disk full, a descriptor closed, or nobody reads; the locale may lack a
+letter. Names of files are taken for UTF-8 whatever the locale says, for that is what lists hold.
 """
 
 import codecs
@@ -147,7 +147,9 @@ def problem() -> str:
 
 
 def show_at_once(data: bytes) -> None:
-    """Write to standard error; may be called in a signal handler, where its buffers must not be touched."""
+    """Write to standard error; may be called in a signal handler, where its buffers must not be
+    touched.
+    """
     if "stderr" in _streams:
         _streams["stderr"].write(data)
     else:
@@ -156,7 +158,9 @@ def show_at_once(data: bytes) -> None:
 
 
 def in_utf8() -> None:
-    """Begin the program anew in Python's UTF-8 mode, where the locale has another encoding for names."""
+    """Begin the program anew in Python's UTF-8 mode, where the locale has another encoding for
+    names.
+    """
     if codecs.lookup(sys.getfilesystemencoding()).name == "utf-8" or "PYTHONUTF8" in os.environ or not sys.executable:
         return
     os.environ["PYTHONUTF8"] = "1"
@@ -187,7 +191,7 @@ def _encoding() -> str:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """What is shown for letters that the encoding lacks: A for Å, \\xe9 for a byte that is not UTF-8."""
+    """What is shown for letters that the encoding lacks: A for Å, an escape for a lone byte."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end

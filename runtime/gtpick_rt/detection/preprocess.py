@@ -113,23 +113,23 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
         background = _background(image, spec.highpass_px) if outside is None else _without(image, outside, spec)
         level = np.abs(background.mean())
         flat = np.subtract(image, background, out=background)
-        ranked = flat.flatten() if outside is None else flat[~outside.background]
+        ranked = flat.flatten() if outside is None else flat[~outside.mask]
         flat -= _median(ranked)
-        np.abs(flat.ravel() if outside is None else flat[~outside.background], out=ranked)
+        np.abs(flat.ravel() if outside is None else flat[~outside.mask], out=ranked)
         sigma = np.float32(_MAD_TO_SIGMA) * _median(ranked)
         if sigma <= _ROUNDING * level < np.inf:
             return np.zeros_like(flat), 0.0
         flat /= sigma
         if outside is not None:
-            flat[outside.areas] = 0
+            flat[outside.mask] = 0
         return np.clip(flat, -spec.clip, spec.clip, out=flat), float(sigma)
 
 
 def _without(image: FloatArray, outside: Outlying, spec: ModelSpec) -> FloatArray:
     """The background of the other pixels, and the usual level where there are none far and wide."""
-    weight = _background((~outside.background).astype(np.float32), spec.highpass_px)
+    weight = _background((~outside.mask).astype(np.float32), spec.highpass_px)
     level = np.float32(outside.level)
-    known = _background(np.where(outside.background, np.float32(0), image - level), spec.highpass_px)
+    known = _background(np.where(outside.mask, np.float32(0), image - level), spec.highpass_px)
     return np.divide(known, weight, out=np.zeros_like(known), where=weight > _LEAST_WEIGHT) + level
 
 

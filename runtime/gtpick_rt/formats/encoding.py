@@ -2,8 +2,8 @@
 it.
 
 gemmi takes only ASCII outside quotes, though RELION writes bare names of any bytes, and only UTF-8
-inside. So bare words of other letters are quoted, and bytes that are not UTF-8, which Python keeps as
-lone surrogates, stand for the time being as characters that nobody uses.
+inside. So bare words of other letters are quoted, and bytes that are not UTF-8, which Python keeps
+as lone surrogates, stand for the time being as characters that nobody uses.
 """
 
 import codecs

@@ -1,8 +1,8 @@
 """RELION's micrographs STAR files: one unnamed block in 3.0, and with optics groups since 3.1.
 
-A row that makes no sense is the fault of that micrograph alone. The pixel size is that of the optics
-group; elsewhere than in RELION it may stand in the row itself, and in 3.0 it follows from the detector's
-pixel and the magnification.
+A row that makes no sense is the fault of that micrograph alone. The pixel size is that of the
+optics group; elsewhere than in RELION it may stand in the row itself, and in 3.0 it follows from
+the detector's pixel and the magnification.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,9 @@ def _listed(row: cif.Table.Row, size_of: Callable[[cif.Table.Row], _Size]) -> Li
 
 
 def _optics(path: Path, document: cif.Document) -> Callable[[cif.Table.Row], _Size]:
-    """What tells the size of the optics group of a row; raises UsageError where that cannot be told."""
+    """What tells the size of the optics group of a row; raises UsageError where that cannot be
+    told.
+    """
     optics = document.find_block("optics")
     if optics is None:
         return lambda row: _Size()

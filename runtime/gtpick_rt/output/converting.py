@@ -44,8 +44,10 @@ def convert(output: OutputFolder) -> list[Failure]:
         if isinstance(done, Finished):
             try:
                 output.files.convert(done, due)
-            except (NoPreviewError, UnwritableError) as error:
+            except NoPreviewError as error:
                 undrawn.append(_unreadable(record, error))
+            except UnwritableError as error:
+                return unwritable(record, error)
         return done
 
     extent, failures = Extent(), dict[str, Failure]()
@@ -89,3 +91,8 @@ def loaded(output: OutputFolder, record: MicrographRecord) -> Finished | Failure
 def _unreadable(record: MicrographRecord, error: GtpickError) -> Failure:
     """What is to be told of a micrograph of which something that was kept cannot be read."""
     return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))
+
+
+def unwritable(record: MicrographRecord, error: UnwritableError) -> Failure:
+    """That the files of one micrograph cannot be written."""
+    return Failure(stem=record.stem, path=record.path, kind=type(error).__name__, message=str(error))

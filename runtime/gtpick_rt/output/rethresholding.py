@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.output.conversion import OVERLAYS
-from gtpick_rt.output.converting import convert, in_threads, loaded
+from gtpick_rt.output.converting import convert, in_threads, loaded, unwritable
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import summary_path
 from gtpick_rt.output.summary import Summary, read_summary
@@ -44,7 +44,12 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
 
     def rewrite(record: MicrographRecord) -> tuple[MicrographRecord, bool] | Failure:
         done = loaded(output, record)
-        return done if isinstance(done, Failure) else (done.record, output.files.rewrite(done))
+        if isinstance(done, Failure):
+            return done
+        try:
+            return done.record, output.files.rewrite(done)
+        except UnwritableError as error:
+            return unwritable(record, error)
 
     before = {record.stem: record.picks for record in todo}
     done: list[tuple[int, int, bool]] = []

@@ -1,9 +1,9 @@
-"""Pixels that say nothing of the specimen: NaN, infinite, or hot and dead ones, which stand out from all
-around them.
+"""Pixels that say nothing of the specimen: NaN, infinite, or hot and dead ones, which stand out
+from all around them.
 
 They would cost more than themselves: one huge value drowns what the resampling and the background
-make of its surroundings. Large areas, such as the shadow of a beam stop, stay as they are, and so do
-images with too many NaN.
+make of its surroundings. Large areas, such as the shadow of a beam stop, stay as they are, and so
+do images with too many NaN.
 """
 
 import math
@@ -24,7 +24,8 @@ _TOLD_FRACTION = 1e-4
 _MOST_FRACTION = 0.02
 """More on one side are an area, and no pixels that stand out."""
 _AROUND = 4
-"""Pixels to each side of one that are compared with it: more than columns of a detector die together."""
+"""Pixels to each side of one that are compared with it: more than columns of a detector die
+together."""
 _SAMPLE = 1 << 16
 """Pixels that tell the usual values."""
 _INFINITY, _NEGATIVE, _MINUS_INFINITY = 0x7C00, 0x8000, 0xFC00
@@ -60,13 +61,17 @@ def mended(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tuple
 
 
 def usual_values(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Median and robust standard deviation of `values`, the latter also where half of them are equal."""
+    """Median and robust standard deviation of `values`, the latter also where half of them are
+    equal.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         values = values.astype(np.float64)
         middle = float(np.median(values))
         deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+        if deviation > 0:
+            return middle, deviation
         low, high = np.quantile(values, _TAILS)
-        return middle, max(deviation, float(high - low) / _TAILS_TO_SIGMA)
+        return middle, float(high - low) / _TAILS_TO_SIGMA
 
 
 def _extremes(data: NDArray[np.floating]) -> tuple[float, float]:
@@ -120,7 +125,7 @@ def _replace_outlying(data: NDArray[np.floating], middle: float, margin: float, 
 
 
 def _median_around(data: NDArray[np.floating], places: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The medians of the squares around pixels, `(n,)`; at the borders of the part that is there."""
+    """The medians of the squares around pixels, `(n,)`, as far as they lie on the image."""
     height, width = data.shape
     offsets = np.arange(-_AROUND, _AROUND + 1)
     rows, columns = np.divmod(places, width)

@@ -1,5 +1,5 @@
-"""Whether a pixel size can be true: some programs write nm where Å are meant, which makes a micrograph
-hardly wider than its particles.
+"""Whether a pixel size can be true: some programs write nm where Å are meant, which makes a
+micrograph hardly wider than its particles.
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ from gtpick_rt.errors import PixelError
 SMALLEST_PARTICLE_A = 50.0
 """Of those that are imaged singly."""
 _FINE_A, _FIELD = 0.3, 10.0
-"""No detector has such pixels, but in super-resolution and then some ten thousand; so wide, in particle
-diameters, is the field of view then at least."""
+"""No detector has such pixels, but in super-resolution and then some ten thousand; so wide, in
+particle diameters, is the field of view then at least."""
 _SMALL_A, _NARROW = 0.5, 4.0
 """The same, of what may be true but is told: a small crop at a high magnification looks like it."""
 
@@ -22,7 +22,8 @@ def judge_pixel_size(
     diameter_A: float = SMALLEST_PARTICLE_A,
     given: bool = False,
 ) -> str:
-    """What is odd about a pixel size, for an image of `(h, w)` pixels and particles of `diameter_A`, or "".
+    """What is odd about a pixel size, for an image of `(h, w)` pixels and particles of
+    `diameter_A`, or "".
 
     Raises PixelError when it is hardly possible, and was not `given` by the user.
     """

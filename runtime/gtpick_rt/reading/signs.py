@@ -1,16 +1,17 @@
 """Whether the integers of an image have a sign.
 
-Mode 0 of an MRC file is of signed bytes by the standard, of unsigned ones by what IMOD and SerialEM have
-long written; IMOD says which in a flag of its own. Where nothing is said, or something false, it shows in
-the histogram: read the wrong way, it is torn, with the one half of its values at each end.
+Mode 0 of an MRC file is of signed bytes by the standard, of unsigned ones by what IMOD and SerialEM
+have long written; IMOD says which in a flag of its own. Where nothing is said, or something false,
+it shows in the histogram: read the wrong way, it is torn, with the one half of its values at each
+end.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-_TAILS = (0.005, 0.995)
-"""Shares of the pixels between which the others reach: hot pixels tell nothing."""
-_CLEARLY = 4.0
+_TAILS = (0.02, 0.98)
+"""Shares of the pixels between which the others reach: hot and saturated pixels tell nothing."""
+_CLEARLY = 1.5
 """Times as narrow as the histogram as declared must the other be, where a sign is declared."""
 _SAMPLE = 1 << 20
 """Pixels that are looked at."""
@@ -19,7 +20,8 @@ _LEAST = 1000
 
 
 def with_sign(pixels: NDArray[np.generic], source: str = "") -> tuple[NDArray[np.generic], str]:
-    """`(h, w)` pixels as signed or unsigned as they are meant, and a word on it where that is not as declared.
+    """`(h, w)` pixels as signed or unsigned as they are meant, and a word on it where that is not
+    as declared.
 
     `source` says who has declared the type; "" where nobody has.
     """
@@ -36,5 +38,5 @@ def with_sign(pixels: NDArray[np.generic], source: str = "") -> tuple[NDArray[np
 
 
 def _width(values: NDArray[np.generic]) -> float:
-    low, high = np.quantile(values, _TAILS)
+    low, high = np.quantile(values.astype(np.float32), _TAILS)
     return float(high - low)

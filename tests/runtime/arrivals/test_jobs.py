@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
+import tifffile
 
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, find_jobs
@@ -207,7 +209,7 @@ def test_an_optics_group_that_is_not_there_is_the_fault_of_that_row_alone() -> N
 
 def test_a_list_whose_rows_are_all_at_fault_is_refused_with_the_first() -> None:
     Path("mics.star").write_text(OPTICS_STAR.replace("/b.mrc 2", "/b.mrc 7").replace('b.mrc" 1', 'b.mrc" 8'))
-    with pytest.raises(UsageError, match="optics group '[78]', which data_optics does not list"):
+    with pytest.raises(UsageError, match=r"optics group '[78]', which data_optics does not list"):
         find(["mics.star"])
 
 
@@ -224,7 +226,7 @@ def test_rows_without_a_group_are_of_the_only_one_and_of_none_where_there_are_se
     Path("mics.star").write_text(f"{optics}\n{rows}")
     assert [job.pixel_size_A for job in find(["mics.star"])] == [0.9]
     Path("mics.star").write_text(f"{optics}2 1.8\n\n{rows}")
-    with pytest.raises(UsageError, match="'a.mrc' has no _rlnOpticsGroup, and data_optics lists groups of several"):
+    with pytest.raises(UsageError, match=r"'a\.mrc' has no _rlnOpticsGroup, and data_optics lists groups of several"):
         find(["mics.star"])
 
 
@@ -317,6 +319,16 @@ def test_of_two_micrographs_with_one_output_the_second_is_left_out_and_told_of()
         assert re.search(r"/a\.mrc' and '[yz]/a\.(mrc|tif)' would both", failure.message)
         assert "in two runs, each with its own --out" in failure.message
         assert ("--include '*.mrc'" in failure.message) == (inputs == ["z"])
+
+
+def test_of_a_movie_and_its_sum_the_sum_is_kept_whichever_comes_first() -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 8, 6), np.uint8), photometric="minisblack")
+    tifffile.imwrite("in/a.tiff", np.ones((8, 6), np.uint8))
+    for inputs in (["in"], ["in/a.tiff", "in/a.tif"], ["in/a.tif", "in/a.tiff"]):
+        found = find_jobs(inputs)
+        assert [job.path for job in found.jobs] == [Path("in/a.tiff")]
+        assert [failure.path for failure in found.unlisted] == ["in/a.tif"]
 
 
 def test_what_is_wrong_with_one_input_or_row_refuses_no_other() -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, job_below
@@ -472,3 +474,17 @@ def test_a_margin_that_changes_is_no_margin(watch: Callable[..., Any], clock: An
     clock.at(8, lambda: clock.write(Path("a.mrc"), image))
     assert watcher.jobs(9.5) == []
     assert watcher.jobs(1) == ["a"]
+
+
+def test_a_movie_that_came_first_does_not_keep_its_sum_out(
+    watch: Callable[..., Any], put: Callable[..., None]
+) -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch("in")
+    assert watcher.jobs(3) == ["a"]  # whoever reads it says that it is a movie
+    put("in/a.mrc")
+    given = watcher.run(4)
+    (failure,) = (each for each in given if isinstance(each, Failure))
+    assert "choose with --include '*.mrc'" in failure.message
+    assert [each.path for each in given if isinstance(each, Job)] == [Path("in/a.mrc")]

@@ -326,3 +326,22 @@ def test_pixel_sizes_that_differ_are_refused_unless_one_is_given(
     assert result.exit_code == 1
     assert "2 and" in result.stderr and "2.1 Å per pixel" in result.stderr and "--pixel-size" in result.stderr
     assert run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72, "--pixel-size", 2).exit_code == 0
+
+
+def test_what_cannot_be_read_is_left_out_and_named(run: Callable[..., Result], tmp_path: Path) -> None:
+    for name in ("good", "picks_bad", "labels_bad"):
+        save(tmp_path / "picks" / f"{name}.star", (1, 2))
+        save(tmp_path / "labels" / f"{name}.star", (1, 2))
+    (tmp_path / "picks" / "picks_bad.star").write_bytes(b"\0\xff")
+    (tmp_path / "labels" / "labels_bad.csv").write_text("x,y\n1,nan\n")
+    (tmp_path / "labels" / "labels_bad.star").unlink()
+    out = tmp_path / "f.json"
+    result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 60, "--json", out)
+    assert result.exit_code == 3
+    assert result.stderr.count("left out: ") == 2
+    record = json.loads(out.read_text())
+    assert [each["micrograph"] for each in record["per_micrograph"]] == ["good"]
+    assert sorted(record["left_out"]) == ["labels_bad", "picks_bad"]
+    (tmp_path / "picks" / "good.star").unlink()
+    result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 60)
+    assert (result.exit_code, "error: " in result.stderr) == (1, True)

@@ -245,6 +245,14 @@ def test_a_folder_gives_one_file_per_micrograph_by_its_name(tmp_path: Path) -> N
     assert found.files == {name: tmp_path / path for name, path in files.items()}
     assert not found.is_list
     save(tmp_path / "STAR" / "c.star", "")
+    found = find_coordinates(tmp_path)
+    assert "c" not in found.files
+    assert "have the same name; evaluate them one at a time" in found.faults["c"]
+
+
+def test_a_folder_in_which_no_name_is_of_one_file_alone_is_refused(tmp_path: Path) -> None:
+    for path in ("a.star", "sub/a.star"):
+        save(tmp_path / path, "")
     with pytest.raises(UsageError, match="have the same name"):
         find_coordinates(tmp_path)
 
