@@ -91,6 +91,7 @@ def find_jobs(
                     if is_never_picked(other.path) and not is_never_picked(job.path):
                         kept, left = job, other  # as the movie of a micrograph
                         jobs[job.stem] = job
+                        searched = [job.path if path == other.path else path for path in searched]
                     found.unlisted.append(failure_of(str(left.path), clash(kept.path, left)))
         except UsageError as error:
             found.unlisted.append(failure_of(text, str(error)))

@@ -220,6 +220,7 @@ class Watched:
                 return failure_of(path, clash(Path(owner), job))
             self._owners[str(job.stem)], self._seen[owner] = path, None  # it came first, as a movie does
             self._waiting.discard(owner)
+            self._sums.forget(owner)
             displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
         if not isinstance(origin, WatchedList) and not self._is_taken(path, job):
             return displaced

@@ -92,11 +92,11 @@ def _plugin(entry: EntryPoint) -> type[TyperCommand]:
     """
 
     class Plugin(TyperCommand):
-        def make_context(self, info_name: str | None, args: list[str], **kwargs: Any) -> Any:
+        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **kwargs: Any) -> Any:
             asked_for_help = kwargs.get("resilient_parsing") or {"-h", "--help"} & set(args)
             single = typer.Typer(**LOOK)
             single.command(entry.name)(_load(entry, to_run=not asked_for_help))
-            return typer.main.get_command(single).make_context(info_name, args, **kwargs)
+            return typer.main.get_command(single).make_context(info_name, args, parent, **kwargs)
 
     return Plugin
 
