@@ -10,7 +10,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from gtpick_rt.cli.bench import bench
 from gtpick_rt.cli.build import build
@@ -18,6 +17,8 @@ from gtpick_rt.cli.check import check
 from gtpick_rt.cli.convert import convert
 from gtpick_rt.cli.doctor import doctor
 from gtpick_rt.cli.evaluate import evaluate
+from gtpick_rt.cli.help import JUDGING, LOOK, MACHINE, PICKING, TRAINING, HelpfulCommand, HelpfulGroup
+from gtpick_rt.cli.models import models
 from gtpick_rt.cli.monitor import monitor
 from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
@@ -28,12 +29,19 @@ from gtpick_rt.errors import GtpickError, UsageError
 PLUGINS = "gtpick_rt.commands"
 """Entry points under this name are commands of sibling packages, which the runtime does not import
 itself."""
-LOOK: dict[str, Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
+LISTED = {
+    PICKING: (pick, check, rethreshold, convert, models),
+    JUDGING: (monitor, report, evaluate),
+    MACHINE: (doctor, bench, build),
 }
+"""Our own commands, by group."""
+SIBLINGS = {
+    "simulate": "Write simulated micrographs with exact labels.",
+    "train": "Train a network on simulated and real micrographs.",
+    "export": "Export trained weights to an ONNX file that `pick --model` takes.",
+    "finetune": "Adapt the network to your own picks on a few micrographs.",
+}
+"""What those of the sibling packages do, for the list of commands, which loads none of them."""
 
 
 @contextmanager
@@ -51,7 +59,7 @@ def errors_told() -> Iterator[None]:
         sys.exit(EXIT_USAGE if error.code == 2 else error.code)
 
 
-class _Group(TyperGroup):
+class _Group(HelpfulGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with errors_told():
             return super().main(*args, **kwargs)
@@ -79,18 +87,22 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Pick particles in cryo-EM micrographs."""
+    """Pick particles in cryo-EM micrographs.
+
+    Begin with `gtpick-rt pick micrographs/ --out picks`. `gtpick-rt COMMAND --help` shows the
+    options of a command, with examples.
+    """
 
 
-def _plugin(entry: EntryPoint) -> type[TyperCommand]:
+def _plugin(entry: EntryPoint) -> type[HelpfulCommand]:
     """Make a command class that loads a sibling package only when its command is called or asked
     for help.
     """
 
-    class Plugin(TyperCommand):
+    class Plugin(HelpfulCommand):
         def make_context(self, *args: Any, **kwargs: Any) -> Any:
             single = typer.Typer(**LOOK)
-            single.command(entry.name)(_load(entry))
+            single.command(entry.name, cls=HelpfulCommand)(_load(entry))
             return typer.main.get_command(single).make_context(*args, **kwargs)
 
     return Plugin
@@ -105,8 +117,10 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
 
 
-for _command in (pick, check, convert, rethreshold, evaluate, bench, build, monitor, report, doctor):
-    app.command()(_command)
-for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
-    _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."
-    app.command(_entry.name, cls=_plugin(_entry), help=_help)(lambda: None)
+for _group, _commands in LISTED.items():
+    for _command in _commands:
+        app.command(cls=HelpfulCommand, rich_help_panel=_group)(_command)
+_entries = {entry.name: entry for entry in entry_points(group=PLUGINS)}
+for _name in filter(_entries.get, SIBLINGS):
+    _class = _plugin(_entries[_name])
+    app.command(_name, cls=_class, help=SIBLINGS[_name], rich_help_panel=TRAINING)(lambda: None)
