@@ -17,7 +17,7 @@ from gtpick_rt.cli.help import INPUT, JUDGING, MACHINE, MACHINES, MODEL, ON_THE_
 from gtpick_rt.cli.main import app
 
 COLUMNS = 80
-ARGUMENT_FILES = (".safetensors", "mine/")
+THERE = (".safetensors", "/")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_example_can_be_typed(line: str, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     program, *arguments = shlex.split(line)
     for argument in arguments:  # some must exist to be accepted
-        if argument.endswith(ARGUMENT_FILES):
+        if argument.endswith(THERE):
             Path(argument).parent.mkdir(parents=True, exist_ok=True)
             Path(argument).mkdir() if argument.endswith("/") else Path(argument).touch()
     if program == "gtpick-relion":
