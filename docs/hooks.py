@@ -58,10 +58,6 @@ def _command(title: str, name: str, context: Any) -> Iterator[str]:
             groups.setdefault(param.rich_help_panel or "", []).append(record)
     for group, records in groups.items():
         yield f"| {group or 'option'} | |\n|---|---|"
-        yield from (f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records)
+        yield from (f"| `{option}` | {text.replace('|', '&#124;')} |" for option, text in records)
         yield ""
     yield "\n".join(("```bash", *EXAMPLES[name], "```", ""))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("<", "&lt;") if "`" in text else text.replace("|", r"\|")
