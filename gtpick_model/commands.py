@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+NEEDED = ("torch", "safetensors", "matplotlib")
+"""Of the extra train; `gtpick-rt` says so before anything else where one is missing."""
 Structures = Annotated[
     Path | None,
     typer.Option(

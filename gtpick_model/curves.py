@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+from gtpick_rt.files.drawing import keep_fonts_elsewhere
+
 
 def draw_curve(folder: Path) -> None:
     """Draw a run's `curve.json` as `curve.png`: loss, best F1 and AP on held-out structures, and
     best F1 on real micrographs, against steps.
     """
+    keep_fonts_elsewhere()
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.empiar10017 import DIAMETER_PX, LENGTHS
-from benchmarks.shared.common import DATA, DIAMETER_A, PROGRAM, circumstances, convert, pick_command, result_path, save
+from benchmarks.shared.common import (
+    DATA,
+    DIAMETER_A,
+    PROGRAM,
+    SIMULATED_ALONE,
+    circumstances,
+    convert,
+    pick_command,
+    result_path,
+    save,
+)
 from gtpick_rt.evaluate.loading import load
 from gtpick_rt.evaluate.report import report
 from gtpick_rt.files.atomic import write_atomic
@@ -76,7 +86,7 @@ def finetune(case: Case, micrographs: list[Path], data: Path, work: Path) -> tup
         marked = read_coordinates(data / "labels" / f"{path.stem}.csv", DIAMETER_PX)
         kept = marked[rng.random(len(marked)) < case.share]
         write_atomic(labels / f"{path.stem}.star", picks_to_star(kept).encode())
-    command = [PROGRAM, "finetune", *map(str, micrographs)]
+    command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(SIMULATED_ALONE)]
     command += ["--labels", str(labels), "--diameter", f"{DIAMETER_A:g}", "--out", str(model)]
     started = time.monotonic()
     subprocess.run(command + ["--complete"] * case.complete, check=True)
@@ -116,7 +126,9 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         micrographs = convert(arguments.data, work / "micrographs")
         scored = micrographs[-SCORED:]
-        before = measure(None, scored, arguments.data, work / "picks_before")
+        start = work / "start.onnx"
+        subprocess.run([PROGRAM, "export", str(SIMULATED_ALONE), str(start)], check=True)
+        before = measure(start, scored, arguments.data, work / "picks_before")
         rows = []
         for case in CASES:
             model, seconds = finetune(case, micrographs[: case.micrographs], arguments.data, work)

@@ -22,16 +22,17 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import circumstances, result_path, save
-from gtpick_export.finetuning import shipped_weights, to_backend
-from gtpick_export.to_onnx import make_spec
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
 from gtpick_model.metrics import RADIUS
@@ -41,15 +42,17 @@ from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights
 from gtpick_rt.arrivals.sampling import spread
+from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Picks
 
-SIMULATED = shipped_weights()
-"""What the others start from: no real micrograph was seen in training."""
-SIMULATED_ALONE = "simulated_alone"
+SIMULATED = "simulated_alone"
+"""The network from which the others start."""
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
 NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")
@@ -78,7 +81,7 @@ def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    start = None if without or scratch else Start(*load_weights(SIMULATED))
+    start = None if without or scratch else Start(*load_weights(SIMULATED_ALONE))
     kept = real.parent / "projections.safetensors"
     train_library, validation_library = kept_libraries(kept, structures, PROCEDURALS)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
@@ -125,11 +128,21 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     draw_curve(out)
 
 
+@cache
+def opened(weights: Path) -> tuple[Backend, ModelSpec]:
+    """A network as it would ship."""
+    network, provenance = load_weights(weights)
+    backend = OnnxRuntimeCpu()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(network, make_spec(network, weights.parent.name, "0", provenance), path)
+        return backend, backend.open(path)
+
+
 def score(weights: Path, judged: RealSet) -> dict[str, Any]:
     """Pick a set with a network at its default threshold, and at the one that picking finds."""
-    network, provenance = load_weights(weights)
-    spec = make_spec(network, weights.parent.name, "0", provenance)
-    backend, diameter_A = to_backend(network), judged.specimen.diameter_A
+    backend, spec = opened(weights)
+    diameter_A = judged.specimen.diameter_A
     seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
     picker = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
     found = [picker.pick(micrograph) for micrograph in judged.micrographs]
@@ -168,17 +181,17 @@ def score_all(work: Path, names: Sequence[str]) -> None:
     path = result_path(__file__, ".json")
     results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     for name in names:
-        weights = SIMULATED if name == SIMULATED_ALONE else work / "train" / name / "weights.safetensors"
+        weights = SIMULATED_ALONE if name == SIMULATED else work / "train" / name / "weights.safetensors"
         if not weights.is_file():
             continue
         made = circumstances(["python", __file__, "score"])
         row = {"date": made["date"], "commit": made["commit"], "steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
-            seen = name != SIMULATED_ALONE and folder.name not in (name.removeprefix("without_"), *JUDGED)
+            seen = name != SIMULATED and folder.name not in (name.removeprefix("without_"), *JUDGED)
             judged = read_set(folder).but_every_other(HALVES.get(name))
             row[folder.name] = {"in training": seen, **score(weights, judged)}
             if name in HALVES:  # the other networks are scored on all micrographs, as simulation alone is
-                row[folder.name]["simulation alone"] = score(SIMULATED, judged)
+                row[folder.name]["simulation alone"] = score(SIMULATED_ALONE, judged)
             print(name, folder.name, row[folder.name], flush=True)
         results[name] = row
         save(__file__, made | {"results": results})
@@ -200,7 +213,7 @@ def main() -> None:
     parser.add_argument("--run", help="name of the run's folder, unless the network's")
     arguments = parser.parse_args()
     if arguments.what == "score":
-        score_all(arguments.work, arguments.networks or (SIMULATED_ALONE, *NETWORKS))
+        score_all(arguments.work, arguments.networks or (SIMULATED, *NETWORKS))
         return
     for name in arguments.networks:
         if name not in NETWORKS:

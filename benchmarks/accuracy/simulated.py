@@ -4,7 +4,7 @@ Each point picks one simulated micrograph of every structure that it covers, at 
 threshold, with the particle's true diameter given; matches are one-to-one within a third of the
 diameter. The structures neither train nor choose the threshold: those of the folder that are held
 out, and procedural ones of higher numbers than training makes. Writes results/simulated.json and
-.png.
+.png, of another model results/simulated_<its name>.json and .png.
 """
 
 import argparse
@@ -112,8 +112,9 @@ def main() -> None:
         "structures": len(every),
         "points": points,
     }
-    save(__file__, {**circumstances(sys.argv), **result})
-    draw(points, result_path(__file__, ".png"))
+    other = f"_{Path(arguments.model).stem}" if arguments.model else ""
+    save(__file__, {**circumstances(sys.argv), **result}, f"{other}.json")
+    draw(points, result_path(__file__, f"{other}.png"))
 
 
 if __name__ == "__main__":

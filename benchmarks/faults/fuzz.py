@@ -32,7 +32,8 @@ import tifffile
 from benchmarks.shared.common import ROOT, circumstances, save
 from gtpick_rt.arrivals.ready import flaw_of
 from gtpick_rt.errors import GtpickError
-from gtpick_rt.formats.star import picks_to_star, read_micrographs, read_star
+from gtpick_rt.formats.micrographs import read_micrographs
+from gtpick_rt.formats.star import picks_to_star, read_star
 from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import STATE_FOLDER, index_path, star_path
 from gtpick_rt.reading import info

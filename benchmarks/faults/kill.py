@@ -32,6 +32,7 @@ from benchmarks.shared.tiny_runs import (
     stems_done,
     write_micrograph,
 )
+from gtpick_rt.arrivals import opening
 from gtpick_rt.arrivals.jobs import find_jobs
 from gtpick_rt.arrivals.listed import Listed, unfinished
 from gtpick_rt.arrivals.source import Source, Timing
@@ -90,7 +91,7 @@ def pick(make_source: Callable[[Path, OutputFolder], Source], folder: Path, out:
         os.write(read_log, f"{path.stem}\n".encode())
         return read_micrograph(path, *sizes_A, **options)
 
-    stages.read_micrograph = noted
+    opening.read_micrograph = noted
     output_module._LISTS_EVERY_S, output_module._SHARE_OF_TIME = 0.01, 0.5
     picker = fake_picker()
     with OutputFolder(out) as output:

@@ -12,6 +12,8 @@ import typer
 
 from gtpick_rt.cli.options import PixelSize, finite
 
+NEEDED = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime")
+"""Of the extra train; `gtpick-rt` says so before anything else where one is missing."""
 PROCEDURALS = 60
 """Particles between which fine-tuning puts the user's own."""
 
@@ -132,7 +134,7 @@ def finetune(
     from gtpick_model.finetune import PACE, adapt
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
-    from gtpick_rt.arrivals.sampling import readable, spread
+    from gtpick_rt.arrivals.sampling import Sample, spread
     from gtpick_rt.detection.picker import Picker
     from gtpick_rt.detection.survey import survey
     from gtpick_rt.errors import ModelError
@@ -143,7 +145,7 @@ def finetune(
     spec = make_spec(network, start.stem, "1", trained)
     jobs = finetuning.find_labelled(micrographs, pixel_size)
     backend = finetuning.to_backend(network)
-    starting = Picker(backend, spec, diameter, survey(backend, spec, readable(spread(jobs)), diameter).contrast)
+    starting = Picker(backend, spec, diameter, survey(backend, spec, Sample(spread(jobs)), diameter).contrast)
     known, held_out = finetuning.load(jobs, labels, starting)
     seen, before = finetuning.find(starting, known), finetuning.find(starting, held_out)
     share = 1.0 if complete else finetuning.labelled_share(seen)

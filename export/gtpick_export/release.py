@@ -30,7 +30,8 @@ def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32"
     """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch
     does in float32.
 
-    Raises ModelError: it does not; then the export is kept beside `out`, hidden.
+    Raises ModelError: it does not, or the network picks nothing there; then the export is kept
+    beside `out`, hidden.
     """
     unproven = out.with_name(f".{out.name}.unproven")
     EXPORTS[precision](network, spec, unproven)
@@ -38,6 +39,11 @@ def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32"
     tiles = make_tiles(library, TILES, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
     backend, spec = open_backend("cpu", unproven)
     parity = compare(network, backend, spec, tiles.images.numpy())
+    if not parity.reference_picks:
+        raise ModelError(
+            f"{unproven} is not released: the network picks nothing on {TILES} simulated tiles at its threshold of "
+            f"{spec.threshold:.3f}, which proves nothing; train it longer"
+        )
     if not answers_alike(parity, precision):
         raise ModelError(f"{unproven} does not answer as PyTorch does and is not released: {parity}")
     unproven.replace(out)

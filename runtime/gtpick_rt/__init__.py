@@ -6,9 +6,12 @@
 
 does what `gtpick-rt pick` does; `open_picker` gives a `Picker` for single images in memory.
 
-Importing the package loads nothing heavy: each name is imported when it is first used.
+Importing the package loads nothing heavy: each name is imported when it is first used. It keeps ONNX
+Runtime from reporting home, and from leaving a number of this machine in the user's home, which is
+settled when that is imported.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from gtpick_rt.records import Failure, MicrographRecord
     from gtpick_rt.types import Micrograph, Picks
     from gtpick_rt.version import __version__
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Failure",

@@ -1,6 +1,30 @@
 """What came of each micrograph of a run: picked, or failed."""
 
+import re
 from dataclasses import dataclass, field
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    """Escape what no UTF-8 file or terminal can take: control characters, and the bytes of a file
+    name that is not UTF-8.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def quoted(text: str) -> str:
+    """Such a text in quotes, as messages name files with odd names."""
+    return f"'{printable(text)}'"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if found[0] in _NAMED:
+        return _NAMED[found[0]]
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as Python keeps such bytes
+    return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{byte:04x}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +64,11 @@ class MicrographRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One micrograph that could not be picked, or a folder that could not be listed."""
+    """One micrograph that could not be picked, or a folder, input or row of a list that names none.
+
+    Its texts are printable, whatever the name of the file: they go into the index, lists and
+    terminals.
+    """
 
     stem: str
     """Name that its outputs would have; of a folder, its own name."""
@@ -48,6 +76,10 @@ class Failure:
     kind: str
     """Name of the error class: "IncompleteError"."""
     message: str
+
+    def __post_init__(self) -> None:
+        for name in ("stem", "path", "message"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 Record = MicrographRecord | Failure

@@ -72,9 +72,21 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(fnmatch.translate, globs)) or nothing, re.IGNORECASE)
 
 
+def _is_wild(parts: tuple[str, ...]) -> bool:
+    """Whether the last of these parts of a path has a wildcard, and is not the very name of a
+    folder or file.
+    """
+    return bool(_WILD.search(parts[-1])) and not os.path.lexists(Path(*parts))
+
+
 def is_pattern(text: str) -> bool:
-    """Tell whether `text` has a wildcard."""
-    return bool(_WILD.search(text))
+    """Tell whether `text` has a wildcard, in a part that is not the very name of a folder."""
+    return any(_is_wild(parts) for parts in _heads(Path(text)))
+
+
+def _heads(path: Path) -> list[tuple[str, ...]]:
+    """The parts of a path up to the first, to the second, ..."""
+    return [path.parts[: index + 1] for index in range(len(path.parts))]
 
 
 class Folder:
@@ -128,12 +140,12 @@ class Folder:
                 path = _join(folder, entry.name)
                 if entry.name.startswith(".") or path in known or path in self._passed_over:
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if _is_folder(entry):
                     folders += [path] if self._recursive else []
                 elif not _is_image(entry.name):
                     if self._recursive and entry.is_symlink():
                         self._passed_over.add(path)
-                        self.links += entry.is_dir()
+                        self.links += os.path.isdir(path)  # noqa: PTH112 - of any link, be it a loop
                 elif self._names.admits(self.relative(path)):
                     files.append(path)
                 else:
@@ -150,7 +162,7 @@ class Pattern:
 
     def __init__(self, pattern: Path, names: Names) -> None:
         self._pattern, self._names = pattern, names
-        first = next(index for index, part in enumerate(pattern.parts) if is_pattern(part))
+        first = next(index for index, parts in enumerate(_heads(pattern)) if _is_wild(parts))
         self.root = Path(*pattern.parts[:first])
         self._wild = str(Path(*pattern.parts[first:]))
         self.excluded = self.links = 0
@@ -179,13 +191,21 @@ class Pattern:
                 continue
             relative = self.relative(path)
             hidden = any(part.startswith(".") for part in relative.split("/"))
-            if hidden or not _is_image(match.name) or match.is_dir():
+            if hidden or not _is_image(match.name) or os.path.isdir(path):  # noqa: PTH112 - be it forbidden
                 continue
             if self._names.admits(relative):
                 yield path
             else:
                 self._passed_over.add(path)
                 self.excluded += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder and no link; a file whose kind the system does not tell is none."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _join(folder: str, name: str) -> str:

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
-from gtpick_rt.errors import UsageError
+from gtpick_rt.arrivals.sums import LeftOut, one_of_each
+from gtpick_rt.errors import FormatError, MicrographError, UsageError
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure
 
@@ -38,6 +39,10 @@ class Job:
     named."""
     exposure_group: int | None = None
     """cryoSPARC's number of its exposure group, where that is known."""
+    note: str = ""
+    """What is odd about its row in a list, though it can be picked."""
+    fault: str = ""
+    """Why it cannot be picked as its row in a list has it."""
 
 
 @dataclass
@@ -46,14 +51,18 @@ class Found:
 
     jobs: list[Job] = field(default_factory=list)
     unlisted: list[Failure] = field(default_factory=list)
-    """Folders that cannot be listed."""
+    """Inputs, folders, rows of lists and files that give no job, and why."""
     excluded: int = 0
     """Images left out by their names."""
     links: int = 0
     """Links to folders, which are not followed."""
+    same: list[LeftOut] = field(default_factory=list)
+    """Images left out, since another sum of the same movie is there."""
 
 
-def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES) -> Found:
+def find_jobs(
+    inputs: Sequence[str], recursive: bool = False, names: Names = DEFAULT_NAMES, finished: Container[str] = ()
+) -> Found:
     """List the micrographs that `inputs` name, in a stable order, each once.
 
     A folder gives the images in it (`recursive`: and below it, without following links to folders),
@@ -62,30 +71,73 @@ def find_jobs(inputs: Sequence[str], recursive: bool = False, names: Names = DEF
     below a folder or glob, or the names in a list; a file that is named gives its bare name.
     Whether an image can be read shows only on reading it.
 
-    Raises UsageError: an input is missing or a list unusable, nothing was found, or two micrographs
-    would have the same outputs.
+    What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
+    list that is unusable, the second of two micrographs that would have the same outputs. Of
+    several sums of one movie, unless a list names them, one is taken: one of the stems that are
+    `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
+    searched, done = list[Path](), set[Path]()
     found = Found()
     for text in inputs:
-        for job in _expand(text, recursive, names, found):
-            other = jobs.setdefault(job.stem, job)
-            if other is not job and other.path.resolve() != job.path.resolve():
-                raise UsageError(clash(other.path, job))
+        try:
+            for job in _expand(text, recursive, names, found):
+                other = jobs.setdefault(job.stem, job)
+                if other is job and not is_list(Path(text)):
+                    searched.append(job.path)
+                    done.update([job.path] if str(job.stem) in finished else [])
+                if other is not job and not same_file(other.path, job.path):
+                    kept, left = other, job
+                    if is_never_picked(other.path) and not is_never_picked(job.path):
+                        kept, left = job, other  # as the movie of a micrograph
+                        jobs[job.stem] = job
+                    found.unlisted.append(failure_of(str(left.path), clash(kept.path, left)))
+        except UsageError as error:
+            found.unlisted.append(failure_of(text, str(error)))
     if found.unlisted and not jobs:
         raise UsageError(found.unlisted[0].message)
     if not jobs:
         raise UsageError(_nothing(inputs, recursive, found.excluded))
-    found.jobs.extend(jobs.values())
+    found.same = one_of_each(searched, done)
+    left_out = {each.path for each in found.same}
+    found.jobs.extend(job for job in jobs.values() if str(job.path) not in left_out)
     return found
 
 
 def clash(path: Path, job: Job) -> str:
     """Say that the outputs of `job` would be those of the micrograph `path`."""
+    suffix = suffix_of(path.name)
+    choose = "" if suffix == suffix_of(job.path.name) else f"choose with --include '*{suffix}', "
     return (
-        f"{str(path)!r} and {str(job.path)!r} would both be written to {str(job.stem)!r}; "
-        "rename one, or pick them in two runs, each with its own --out"
+        f"{str(path)!r} and {str(job.path)!r} would both be written to {str(job.stem)!r}, so the second is left out; "
+        f"{choose}rename one, or pick them in two runs, each with its own --out"
     )
+
+
+def failure_of(path: str, message: str, kind: str = "FormatError") -> Failure:
+    """What is to be reported of something that cannot become a micrograph."""
+    return Failure(stem=path, path=path, kind=kind, message=message)
+
+
+def is_never_picked(path: Path) -> bool:
+    """Whether a file is no image that can be picked, however long it is waited for, as a movie."""
+    from gtpick_rt.reading.micrographs import probe
+
+    try:
+        probe(path)
+    except FormatError:
+        return True
+    except MicrographError:
+        return False
+    return False
+
+
+def same_file(path: Path | str, other: Path | str) -> bool:
+    """Whether two paths lead to one file, be they as odd as they may."""
+    try:
+        return os.path.realpath(path) == os.path.realpath(other)
+    except (OSError, ValueError):  # as of a name with a zero byte
+        return False
 
 
 def project_name(path: Path) -> str:
@@ -130,7 +182,7 @@ def read_list(path: Path) -> "list[ListedMicrograph]":
         from gtpick_rt.formats.exposures import read_exposures
 
         return read_exposures(path)
-    from gtpick_rt.formats.star import read_micrographs
+    from gtpick_rt.formats.micrographs import read_micrographs
 
     return read_micrographs(path)
 
@@ -148,7 +200,16 @@ def job_listed(source: Path, listed: "ListedMicrograph") -> Job:
     if not os.path.lexists(path) and os.path.lexists(beside):
         path = beside
     stem = _stem(_below_job(listed.name) or listed.name)
-    return Job(path, stem, listed.name, listed.pixel_size_A, listed.exposure_uid, listed.exposure_group)
+    return Job(
+        path,
+        stem,
+        listed.name,
+        listed.pixel_size_A,
+        listed.exposure_uid,
+        listed.exposure_group,
+        note=listed.note,
+        fault=listed.fault,
+    )
 
 
 def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[Job]:
@@ -160,13 +221,21 @@ def _expand(text: str, recursive: bool, names: Names, found: Found) -> Iterator[
     if is_folder:
         yield from _searched(Folder(path, recursive, names), found)
     elif is_list(path):
-        yield from (job_listed(path, listed) for listed in read_list(path))
+        yield from _rows(path, found)
     elif os.path.lexists(path):
         yield job_named(path)
     elif is_pattern(text):
         yield from _searched(Pattern(path, names), found)
     else:
         raise UsageError(f"{text!r}: no such file or folder")
+
+
+def _rows(path: Path, found: Found) -> Iterator[Job]:
+    for listed in read_list(path):
+        try:
+            yield job_listed(path, listed)
+        except UsageError as error:
+            found.unlisted.append(failure_of(listed.name, f"{path}: {error}"))
 
 
 def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
@@ -179,8 +248,10 @@ def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
 
 
 def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
+    brackets = any("[" in text and is_pattern(text) for text in inputs)
     return (
         f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
+        + ("; [ ] are wildcards in a pattern, and a [ of a name is written [[]" if brackets else "")
         + ("" if recursive else ", in subfolders only with --recursive")
         + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
     )

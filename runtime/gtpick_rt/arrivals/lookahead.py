@@ -3,10 +3,11 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.arrivals.source import Arrival, Source
+from gtpick_rt.arrivals.source import WAITING, Arrival, Source
+from gtpick_rt.records import Failure
 
 PATIENCE_S = 10.0
 """After which what has arrived must do: a microscope that is collecting brings something within
@@ -14,10 +15,15 @@ this time."""
 
 
 class Lookahead:
-    """A source whose first arrivals can be looked at; they are brought again to the run."""
+    """A source whose first arrivals can be looked at; they are brought again to the run.
 
-    def __init__(self, source: Source, stop: threading.Event) -> None:
-        self._source, self._stop = source, stop
+    What is not there or not whole meanwhile is told to `tell` at once.
+    """
+
+    def __init__(
+        self, source: Source, stop: threading.Event, tell: Callable[[Failure], None] = lambda failure: None
+    ) -> None:
+        self._source, self._stop, self._tell = source, stop, tell
         self._coming = iter(source)
         self._held: deque[Arrival] = deque()
         self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
@@ -37,7 +43,9 @@ class Lookahead:
         for arrival in self._coming:
             if self._stop.is_set():
                 return
-            if arrival is not None:
+            if isinstance(arrival, Failure):
+                self._tell(arrival)
+            if arrival is not None and not (isinstance(arrival, Failure) and arrival.kind == WAITING):
                 self._held.append(arrival)
             if isinstance(arrival, Job):
                 yield arrival

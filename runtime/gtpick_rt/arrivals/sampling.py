@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.reading.micrographs import read_micrograph
+from gtpick_rt.arrivals.opening import open_job
+from gtpick_rt.errors import MicrographError
+from gtpick_rt.records import printable
 from gtpick_rt.types import Micrograph
 
 T = TypeVar("T")
@@ -20,12 +22,25 @@ def spread(jobs: Sequence[T]) -> Iterator[T]:
     return (job for start in range(step) for job in jobs[start::step])
 
 
-def readable(jobs: Iterable[Job], pixel_size_A: float | None = None) -> Iterator[Micrograph]:
-    """Read micrographs, of `pixel_size_A` where given; picking will name those that
-    cannot be read.
+class Sample:
+    """Those of some micrographs that can be read, of `pixel_size_A` where given, and what is wrong with
+    the others; picking names each again.
     """
-    for job in jobs:
-        try:
-            yield read_micrograph(job.path, pixel_size_A, job.pixel_size_A)
-        except Exception:  # noqa: S112 - whatever is wrong with one file, the run goes on
-            continue
+
+    def __init__(self, jobs: Iterable[Job], pixel_size_A: float | None = None) -> None:
+        self._jobs, self._pixel_size_A = jobs, pixel_size_A
+        self.read = 0
+        self.unread: list[str] = []
+        """What is wrong, by micrograph."""
+
+    def __iter__(self) -> Iterator[Micrograph]:
+        for job in self._jobs:
+            try:
+                micrograph = open_job(job, self._pixel_size_A)
+            except MicrographError as error:
+                self.unread.append(printable(str(error)))
+            except Exception as error:  # whatever is wrong with one file, the run goes on
+                self.unread.append(printable(f"{job.path}: {error or type(error).__name__}"))
+            else:
+                self.read += 1
+                yield micrograph

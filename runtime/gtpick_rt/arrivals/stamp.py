@@ -28,5 +28,5 @@ def stamp_if_there(path: Path | str) -> Stamp | None:
     """The stamp, or None where the file cannot be looked at: reading it will say why."""
     try:
         return stamp_of(path)
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte, or of letters that the system has not
         return None

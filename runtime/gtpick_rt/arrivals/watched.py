@@ -9,47 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
-from gtpick_rt.arrivals.jobs import Job, clash
-from gtpick_rt.arrivals.ready import Candidate, State
-from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, Arrival, Timing
-from gtpick_rt.arrivals.stamp import Stamp, stamp_of
-from gtpick_rt.arrivals.watched_inputs import WatchedFolder, WatchedInput, failure_of, watched_input
+from gtpick_rt.arrivals.inputs import Found, Inputs
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
+from gtpick_rt.arrivals.known import Awaited, Given, Rounds
+from gtpick_rt.arrivals.ready import State, nothing_yet
+from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
+from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.sums import LeftOut, Sums
+from gtpick_rt.arrivals.watched_inputs import WatchedInput, WatchedList
 from gtpick_rt.errors import UsageError
-from gtpick_rt.reading.info import fault_of_name, suffix_of
-from gtpick_rt.records import Failure
-
-RECHECKED = 1000
-"""Files that were given before and are looked at again after each search."""
-_SHARE_OF_TIME = 10
-"""The pause between searches, in multiples of what a search takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A file that was given, or that an earlier run has picked."""
-
-    origin: WatchedInput
-    size: int
-    mtime_ns: int
-    inode: int | None
-    """None of an earlier run."""
-
-    def is_still(self, stamp: Stamp) -> bool:
-        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        return same and self.inode in (None, stamp.inode)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Awaited(Candidate):
-    """A file that will be given once it is ready."""
-
-    origin: WatchedInput
+from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.records import Failure, quoted
 
 
 class Watched:
@@ -64,8 +40,8 @@ class Watched:
         timing: how patient to be.
         finished: size in bytes and time of change in ns of each micrograph that an earlier run has
             picked, by stem: it is passed over while it stays so.
-        stop_after_idle_s: end when nothing has come, or is waited for, for so long; None watches
-            for ever.
+        stop_after_idle_s: end when nothing has come, nor has what is not whole changed, for so
+            long; None watches for ever.
         until: end when so many jobs are done.
         clock: seconds of a clock that only goes forward.
         wait: sleeps for some seconds.
@@ -87,32 +63,31 @@ class Watched:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._origins = [watched_input(text, recursive, names, timing) for text in inputs]
+        self._inputs = Inputs(inputs, recursive, names, timing, finished)
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
-        self._old_names = {stem.rpartition("/")[2] for stem in finished}
-        self._idle_s, self._until = stop_after_idle_s, until
-        self._seen: dict[str, _Awaited | _Given | None] = {}  # by path; None is passed over for good
+        self._idle_s, self._until, self._told_idle = stop_after_idle_s, until, False
+        self._seen: dict[str, Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
-        self._fresh: deque[tuple[WatchedInput, str] | Failure] = deque()  # found, but not looked at yet
+        self._sums, self._rounds = Sums(), Rounds()
+        self.same: list[LeftOut] = self._sums.left_out  # in place of another sum of the same movie
+        self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
         self._waiting: set[str] = set()  # the paths without which the run does not end
         self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
-        self._unchecked: deque[str] = deque()  # finished, but perhaps changed since
-        self._round: Iterator[str] = iter(())
         self._done, self._searched, self._recheck_due = 0, False, False
         self._next_search = self._last_event = clock()
 
     @property
     def excluded(self) -> int:
         """How many files were left out by their names."""
-        return sum(origin.folder.excluded for origin in self._origins if isinstance(origin, WatchedFolder))
+        return self._inputs.excluded
 
     @property
     def links(self) -> int:
         """How many links to folders were met, and not followed."""
-        return sum(origin.folder.links for origin in self._origins if isinstance(origin, WatchedFolder))
+        return self._inputs.links
 
     @property
     def backlog(self) -> int:
@@ -131,9 +106,9 @@ class Watched:
         self._take_back()
         path = self._owners.get(stem)
         known = None if path is None else self._seen.get(path)
-        if path is not None and isinstance(known, _Given) and stem not in self._in_hand:
+        if path is not None and isinstance(known, Given) and stem not in self._in_hand:
             self._await(path, known.origin.job(path), known.origin, self._clock())
-        elif path is not None and isinstance(known, _Awaited):
+        elif path is not None and isinstance(known, Awaited):
             known.reported = False
             self._waiting.add(path)
 
@@ -145,10 +120,13 @@ class Watched:
         while True:
             self._take_back()
             if self._is_over():
+                yield from self._left()
                 return
-            arrival = self._next()
+            arrival = self._next() or self._first_idle()
             if arrival is None:
                 self._wait(self._pause_s())
+            elif isinstance(arrival, Failure) and arrival.kind == WAITING:
+                self._told_idle = True
             yield arrival
 
     def _next(self) -> Arrival | None:
@@ -170,6 +148,14 @@ class Watched:
             now = self._clock()
         return arrival
 
+    def _first_idle(self) -> Failure | None:
+        """Tell once that there is nothing to do, and what is waited for."""
+        busy = not self._searched or self._fresh or self._waiting or self._in_hand or self._rounds.unchecked
+        if busy or self._told_idle or self._inputs.are_settling or self._inputs.have_ended:
+            return None
+        self._told_idle = True
+        return nothing_yet(self._inputs.texts, sum(map(bool, self._seen.values())), self.excluded)
+
     def _may_look(self, now: float) -> bool:
         held_back = self._until is not None and self._done + len(self._in_hand) >= self._until
         return bool(self._looks) and now >= self._looks[0][0] and not held_back
@@ -184,32 +170,33 @@ class Watched:
     def _is_over(self) -> bool:
         if self._until is not None and self._done >= self._until:
             return True
-        if not self._searched or self._fresh or self._waiting or self._in_hand or self._unchecked:
+        comes = self._inputs.are_settling or not all(each.is_stuck for each in self._awaited)
+        if not self._searched or self._fresh or self._in_hand or self._rounds.unchecked or comes:
             self._last_event = self._clock()
             return False
-        idle = self._idle_s is not None and self._clock() - self._last_event >= self._idle_s
-        return idle or all(origin.ended for origin in self._origins)
+        if self._idle_s is not None and self._clock() - self._last_event >= self._idle_s:
+            return True
+        return not self._waiting and self._inputs.have_ended
+
+    @property
+    def _awaited(self) -> list[Awaited]:
+        return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
+
+    def _left(self) -> Iterator[Failure]:
+        """What is still not whole at the end of an idle time."""
+        if self._until is None or self._done < self._until:
+            yield from filter(None, [each.give_up() for each in self._awaited])
+            yield from self._inputs.left()
+            self._waiting.clear()
 
     def _search(self, now: float) -> None:
-        """Find new names, which is quick: nothing is looked at.
+        """Find new names, which is quick: nothing is looked at."""
+        self._fresh.extend(self._inputs.search(self._seen, now))
+        took_s = self._clock() - now
+        self._next_search = now + took_s + self._inputs.pause_s(took_s)
+        self._searched = self._recheck_due = True
 
-        First come those that no earlier run has picked.
-        """
-        found = [
-            each if isinstance(each, Failure) else (origin, each)
-            for origin in self._origins
-            for each in origin.new(self._seen, now)
-        ]
-        self._fresh.extend(sorted(found, key=self._is_old))
-        took = self._clock() - now
-        pause_s = min(max(self._timing.poll_s, _SHARE_OF_TIME * took), self._timing.longest_s)
-        self._next_search, self._searched, self._recheck_due = now + took + pause_s, True, True
-
-    def _is_old(self, found: tuple[WatchedInput, str] | Failure) -> bool:
-        name = "" if isinstance(found, Failure) else os.path.basename(found[1])  # noqa: PTH119 - many
-        return name[: len(name) - len(suffix_of(name))] in self._old_names
-
-    def _admit(self, found: tuple[WatchedInput, str] | Failure, now: float) -> Failure | None:
+    def _admit(self, found: Found, now: float) -> Failure | None:
         """Begin to wait for a file, unless it is finished or cannot become a micrograph."""
         if isinstance(found, Failure):
             return found
@@ -221,37 +208,63 @@ class Watched:
             job = origin.job(path)
         except UsageError as error:
             return failure_of(path, str(error))
-        owner = self._owners.setdefault(str(job.stem), path)
         fault = fault_of_name(job.path)
         if fault:
-            return failure_of(path, f"{path!r}: the file name {fault}; rename the file")
+            return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
+        owner = self._owners.setdefault(str(job.stem), path)
+        displaced: Failure | None = None
         if owner != path:
-            same = os.path.realpath(owner) == os.path.realpath(path)
-            return None if same else failure_of(path, clash(Path(owner), job))
+            if same_file(owner, path):
+                return None
+            if str(job.stem) in self._in_hand or not is_never_picked(Path(owner)) or is_never_picked(job.path):
+                return failure_of(path, clash(Path(owner), job))
+            self._owners[str(job.stem)], self._seen[owner] = path, None  # it came first, as a movie does
+            self._waiting.discard(owner)
+            displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
+        if not isinstance(origin, WatchedList) and not self._is_taken(path, job):
+            return displaced
         stamp = self._finished.get(str(job.stem))
         if stamp is not None:
-            self._seen[path] = _Given(origin, *stamp, inode=None)
-            self._unchecked.append(path)
+            self._seen[path] = Given(origin, *stamp, inode=None)
+            self._rounds.unchecked.append(path)
         else:
             self._await(path, job, origin, now)
-        return None
+        return displaced
+
+    def _is_taken(self, path: str, job: Job) -> bool:
+        """Whether this is the only sum of its movie so far, or the best of them, and no other is
+        given yet.
+        """
+        taken = self._sums.taken(path)
+        if taken == path:
+            return True
+        other = self._seen.get(taken)
+        if isinstance(other, Awaited) and (self._sums.is_better(path) or str(job.stem) in self._finished):
+            self._waiting.discard(taken)
+            del self._owners[str(other.job.stem)]
+            self._seen[taken] = None
+            self._sums.take(path, instead_of=taken)
+            return True
+        self._sums.take(taken, instead_of=path)
+        del self._owners[str(job.stem)]
+        return False
 
     def _await(self, path: str, job: Job, origin: WatchedInput, now: float, at: float = 0.0) -> None:
-        self._seen[path] = _Awaited(job, origin.settle_s, origin.expects, since=now, origin=origin)
+        self._seen[path] = Awaited(job, origin.settle_s, origin.expects, since=now, origin=origin)
         self._waiting.add(path)
         heapq.heappush(self._looks, (max(at, now), next(self._turns), path))
 
     def _look(self, path: str, now: float) -> Arrival | None:
         """Look at a file that is waited for."""
-        awaited = self._seen[path]
-        if not isinstance(awaited, _Awaited):
-            raise RuntimeError(f"{path}: not waited for")
+        awaited = self._seen.get(path)
+        if not isinstance(awaited, Awaited):
+            return None  # left out meanwhile
         state = awaited.look(now, self._timing)
         if awaited.since == now:
             self._last_event = now
         if state is State.READY and awaited.stamp is not None:
             stamp = awaited.stamp
-            self._seen[path] = _Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
+            self._seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
             self._waiting.discard(path)
             self._in_hand[str(awaited.job.stem)] = path
             return awaited.job
@@ -267,13 +280,14 @@ class Watched:
 
     def _forget(self, path: str, job: Job) -> None:
         del self._seen[path], self._owners[str(job.stem)]
+        self._sums.forget(path)
 
     def _take_back(self) -> None:
         while self._returned:
             job, at = self._returned.popleft()
             path = self._in_hand.pop(str(job.stem), None)
             given = self._seen.get(path) if path is not None else None
-            if path is None or not isinstance(given, _Given):
+            if path is None or not isinstance(given, Given):
                 continue
             if at is None:
                 self._done += 1
@@ -287,14 +301,8 @@ class Watched:
         picked.
         """
         self._recheck_due = False
-        for _ in range(RECHECKED):
-            path = self._unchecked.popleft() if self._unchecked else next(self._round, None)
-            if path is None:
-                self._round = iter(list(self._seen))
-                return
-            given = self._seen.get(path)
-            if not isinstance(given, _Given) or path in self._in_hand.values():
-                continue
-            with suppress(OSError):
-                if not given.is_still(stamp_of(path)):
-                    self._await(path, given.origin.job(path), given.origin, now)
+        for path, given in self._rounds.some(self._seen):
+            if path not in self._in_hand.values():
+                with suppress(OSError):
+                    if not given.is_still(stamp_of(path)):
+                        self._await(path, given.origin.job(path), given.origin, now)

@@ -2,21 +2,35 @@
 text.
 """
 
+import codecs
 import os
 import queue
 import sys
 import threading
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from gtpick_rt.arrivals.folders import Folder, Names, Pattern, is_pattern
-from gtpick_rt.arrivals.jobs import Job, is_list, job_below, job_listed, job_named, project_name, read_list
+from gtpick_rt.arrivals.jobs import (
+    Job,
+    failure_of,
+    is_list,
+    job_below,
+    job_listed,
+    job_named,
+    project_name,
+    read_list,
+)
 from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import suffix_of
 from gtpick_rt.records import Failure
+
+if TYPE_CHECKING:
+    from gtpick_rt.formats.listed import ListedMicrograph
 
 
 class WatchedInput(Protocol):
@@ -38,6 +52,26 @@ class WatchedInput(Protocol):
     def job(self, path: str) -> Job:
         """The job of a path that it has given. Raises UsageError when no file has such a name."""
         ...
+
+    def left(self) -> Iterator[Failure]:
+        """What is to be reported of the input at the end of an idle time, and was not yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file that was given, or that an earlier run has picked."""
+
+    origin: WatchedInput
+    size: int
+    mtime_ns: int
+    inode: int | None
+    """None of an earlier run."""
+
+    def is_still(self, stamp: Stamp) -> bool:
+        """Whether the file is as it was then."""
+        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
+        return same and self.inode in (None, stamp.inode)
 
 
 def watched_input(text: str, recursive: bool, names: Names, timing: Timing) -> WatchedInput:
@@ -94,6 +128,10 @@ class WatchedFolder:
         """The job of one of its files."""
         return job_below(self._name, path, self.folder.relative(path))
 
+    def left(self) -> Iterator[Failure]:
+        """Nothing."""
+        return iter(())
+
 
 class WatchedList:
     """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and
@@ -108,32 +146,55 @@ class WatchedList:
         self._names: set[str] = set()
         self._stamp: Stamp | None = None
         self._since = 0.0
-        self._read = self._told = False
-        self._flaw = ""
+        self._read = self._peeked = False
+        self._flaw, self._told = "", set[str]()
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether it is there, and will be read soon."""
+        return self._stamp is not None and not self._read
 
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
         """What it lists since it was read last."""
         try:
             stamp = stamp_of(self._path)
         except OSError as error:
-            yield from self._tell(_absent(str(self._path), error))
+            yield from self._tell("absent", _absent(str(self._path), error))
             return
         if stamp != self._stamp:
-            self._stamp, self._since, self._read = stamp, now, False
+            self._stamp, self._since, self._read, self._peeked = stamp, now, False, False
+        elif not self._read and not self._peeked:
+            self._peeked = True
+            self._rows_now()
+            yield from self._tell_flaw()
         if not self._read and now - self._since >= self.settle_s:
             self._read = True
             yield from self._rows()
-        if self._read and self._flaw and now - self._since >= self._timing.max_wait_s:
-            yield from self._tell(failure_of(str(self._path), self._flaw))
+            yield from self._tell_flaw()
+        if self._read and now - self._since >= self._timing.max_wait_s:
+            yield from self.left()
 
-    def _rows(self) -> Iterator[str | Failure]:
+    def left(self) -> Iterator[Failure]:
+        """That it cannot be read as it is."""
+        if self._flaw:
+            yield from self._tell("failed", failure_of(str(self._path), self._flaw))
+
+    def _tell_flaw(self) -> Iterator[Failure]:
+        if self._flaw:
+            message = f"{self._flaw}; it is waited for, for {self._timing.max_wait_s:g} s"
+            yield from self._tell("flaw", failure_of(str(self._path), message, WAITING))
+
+    def _rows_now(self) -> "list[ListedMicrograph]":
+        """The rows that it has now; none where it is not whole."""
         self._flaw = ""
         try:
-            rows = read_list(self._path)
+            return read_list(self._path)
         except UsageError as error:
             self._flaw = str(error)
-            return
-        for listed in rows:
+            return []
+
+    def _rows(self) -> Iterator[str | Failure]:
+        for listed in self._rows_now():
             if listed.name not in self._names:
                 self._names.add(listed.name)
                 try:
@@ -144,9 +205,9 @@ class WatchedList:
                     self._jobs[str(job.path)] = job
                     yield str(job.path)
 
-    def _tell(self, failure: Failure) -> Iterator[Failure]:
-        if not self._told:
-            self._told = True
+    def _tell(self, what: str, failure: Failure) -> Iterator[Failure]:
+        if what not in self._told:
+            self._told.add(what)
             yield failure
 
     def job(self, path: str) -> Job:
@@ -167,6 +228,10 @@ class WatchedFile:
         if self._path not in known:
             yield self._path
 
+    def left(self) -> Iterator[Failure]:
+        """Nothing."""
+        return iter(())
+
     def job(self, path: str) -> Job:
         """Its job."""
         return job_named(Path(path))
@@ -178,14 +243,17 @@ class PathStream:
     expects, settle_s = True, 0.0
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str | Failure | None] = queue.SimpleQueue()
         self.ended = False
         threading.Thread(target=self._receive, args=(stream,), name="gtpick-stdin", daemon=True).start()
 
     def _receive(self, stream: BinaryIO) -> None:
         try:
             for line in stream:
-                self._lines.put(os.fsdecode(line.rstrip(b"\r\n")))
+                self._lines.put(os.fsdecode(line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")))
+        except (OSError, ValueError) as error:  # the terminal is gone, or it is closed
+            reason = f"standard input cannot be read any more ({error}); what was named before is picked"
+            self._lines.put(failure_of("-", reason, "UnreadableError"))
         finally:
             self._lines.put(None)
 
@@ -195,6 +263,8 @@ class PathStream:
             line = self._lines.get()
             if line is None:
                 self.ended = True
+            elif isinstance(line, Failure):
+                yield line
             elif line:
                 yield str(Path(line))
 
@@ -202,10 +272,9 @@ class PathStream:
         """The job of a path."""
         return job_named(Path(path))
 
-
-def failure_of(path: str, message: str) -> Failure:
-    """What is to be reported of something that cannot become a micrograph."""
-    return Failure(stem=path, path=path, kind="FormatError", message=message)
+    def left(self) -> Iterator[Failure]:
+        """Nothing."""
+        return iter(())
 
 
 def _absent(path: str, error: OSError) -> Failure:

@@ -23,18 +23,19 @@ def check(
     from rich.text import Text
 
     from gtpick_rt.arrivals.jobs import find_jobs
+    from gtpick_rt.arrivals.opening import probe_job
+    from gtpick_rt.arrivals.sums import told
     from gtpick_rt.errors import MicrographError
-    from gtpick_rt.reading.micrographs import choose_pixel_size, probe
+    from gtpick_rt.records import printable
 
     readable = Table(Column("micrograph", overflow="fold"), "width", "height", "pixels", "Å/px", box=None)
     found = find_jobs(inputs, recursive, choice(include, exclude))
     failures = [f"{failure.kind}: {failure.message}" for failure in found.unlisted]
     for job in found.jobs:
         try:
-            info = probe(job.path)
-            pixel, warnings = choose_pixel_size(info, pixel_size, job.pixel_size_A)
+            info, pixel, warnings = probe_job(job, pixel_size)
         except MicrographError as error:
-            failures.append(f"{type(error).__name__}: {error}")
+            failures.append(printable(f"{type(error).__name__}: {error}"))
         else:
             readable.add_row(Text(str(job.path)), str(info.width), str(info.height), info.mode, f"{pixel:.4g}")
             for warning in warnings:
@@ -47,5 +48,7 @@ def check(
     typer.echo(f"{readable.row_count} micrographs can be picked, {len(failures)} cannot")
     if found.excluded:
         typer.echo(f"{found.excluded} left out by their names; see --exclude")
+    if found.same:
+        typer.echo(told(found.same))
     if failures:
         raise typer.Exit(EXIT_SOME_FAILED)

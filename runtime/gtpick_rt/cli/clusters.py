@@ -10,7 +10,10 @@ from gtpick_rt.errors import UsageError
 if TYPE_CHECKING:
     from gtpick_rt.cluster.specs import ClusterSpec
 
-JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, 4, "4GB", "08:00:00"
+JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, "4", "4GB", "08:00:00"
+
+NONE = "none"
+"""Of what a job asks for: the site decides."""
 
 Workers = Annotated[
     int | None, typer.Option(metavar="N", rich_help_panel=MACHINES, help="N processes on this machine.")
@@ -35,9 +38,16 @@ ShardOf = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option(rich_help_panel=SLURM, help="With --cluster: jobs, with a worker each.")]
-JobCores = Annotated[int, typer.Option(rich_help_panel=SLURM, help="With --cluster: cores of a job.")]
-JobMemory = Annotated[str, typer.Option(rich_help_panel=SLURM, help="With --cluster: memory of a job.")]
-JobTime = Annotated[str, typer.Option(rich_help_panel=SLURM, help="With --cluster: time of a job; another follows.")]
+JobCores = Annotated[
+    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: cores of a job; none asks for none.")
+]
+JobMemory = Annotated[
+    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: memory of a job; none asks for none.")
+]
+JobTime = Annotated[
+    str,
+    typer.Option(rich_help_panel=SLURM, help="With --cluster: time of a job; another follows. none leaves it open."),
+]
 Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's partition.")]
 Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's account.")]
 JobOptions = Annotated[
@@ -46,7 +56,8 @@ JobOptions = Annotated[
         "--job-option",
         metavar="OPTION",
         rich_help_panel=SLURM,
-        help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1.",
+        help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1. One takes the place of "
+        "ours of the same kind: --job-option=--mem-per-cpu=2G.",
     ),
 ]
 
@@ -59,7 +70,7 @@ def cluster_of(
     shard: str | None,
     *,
     jobs: int,
-    job_cores: int,
+    job_cores: str,
     job_memory: str,
     job_time: str,
     partition: str | None,
@@ -88,10 +99,19 @@ def cluster_of(
         raise UsageError(f"--cluster {cluster}: slurm is known; for others start Dask workers and give --scheduler")
     return SlurmJobs(
         count=jobs,
-        cores=job_cores,
-        memory=job_memory,
-        time=job_time,
+        cores=_cores(job_cores),
+        memory=None if job_memory == NONE else job_memory,
+        time=None if job_time == NONE else job_time,
         partition=partition,
         account=account,
         directives=tuple(job_option or ()),
     )
+
+
+def _cores(text: str) -> int | None:
+    if text == NONE:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--job-cores {text}: neither a number nor {NONE}") from None

@@ -9,7 +9,9 @@ from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, counted, format_na
 
 def convert(
     out: OutputOf,
-    formats: Annotated[str, typer.Option(metavar="LIST", help="Formats with commas: box,cbox,csv,json,cs,topaz.")],
+    formats: Annotated[
+        str, typer.Option(metavar="LIST", help="Formats with commas: box,cbox,csv,json,cs,topaz,overlays.")
+    ],
     box_size: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Side of the boxes in .box and .cbox, even; by default the diameter."),

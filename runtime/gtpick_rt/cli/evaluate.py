@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import finite
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, finite
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +21,6 @@ MAX_ROWS = 40
 """Micrographs that are listed; of more, those with the lowest F1."""
 MAX_NAMED = 5
 """Names in a note."""
-SAME_PIXEL_SIZE = 0.01
-"""Pixel sizes that differ by no more than this fraction are one."""
 
 
 def evaluate(
@@ -38,12 +37,14 @@ def evaluate(
     ],
     diameter: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="Particle diameter: in Å with --pixel-size, in pixels without it."),
+        typer.Option(
+            min=0, callback=finite, help="Particle diameter: in Å where the pixel size is known, else in pixels."
+        ),
     ],
     pixel_size: Annotated[
         float | None,
         typer.Option(
-            min=0, callback=finite, help="Å per pixel of the coordinates; without it, all lengths are in pixels."
+            min=0, callback=finite, help="Å per pixel of the coordinates; by default what picks or labels say."
         ),
     ] = None,
     radius: Annotated[
@@ -73,26 +74,32 @@ def evaluate(
     """
     import json
 
-    from gtpick_rt.evaluate.loading import load
+    from gtpick_rt.evaluate.loading import load, pixel_size_of
     from gtpick_rt.evaluate.report import report
 
-    lengths = _lengths(diameter, pixel_size, radius)
+    known = pixel_size_of(picks, labels) if pixel_size is None else None
+    lengths = _lengths(diameter, known if pixel_size is None else pixel_size, radius)
     if plot is not None:
         need_matplotlib()
     loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
     figures = report(loaded.micrographs, lengths)
-    _print(figures)
+    _print(figures, known)
     if loaded.log_odds:
         typer.echo("the scores of the picks were taken for log-odds, and are shown as probabilities")
     _warn_of_pixel_size(picks, pixel_size)
     _note("no picks in the list, so counted as missed", loaded.unnamed)
     _note("ignored, for want of a counterpart", loaded.ignored)
     if json_file is not None:
-        write_file(json_file, json.dumps(figures.record(), indent=1).encode())
+        record = figures.record() | {"left_out": loaded.left_out}
+        write_file(json_file, json.dumps(record, indent=1).encode())
     if plot is not None:
         from gtpick_rt.evaluate.drawing import draw
 
         write_file(plot, draw(figures))
+    for fault in loaded.left_out.values():
+        typer.echo(f"left out: {printable(fault)}", err=True)
+    if loaded.left_out:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _lengths(diameter: float, pixel_size: float | None, radius: float | None) -> "Lengths":
@@ -112,7 +119,7 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size
     than was given.
     """
-    from gtpick_rt.evaluate.loading import recorded_pixel_sizes_A
+    from gtpick_rt.evaluate.loading import SAME_PIXEL_SIZE, recorded_pixel_sizes_A
     from gtpick_rt.output.layout import summary_path
 
     if given_A is None:
@@ -129,7 +136,7 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
         )
 
 
-def _print(figures: "Report") -> None:
+def _print(figures: "Report", known_A: float | None) -> None:
     from rich.console import Console
 
     console = Console()
@@ -144,7 +151,10 @@ def _print(figures: "Report") -> None:
     lengths = figures.lengths
     unit = "" if lengths.pixel_size_A is None else f" = {lengths.in_A(lengths.diameter_px):.1f} Å"
     typer.echo(f"\n{lengths.rule}\nIoU of square boxes of the diameter, {lengths.diameter_px:.1f} px{unit}", nl=False)
-    typer.echo("; without --pixel-size, --diameter is taken in pixels" if lengths.pixel_size_A is None else "")
+    if known_A is not None:
+        typer.echo(f"; lengths are in Å, by the {known_A:g} Å per pixel that the files tell of")
+    else:
+        typer.echo("; without --pixel-size, --diameter is taken in pixels" if lengths.pixel_size_A is None else "")
 
 
 def _micrograph_table(micrographs: "Sequence[MicrographFigures]") -> "Table":

@@ -7,6 +7,9 @@ from gtpick_rt.errors import UsageError
 
 def need_matplotlib() -> None:
     """Raise UsageError where matplotlib is missing, before anything is done that takes long."""
+    from gtpick_rt.files.drawing import keep_fonts_elsewhere
+
+    keep_fonts_elsewhere()
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:

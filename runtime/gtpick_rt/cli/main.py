@@ -6,6 +6,7 @@ Commands import what they need when they run, so that starting is quick.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -24,11 +25,12 @@ from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
 from gtpick_rt.cli.report import report
 from gtpick_rt.cli.rethreshold import rethreshold
+from gtpick_rt.cli.streams import in_utf8, serving
 from gtpick_rt.errors import GtpickError, UsageError
 
 PLUGINS = "gtpick_rt.commands"
 """Entry points under this name are commands of sibling packages, which the runtime does not import
-itself."""
+itself. What a command needs of the extra train, its module names as `NEEDED`."""
 LISTED = {
     PICKING: (pick, check, rethreshold, convert, models),
     JUDGING: (monitor, report, evaluate),
@@ -70,7 +72,9 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, **LOOK)
 
 def main() -> None:
     """Run the command line."""
-    app()
+    in_utf8()
+    with serving():
+        app()
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,21 +104,29 @@ def _plugin(entry: EntryPoint) -> type[HelpfulCommand]:
     """
 
     class Plugin(HelpfulCommand):
-        def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+            asked_for_help = extra.get("resilient_parsing") or {"-h", "--help"} & set(args)
             single = typer.Typer(**LOOK)
-            single.command(entry.name, cls=HelpfulCommand)(_load(entry))
-            return typer.main.get_command(single).make_context(*args, **kwargs)
+            single.command(entry.name, cls=HelpfulCommand)(_load(entry, to_run=not asked_for_help))
+            return typer.main.get_command(single).make_context(info_name, args, parent, **extra)
 
     return Plugin
 
 
-def _load(entry: EntryPoint) -> Any:
+def _load(entry: EntryPoint, *, to_run: bool) -> Any:
+    """Load a command and, if it is going to run, what it needs, before anything else is judged.
+
+    Raises UsageError, which says what to install.
+    """
+    way_out = "install the extra train: pip install '.[train]' in the clone"
     try:
+        for name in getattr(import_module(entry.module), "NEEDED", ()) if to_run else ():
+            import_module(name)
         return entry.load()
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{error.name} is not installed: install the extra train: pip install '.[train]' in the clone"
-        ) from error
+        raise UsageError(f"{error.name} is not installed: {way_out}") from error
+    except (ImportError, OSError) as error:  # its own libraries are missing, or of another version
+        raise UsageError(f"what this command needs cannot be loaded ({error}): {way_out}") from error
 
 
 for _group, _commands in LISTED.items():

@@ -35,4 +35,17 @@ def monitor(
         raise UsageError(
             f"{error.name} is not installed: install the extra monitor: pip install '.[monitor]' in the clone"
         ) from error
+    _say_if_empty(out)
     serve(out, host, port, token_file, typer.echo)
+
+
+def _say_if_empty(out: Path) -> None:
+    """Say where there is nothing to be shown, which may yet come."""
+    from gtpick_rt.output.layout import log_path, shards_folder
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is no folder; give the output folder of a run of pick")
+    if not out.exists():
+        typer.echo(f"{out}: is not there; it is shown when a run of pick makes it (is the name right?)", err=True)
+    elif not (log_path(out).exists() or shards_folder(out).is_dir()):
+        typer.echo(f"{out}: holds nothing of pick yet; what a run writes there is shown as it comes", err=True)

@@ -98,9 +98,17 @@ Threshold = Annotated[
         "micrographs best.",
     ),
 ]
-Overlays = Annotated[bool, typer.Option("--overlays", rich_help_panel=OUTPUT, help="Also draw the picks on pictures.")]
+Overlays = Annotated[
+    bool,
+    typer.Option("--overlays", rich_help_panel=OUTPUT, help="Also draw the picks on pictures; of a finished run too."),
+]
 Force = Annotated[
-    bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Pick all again, whatever the folder holds.")
+    bool,
+    typer.Option(
+        "--force",
+        rich_help_panel=OUTPUT,
+        help="Pick all again, whatever the folder holds; and with a diameter that the micrographs contradict.",
+    ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", rich_help_panel=INPUT, help="Look in subfolders too.")]
 Include = Annotated[

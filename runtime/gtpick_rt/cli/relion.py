@@ -29,6 +29,7 @@ from gtpick_rt.cli.options import (
     Threshold,
     diameter_in_A,
 )
+from gtpick_rt.cli.streams import in_utf8, serving
 from gtpick_rt.errors import UsageError
 
 SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{outcome}" for outcome in ("SUCCESS", "FAILURE", "ABORTED"))
@@ -51,7 +52,8 @@ def main() -> None:
     """Run the job; however it ends, RELION is told."""
     # looked for beforehand, so that RELION is told also of a command line that cannot be parsed
     folder = next((Path(value) for name, value in pairwise(sys.argv) if name == "--o"), None)
-    with errors_told(), nullcontext() if folder is None else _outcome_told(folder):
+    in_utf8()
+    with serving(), errors_told(), nullcontext() if folder is None else _outcome_told(folder):
         app()
 
 

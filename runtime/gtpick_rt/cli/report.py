@@ -21,9 +21,6 @@ def report(
 
     OUT is read, and nothing else; a run may be going on in it. Needs the extra monitor.
     """
-    path = out / "report.html" if to is None else to
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"--out {path}: the report is a web page: give it a name that ends in .html")
     try:
         from gtpick_rt.report.page import make_report
     except ModuleNotFoundError as error:
@@ -32,6 +29,9 @@ def report(
         ) from error
     from gtpick_rt.cli.files import write_file
 
+    path = out / "report.html" if to is None else to
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--out {path}: the report is a web page: give it a name that ends in .html")
     page = make_report(out)
     write_file(path, page)
     typer.echo(f"{path}: {len(page) / 1e6:.1f} MB")

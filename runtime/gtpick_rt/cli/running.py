@@ -16,15 +16,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gtpick_rt.arrivals.sums import told
+from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
 from gtpick_rt.output.conversion import Conversion
-from gtpick_rt.output.metrics import Metrics
+from gtpick_rt.output.layout import log_path
+from gtpick_rt.output.metrics import Metrics, need_prometheus
+from gtpick_rt.output.runlog import append_entry
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
 from gtpick_rt.picking.request import Listeners, Request, Work
-from gtpick_rt.records import Failure, Record
+from gtpick_rt.records import Failure, Record, printable
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 GRACE_S = 30.0
@@ -50,7 +54,11 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
 
     Raises GtpickError.
     """
-    with closing(Terminal(request.out, metrics_port, several=request.cluster is not None)) as terminal:
+    streams.never_wait()
+    if metrics_port is not None:
+        need_prometheus()  # before anything that takes long
+    several, lines = request.cluster is not None, request.watching is not None and not sys.stdout.isatty()
+    with closing(Terminal(request.out, metrics_port, several, lines)) as terminal:
         listeners = Listeners(
             building=terminal.building,
             begun=terminal.begun,
@@ -74,11 +82,12 @@ class Terminal:
     is a terminal.
 
     The bar names what picks: the backend or, where `several` processes do, how many have done
-    something so far.
+    something so far. With `lines`, as where standard output is a file, each micrograph has a line
+    there.
     """
 
-    def __init__(self, out: Path, metrics_port: int | None, several: bool = False) -> None:
-        self._out, self._port, self._several = out, metrics_port, several
+    def __init__(self, out: Path, metrics_port: int | None, several: bool = False, lines: bool = False) -> None:
+        self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
         texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
@@ -88,6 +97,7 @@ class Terminal:
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
+        self._noted = False
 
     def building(self, phase: str, done: int, of: int) -> None:
         """Show how far the engine is that is built before anything is picked."""
@@ -102,12 +112,17 @@ class Terminal:
         typer.echo(_specimen(picker))
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
-        if self._port is not None:
-            self._metrics = Metrics(self._port, self._out, lambda: work.source.backlog)
         self._work, self._started = work, time.monotonic()
+        if self._port is not None:
+            self._metrics = self._metrics or Metrics(self._port, self._out, self._backlog)
+        for before in self._bar.task_ids:  # of a run that begins anew
+            self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
         self._bar.add_task("", total=work.total, rate="", behind="", by=by)
         self._bar.start()
+
+    def _backlog(self) -> int:
+        return 0 if self._work is None else self._work.source.backlog
 
     def notice(self, line: str) -> None:
         """Show a line above the bar."""
@@ -119,12 +134,19 @@ class Terminal:
             self.notice(f"{record.kind}: {record.message}")
         elif record.warnings:
             self.notice(f"warning: {record.path}: {'; '.join(record.warnings)}")
+        if self._lines:
+            what = "failed" if isinstance(record, Failure) else counted(record.picks, "pick")
+            typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
         self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,")
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""
+        if streams.problem() and not self._noted:
+            self._noted = True
+            message = f"what is printed cannot be shown: {streams.problem()}; picking goes on"
+            append_entry(log_path(self._out), {"state": "unseen", "message": message})
         if "lag_s" in entry and self._bar.tasks:
             behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
             self._bar.update(self._bar.tasks[0].id, behind=behind)
@@ -142,6 +164,8 @@ class Terminal:
         excluded, total = self._work.excluded(), self._work.total
         if excluded:
             yield f"left out by their names: {excluded}, see --exclude"
+        if same := self._work.same():
+            yield told(same)
         if total is not None and total > task.completed:
             yield f"not begun: {total - int(task.completed)}"
 
@@ -196,20 +220,25 @@ def _threshold(summary: Summary) -> str:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once."""
+    """Let the first Ctrl-C or SIGTERM ask to stop; a second one ends the process at once.
+
+    A signal that whoever started this process lets it ignore stays ignored, as a script does with
+    the Ctrl-C that is meant for what runs in its foreground.
+    """
     stop = Stop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.signals.append(number)
-        os.write(2, STOPPING)  # the buffers of sys.stderr are not to be touched in a signal handler
         stop.event.set()
         signal.signal(number, signal.SIG_DFL)
         cut_off.args = (EXIT_SIGNAL + number,)
         cut_off.start()
+        streams.show_at_once(STOPPING)
 
     cut_off = threading.Timer(GRACE_S, os._exit)
     cut_off.daemon = True
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heeded}
     try:
         yield stop
     finally:

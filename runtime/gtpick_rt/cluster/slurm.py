@@ -1,6 +1,5 @@
 """Workers as jobs of Slurm, each with one worker; jobs that are lost are replaced."""
 
-import getpass
 import hashlib
 import os
 import re
@@ -9,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from dask_jobqueue.slurm import SLURMCluster
+import dask
+from dask.utils import parse_bytes
 from distributed import Client
 from distributed.security import Security
 
+from gtpick_rt.cluster.jobqueue import SLURMCluster, slurm_format_bytes_ceil
 from gtpick_rt.cluster.pool import LocalPool
 from gtpick_rt.cluster.session import THREADS
 from gtpick_rt.cluster.specs import SlurmJobs
@@ -29,9 +30,29 @@ KEEP_S = 15.0
 LIFE, STAGGER = 0.85, 0.1
 """Shares of a job's time after which its worker leaves, and by how much they differ, so that not
 all leave at once."""
+_WRITTEN = {
+    "account": "-A ",
+    "cpus-per-gpu": "--cpus-per-task=",
+    "cpus-per-task": "--cpus-per-task=",
+    "error": "-e ",
+    "job-name": "-J ",
+    "mem": "--mem=",
+    "mem-per-cpu": "--mem=",
+    "mem-per-gpu": "--mem=",
+    "ntasks": "-n ",
+    "ntasks-per-node": "-n ",
+    "output": "-o ",
+    "partition": "-p ",
+}
+"""What Dask writes into a job's script, by the options of sbatch that take its place."""
 _LOOPBACK = "127.0.0.1:0"
 _PATH = re.compile(r"[\w./@+,:=-]+", re.ASCII)
 _COMMAND_S = 60
+_ASK = "--test-only"
+
+
+class Refused(UsageError):
+    """Slurm does not do what it was asked to."""
 
 
 @contextmanager
@@ -43,8 +64,10 @@ def slurm_jobs(spec: SlurmJobs, folder: Path) -> Iterator[LocalPool]:
     folder = folder.absolute()
     if _PATH.fullmatch(str(folder)) is None:
         raise UsageError(f"{folder}: Slurm cannot write its logs there; choose an --out of letters, digits and . _ -")
-    name = f"gtpick-{hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()}"
-    _slurm("scancel", "--quiet", f"--name={name}", f"--user={getpass.getuser()}")  # of a run that was killed
+    own = hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()
+    name = f"{spec.option('job-name') or 'gtpick'}-{own}"  # by which they are found
+    with suppress(Refused):
+        _slurm("scancel", "--quiet", f"--name={name}")  # of a run that was killed
     with ExitStack() as stack:
         security = stack.enter_context(_keys(folder))
         options = _options(spec, folder, name, security)
@@ -96,16 +119,18 @@ class _NamedApart(SLURMCluster):
 
 
 def _options(spec: SlurmJobs, folder: Path, name: str, security: Security) -> dict[str, Any]:
-    life_s = LIFE * spec.seconds
     return {
         "n_workers": 0,
-        "cores": spec.cores,
+        "cores": spec.cores or 1,
+        "job_cpu": spec.cores or 1,
         "processes": 1,
-        "memory": spec.memory,
+        "memory": spec.memory or "1GB",
+        "job_mem": None if spec.memory is None else slurm_format_bytes_ceil(parse_bytes(spec.memory)),
         "walltime": spec.time,
         "queue": spec.partition,
         "account": spec.account,
-        "job_extra_directives": list(spec.directives),
+        "job_directives_skip": [f"#SBATCH {each}" for each in _left_out(spec)] + _users_own("job-directives-skip"),
+        "job_extra_directives": [each for each in spec.directives if not each.startswith("--job-name=")],
         "job_name": name,
         "python": shlex.quote(sys.executable),
         "security": security,
@@ -114,9 +139,27 @@ def _options(spec: SlurmJobs, folder: Path, name: str, security: Security) -> di
         "scheduler_options": {"dashboard_address": _LOOPBACK},
         "worker_extra_args": [
             *("--nthreads", str(THREADS), "--memory-limit", "0", "--dashboard-address", _LOOPBACK),
-            *("--lifetime", f"{life_s:.0f}s", "--lifetime-stagger", f"{STAGGER * spec.seconds:.0f}s"),
+            *_lifetime(spec.seconds),
         ],
     }
+
+
+def _left_out(spec: SlurmJobs) -> list[str]:
+    """How the lines begin that Dask would write, but which are not wanted."""
+    unasked = {"--cpus-per-task=": spec.cores, "--mem=": spec.memory, "-t ": spec.time}
+    instead = [line for option, line in _WRITTEN.items() if option != "job-name" and spec.option(option) is not None]
+    return [*instead, *(line for line, asked in unasked.items() if asked is None)]
+
+
+def _users_own(setting: str) -> list[str]:
+    """What the user's configuration of Dask has of a list."""
+    return list(dask.config.get(f"jobqueue.slurm.{setting}", None) or ())
+
+
+def _lifetime(job_s: int | None) -> list[str]:
+    if job_s is None:
+        return []
+    return ["--lifetime", f"{LIFE * job_s:.0f}s", "--lifetime-stagger", f"{STAGGER * job_s:.0f}s"]
 
 
 @contextmanager
@@ -145,15 +188,21 @@ def _keys(folder: Path) -> Iterator[Security]:
 def _refuse_early(script: str, folder: Path) -> None:
     """Ask Slurm whether it would take such jobs: what it refuses later, Dask waits for.
 
-    Raises UsageError.
+    Raises Refused.
     """
     path = folder / "job.sh"
     write_atomic(path, script.encode(), 0o600)
-    _slurm("sbatch", "--test-only", str(path))
+    try:
+        _slurm("sbatch", _ASK, str(path))
+    except Refused as error:
+        if _ASK not in str(error):  # stand-ins for sbatch do not all know it
+            raise Refused(
+                f"{error}; the job is {path}: --job-option, --job-memory none and their like change its lines"
+            ) from error
 
 
 def _slurm(*command: str) -> str:
-    """Run a command of Slurm. Raises UsageError."""
+    """Run a command of Slurm. Raises UsageError, which is Refused where it runs and says no."""
     try:
         done = subprocess.run(  # noqa: S603 - its arguments are checked
             command, capture_output=True, text=True, timeout=_COMMAND_S, env=os.environ | {"LC_ALL": "C"}, check=False
@@ -161,5 +210,6 @@ def _slurm(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{command[0]} cannot be run ({error}); is Slurm installed on this machine?") from error
     if done.returncode != 0:
-        raise UsageError(f"Slurm refuses: {done.stderr.strip() or done.stdout.strip()}")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Refused(f"Slurm refuses: {'; '.join(said) or f'{command[0]} ends with {done.returncode}'}")
     return done.stdout

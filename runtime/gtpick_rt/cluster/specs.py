@@ -9,12 +9,11 @@ from gtpick_rt.errors import UsageError
 _WORD = re.compile(r"[a-zA-Z0-9_.][\w.,-]*", re.ASCII)
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
 _MEMORY = re.compile(r"[1-9]\d*[MG]i?B", re.ASCII)
-_DIRECTIVE = re.compile(r"--([a-z][a-z-]*)(=[\w.,:@+/\[\]*&|-]+)?", re.ASCII)
-_TAKEN = {
-    *("account", "cpus-per-task", "job-name", "mem", "partition", "time"),  # by options of our own
-    *("array", "chdir", "error", "export", "gid", "nodes", "ntasks", "output", "requeue", "uid", "wrap"),
-}
-"""Options of sbatch that would change what a job is, or where its log goes."""
+_DIRECTIVE = re.compile(r"--([a-z][a-z-]*)(=[\w.,:@+/\[\]*&|%-]+)?", re.ASCII)
+_TAKEN = {"array", "chdir", "export", "gid", "requeue", "time", "uid", "wrap"}
+"""Options of sbatch that would change what a job is; the time is also its worker's."""
+_ONE = ("nodes", "ntasks", "ntasks-per-node")
+"""A job has one worker."""
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://[\w.:\[\]%-]+", re.ASCII)
 
 
@@ -54,19 +53,21 @@ class SlurmJobs:
     """
 
     count: int
-    cores: int
-    """Per job."""
-    memory: str
-    """Per job: "4GB"."""
-    time: str
-    """After which Slurm ends a job, as `sbatch --time` takes it; another is started then."""
+    cores: int | None
+    """Per job; None asks for none, where the site decides."""
+    memory: str | None
+    """Per job: "4GB"; None asks for none."""
+    time: str | None
+    """After which Slurm ends a job, as `sbatch --time` takes it, None for the site's own time;
+    another is started then."""
     partition: str | None = None
     account: str | None = None
     directives: tuple[str, ...] = ()
-    """Further options of sbatch, such as "--gres=gpu:1"."""
+    """Further options of sbatch, such as "--gres=gpu:1". One that gtpick-rt writes, too, or that goes
+    without it, is taken instead: "--mem-per-cpu=2G"."""
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.cores < 1:
+        if self.count < 1 or (self.cores is not None and self.cores < 1):
             raise UsageError("--jobs and --job-cores: give 1 or more")
         _check("--job-memory", self.memory, _MEMORY, "4GB")
         _check("--job-time", self.time, _TIME, "08:00:00 or 2-00:00:00")
@@ -74,14 +75,20 @@ class SlurmJobs:
         _check("--account", self.account, _WORD, "mylab")
         for directive in self.directives:
             _check("--job-option", directive, _DIRECTIVE, "--gres=gpu:1")
-            if directive.removeprefix("--").partition("=")[0] in _TAKEN:
+            name, _, value = directive.removeprefix("--").partition("=")
+            if name in _TAKEN:
                 raise UsageError(f"--job-option {directive}: is set already; see gtpick-rt pick --help")
-        if not self.seconds:
+            if name in _ONE and value != "1":
+                raise UsageError(f"--job-option {directive}: a job has one worker; say --{name}=1, and give --jobs")
+        _check("--job-option --job-name", self.option("job-name"), _WORD, "--job-name=picking")
+        if self.seconds == 0:
             raise UsageError(f"--job-time {self.time}: give more than no time")
 
     @property
-    def seconds(self) -> int:
+    def seconds(self) -> int | None:
         """`time` in seconds."""
+        if self.time is None:
+            return None
         found = _TIME.fullmatch(self.time)
         assert found is not None
         days, *parts = found.groups()
@@ -91,6 +98,11 @@ class SlurmJobs:
         if parts[2] is None:  # minutes:seconds
             return first * 60 + second
         return (first * 60 + second) * 60 + third
+
+    def option(self, name: str) -> str | None:
+        """The value that `directives` give to an option of sbatch; None where they do not."""
+        values = [each.partition("=")[2] for each in self.directives if each.partition("=")[0] == f"--{name}"]
+        return values[-1] if values else None
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,19 @@
 
 import gc
 import logging
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 
+from gtpick_rt.cluster.configuration import configured, starting
 from gtpick_rt.cluster.pool import LocalPool, WorkerPool
 from gtpick_rt.cluster.session import CORES, THREADS
 from gtpick_rt.cluster.specs import ClusterSpec, ExistingScheduler, LocalGpus, LocalWorkers
@@ -28,6 +29,7 @@ CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    "distributed.worker.use-file-locking": False,  # their folders go with the run
     "distributed.comm.timeouts.connect": "30s",
 }
 _CONNECT_S = 30
@@ -39,22 +41,28 @@ def workers_at(spec: ClusterSpec, folder: Path) -> Iterator[WorkerPool]:
 
     `folder` takes the logs and keys of jobs, and must be seen by all machines. Raises UsageError.
     """
+    here = isinstance(spec, LocalWorkers | LocalGpus)
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(CONFIG))
+        stack.enter_context(configured(CONFIG, alone=here))
         stack.enter_context(_quiet("distributed", "tornado.application", "asyncio"))
+        with starting("the workers cannot be reached", alone=here):
+            pool = stack.enter_context(_workers(spec, folder))
         try:
-            if isinstance(spec, LocalWorkers):
-                yield stack.enter_context(_local(_sharing_cores(spec.count)))
-            elif isinstance(spec, LocalGpus):
-                yield stack.enter_context(_local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids}))
-            elif isinstance(spec, ExistingScheduler):
-                yield stack.enter_context(_existing(spec))
-            else:
-                from gtpick_rt.cluster.slurm import slurm_jobs
-
-                yield stack.enter_context(slurm_jobs(spec, folder))
+            yield pool
         except OSError as error:
             raise UsageError(f"the workers cannot be reached: {error}") from error
+
+
+def _workers(spec: ClusterSpec, folder: Path) -> AbstractContextManager[WorkerPool]:
+    if isinstance(spec, LocalWorkers):
+        return _local(_sharing_cores(spec.count))
+    if isinstance(spec, LocalGpus):
+        return _local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids})
+    if isinstance(spec, ExistingScheduler):
+        return _existing(spec)
+    from gtpick_rt.cluster.slurm import slurm_jobs
+
+    return slurm_jobs(spec, folder)
 
 
 @contextmanager
@@ -83,6 +91,7 @@ def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
 @contextmanager
 def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool]:
     """One process for each environment; other users of this machine are kept out by TLS."""
+    _need_shared_memory()
     security = Security.temporary()
     http = {"dashboard": find_spec("bokeh") is not None, "dashboard_address": f"{LOOPBACK}:0"}
     scheduler = {
@@ -99,7 +108,7 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
             "local_directory": folder,
             "dashboard": False,
             "dashboard_address": f"{LOOPBACK}:0",
-            "silence_logs": logging.ERROR,
+            "silence_logs": logging.CRITICAL,
         }
         workers = {
             name: {"cls": Nanny, "options": {**common, "name": name, "env": dict(environment)}}
@@ -110,6 +119,19 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
             Client(cluster) as client,
         ):
             yield LocalPool(client, cluster)
+
+
+def _need_shared_memory() -> None:
+    """Raise UsageError where Python's processes cannot share a lock, as the workers and their nannies
+    do.
+    """
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        raise UsageError(
+            f"workers on this machine need /dev/shm, which cannot be written to ({error.strerror}): mount it, of a "
+            "container with docker run --tmpfs /dev/shm, or pick in one process, without --workers and --gpus"
+        ) from error
 
 
 @contextmanager

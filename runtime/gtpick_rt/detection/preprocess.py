@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
+from gtpick_rt.detection.outlying import Outlying, outlying_areas
 from gtpick_rt.detection.resample import resample
 from gtpick_rt.errors import PixelError
 from gtpick_rt.models.spec import ModelSpec
@@ -15,6 +16,8 @@ MAX_UPSAMPLING = 2.0
 """A micrograph coarser than this holds too little of the particle to recognise it."""
 _ROUNDING = 8 * np.finfo(np.float32).eps
 """Contrast over the grey level that resampling makes of a constant image."""
+_LEAST_WEIGHT = 1e-3
+"""Share of the pixels around one that tell its background."""
 _MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -106,16 +109,28 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
     overflowed.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        background = _background(image, spec.highpass_px)
+        outside = outlying_areas(image, spec.diameter_px)
+        background = _background(image, spec.highpass_px) if outside is None else _without(image, outside, spec)
         level = np.abs(background.mean())
         flat = np.subtract(image, background, out=background)
-        ranked = flat.flatten()
+        ranked = flat.flatten() if outside is None else flat[~outside.mask]
         flat -= _median(ranked)
-        sigma = np.float32(_MAD_TO_SIGMA) * _median(np.abs(flat.ravel(), out=ranked))
+        np.abs(flat.ravel() if outside is None else flat[~outside.mask], out=ranked)
+        sigma = np.float32(_MAD_TO_SIGMA) * _median(ranked)
         if sigma <= _ROUNDING * level < np.inf:
             return np.zeros_like(flat), 0.0
         flat /= sigma
+        if outside is not None:
+            flat[outside.mask] = 0
         return np.clip(flat, -spec.clip, spec.clip, out=flat), float(sigma)
+
+
+def _without(image: FloatArray, outside: Outlying, spec: ModelSpec) -> FloatArray:
+    """The background of the other pixels, and the usual level where there are none far and wide."""
+    weight = _background((~outside.mask).astype(np.float32), spec.highpass_px)
+    level = np.float32(outside.level)
+    known = _background(np.where(outside.mask, np.float32(0), image - level), spec.highpass_px)
+    return np.divide(known, weight, out=np.zeros_like(known), where=weight > _LEAST_WEIGHT) + level
 
 
 def _median(values: FloatArray) -> np.float32:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.detection.specimen import CONTRASTS, Contrast, Survey
+from gtpick_rt.detection.specimen import CONTRASTS, ODD, Contrast, Survey
 from gtpick_rt.detection.threshold import Expected, expect
 from gtpick_rt.errors import PixelError, UndecidedError, UsageError
 from gtpick_rt.models.spec import ModelSpec
@@ -54,6 +54,8 @@ class _Votes(NamedTuple):
 
     diameter_A: NDArray[np.float64]
     score: NDArray[np.float64]
+    problem: str = ""
+    """Why the micrograph could not be looked at at this scale."""
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -82,10 +84,10 @@ def survey(
 
     No more of `micrographs` are drawn than are needed; they may differ in size and pixel size.
     Raises UndecidedError when they do not show the diameter. Where it is given and they do not show
-    the contrast, the particles are dark.
+    the contrast, the particles are dark; what they measure is kept beside it, see `specimen.judge`.
     """
     if diameter_A is not None:
-        return _contrast_alone(backend, spec, micrographs, diameter_A)
+        return _beside(backend, spec, micrographs, diameter_A)
     votes: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
     contrast, rough, best, tried = CONTRASTS[0], _agreement([]), _agreement([]), 0
     for tried, micrograph in enumerate(islice(micrographs, MOST), start=1):
@@ -102,28 +104,56 @@ def survey(
             if tried >= USUAL:
                 break
     if not best.settled:
-        raise UndecidedError(_undecided(tried))
+        raise UndecidedError(_undecided(tried, votes["dark"]))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
-    return Survey(median, (low, high), contrast, tried, _threshold(_expected(at_size)))
+    return Survey(median, (low, high), contrast, tried, threshold=_threshold(_expected(at_size)))
 
 
-def _contrast_alone(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float) -> Survey:
+def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float) -> Survey:
     """Compare the detections of both contrasts at the diameter that is given, whatever sizes they
-    measure.
+    measure, and measure them.
 
     Where particles are not clearly dark on the first micrographs, as they usually are, others are
-    asked too.
+    asked too. All scales are gone through on one micrograph, in the contrast that seems to be
+    theirs; on more, while these do not agree with what is given.
     """
-    found: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
-    for tried, micrograph in enumerate(islice(micrographs, USUAL), start=1):
-        for contrast, votes in found.items():
-            votes.append(_look(Picker(backend, spec, diameter_A, contrast), micrograph))
-        weight = {contrast: sum(each.weight.sum() for each in votes) for contrast, votes in found.items()}
+    at_size: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
+    votes: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
+    weight = dict.fromkeys(CONTRASTS, 0.0)
+    tried, field_A = 0, 0.0
+    for micrograph in islice(micrographs, USUAL):
+        tried, field_A = tried + 1, max(field_A, min(micrograph.data.shape) * micrograph.pixel_size_A)
+        for contrast in CONTRASTS:
+            at_size[contrast].append(_look(Picker(backend, spec, diameter_A, contrast), micrograph))
+            weight[contrast] += at_size[contrast][-1].weight.sum()
+        seen = _contrast(weight)
+        if not _agrees(_measured_A(votes[seen], diameter_A), diameter_A):
+            votes[seen] += [_measure(Picker(backend, spec, each_A, seen), micrograph) for each_A in _scales(spec)]
         if tried >= AT_ALL_SCALES and _outweighs(weight["dark"], weight["bright"]):
             break
-    looked_at = len(found["dark"])
-    contrast = _contrast(weight) if looked_at else CONTRASTS[0]
-    return Survey(diameter_A, None, contrast, looked_at, _threshold(_expected(found[contrast])))
+    contrast = _contrast(weight)
+    measured_A = _measured_A(votes[contrast], diameter_A)
+    threshold = _threshold(_expected(at_size[contrast]))
+    return Survey(diameter_A, None, contrast, tried, measured_A, field_A if tried else math.inf, threshold)
+
+
+def _measured_A(votes: Sequence[_Votes], given_A: float) -> float | None:
+    """The diameter on which votes agree; of two on which about as many do, the one that was
+    given.
+    """
+    best = _agreement(votes)
+    near = _agreement([_near(cast, given_A) for cast in votes])
+    chosen = near if near.settled and not _outweighs(best.weight, near.weight) else best
+    return round(chosen.median_A, 1) if chosen.settled else None
+
+
+def _near(votes: _Votes, given_A: float) -> _Votes:
+    inside = (votes.diameter_A >= given_A / _AGREEMENT) & (votes.diameter_A <= given_A * _AGREEMENT)
+    return _Votes(votes.diameter_A[inside], votes.score[inside])
+
+
+def _agrees(measured_A: float | None, given_A: float) -> bool:
+    return measured_A is not None and max(measured_A / given_A, given_A / measured_A) < ODD
 
 
 def _expected(votes: Sequence[_Votes]) -> Expected:
@@ -134,9 +164,11 @@ def _threshold(expected: Expected) -> float | None:
     return round(expected.threshold, 4) if expected.holds else None
 
 
-def _undecided(tried: int) -> str:
+def _undecided(tried: int, cast: list[_Votes]) -> str:
     if not tried:
         return "no micrograph can be read to measure its particles on; `gtpick-rt check` says why"
+    if all(each.problem for each in cast):
+        return f"{cast[0].problem}; no micrograph can be looked at at any size from {SMALLEST_A:g} to {LARGEST_A:g} Å"
     return (
         f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
         "give it in Å: --diameter"
@@ -192,10 +224,20 @@ def _best_scale(diameter_A: float, spec: ModelSpec) -> float:
 
 
 def _series(spec: ModelSpec) -> list[float]:
-    """Nominal diameters whose measurable ranges together cover all diameters in question."""
+    """Nominal diameters whose measurable ranges together cover all diameters in question.
+
+    Raises UsageError when there are none.
+    """
+    scales = _scales(spec)
+    if not scales:
+        raise UsageError(f"{spec.name} was trained on a single size and cannot measure others: give --diameter")
+    return scales
+
+
+def _scales(spec: ModelSpec) -> list[float]:
     low, high = _measurable(spec)
     if low == high:
-        raise UsageError(f"{spec.name} was trained on a single size and cannot measure others: give --diameter")
+        return []
     count = math.ceil(math.log(LARGEST_A / SMALLEST_A) / math.log(high / low))
     return [SMALLEST_A * spec.diameter_px / low * (high / low) ** n for n in range(count)]
 
@@ -205,7 +247,7 @@ def _measure(picker: Picker, micrograph: Micrograph) -> _Votes:
     votes = _look(picker, micrograph)
     low, high = (picker.diameter_A * bound / picker.spec.diameter_px for bound in _measurable(picker.spec))
     well = (votes.diameter_A >= low) & (votes.diameter_A <= high)
-    return _Votes(votes.diameter_A[well], votes.score[well])
+    return _Votes(votes.diameter_A[well], votes.score[well], votes.problem)
 
 
 def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
@@ -215,8 +257,8 @@ def _look(picker: Picker, micrograph: Micrograph) -> _Votes:
     """
     try:
         found = picker.pick(_middle(micrograph, picker.diameter_A, picker.spec))
-    except PixelError:
-        return _Votes(np.zeros(0), np.zeros(0))
+    except PixelError as error:
+        return _Votes(np.zeros(0), np.zeros(0), str(error))
     diameter_A = found.diameter_px.astype(float) * micrograph.pixel_size_A
     return _Votes(diameter_A, found.score.astype(float))
 

@@ -1,7 +1,7 @@
 """Which micrographs a coordinate file, or a folder of them, is about."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gtpick_rt.errors import UsageError
@@ -26,6 +26,8 @@ class CoordinateFiles:
     is_list: bool
     """Whether this is one file that names micrographs: any that it does not name has no particles
     there."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Why a micrograph is left out, by its name: two files have it."""
 
 
 def find_coordinates(path: Path) -> CoordinateFiles:
@@ -34,7 +36,7 @@ def find_coordinates(path: Path) -> CoordinateFiles:
 
     Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR
     files count, not what they were converted to. Raises UsageError: nothing is there, a file cannot
-    be read, or two have the same name.
+    be read, or all have names that others have too.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
@@ -43,26 +45,29 @@ def find_coordinates(path: Path) -> CoordinateFiles:
         if table.micrograph is None:
             return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
         listed = sorted(set(table.micrograph))
-        return CoordinateFiles(_by_name((text, path, f"{text!r} in {path}") for text in listed), is_list=True)
+        return _by_name([(text, path, f"{text!r} in {path}") for text in listed], is_list=True)
     endings = (STAR_SUFFIX,) if (path / STATE_FOLDER).is_dir() else IN_FOLDERS
     inside = [file for file in sorted(paths_below(path, "**/*")) if _is_of(file.name, endings)]
     seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    return CoordinateFiles(_by_name((file.stem, file, str(file)) for file in seen), is_list=False)
+    return _by_name([(file.stem, file, str(file)) for file in seen], is_list=False)
 
 
 def _is_of(name: str, endings: tuple[str, ...]) -> bool:
     return name.lower().endswith(endings) and name not in LISTS
 
 
-def _by_name(found: Iterable[tuple[str, Path, str]]) -> dict[str, Path]:
+def _by_name(found: Iterable[tuple[str, Path, str]], is_list: bool) -> CoordinateFiles:
     """Files by the name of the micrograph; each comes with the name as it is spelled, and what to
     call it in errors.
     """
     files: dict[str, Path] = {}
     called: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for text, file, where in found:
         name = micrograph_name(text)
-        if name in files:
-            raise UsageError(f"{called[name]} and {where} have the same name; evaluate them one at a time")
+        if name in called:
+            faults[name] = f"{called[name]} and {where} have the same name; evaluate them one at a time"
         files[name], called[name] = file, where
-    return files
+    if faults and len(faults) == len(files):
+        raise UsageError(next(iter(faults.values())))
+    return CoordinateFiles({name: file for name, file in files.items() if name not in faults}, is_list, faults)

@@ -1,17 +1,19 @@
 """From files of picks and labels to micrographs to compare."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate.finding import CoordinateFiles, find_coordinates
-from gtpick_rt.formats.coordinates import read_coordinate_set
+from gtpick_rt.formats.coordinates import read_coordinate_set, read_table
 from gtpick_rt.output.commit import find_detections
-from gtpick_rt.output.layout import STAR_SUFFIX
+from gtpick_rt.output.layout import STAR_SUFFIX, summary_path
 from gtpick_rt.types import Picks
 
+SAME_PIXEL_SIZE = 0.01
+"""Pixel sizes that differ by no more than this fraction are one."""
 NEGATIVES = "_negatives"
 """What `gtpick-rt simulate` appends to the name of a micrograph for what is not to be picked."""
 
@@ -40,6 +42,8 @@ class Loaded:
     """Files, and micrographs in lists, without a counterpart."""
     unnamed: list[str]
     """Micrographs that have labels but are not in the list of picks: nothing was picked there."""
+    left_out: dict[str, str]
+    """Why micrographs are not compared, by name: what there is of them cannot be read."""
 
 
 def load(
@@ -68,10 +72,15 @@ def load(
             f"no micrograph of {picks} has the name of one of {labels}; "
             "a.star, a_autopick.star or a.mrc in a list goes with a.star, a.csv, a.box ..."
         )
-    picked = read_coordinate_set({name: files[name] for name in names}, diameter_px)
-    truth = read_coordinate_set({name: wanted.files[name] for name in names + unnamed}, diameter_px).picks
-    marked = {} if negatives is None else _read_negatives(negatives, list(truth), diameter_px)
-    kept = _kept_detections(picks, {name: files[name] for name in names})
+    faults = {**found.faults, **wanted.faults}
+    picked = read_coordinate_set({name: files[name] for name in names}, diameter_px, faults)
+    kept = _kept_detections(picks, {name: files[name] for name in names}, faults)
+    truth = read_coordinate_set({name: wanted.files[name] for name in names + unnamed}, diameter_px, faults).picks
+    marked = {} if negatives is None else _read_negatives(negatives, list(truth), diameter_px, faults)
+    truth = {name: each for name, each in truth.items() if name not in faults}
+    if not truth:
+        raise UsageError(next(iter(faults.values())))
+    names = [name for name in names if name in truth]
     detections = {name: kept.get(name, picked.picks[name]) for name in names}
     chosen = picked.picks
     if threshold is not None:
@@ -89,8 +98,9 @@ def load(
             for name in sorted(truth)
         ],
         log_odds=picked.log_odds,
-        ignored=_alone(files, found, truth) + _alone(wanted.files, wanted, truth),
-        unnamed=unnamed,
+        ignored=_alone(files, found, {*truth, *faults}) + _alone(wanted.files, wanted, {*truth, *faults}),
+        unnamed=[name for name in unnamed if name in truth],
+        left_out=faults,
     )
 
 
@@ -99,9 +109,39 @@ def recorded_pixel_sizes_A(summary: Path) -> list[float]:
     one of `pick`.
     """
     try:
-        return [float(micrograph["pixel_size_A"]) for micrograph in json.loads(summary.read_text())["micrographs"]]
+        return [float(micrograph["pixel_size_A"]) for micrograph in json.loads(summary.read_bytes())["micrographs"]]
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def pixel_size_of(picks: Path, labels: Path) -> float | None:
+    """Å per pixel of the micrographs that are compared, as the picks or the labels know it, which
+    may be in a `summary.json` beside them; None where neither does.
+
+    Raises UsageError when they know several, and as `load` does.
+    """
+    found, wanted = find_coordinates(picks), find_coordinates(labels)
+    names = _same_name(picks, found, labels, wanted).keys() & wanted.files.keys()
+    known = [
+        (path, size)
+        for path, files in ((picks, _same_name(picks, found, labels, wanted)), (labels, wanted.files))
+        for size in _pixel_sizes_A(path, {files[name] for name in names if name in files})
+    ]
+    if not known:
+        return None
+    (least_at, least), *_, (most_at, most) = sorted(known * 2, key=lambda each: each[1])
+    if most > least * (1 + SAME_PIXEL_SIZE):
+        raise UsageError(
+            f"{least_at} has {least:g} and {most_at} {most:g} Å per pixel: lengths in Å have no one meaning; compare "
+            "micrographs of one pixel size at a time, or pass --pixel-size"
+        )
+    return known[0][1]
+
+
+def _pixel_sizes_A(path: Path, files: Collection[Path]) -> list[float]:
+    """Of the micrographs of these files, or what the run of pick says that made them."""
+    sizes = {size for file in files for size in read_table(file).pixel_sizes_A}
+    return sorted(sizes) or recorded_pixel_sizes_A(summary_path(path if path.is_dir() else path.parent))
 
 
 def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:
@@ -113,7 +153,7 @@ def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: Coordina
     return found.files
 
 
-def _read_negatives(path: Path, names: list[str], diameter_px: float) -> dict[str, Picks]:
+def _read_negatives(path: Path, names: list[str], diameter_px: float, faults: dict[str, str]) -> dict[str, Picks]:
     """Read what is marked on the micrographs `names`; files called `_negatives` besides may stand
     among the labels.
     """
@@ -125,20 +165,27 @@ def _read_negatives(path: Path, names: list[str], diameter_px: float) -> dict[st
         files = {name: found[name + ending] for name in names if name + ending in found}
     if not files:
         raise UsageError(f"{path}: no negatives by the name of a micrograph that is compared, such as {names[0]!r}")
-    return read_coordinate_set(files, diameter_px).picks
+    return read_coordinate_set(files, diameter_px, faults).picks
 
 
-def _kept_detections(out: Path, files: Mapping[str, Path]) -> dict[str, Picks]:
+def _kept_detections(out: Path, files: Mapping[str, Path], faults: dict[str, str]) -> dict[str, Picks]:
     """Read what `gtpick-rt pick` kept beside the STAR files of its output folder; elsewhere there
     is nothing.
     """
     if not out.is_dir():
         return {}
     stems = {name: PurePosixPath(str(file.relative_to(out)).removesuffix(STAR_SUFFIX)) for name, file in files.items()}
-    found = {name: find_detections(out, stem) for name, stem in stems.items()}
-    return {name: detections for name, detections in found.items() if detections is not None}
+    found = dict[str, Picks]()
+    for name, stem in stems.items():
+        try:
+            detections = find_detections(out, stem)
+        except UsageError as error:
+            faults[name] = str(error)
+        else:
+            found |= {} if detections is None else {name: detections}
+    return found
 
 
-def _alone(files: Mapping[str, Path], source: CoordinateFiles, compared: Mapping[str, Picks]) -> list[str]:
-    names = sorted(files.keys() - compared.keys())
+def _alone(files: Mapping[str, Path], source: CoordinateFiles, known: Set[str]) -> list[str]:
+    names = sorted(files.keys() - known)
     return [f"{name} in {files[name]}" if source.is_list else str(files[name]) for name in names]

@@ -179,7 +179,7 @@ class History:
             self.entries.append(entry)
         self._count(entry, 1)
         self._done(event)
-        self._throughput.add(event, entry)
+        self._throughput.add(event, self._begun, entry)
         return entry
 
     def _take_problem(self, event: Event) -> None:
@@ -189,7 +189,7 @@ class History:
             self._failed[problem.stem] = problem
             self.version += 1
             self._done(event)
-            self._throughput.add(event)
+            self._throughput.add(event, self._begun)
 
     def _take_threshold(self, event: Event) -> None:
         position = self._position(self._ids.get(str(event.line.get("stem")), -1))
@@ -256,9 +256,9 @@ class History:
         """How the run is doing now."""
         now = self._clock()
         state = self._state(now)
-        begun = None if self._begun is None else self._begun.time
-        end = now if state in (RUNNING, IDLE, STALLED) else self._last_event or now
-        files_per_hour, picks_per_hour = self._throughput.per_hour(begun, end)
+        goes_on = state in (RUNNING, IDLE, STALLED)
+        end = now if goes_on else self._last_event or now
+        files_per_hour, picks_per_hour = self._throughput.rates(self._begun, end, goes_on)
         lags_s = self._throughput.lags_s
         return Status(
             state=state,
@@ -275,7 +275,7 @@ class History:
             seconds_per_micrograph=self._throughput.seconds,
             stage_seconds=self._throughput.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
-            workers=self._workers.status(self.summary, end),
+            workers=self._workers.status(self.summary, end, goes_on),
             **vars(facts_of(self.summary, self._begun)),
         )
 

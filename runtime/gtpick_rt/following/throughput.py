@@ -20,11 +20,15 @@ class Throughput:
     """Rates over the last hour, and times of the last 200 micrographs."""
 
     def __init__(self) -> None:
+        self._begun: Event | None = None  # the last run that was through with a micrograph
         self._hour: deque[tuple[float, int]] = deque()
         self._recent: deque[_Recent] = deque(maxlen=_RECENT)
 
-    def add(self, event: Event, entry: Entry | None = None) -> None:
-        """Count a micrograph that was picked or, without `entry`, failed."""
+    def add(self, event: Event, begun: Event | None, entry: Entry | None = None) -> None:
+        """Count a micrograph that was picked or, without `entry`, failed, in the run that has
+        `begun` then.
+        """
+        self._begun = begun
         self._hour.append((event.time, entry.picks if entry else 0))
         while self._hour[0][0] < event.time - HOUR_S:
             self._hour.popleft()
@@ -34,13 +38,16 @@ class Throughput:
     def _entries(self) -> list[Entry]:
         return [each.entry for each in self._recent if each.entry is not None]
 
-    def per_hour(self, begun: float | None, end: float) -> tuple[float | None, float | None]:
+    def rates(self, begun: Event | None, end: float, goes_on: bool) -> tuple[float | None, float | None]:
         """Micrographs and picks per hour, over the hour that ends at `end`, of which the run may
         have seen a part.
+
+        Of the run that has `begun` and `goes_on`, if it is through with any; else of the last one
+        that was.
         """
-        if not self._hour:
+        if not self._hour or (goes_on and begun is not self._begun):
             return None, None
-        first = self._hour[0][0] if begun is None else begun
+        first = self._hour[0][0] if self._begun is None else self._begun.time
         since = max(end - HOUR_S, first)
         picks = [count for at, count in self._hour if at >= since]
         hours = max(end - since, 1.0) / HOUR_S  # the log tells whole seconds

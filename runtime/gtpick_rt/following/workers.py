@@ -19,8 +19,9 @@ class WorkerStatus:
     """None while it is not known."""
     micrographs: int
     """Picked or failed in this run."""
-    per_hour: float
-    """Over the last hour, or since its first micrograph, which is not counted."""
+    per_hour: float | None
+    """Over the last hour, or since its first micrograph, which is not counted; None while that
+    is all."""
     heard: float
     """When it was through with a micrograph last, in seconds since 1970."""
 
@@ -35,7 +36,9 @@ class _Worker:
     hour: deque[float] = field(default_factory=deque)
     """When it was through with each of the last hour, but for the first."""
 
-    def per_hour(self, end: float) -> float:
+    def per_hour(self, end: float) -> float | None:
+        if self.micrographs <= 1:
+            return None
         since = max(end - HOUR_S, self.first)
         hours = max(end - since, 1.0) / HOUR_S  # the log tells whole seconds
         return sum(since <= at <= end for at in self.hour) / hours
@@ -46,22 +49,29 @@ class Workers:
 
     def __init__(self) -> None:
         self._known: dict[str, _Worker] = {}
+        self._past = False  # those that are known are of an earlier run
 
     def begin(self, event: Event) -> None:
-        """Forget those of an earlier run; where a shard begins, the others of its batch stay."""
+        """Forget those of an earlier run, unless this one finds nothing to do; where a shard
+        begins, the others of its batch stay.
+        """
         shard = shard_of(event)
+        self._past = shard is None
+        if shard is None:
+            return
         self._known = {
             name: worker
             for name, worker in self._known.items()
-            if shard and worker.shard and worker.shard.of == shard.of and worker.shard != shard
+            if worker.shard and worker.shard.of == shard.of and worker.shard != shard
         }
-        if shard is not None:
-            backend = event.line.get("backend")
-            known = _Worker(event.time, shard, backend if isinstance(backend, str) else None, heard=event.time)
-            self._known[worker_of(event)] = known
+        backend = event.line.get("backend")
+        known = _Worker(event.time, shard, backend if isinstance(backend, str) else None, heard=event.time)
+        self._known[worker_of(event)] = known
 
     def count(self, event: Event) -> None:
         """Count a micrograph that one of them is through with."""
+        if self._past:
+            self._known, self._past = {}, False
         name = worker_of(event)
         if not name:
             return
@@ -73,10 +83,14 @@ class Workers:
         worker.micrographs += 1
         worker.heard = max(worker.heard, event.time)
 
-    def status(self, summary: Mapping[str, Any], end: float) -> tuple[WorkerStatus, ...]:
+    def status(self, summary: Mapping[str, Any], end: float, goes_on: bool) -> tuple[WorkerStatus, ...]:
         """How each is doing at `end`, by name; the summary tells the backends that the log does
         not.
+
+        Those of an earlier run are not told of while another `goes_on`.
         """
+        if goes_on and self._past:
+            return ()
         listed = summary.get("workers")
         told = [mapping(each) for each in listed] if isinstance(listed, list) else []
         backends = {each.get("name"): each.get("backend") for each in told if isinstance(each.get("name"), str)}

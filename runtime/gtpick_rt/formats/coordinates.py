@@ -40,6 +40,8 @@ READERS: dict[str, Callable[[Path], Table]] = {
 }
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 """`(n, 2)` centres and `(n,)` scores of any range, of one micrograph."""
+Read = dict[str, Rows | UsageError]
+"""The same of several, by name; or what is wrong with the rows of one."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,12 @@ def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
     micrographs = _read(path)
     if len(micrographs) > 1:
         raise UsageError(f"{path}: lists {len(micrographs)} micrographs; give a file of one micrograph")
-    return _to_set(micrographs or {"": _nothing()}, diameter_px).picks.popitem()[1]
+    return _to_set({"": _choose(path, micrographs, "")}, diameter_px).picks.popitem()[1]
 
 
-def read_coordinate_set(files: Mapping[str, Path], diameter_px: float | None = None) -> CoordinateSet:
+def read_coordinate_set(
+    files: Mapping[str, Path], diameter_px: float | None = None, faults: dict[str, str] | None = None
+) -> CoordinateSet:
     """Read picks or labels of several micrographs, given by their names; one file may be of many.
 
     Without scores all get 1. Should any score of the set lie beyond [0, 1], all are taken for
@@ -82,10 +86,19 @@ def read_coordinate_set(files: Mapping[str, Path], diameter_px: float | None = N
     exp(-score)): order stays, though scores above about 17 become equal. The figures of merit of
     RELION's own pickers are not probabilities by this, but keep their order too.
 
-    Raises UsageError when a file cannot be read, or holds something else.
+    Raises UsageError when a file cannot be read, or holds something else; where `faults` is given,
+    it takes why, by the name of the micrograph, and the others are read.
     """
-    read = {path: _read(path) for path in set(files.values())}
-    return _to_set({name: _choose(path, read[path], name) for name, path in files.items()}, diameter_px)
+    read = {path: _attempt(path) for path in set(files.values())}
+    chosen = dict[str, Rows]()
+    for name, path in files.items():
+        try:
+            chosen[name] = _choose(path, read[path], name)
+        except UsageError as error:
+            if faults is None:
+                raise
+            faults[name] = str(error)
+    return _to_set(chosen, diameter_px)
 
 
 def read_table(path: Path) -> Table:
@@ -96,26 +109,46 @@ def read_table(path: Path) -> Table:
     return reader(path)
 
 
-def _read(path: Path) -> dict[str, Rows]:
-    """Read what a file has on each micrograph, by name."""
+def _attempt(path: Path) -> Read | UsageError:
+    """What a file has, or why it cannot be read."""
+    try:
+        return _read(path)
+    except UsageError as error:
+        return error
+
+
+def _read(path: Path) -> Read:
+    """Read what a file has on each micrograph, by name; or what is wrong with its rows."""
     table = read_table(path)
     score = np.ones(len(table.xy_px)) if table.score is None else table.score
-    bad = np.flatnonzero(~((np.abs(table.xy_px) < np.finfo(np.float32).max).all(1) & np.isfinite(score)))
-    if len(bad):
-        raise UsageError(
-            f"{path}: in row {bad[0] + 1} a coordinate or score is missing or not a finite number; correct the file"
-        )
-    if table.micrograph is None:
-        return {micrograph_name(path.stem): (table.xy_px, score)}
-    names, index = np.unique([micrograph_name(text) for text in table.micrograph], return_inverse=True)
-    return {str(name): (table.xy_px[index == i], score[index == i]) for i, name in enumerate(names)}
+    bad = ~((np.abs(table.xy_px) < np.finfo(np.float32).max).all(1) & np.isfinite(score))
+    listed = [path.stem] * len(score) if table.micrograph is None else table.micrograph
+    names, index = np.unique([micrograph_name(text) for text in listed], return_inverse=True)
+    read: Read = {micrograph_name(path.stem): _nothing()} if table.micrograph is None else {}
+    for i, name in enumerate(names):
+        of = index == i
+        wrong = np.flatnonzero(of & bad)
+        if len(wrong):
+            row = f"{path}: in row {wrong[0] + 1}"
+            read[str(name)] = UsageError(f"{row} a coordinate or score is missing or not a finite number; correct it")
+        else:
+            read[str(name)] = table.xy_px[of], score[of]
+    return read
 
 
-def _choose(path: Path, micrographs: dict[str, Rows], name: str) -> Rows:
-    """Take the only micrograph of a file, whatever it is called, or the one of that name."""
+def _choose(path: Path, micrographs: Read | UsageError, name: str) -> Rows:
+    """Take the only micrograph of a file, whatever it is called, or the one of that name.
+
+    Raises UsageError.
+    """
+    if isinstance(micrographs, UsageError):
+        raise micrographs
     if len(micrographs) > 1 and name not in micrographs:
         raise UsageError(f"{path}: lists {len(micrographs)} micrographs, none named {name!r}; name this file itself")
-    return micrographs.get(name) or next(iter(micrographs.values()), _nothing())
+    found = micrographs.get(name) or next(iter(micrographs.values()), _nothing())
+    if isinstance(found, UsageError):
+        raise found
+    return found
 
 
 def _to_set(micrographs: Mapping[str, Rows], diameter_px: float | None) -> CoordinateSet:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 NEEDED = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac")
 SCORE = "pick_stats/ncc_score"
+PIXEL_SIZE = "location/micrograph_psize_A"
 MAX_HEADER = 100_000
 """Bytes; a particle set of all jobs has some hundred columns."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -121,14 +122,18 @@ def read_cs(path: Path) -> Table:
     height_width = records["location/micrograph_shape"]
     if height_width.shape != (len(records), 2):
         raise UsageError(f"{path}: location/micrograph_shape is not two numbers each; give a .cs file of cryoSPARC")
-    x = records["location/center_x_frac"] * height_width[:, 1]
-    y = records["location/center_y_frac"] * height_width[:, 0]
     names = records["location/micrograph_path"]
-    return Table(
-        np.column_stack([x, y]).astype(np.float64),
-        records[SCORE].astype(np.float64) if SCORE in fields else None,
-        (np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names).tolist(),
-    )
+    try:
+        x = records["location/center_x_frac"].astype(np.float64) * height_width[:, 1]
+        y = records["location/center_y_frac"].astype(np.float64) * height_width[:, 0]
+        score = records[SCORE].astype(np.float64) if SCORE in fields else None
+        paths = np.char.decode(names, "utf-8", "surrogateescape") if names.dtype.kind == "S" else names.astype(str)
+        sizes = sizes_in(np.unique(records[PIXEL_SIZE])) if PIXEL_SIZE in fields else ()
+        return Table(np.column_stack([x, y]), score, [path.removeprefix(">") for path in paths.tolist()], sizes)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: its columns are not those of locations ({error}); give a .cs file of cryoSPARC"
+        ) from error
 
 
 def read_records(path: Path) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.cryosparc import read_records
-from gtpick_rt.formats.listed import ListedMicrograph, known_pixel_size
+from gtpick_rt.formats.listed import ListedMicrograph, known_pixel_size, unused_pixel_size
 
 BLOBS = ("micrograph_blob", "micrograph_blob_non_dw")
 """Motion-corrected images. Those weighted by dose come first: cryoSPARC's own pickers take them."""
@@ -37,7 +37,7 @@ def read_exposures(path: Path) -> list[ListedMicrograph]:
             f"{path}: has no {BLOBS[0]}/path; give the .cs file that has motion-corrected micrographs, perhaps the "
             "job's passthrough one, or export the exposures and give that"
         )
-    names = [os.fsdecode(name) for name in _column(path, records, f"{blob}/path", "SU")]
+    names = [_name(name) for name in _column(path, records, f"{blob}/path", "SU")]
     pixels = _column(path, records, f"{blob}/psize_A", "f")
     uids = _column(path, records, "uid", "u")
     groups = _column(path, records, next((group for group in GROUPS if group in fields), GROUPS[0]), "u")
@@ -46,12 +46,20 @@ def read_exposures(path: Path) -> list[ListedMicrograph]:
         ListedMicrograph(
             name=name,
             pixel_size_A=None if pixel is None else known_pixel_size(float(str(pixel))),  # of float32: 0.885 as written
+            note="" if pixel is None or known_pixel_size(float(pixel)) else unused_pixel_size(str(pixel)),
             project=project,
             exposure_uid=None if uid is None else int(uid),
             exposure_group=None if group is None else int(group),
         )
         for name, pixel, uid, group in zip(names, pixels, uids, groups, strict=True)
     ]
+
+
+def _name(text: bytes | str) -> str:
+    """A path as a file system has it: exported datasets mark those that are relative to the export
+    with ">".
+    """
+    return os.fsdecode(text).removeprefix(">")
 
 
 def _column(path: Path, records: NDArray[Any], name: str, kinds: str) -> Sequence[Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.encoding import decode
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 
@@ -27,8 +28,9 @@ def picks_to_json(picks: Picks, about: Mapping[str, object]) -> str:
 def read_json(path: Path) -> Table:
     """Read the picks of one micrograph. Raises UsageError."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(decode(path.read_bytes()))
         x, y, score = (np.array(found[name], np.float64) for name in ("x_px", "y_px", "score"))
-        return Table(np.column_stack([x, y]).reshape(-1, 2), score.reshape(len(x)))
+        sizes = sizes_in([found.get("pixel_size_A")])
+        return Table(np.column_stack([x, y]).reshape(-1, 2), score.reshape(len(x)), pixel_sizes_A=sizes)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON of gtpick-rt ({error}); convert the picks again") from error

@@ -12,6 +12,10 @@ class ListedMicrograph:
     """The path, as the list spells it."""
     pixel_size_A: float | None
     """Å per pixel; None where the list does not say."""
+    note: str = ""
+    """What is odd about its row, though the micrograph can be picked."""
+    fault: str = ""
+    """Why it cannot be picked as its row has it; the other rows are not affected."""
     project: Path | None = None
     """Folder to which the name is relative; None of RELION, which runs in it."""
     exposure_uid: int | None = None
@@ -23,3 +27,8 @@ class ListedMicrograph:
 def known_pixel_size(value: float) -> float | None:
     """Å per pixel, or None for a value that no image has: 0, negative, NaN, infinite."""
     return value if 0 < value < float("inf") else None
+
+
+def unused_pixel_size(text: str) -> str:
+    """Say that the list has a pixel size that cannot be one."""
+    return f"the list of micrographs gives {text} Å per pixel, which is none, so the header's is taken"

@@ -2,6 +2,7 @@
 here for speed.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +12,8 @@ import numpy as np
 from gemmi import cif
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.listed import ListedMicrograph, known_pixel_size
-from gtpick_rt.formats.table import Table
+from gtpick_rt.formats.encoding import parse, word
+from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
 VERSION = "# version 30001"
@@ -88,7 +89,8 @@ def read_star(path: Path) -> Table:
 
     Raises UsageError when the file cannot be read, or lists something else.
     """
-    for block in read_document(path):
+    document = read_document(path)
+    for block in document:
         if not block.find_loop("_rlnCoordinateX"):
             continue
         columns = [[cif.as_number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
@@ -99,36 +101,28 @@ def read_star(path: Path) -> Table:
         return Table(
             np.column_stack([x, y]),
             score if len(score) == len(x) else None,
-            [cif.as_string(name) for name in names] if names else None,
+            [word(name) for name in names] if names else None,
+            _pixel_sizes_A(path, document),
         )
     raise UsageError(f"{path}: no column _rlnCoordinateX; give a STAR file of coordinates")
 
 
-def read_micrographs(path: Path) -> list[ListedMicrograph]:
-    """Read a micrographs STAR file of RELION 3.0 (one unnamed block) or later (with optics groups),
-    in any order.
+def _pixel_sizes_A(path: Path, document: cif.Document) -> tuple[float, ...]:
+    """Of the micrographs: of our own record, else of RELION's optics groups or rows.
 
-    Raises UsageError when it cannot be read, lists no micrographs, or one is of an optics group
-    that is not there.
+    The pixel size of particle images is another thing: they may be binned.
     """
-    document = read_document(path)
-    group_pixels = _group_pixels(document)
-    columns = ["MicrographName", "?OpticsGroup", "?DetectorPixelSize", "?Magnification"]
-    listed = [
-        ListedMicrograph(name=cif.as_string(row[0]), pixel_size_A=_row_pixel_size(path, row, group_pixels))
-        for block in document
-        if block.name != "optics"
-        for row in block.find("_rln", columns)
-    ]
-    if not listed:
-        raise UsageError(f"{path}: no rows with _rlnMicrographName; give a micrographs STAR file")
-    return listed
+    try:
+        return sizes_in([json.loads(read_record(path))["record"]["pixel_size_A"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        columns = [block.find_values("_rlnMicrographPixelSize") for block in document]
+        return sizes_in(cif.as_number(text) for column in columns for text in column)
 
 
 def read_document(path: Path) -> cif.Document:
     """Parse a STAR file. Raises UsageError."""
     try:
-        return cif.read_string(path.read_text("utf-8"))
+        return parse(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:
@@ -147,39 +141,3 @@ def _quote(text: str) -> str:
         return text
     quoted: str = cif.quote(text)
     return "\n" + quoted if quoted.startswith(";") else quoted  # a text field starts a line
-
-
-def _group_pixels(document: cif.Document) -> dict[str, float | None] | None:
-    """Å per pixel of each optics group, None where it has none.
-
-    None for RELION 3.0, which had no such groups.
-    """
-    optics = document.find_block("optics")
-    if optics is None:
-        return None
-    rows = optics.find("_rln", ["OpticsGroup", "?MicrographPixelSize"])
-    return {cif.as_string(row[0]): _pixel_size(row[1]) if row.has(1) else None for row in rows}
-
-
-def _row_pixel_size(path: Path, row: cif.Table.Row, group_pixels: dict[str, float | None] | None) -> float | None:
-    """From the row's optics group, or as RELION 3.0 did from the detector's pixel in µm and the
-    magnification.
-
-    Raises UsageError when the group is not listed.
-    """
-    if row.has(1) and group_pixels is not None:
-        group = cif.as_string(row[1])
-        if group not in group_pixels:
-            raise UsageError(
-                f"{path}: {cif.as_string(row[0])!r} is of optics group {group!r}, which data_optics does not list; "
-                "add the group there, or correct the row"
-            )
-        return group_pixels[group]
-    if row.has(2) and row.has(3):
-        detector_um, magnification = _pixel_size(row[2]), _pixel_size(row[3])
-        return 1e4 * detector_um / magnification if detector_um and magnification else None
-    return None
-
-
-def _pixel_size(text: str) -> float | None:
-    return known_pixel_size(cif.as_number(text))

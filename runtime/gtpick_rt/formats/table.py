@@ -3,7 +3,7 @@ program spells it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -31,6 +31,15 @@ class Table:
     micrograph: Sequence[str] | None = None
     """`(n,)` micrographs as the file spells them; None where the file is of the one that it is
     named after."""
+    pixel_sizes_A: tuple[float, ...] = ()
+    """Å per pixel of its micrographs, each value once, in ascending order; none where the file does
+    not know."""
+
+
+def sizes_in(values: Iterable[object]) -> tuple[float, ...]:
+    """Those of `values` that can be pixel sizes, each once, in ascending order."""
+    numbers = [float(value) for value in values if isinstance(value, int | float | np.number)]
+    return tuple(sorted({round(number, 6) for number in numbers if 0 < number < np.inf}))
 
 
 def micrograph_name(text: str) -> str:

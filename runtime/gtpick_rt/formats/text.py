@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.encoding import decode
 
 Row = tuple[int, dict[str, str]]
 """The number of a line, and its words by column."""
@@ -16,8 +17,8 @@ Row = tuple[int, dict[str, str]]
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a text file. Raises UsageError."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        return decode(path.read_bytes()).splitlines()
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read as text ({error})") from error
 
 
@@ -38,6 +39,8 @@ def read_rows(path: Path, delimiter: str, needed: Sequence[str], header: str) ->
     for line, row in rows:
         if None in row.values():
             raise UsageError(f"{path}, line {line}: has fewer columns than the first line; correct it")
+        if any(row.get(reader.restkey, ())):  # not only a delimiter at the end
+            raise UsageError(f"{path}, line {line}: has more columns than the first line; correct it")
     return rows
 
 

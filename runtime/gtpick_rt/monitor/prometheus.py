@@ -75,9 +75,10 @@ def _of_workers(status: Status) -> Iterator[Metric]:
         ("gtpick_worker_last_done_timestamp", "When it was through with one last", "heard"),
     ):
         gauge = GaugeMetricFamily(name, text, labels=["worker"])
-        for worker in status.workers:
-            gauge.add_metric([worker.name.encode("utf-8", "replace").decode()], getattr(worker, field))
-        if status.workers:
+        known = [(worker, value) for worker in status.workers if (value := getattr(worker, field)) is not None]
+        for worker, value in known:
+            gauge.add_metric([worker.name.encode("utf-8", "replace").decode()], value)
+        if known:
             yield gauge
 
 

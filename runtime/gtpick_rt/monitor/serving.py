@@ -3,13 +3,16 @@
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.monitor.app import make_app
@@ -38,7 +41,19 @@ def serve(out: Path, host: str, port: int, token_file: Path | None, say: Callabl
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # it takes what picking leaves
         # The access log would keep the token.
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A signal that whoever started this process lets it ignore stays ignored."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ignored = {number for number in HANDLED_SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig not in self._ignored:
+            super().handle_exit(sig, frame)
 
 
 def is_loopback(host: str) -> bool:

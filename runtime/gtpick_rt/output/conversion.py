@@ -29,26 +29,32 @@ class Conversion:
     """
 
     formats: tuple[str, ...] = ()
-    """Of `SINGLE` and `LISTS`."""
+    """Of `SINGLE`, `LISTS` and `OVERLAYS`."""
     box_px: int | None = None
     """Side of the boxes in `.box` and `.cbox`; None takes the particle's diameter."""
     flip_y: bool = False
     """Whether `.cs` counts rows from the last one stored."""
     due: tuple[str, ...] = ()
-    """Of `single`, those whose files may be of another threshold or box size, and are to be written
-    anew."""
+    """Of `per_micrograph`, those whose files may be of another threshold or box size, and are to
+    be written anew."""
 
     def __post_init__(self) -> None:
-        unknown = set(self.formats) - {*SINGLE, *LISTS}
+        known = (*SINGLE, *LISTS, OVERLAYS)
+        unknown = set(self.formats).difference(known)
         if unknown:
-            raise UsageError(f"format {min(unknown)!r} is not known; star, {', '.join((*SINGLE, *LISTS))} are")
+            raise UsageError(f"format {min(unknown)!r} is not known; star, {', '.join(known)} are")
         if self.box_px is not None and (self.box_px < 2 or self.box_px % 2):
             raise UsageError(f"a box of {self.box_px} pixels: it needs an even number, so that its centre is a pixel")
 
     @property
     def single(self) -> tuple[str, ...]:
-        """The formats with a file of each micrograph."""
+        """The formats with a text of each micrograph."""
         return tuple(name for name in self.formats if name in SINGLE)
+
+    @property
+    def per_micrograph(self) -> tuple[str, ...]:
+        """The formats with a file of each micrograph: its text, or its picture."""
+        return tuple(name for name in self.formats if name in SINGLE or name == OVERLAYS)
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -71,12 +77,12 @@ class Conversion:
             formats=self.with_formats(asked.formats).formats,
             box_px=asked.box_px if {"box", "cbox"} & set(asked.formats) else self.box_px,
             flip_y=asked.flip_y if "cs" in asked.formats else self.flip_y,
-            due=self.with_due(asked.single).due,
+            due=self.with_due(asked.per_micrograph).due,
         )
 
     def places(self, out: Path) -> list[Path]:
         """Where the formats lie in an output folder."""
-        return [*(out / name for name in self.single), *(LISTS[name][0](out) for name in self.lists)]
+        return [*(out / name for name in self.per_micrograph), *(LISTS[name][0](out) for name in self.lists)]
 
     def to_json(self) -> str:
         """Write it down, for `read_conversion`."""
@@ -148,6 +154,8 @@ def _about(done: Finished) -> dict[str, object]:
     }
 
 
+OVERLAYS = "overlays"
+"""Pictures of the micrographs with their picks, kept like a format; see `layout.overlay_path`."""
 SINGLE: dict[str, Callable[[Finished, Conversion], str]] = {
     "box": lambda done, conversion: picks_to_box(done.picks, done.box_px(conversion)),
     "cbox": lambda done, conversion: detections_to_cbox(done.detections, done.box_px(conversion)),

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import GtpickError, UnwritableError, UsageError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.output.conversion import LISTS, Extent, Finished
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import converted_path
+from gtpick_rt.output.pick_files import NoPreviewError
 from gtpick_rt.records import Failure, MicrographRecord
 
 THREADS = 8
@@ -24,10 +25,11 @@ def convert(output: OutputFolder) -> list[Failure]:
     """Write the picks in the formats that the folder has: the lists, and of each micrograph what is
     missing or due.
 
-    Returns the micrographs whose detections cannot be read; while there are any, what is due stays
-    so. Raises UsageError when a list cannot hold the picks, BlockedError or UnwritableError.
+    Returns the micrographs whose detections, or for overlays previews, cannot be read; while there
+    are any, what is due stays so. Raises UsageError when a list cannot hold the picks, BlockedError
+    or UnwritableError.
     """
-    lists = output.conversion.lists
+    lists, undrawn = output.conversion.lists, list[Failure]()
     if not output.conversion.formats:
         return []
 
@@ -35,12 +37,17 @@ def convert(output: OutputFolder) -> list[Failure]:
         stem = PurePosixPath(record.stem)
         due = [
             name
-            for name in output.conversion.single
+            for name in output.conversion.per_micrograph
             if name in output.conversion.due or not converted_path(output.path, name, stem).exists()
         ]
         done = loaded(output, record) if due or lists else None
         if isinstance(done, Finished):
-            output.files.convert(done, due)
+            try:
+                output.files.convert(done, due)
+            except NoPreviewError as error:
+                undrawn.append(_unreadable(record, error))
+            except UnwritableError as error:
+                return unwritable(record, error)
         return done
 
     extent, failures = Extent(), dict[str, Failure]()
@@ -49,14 +56,14 @@ def convert(output: OutputFolder) -> list[Failure]:
             failures[done.stem] = done
         elif done is not None:
             extent = extent.and_of(done)
-    if output.conversion.due and not failures:
+    if output.conversion.due and not failures and not undrawn:
         output.convert_to(replace(output.conversion, due=()))
     for name in lists:
         path, pieces = LISTS[name]
         micrographs = (output.files.load(record) for record in output.records() if record.stem not in failures)
         with output.writing():
             write_atomic(path(output.path), pieces(micrographs, extent, output.conversion))
-    return list(failures.values())
+    return [*failures.values(), *undrawn]
 
 
 def in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
@@ -78,4 +85,14 @@ def loaded(output: OutputFolder, record: MicrographRecord) -> Finished | Failure
     try:
         return output.files.load(record)
     except UsageError as error:
-        return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))
+        return _unreadable(record, error)
+
+
+def _unreadable(record: MicrographRecord, error: GtpickError) -> Failure:
+    """What is to be told of a micrograph of which something that was kept cannot be read."""
+    return Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=str(error))
+
+
+def unwritable(record: MicrographRecord, error: UnwritableError) -> Failure:
+    """That the files of one micrograph cannot be written."""
+    return Failure(stem=record.stem, path=record.path, kind=type(error).__name__, message=str(error))

@@ -22,13 +22,14 @@ from gtpick_rt.output.layout import (
     lock_path,
     log_path,
     shards_folder,
+    summary_path,
 )
-from gtpick_rt.output.lists import write_star_list, write_summary
+from gtpick_rt.output.lists import Hold, write_star_list, write_summary
 from gtpick_rt.output.lock import FolderLock, holder, lock_folder
-from gtpick_rt.output.making import make_output, remove_traces
+from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
-from gtpick_rt.output.summary import Settings, Summary, Totals
+from gtpick_rt.output.summary import Settings, Summary, Totals, read_summary
 from gtpick_rt.records import Failure, MicrographRecord
 
 _SHARE_OF_TIME = 0.05
@@ -57,7 +58,9 @@ class OutputFolder:
         self._made = make_output(out)
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
+        self.earlier: Summary | None = None  # what the last run says of itself, whose picks are gone on with
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
+        self.hold = Hold(out)
         self._lock = self._take_lock()
         try:
             if self.alone:
@@ -67,9 +70,11 @@ class OutputFolder:
             self._lock.release()
             raise
         try:
-            self._refuse_foreign()
+            if not force:
+                refuse_foreign(self._journal.foreign)
             if not force:
                 self.previous = self._find_previous()
+                self.earlier = None if self.previous is None else read_summary(summary_path(out))
         except BaseException:
             self.close()
             raise
@@ -119,14 +124,6 @@ class OutputFolder:
             remove_traces(self.path, self._made)
         self._lock.release()
 
-    def _refuse_foreign(self) -> None:
-        foreign = self._journal.foreign
-        if foreign is not None and not self._force:
-            raise UsageError(
-                f"{foreign}: picks of another program or version lie where these would go; "
-                "choose another --out, or --force to replace them"
-            )
-
     @property
     def finished(self) -> Mapping[str, tuple[int, int]]:
         """Size in bytes and time of change in ns of what need not be picked again, by stem."""
@@ -159,7 +156,7 @@ class OutputFolder:
         """
         if self.previous is None:
             raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
-        settings = self.previous
+        settings, self.earlier = self.previous, None  # who rewrites picks says what is true of them now
         self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
         return self._in_force
 
@@ -214,7 +211,7 @@ class OutputFolder:
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
         if todo:
-            self.convert_to(self.conversion.with_due(self.conversion.single))
+            self.convert_to(self.conversion.with_due(self.conversion.per_micrograph))
             with self.writing():
                 self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
         return todo
@@ -229,10 +226,14 @@ class OutputFolder:
 
         Raises as `writing` does.
         """
-        with self.writing():
-            discard_picks(self.path, PurePosixPath(failure.stem))
-            self._indexed(lambda: self._journal.drop(failure.stem))
+        self.discard(failure.stem)
         self.report(failure)
+
+    def discard(self, stem: str) -> None:
+        """Remove the picks of a micrograph. Raises as `writing` does."""
+        with self.writing():
+            discard_picks(self.path, PurePosixPath(stem))
+            self._indexed(lambda: self._journal.drop(stem))
 
     def report(self, failure: Failure) -> None:
         """Note something that went wrong before a micrograph could be read.
@@ -280,10 +281,11 @@ class OutputFolder:
             self._lists_due = time.monotonic() + pause_s
 
     def _write_lists(self, summary: Summary) -> None:
-        journal, settings = self._journal, self._in_force
+        journal, settings, summary = self._journal, self._in_force, summary.after(self.earlier)
         try:
-            with self.writing(), closing(journal.names(settings)) as names:
-                write_star_list(self.path, names)
+            if self.hold.is_over:
+                with self.writing(), closing(journal.names(settings)) as names:
+                    write_star_list(self.path, names)
         finally:
             with self.writing(), closing(journal.records(settings)) as records, closing(journal.failures()) as failed:
                 write_summary(self.path, summary, records, failed)

@@ -32,11 +32,31 @@ CREATE TABLE IF NOT EXISTS failed (stem TEXT PRIMARY KEY, record TEXT);
 PRAGMA user_version = 1;
 """
 _VERSION = 1
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 _UNSOUND = (
     *(ValueError, KeyError, TypeError, RecursionError),  # of reading
     *(OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError),  # of noting
 )
 """What comes of a record that is none of ours."""
+
+
+_FIELDS = dataclasses.fields(MicrographRecord)
+_SOUND_FIELDS = " AND ".join(
+    [
+        "json_extract(record, '$.stem') = stem",
+        *(f"json_type(record, '$.{each.name}') IS NOT NULL" for each in _FIELDS if _is_needed(each)),
+        "json_remove(record, " + ", ".join(f"'$.{each.name}'" for each in _FIELDS) + ") = '{}'",
+    ]
+)
+_SOUND = f"""CASE WHEN typeof(record) <> 'text' THEN 0 WHEN NOT json_valid(record) THEN 0
+ELSE ifnull({_SOUND_FIELDS}, 0) END"""
+"""SQL that tells whether a row holds the record of its micrograph, with the fields that it has
+here."""
 
 
 class Journal:
@@ -61,7 +81,9 @@ class Journal:
         self._open()
 
     def _open(self) -> None:
-        self._db = sqlite3.connect(self._index, check_same_thread=False, isolation_level=None)
+        # The folder's own lock keeps others out; SQLite's would fail where the file system has none.
+        where = f"{self._index.absolute().as_uri()}?nolock=1"
+        self._db = sqlite3.connect(where, uri=True, check_same_thread=False, isolation_level=None)
         # WAL needs memory shared by all readers, which network file systems have not.
         self._db.execute("PRAGMA journal_mode = TRUNCATE")
         self._db.execute("PRAGMA synchronous = OFF")
@@ -78,6 +100,7 @@ class Journal:
             self._reconcile()
 
     def _reconcile(self) -> None:
+        self._doubt_unsound()
         there = set(_stems(self._out)) - {COORDS_SUFFIX}
         known = {stem for (stem,) in self._db.execute("SELECT stem FROM picked")}
         doubted = dict(self._db.execute("SELECT stem, rowid FROM picked WHERE settings IS NULL"))
@@ -91,6 +114,14 @@ class Journal:
                     self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
             except (OSError, *_UNSOUND):
                 self.foreign = path
+
+    def _doubt_unsound(self) -> None:
+        """Doubt rows that are none of ours, and forget failures that are not: one must not spoil
+        all.
+        """
+        with contextlib.suppress(sqlite3.OperationalError):  # SQLite may have been built without JSON
+            self._db.execute(f"UPDATE picked SET settings = NULL WHERE NOT ({_SOUND})")  # noqa: S608 - our own words
+            self._db.execute("DELETE FROM failed WHERE NOT ifnull(json_valid(record), 0)")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -235,7 +266,7 @@ def failures_of(index: Path) -> list[Failure]:
     the next run.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro&nolock=1", uri=True)) as db:
             found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()
         return [Failure(**json.loads(record)) for (record,) in found]
     except (sqlite3.Error, *_UNSOUND):

@@ -56,8 +56,10 @@ def formats_path(out: Path) -> Path:
 
 
 def converted_path(out: Path, suffix: str, stem: PurePosixPath) -> Path:
-    """The picks of a micrograph in another format, in a folder named after it: `box/<stem>.box`."""
-    return out / suffix / f"{stem}.{suffix}"
+    """The picks of a micrograph in another format, in a folder named after it: `box/<stem>.box`,
+    `overlays/<stem>.png`.
+    """
+    return overlay_path(out, stem) if suffix == "overlays" else out / suffix / f"{stem}.{suffix}"
 
 
 def cryosparc_path(out: Path) -> Path:

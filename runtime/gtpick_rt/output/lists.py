@@ -1,5 +1,7 @@
 """The two files that list what a folder holds: `autopick.star` and `summary.json`."""
 
+import math
+import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -8,6 +10,32 @@ from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.output.layout import list_path, star_path, summary_path
 from gtpick_rt.output.summary import Summary
+
+
+class Hold:
+    """Whether the list of picks is held back: what nobody has taken up can be replaced."""
+
+    def __init__(self, out: Path) -> None:
+        self._path, self._until = list_path(out), 0.0
+
+    @property
+    def given_out(self) -> bool:
+        """Whether there is a list, by which others may have taken picks up."""
+        return self._path.exists()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the list may be written."""
+        return time.monotonic() >= self._until
+
+    def begin(self, seconds: float) -> None:
+        """Hold it back for so long; for ever, where all picks will be replaced."""
+        self._until = time.monotonic() + seconds
+
+    def end(self) -> None:
+        """Hold it back no more, unless for ever."""
+        if self._until < math.inf:
+            self._until = 0.0
 
 
 def write_star_list(out: Path, names: Iterable[tuple[str, str]]) -> None:

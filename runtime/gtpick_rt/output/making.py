@@ -31,3 +31,12 @@ def remove_traces(out: Path, made: list[Path]) -> None:
         lock_path(out).unlink()
         for folder in made:
             folder.rmdir()
+
+
+def refuse_foreign(foreign: Path | None) -> None:
+    """Raise UsageError where there are picks that have no record of this program."""
+    if foreign is not None:
+        raise UsageError(
+            f"{foreign}: picks of another program or version lie where these would go; "
+            "choose another --out, or --force to replace them"
+        )

@@ -15,6 +15,17 @@ _LAG_S = (0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
 _PICKS = (0, 10, 30, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000)
 
 
+def need_prometheus() -> Any:
+    """Import the library that serves the figures. Raises UsageError where it is not installed."""
+    try:
+        import prometheus_client
+    except ImportError as error:
+        raise UsageError(
+            "--metrics needs prometheus-client: install the extra monitor: pip install '.[monitor]' in the clone"
+        ) from error
+    return prometheus_client
+
+
 class Metrics:
     """Serves the figures at http://127.0.0.1:PORT/metrics, until `close`.
 
@@ -22,12 +33,7 @@ class Metrics:
     """
 
     def __init__(self, port: int, out: Path, backlog: Callable[[], int]) -> None:
-        try:
-            import prometheus_client as prometheus
-        except ImportError as error:
-            raise UsageError(
-                "--metrics needs prometheus-client: install the extra monitor: pip install '.[monitor]' in the clone"
-            ) from error
+        prometheus = need_prometheus()
         registry = prometheus.CollectorRegistry()
         self.micrographs = prometheus.Counter(
             "gtpick_micrographs", "Micrographs by what became of them", ["state"], registry=registry

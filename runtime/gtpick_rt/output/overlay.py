@@ -27,9 +27,23 @@ def draw_overlay(image: WorkingImage, picks: Picks, diameter_px: float) -> bytes
     Returns a PNG as large as the micrograph, but with at most `MAX_SIDE_PX` pixels on its long
     side.
     """
-    picture = _picture(image)
+    return _with_circles(_picture(image), image.shape, picks, diameter_px)
+
+
+def draw_on_preview(preview: bytes, shape: tuple[int, int], picks: Picks, diameter_px: float) -> bytes:
+    """Draw an overlay as `draw_overlay` does, of a micrograph of `(h, w)` pixels of which there is
+    but the preview.
+
+    Raises OSError when the preview is damaged.
+    """
+    with Image.open(io.BytesIO(preview)) as opened:
+        picture = opened.convert("RGB").resize(_size(shape), Image.Resampling.BICUBIC)
+    return _with_circles(picture, shape, picks, diameter_px)
+
+
+def _with_circles(picture: Image.Image, shape: tuple[int, int], picks: Picks, diameter_px: float) -> bytes:
     draw = ImageDraw.Draw(picture)
-    zoom = np.array(picture.size) / image.shape[::-1]
+    zoom = np.array(picture.size) / shape[::-1]
     centres = (picks.xy_px + 0.5) * zoom - 0.5
     colours = np.stack([np.interp(picks.score, _SCORES, channel) for channel in _RGB.T], axis=1)
     for (x, y), rgb in zip(centres.tolist(), colours.round().astype(int).tolist(), strict=True):
@@ -59,9 +73,13 @@ def _picture(image: WorkingImage) -> Image.Image:
     """Bring the image to the picture's size and show its 1st to 99th percentile from black to
     white.
     """
-    height, width = image.shape
-    scale = min(1, MAX_SIDE_PX / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     low, high = np.percentile(image.data, (1, 99))
     grey: NDArray[np.uint8] = (np.clip((image.data - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    return Image.fromarray(grey).resize(_size(image.shape), Image.Resampling.BICUBIC).convert("RGB")
+
+
+def _size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the overlay of a micrograph of `(h, w)` pixels."""
+    height, width = shape
+    scale = min(1, MAX_SIDE_PX / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))

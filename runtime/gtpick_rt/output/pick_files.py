@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.shared import bytes_of
 from gtpick_rt.output.commit import commit_picks, load_detections, write_star
-from gtpick_rt.output.conversion import SINGLE, Conversion, Finished
+from gtpick_rt.output.conversion import OVERLAYS, SINGLE, Conversion, Finished
 from gtpick_rt.output.layout import converted_path, overlay_path, preview_path
+from gtpick_rt.output.overlay import draw_on_preview
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.records import MicrographRecord
 from gtpick_rt.types import Picks
@@ -22,6 +24,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 class BlockedError(UsageError):
     """Nothing can be written to the output folder until someone frees space or mends the disk."""
+
+
+class NoPreviewError(UsageError):
+    """An overlay cannot be drawn, for want of the preview."""
 
 
 @contextmanager
@@ -68,11 +74,30 @@ class PickFiles:
         return Finished.at(self.settings, record, detections)
 
     def convert(self, done: Finished, formats: Sequence[str]) -> None:
-        """Write these files of a micrograph in other formats."""
-        with writing_to(self.out, self.is_held):
-            for name in formats:
-                path = converted_path(self.out, name, PurePosixPath(done.record.stem))
-                write_atomic(path, SINGLE[name](done, self.conversion).encode())
+        """Write these files of a micrograph in other formats. Raises NoPreviewError where an
+        overlay cannot be drawn.
+        """
+        stem = PurePosixPath(done.record.stem)
+        for name in formats:
+            if name == OVERLAYS:
+                self.draw(stem, self._overlay(done, stem))
+                continue
+            with writing_to(self.out, self.is_held):
+                write_atomic(converted_path(self.out, name, stem), SINGLE[name](done, self.conversion).encode())
+
+    def _overlay(self, done: Finished, stem: PurePosixPath) -> bytes:
+        """Draw on the preview, which is there also where the micrograph itself is not any more."""
+        path, record = preview_path(self.out, stem), done.record
+        diameter_px = self.settings.diameter_A / record.pixel_size_A
+        try:
+            preview = bytes_of(path)
+            if preview is None:
+                raise FileNotFoundError(errno.ENOENT, "is not there")
+            return draw_on_preview(preview, (record.height, record.width), done.picks, diameter_px)
+        except OSError as error:
+            raise NoPreviewError(
+                f"{path}: no overlay can be drawn without the preview ({error.strerror or error}); pick {stem} again"
+            ) from error
 
     def rewrite(self, done: Finished) -> bool:
         """Write the STAR file of a micrograph anew, for detections that are kept.

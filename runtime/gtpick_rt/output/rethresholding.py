@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gtpick_rt.errors import UsageError
-from gtpick_rt.output.converting import convert, in_threads, loaded
+from gtpick_rt.errors import UnwritableError, UsageError
+from gtpick_rt.output.conversion import OVERLAYS
+from gtpick_rt.output.converting import convert, in_threads, loaded, unwritable
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import summary_path
-from gtpick_rt.output.summary import Summary
+from gtpick_rt.output.summary import Summary, read_summary
 from gtpick_rt.records import Failure, MicrographRecord
 
 
@@ -21,13 +22,14 @@ class Rethresholded:
     after: int
     """And now."""
     overlays: int
-    """Pictures that were removed."""
+    """Pictures that were removed, because the folder does not keep overlays."""
     failed: list[Failure]
     """Micrographs whose detections cannot be read."""
 
 
 def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
-    """Rewrite all that an output folder holds, at another threshold; overlays are removed.
+    """Rewrite all that an output folder holds, at another threshold. Overlays that an older version
+    has left are removed; those that the folder keeps are drawn anew.
 
     A micrograph is done when its STAR file is rewritten; what an interruption leaves is done when
     this is called again. Raises UsageError when there are no picks, or the threshold is below the
@@ -42,7 +44,12 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
 
     def rewrite(record: MicrographRecord) -> tuple[MicrographRecord, bool] | Failure:
         done = loaded(output, record)
-        return done if isinstance(done, Failure) else (done.record, output.files.rewrite(done))
+        if isinstance(done, Failure):
+            return done
+        try:
+            return done.record, output.files.rewrite(done)
+        except UnwritableError as error:
+            return unwritable(record, error)
 
     before = {record.stem: record.picks for record in todo}
     done: list[tuple[int, int, bool]] = []
@@ -69,7 +76,7 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
         micrographs=len(done),
         before=sum(count for count, _, _ in done),
         after=sum(count for _, count, _ in done),
-        overlays=sum(overlaid for _, _, overlaid in done),
+        overlays=0 if OVERLAYS in output.conversion.formats else sum(overlaid for _, _, overlaid in done),
         failed=failed,
     )
 
@@ -77,7 +84,7 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
 def _last_summary(out: Path) -> Summary:
     """Read what the last run says of itself. Raises UsageError."""
     path = summary_path(out)
-    try:
-        return Summary.from_json(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); run pick once more, which writes it anew") from error
+    found = read_summary(path)
+    if found is None:
+        raise UsageError(f"{path}: is missing or damaged; run pick once more, which writes it anew")
+    return found

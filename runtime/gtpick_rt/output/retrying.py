@@ -36,8 +36,11 @@ class Requests:
         if self._clock() < self._due:
             return
         self._due = self._clock() + _POLL_S
+        paths = list[Path]()
         with contextlib.suppress(OSError):
-            for path in names_in(self._folder, "[!.]*"):  # a hidden one is being written
+            paths = names_in(self._folder, "[!.]*")  # a hidden one is being written
+        for path in paths:
+            with contextlib.suppress(OSError):  # what cannot be read or removed is no request of ours
                 asked = bytes_of(path)
                 stem = (asked or b"").decode(errors="replace")
                 if asked is not None and self._holds(stem):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gtpick_rt.version import __version__
 
@@ -80,7 +81,9 @@ class Summary:
     """One run of `pick`, and the totals of the folder that it wrote into."""
 
     command: list[str]
-    """The command line."""
+    """The command line of the run that picked, as all that follows: a run that finds nothing to do
+    leaves the record as it is, but for the totals.
+    """
     parameters: Parameters
     """Every setting in force, defaults included."""
     model: ModelRecord
@@ -98,6 +101,16 @@ class Summary:
     """The processes that picked in this run; empty where this one did."""
     retries: int = 0
     """Times that a micrograph was picked again because a worker was lost."""
+    version: str = __version__
+    """Of the gtpick-rt that picked."""
+
+    def after(self, earlier: "Summary | None") -> "Summary":
+        """What is to be written down after an `earlier` run: its record, while this one has
+        picked nothing.
+        """
+        if earlier is None or self.picked:
+            return self
+        return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog)
 
     @classmethod
     def from_json(cls, text: str) -> "Summary":
@@ -114,7 +127,7 @@ class Summary:
 
     def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
         """Write the summary with the JSON of each record, piece by piece: it may be long."""
-        head = json.dumps({"version": __version__, **dataclasses.asdict(self)}, indent=1)
+        head = json.dumps({"version": self.version, **dataclasses.asdict(self)}, indent=1)
         yield head.removesuffix("\n}")
         for name, records in (("micrographs", micrographs), ("failed", failed)):
             yield f',\n "{name}": ['
@@ -124,3 +137,11 @@ class Summary:
                 separator = ",\n  "
             yield "\n ]" if separator.startswith(",") else "]"
         yield "\n}\n"
+
+
+def read_summary(path: Path) -> Summary | None:
+    """Read a `summary.json`; None where it is missing or damaged."""
+    try:
+        return Summary.from_json(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

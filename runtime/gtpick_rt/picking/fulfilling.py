@@ -2,19 +2,24 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from gtpick_rt.arrivals.sampling import readable
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
-from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus
+from gtpick_rt.arrivals.source import Source
+from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.detection.specimen import CONTRASTS
+from gtpick_rt.detection.specimen import CONTRASTS, Survey, judge
 from gtpick_rt.errors import UndecidedError, UsageError
 from gtpick_rt.models.files import shipped_models
+from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
+from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
 from gtpick_rt.pipeline.threads import run, settings_of
@@ -26,36 +31,120 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
 
     `command` is for the summary. Raises as `pick` does.
     """
+    if request.cluster is not None:
+        _need_dask(request.cluster)
     with _output(request) as output:
-        work = work_of(request, output, stop)
+        work = work_of(request, output, stop, listeners.notice)
         previous = output.previous
         picker = _open_picker(request, previous, work, listeners, stop)
+        if picker.survey is not None and request.diameter_A is not None:
+            _judge(picker.survey, request, output, listeners)
         settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
         agreed = output.agree(settings)
         if agreed != settings:
             picker = _open_picker(request, agreed, work, listeners, stop)
             settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
-        listeners.begun(picker, work, work.before if settings == previous else 0)
-        common: dict[str, Any] = {
-            "overlays": request.overlays,
-            "formats": request.formats,
-            "command": command,
-            "parameters": _parameters(request, picker),
-            "stop": stop,
-            "listeners": listeners,
-        }
-        if request.cluster is None:
-            return run(work.source, picker, output, settings, **common)
-        return _run_in_workers(request.cluster, request, work.source, picker, output, settings, **common)
+        again = _remeasuring(request, previous, picker, work, output, listeners, stop)
+        source = work.source if again is None else again
+        before = work.before if settings == previous else 0
+        summary = _run(request, source, work, before, picker, output, settings, listeners, stop, command)
+        if again is None or again.picker is None:
+            return summary
+        output.hold.begin(0)
+        if stop.is_set():  # what is picked is all that there will be
+            output.write_lists(summary)
+            return summary
+        for record in list(output.records()):
+            output.discard(record.stem)
+        picker, work = again.picker, work_of(request, output, stop, listeners.notice)
+        settings = settings_of(picker, request.threshold, request.pixel_size_A)
+        return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
 
 
-def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
+def _remeasuring(
+    request: Request,
+    previous: Settings | None,
+    picker: Picker,
+    work: Work,
+    output: OutputFolder,
+    listeners: Listeners,
+    stop: threading.Event,
+) -> Remeasuring | None:
+    """Where the diameter was measured on what had come first, more is to come; None elsewhere."""
+    if request.watching is None or request.diameter_A is not None or previous is not None or picker.survey is None:
+        return None
+
+    def measure(jobs: Sequence[Job]) -> Picker:
+        micrographs = Sample(takewhile(lambda _: not stop.is_set(), jobs), request.pixel_size_A)
+        return open_picker(micrographs=micrographs, model=request.model, backend=_backend(request))
+
+    repeatable = output.alone and "-" not in request.inputs
+    return Remeasuring(work.source, picker, output, measure, repeatable, listeners.notice)
+
+
+def _run(
+    request: Request,
+    source: Source,
+    work: Work,
+    before: int,
+    picker: Picker,
+    output: OutputFolder,
+    settings: Settings,
+    listeners: Listeners,
+    stop: threading.Event,
+    command: Sequence[str],
+) -> Summary:
+    listeners.begun(picker, work, before)
+    common: dict[str, Any] = {
+        "formats": (*request.formats, OVERLAYS) if request.overlays else request.formats,
+        "command": command,
+        "parameters": _parameters(request, picker, output.earlier),
+        "stop": stop,
+        "listeners": listeners,
+    }
+    if request.cluster is None:
+        return run(source, picker, output, settings, **common)
+    return _run_in_workers(request.cluster, request, source, picker, output, settings, **common)
+
+
+def _backend(request: Request) -> str:
+    return request.backend if request.cluster is None else "cpu"  # the GPUs are the workers'
+
+
+def _judge(survey: Survey, request: Request, output: OutputFolder, listeners: Listeners) -> None:
+    """Tell what is odd about the diameter that was given, once. Raises UsageError."""
     try:
-        from gtpick_rt.cluster import driver, starting
+        told = judge(survey, request.force)
+    except UsageError as error:
+        if request.shard is None:
+            raise
+        raise UsageError(
+            f"{error}: with shards, pick one micrograph so, without --shard, first; they go on as it was picked"
+        ) from error
+    if told:
+        listeners.notice(f"warning: {told}")
+        output.log(state="noticed", message=told)
+
+
+def _need_dask(cluster: ClusterSpec) -> None:
+    """Raise UsageError where Dask cannot be used, before anything is done that takes long."""
+    try:
+        import cryptography  # noqa: F401 - which Dask imports when it makes keys
+        import gtpick_rt.cluster.starting  # noqa: F401
+
+        if isinstance(cluster, SlurmJobs):
+            import gtpick_rt.cluster.slurm  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
         ) from error
+    except Exception as error:  # of its configuration, which it reads when it is imported
+        raise UsageError(f"Dask cannot be used: {' '.join(str(error).split())}") from error
+
+
+def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **common: Any) -> Summary:
+    from gtpick_rt.cluster import driver, starting
+
     model = request.model
     if model is not None and model not in shipped_models():
         model = str(Path(model).absolute())
@@ -76,7 +165,7 @@ def _open_picker(
     request: Request, previous: Settings | None, work: Work, listeners: Listeners, stop: threading.Event
 ) -> Picker:
     """Load the model; what an earlier run in this folder has measured is not measured again."""
-    backend = request.backend if request.cluster is None else "cpu"  # the GPUs are the workers'
+    backend = _backend(request)
     if previous is not None:
         diameter_A = previous.diameter_A if request.diameter_A is None else request.diameter_A
         (contrast,) = (each for each in CONTRASTS if each == previous.contrast)
@@ -88,19 +177,33 @@ def _open_picker(
             on_build=listeners.building,
         )
     while True:
+        sample = Sample(work.look(), request.pixel_size_A)
         try:
-            micrographs = readable(work.look(), request.pixel_size_A)
             return open_picker(
                 request.diameter_A,
-                micrographs=micrographs,
+                micrographs=sample,
                 model=request.model,
                 backend=backend,
                 on_build=listeners.building,
             )
         except UndecidedError as error:
+            why = _undecided(error, sample)
             if stop.is_set() or not work.endless:
-                raise
-            listeners.notice(f"{error}; or wait: the next micrographs are looked at as they come")
+                raise UndecidedError(why) from error
+            listeners.notice(f"{why}; or wait: the next micrographs are looked at as they come")
+
+
+def _undecided(error: UndecidedError, sample: Sample) -> str:
+    """Why nothing could be measured: what is wrong with the micrographs that were tried comes first, if
+    that is why.
+    """
+    if not sample.unread:
+        return str(error)
+    first, count = sample.unread[0], len(sample.unread)
+    rest = f" (and {count - 1} more: gtpick-rt check lists them)" if count > 1 else ""
+    if not sample.read:
+        return f"{first}{rest}; so there is no micrograph to measure the particles on"
+    return f"{error}; not looked at: {first}{rest}"
 
 
 def _threshold(request: Request, previous: Settings | None) -> float | None:
@@ -108,20 +211,28 @@ def _threshold(request: Request, previous: Settings | None) -> float | None:
     return previous.threshold if request.threshold is None and previous else request.threshold
 
 
-def _parameters(request: Request, picker: Picker) -> Parameters:
-    """Every setting in force."""
+def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Parameters:
+    """Every setting in force; of the survey, what an `earlier` run has found that this one goes
+    on with.
+    """
     found = picker.survey
     low, high = (found and found.quartiles_A) or (None, None)
-    return {
-        "out": str(request.out),
-        "diameter_A": picker.diameter_A,
+    survey: Parameters = {
         "diameter_auto": request.diameter_A is None,
         "diameter_lower_quartile_A": low,
         "diameter_upper_quartile_A": high,
-        "contrast": picker.contrast,
         "surveyed_micrographs": found.micrographs if found else 0,
+        "measured_diameter_A": found.measured_A if found else None,
         "threshold_auto": request.threshold is None,
         "threshold_of_model": picker.spec.threshold,
+    }
+    if found is None and earlier is not None:
+        survey = {name: earlier.parameters.get(name, value) for name, value in survey.items()}
+    return {
+        "out": str(request.out),
+        "diameter_A": picker.diameter_A,
+        **survey,
+        "contrast": picker.contrast,
         "pixel_size_A": request.pixel_size_A,
         "model": picker.spec.name,
         "backend": request.backend,

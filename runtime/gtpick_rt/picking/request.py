@@ -8,6 +8,7 @@ from pathlib import Path
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, Source, Timing
+from gtpick_rt.arrivals.sums import LeftOut
 from gtpick_rt.cluster.specs import ClusterSpec
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
@@ -73,6 +74,8 @@ class Work:
     """How many an earlier run has picked."""
     excluded: Callable[[], int] = lambda: 0
     """How many files were left out by their names, so far."""
+    same: Callable[[], list[LeftOut]] = list
+    """Files that were left out, so far, since another sum of the same movie is there."""
 
 
 def ignore(*_: object) -> None:

@@ -1,6 +1,7 @@
 """The micrographs that a request is about."""
 
 import threading
+from collections.abc import Callable
 from itertools import takewhile
 
 from gtpick_rt.arrivals.jobs import find_jobs
@@ -10,20 +11,32 @@ from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.sharding import ShardSource
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.output.folder import OutputFolder
-from gtpick_rt.picking.request import Request, Watching, Work
+from gtpick_rt.picking.request import Request, Watching, Work, ignore
+from gtpick_rt.records import Failure
 
 
-def work_of(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
-    """Find the micrographs to pick, or where they will come. Raises UsageError."""
+def work_of(
+    request: Request, output: OutputFolder, stop: threading.Event, notice: Callable[[str], None] = ignore
+) -> Work:
+    """Find the micrographs to pick, or where they will come. Raises UsageError.
+
+    `notice` is told what is waited for as long as none of them is picked yet.
+    """
     if request.watching is None:
         return _listed(request, output, stop)
-    return _watched(request, request.watching, output, stop)
+
+    def tell(failure: Failure) -> None:
+        notice(failure.message)
+        output.log(state="waiting", path=failure.path, message=failure.message)
+
+    return _watched(request, request.watching, output, stop, tell)
 
 
 def _listed(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
     """The micrographs that are there now."""
-    found = find_jobs(request.inputs, request.recursive, request.names)
-    todo = unfinished(found.jobs, output.finished)
+    finished = output.finished
+    found = find_jobs(request.inputs, request.recursive, request.names, finished)
+    todo = unfinished(found.jobs, finished)
     jobs = [job for job in todo if output.holds(str(job.stem))]
     return Work(
         source=Listed(jobs, found.unlisted),
@@ -32,10 +45,17 @@ def _listed(request: Request, output: OutputFolder, stop: threading.Event) -> Wo
         total=len(jobs) + len(found.unlisted),
         before=len(found.jobs) - len(todo),
         excluded=lambda: found.excluded,
+        same=lambda: found.same,
     )
 
 
-def _watched(request: Request, watching: Watching, output: OutputFolder, stop: threading.Event) -> Work:
+def _watched(
+    request: Request,
+    watching: Watching,
+    output: OutputFolder,
+    stop: threading.Event,
+    tell: Callable[[Failure], None],
+) -> Work:
     """The micrographs that are there or will come."""
     ends = watching.stop_after_idle_s is not None or watching.until is not None or "-" in request.inputs
     finished = output.finished
@@ -48,7 +68,7 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
         stop_after_idle_s=watching.stop_after_idle_s,
         until=watching.until,
     )
-    lookahead = Lookahead(source, stop)
+    lookahead = Lookahead(source, stop, tell)
     return Work(
         source=ShardSource(lookahead, output.holds, output.shares),
         look=lookahead.look,
@@ -56,4 +76,5 @@ def _watched(request: Request, watching: Watching, output: OutputFolder, stop: t
         total=watching.until if request.shard is None else None,
         before=len(finished),
         excluded=lambda: source.excluded,
+        same=lambda: list(source.same),
     )

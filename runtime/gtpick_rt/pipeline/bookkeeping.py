@@ -124,6 +124,7 @@ class Bookkeeping:
         """
         if failure.kind == WAITING:
             self.listeners.notice(failure.message)
+            self.log(state="waiting", path=failure.path, message=failure.message)
         else:
             self.when_possible(partial(self.output.report, failure))
             self._tell(failure)
@@ -197,6 +198,7 @@ class Bookkeeping:
 
     def end(self) -> None:
         """Write the lists for the last time. Raises UsageError when that cannot be done."""
+        self.output.hold.end()
         try:
             self._write_lists()
         except BlockedError as error:

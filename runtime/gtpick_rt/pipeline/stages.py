@@ -6,16 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.detection.picker import Picker, RawDetections
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.quality import quality_flags
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
+from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.overlay import draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
-from gtpick_rt.reading.micrographs import read_micrograph
+from gtpick_rt.reading.field_of_view import judge_pixel_size
 from gtpick_rt.records import Failure, MicrographRecord, Record
-from gtpick_rt.types import Picks
+from gtpick_rt.types import Micrograph, Picks
 
 STAGES = ("read", "preprocess", "infer", "decode", "write")
 
@@ -93,7 +95,8 @@ class Stages:
     """The stages of one run. `detect` is called in one thread at a time, the others in any."""
 
     def __init__(self, picker: Picker, files: PickFiles, overlays: bool) -> None:
-        self.picker, self.files, self.settings, self.overlays = picker, files, files.settings, overlays
+        self.picker, self.files, self.settings = picker, files, files.settings
+        self.overlays = overlays or OVERLAYS in files.conversion.formats
 
     def read(self, job: Job) -> Item:
         """Read a micrograph and bring it to the model's scale."""
@@ -101,17 +104,24 @@ class Stages:
         with item.keeping_errors():
             with item.timing("read"):
                 item.stamp = stamp_if_there(job.path)
-                micrograph = read_micrograph(job.path, self.settings.pixel_size_A, job.pixel_size_A, keep_float16=True)
+                micrograph = open_job(job, self.settings.pixel_size_A, keep_float16=True)
                 if stamp_if_there(job.path) != item.stamp:
                     item.changed = True
                     raise IncompleteError(f"{job.path}: was written to while it was read, again and again")
             item.pixel_size_A = micrograph.pixel_size_A
-            item.warnings.extend(micrograph.warnings)
+            item.warnings.extend((*micrograph.warnings, *self._doubts(micrograph)))
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
             if item.image.blank:
                 item.warnings.append("the image is blank: nothing to pick")
         return item
+
+    def _doubts(self, micrograph: Micrograph) -> list[str]:
+        """What is odd about its pixel size, for particles of this size. Raises PixelError."""
+        given = self.settings.pixel_size_A is not None
+        shape = (micrograph.data.shape[0], micrograph.data.shape[1])
+        doubt = judge_pixel_size(micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given)
+        return [doubt] if doubt else []
 
     def tiles(self, item: Item) -> int:
         """How many tiles of a micrograph the network is shown."""

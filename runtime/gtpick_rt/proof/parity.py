@@ -69,9 +69,10 @@ class Parity:
 
     @property
     def agreement(self) -> float:
-        """Matched picks over the larger number of picks, 1 when both found none."""
-        most = max(self.reference_picks, self.picks)
-        return self.matched / most if most else 1.0
+        """Matched picks over the larger number of picks; 0 when both found none, which proves
+        nothing.
+        """
+        return self.matched / max(self.reference_picks, self.picks, 1)
 
     @property
     def holds(self) -> bool:
@@ -89,6 +90,9 @@ class Parity:
 
     def __str__(self) -> str:
         rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
+        if not (self.reference_picks or self.picks):
+            scores = f"{self.tiles} tiles: scores within {self.max_score_error:.1e}"
+            return f"{scores}, but neither picks anything, which proves nothing{rows}"
         return (
             f"{self.tiles} tiles: scores within {self.max_score_error:.1e}, {self.matched} of "
             f"{max(self.reference_picks, self.picks)} picks matched ({self.agreement:.2%}), centres within "

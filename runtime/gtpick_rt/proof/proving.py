@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,8 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
 
 def _read(path: Path) -> Parity | None:
     try:
+        if path.stat().st_uid != os.geteuid():  # among temporary files anybody could have put it there
+            return None
         return Parity(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None

@@ -6,7 +6,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gtpick_rt.errors import FormatError, IncompleteError, MicrographError, UnreadableError
@@ -40,6 +40,10 @@ class ImageInfo:
     pixel_size_A: float | None
     """Å per pixel as the header says, be it DUMMY_PIXEL_A; None when it does not, or says 0 or
     nonsense."""
+    sign: str = field(default="", compare=False)
+    """Who says whether integers have a sign; "" where nobody does."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What is odd about the header."""
 
 
 def suffix_of(name: str) -> str:

@@ -6,20 +6,14 @@ import math
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gtpick_rt.errors import FormatError, PixelError
+from gtpick_rt.reading.defects import mended
+from gtpick_rt.reading.field_of_view import judge_pixel_size
 from gtpick_rt.reading.info import DUMMY_PIXEL_A, SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
+from gtpick_rt.reading.signs import with_sign
+from gtpick_rt.records import quoted
 from gtpick_rt.types import Micrograph
 
-MAX_BAD_FRACTION = 0.01
-"""Up to this share of pixels may be NaN or infinite (dead detector pixels, borders after motion
-correction)."""
-_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
-"""Bits of a float16; those of NaN are greater, be their sign what it may."""
-_PART_BYTES = 1 << 19
-"""Of an image, looked at together: they stay in the cache."""
 MAX_DISAGREEMENT = 0.01
 """Up to this share of each other two pixel sizes are the same: programs round them."""
 
@@ -52,10 +46,9 @@ def read_micrograph(
     """
     info, pixels = _format_of(path).read(path)
     pixel, warnings = choose_pixel_size(info, pixel_size_A, listed_A)
-    data, replaced = _finite(path, pixels, keep_float16)
-    if replaced:
-        warnings = (*warnings, f"{replaced} NaN or infinite pixels replaced by the median")
-    return Micrograph(data, pixel, path, warnings)
+    pixels, sign = with_sign(pixels, info.sign)
+    data, flaws = mended(path, pixels, keep_float16)
+    return Micrograph(data, pixel, path, (*warnings, *((sign,) if sign else ()), *flaws))
 
 
 def choose_pixel_size(
@@ -67,7 +60,7 @@ def choose_pixel_size(
     write when they do not know, is never chosen. The second value warns of each that says
     otherwise, by more than MAX_DISAGREEMENT.
 
-    Raises PixelError when there is none.
+    Raises PixelError when there is none, or one that is not the option's and cannot be true.
     """
     header_A = info.pixel_size_A
     is_dummy = header_A is not None and math.isclose(header_A, DUMMY_PIXEL_A, rel_tol=1e-6)
@@ -79,17 +72,20 @@ def choose_pixel_size(
             "when they do not know it, do not count): pass --pixel-size"
         )
     header = "the header, as if it did not know," if is_dummy else "the header"
-    return chosen, tuple(
+    if pixel_size_A is None:
+        judge_pixel_size(info.path, chosen, (info.height, info.width))
+    disagreeing = (
         f"using {chosen:g} Å per pixel; {source} says {value:g}"
         for source, value in (("the list of micrographs", listed_A), (header, header_A))
         if value is not None and abs(value / chosen - 1) > MAX_DISAGREEMENT
     )
+    return chosen, (*info.warnings, *disagreeing)
 
 
 def _format_of(path: Path) -> ModuleType:
     fault = fault_of_name(path)
     if fault:
-        raise FormatError(f"{str(path)!r}: the file name {fault}; rename the file")
+        raise FormatError(f"{quoted(str(path))}: the file name {fault}; rename the file")
     suffix = suffix_of(path.name)
     if not suffix:
         raise FormatError(f"{path}: not a kind of file that is read; convert it to one of {' '.join(SUFFIXES)}")
@@ -100,28 +96,3 @@ def _format_of(path: Path) -> ModuleType:
     from gtpick_rt.reading import mrc
 
     return mrc
-
-
-def _finite(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tuple[NDArray[np.floating], int]:
-    """`pixels` as floats, the few that are NaN or infinite replaced by the median of the others;
-    and how many.
-    """
-    is_half = keep_float16 and pixels.dtype.str[1:] == "f2"
-    data = np.ascontiguousarray(pixels, dtype=np.float16 if is_half else np.float32)
-    if _all_finite(data):
-        return data, 0
-    finite = np.isfinite(data)
-    bad = data.size - int(np.count_nonzero(finite))
-    if bad >= MAX_BAD_FRACTION * data.size:
-        raise PixelError(f"{path}: {bad} of {data.size} pixels are NaN or infinite; write the micrograph again")
-    data[~finite] = np.median(data[finite])
-    return data, bad
-
-
-def _all_finite(data: NDArray[np.floating]) -> bool:
-    parts = np.array_split(data, math.ceil(data.nbytes / _PART_BYTES))
-    if data.dtype == np.float16:  # by its bits: NumPy has no fast way
-        return all(
-            part.view(np.int16).max() < _INFINITY and part.view(np.uint16).max() < _MINUS_INFINITY for part in parts
-        )
-    return all(np.isfinite(part).all() for part in parts)

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import math
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,13 @@ MODES = (0, 1, 2, 6, 12)
 """Those that a micrograph can have. 3 and 4 are complex; 101 is packed 4-bit, which mrcfile does
 not read."""
 
+_BYTES = 0
+"""The mode whose bytes have a sign by MRC2014, and in many programs none."""
+_IMOD_AT, _IMOD_STAMP, _IMOD_SIGNED = 152, 1146047817, 1
+"""Where IMOD marks a header as its own, and the flag after it that bytes have a sign."""
 PLAUSIBLE_PIXEL_A = (0.05, 100.0)
+_SQUARE = 0.01
+"""Pixel sizes along both axes that differ by no more than this share are one."""
 _CHUNK_BYTES = 1 << 20
 """Read at once: a decompressor takes that much memory beside the image."""
 _HEADER_OF = {order: HEADER_DTYPE.newbyteorder(order) for order in "<>"}
@@ -46,6 +53,10 @@ class Header:
     pixel_size_A: float | None
     fields: NDArray[np.void] = field(repr=False, compare=False)
     """The whole header as mrcfile takes it, in the right byte order, and of a single image."""
+    sign: str = ""
+    """Who says whether the integers have a sign; "" where nobody does."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about it, though the image can be read."""
 
     @property
     def data_bytes(self) -> int:
@@ -72,7 +83,7 @@ def read(path: Path) -> tuple[ImageInfo, NDArray[np.generic]]:
     with translated_errors(path), _open(path) as file:
         header = _read_header(path, file, size)
         file.seek(header.data_offset)
-        pixels = _Image(path, file, header).data
+        pixels = _Image(path, file, header).data.view(header.dtype)
         if not isinstance(file, io.BufferedReader):
             _check_end(path, file)
     return _describe(path, header), pixels
@@ -158,8 +169,14 @@ def parse_header(path: Path, head: bytes) -> Header:
     # By the space group of a volume stack mrcfile would divide by the depth of a volume, which may
     # be 0.
     fields["ispg"] = IMAGE_STACK_SPACEGROUP
-    dtype = dtype_from_mode(mode).newbyteorder(fields["mode"].dtype.byteorder)
-    return Header(width, height, dtype, HEADER_BYTES + extended, _pixel_size(fields), fields)
+    order = fields["mode"].dtype.byteorder
+    dtype, sign, warnings = dtype_from_mode(mode).newbyteorder(order), f"MRC mode {mode}", _oddities(fields)
+    if mode == _BYTES:
+        imod, flags = struct.unpack_from(f"{'>' if order == '>' else '<'}2i", head, _IMOD_AT)
+        sign = "the flag of IMOD" if imod == _IMOD_STAMP else ""
+        if sign and not flags & _IMOD_SIGNED:
+            dtype, warnings = np.dtype(np.uint8), (*warnings, "read as unsigned 8-bit integers, by the flag of IMOD")
+    return Header(width, height, dtype, HEADER_BYTES + extended, _pixel_size(fields), fields, sign, warnings)
 
 
 def _fields(path: Path, head: bytes) -> NDArray[np.void]:
@@ -184,7 +201,11 @@ def _shape_and_mode(fields: NDArray[np.void]) -> tuple[int, int, int, int]:
 
 def _pixel_size(fields: NDArray[np.void]) -> float | None:
     """Å per pixel as the header says; None for 0 and nonsense."""
-    intervals, cell_A = int(fields["mx"]), float(fields["cella"]["x"])
+    return _step(int(fields["mx"]), float(fields["cella"]["x"]))
+
+
+def _step(intervals: int, cell_A: float) -> float | None:
+    """Å per pixel along one axis."""
     if intervals <= 0 or not math.isfinite(cell_A):
         return None
     pixel = cell_A / intervals
@@ -192,9 +213,20 @@ def _pixel_size(fields: NDArray[np.void]) -> float | None:
     return pixel if low <= pixel <= high else None
 
 
+def _oddities(fields: NDArray[np.void]) -> tuple[str, ...]:
+    """What the header says that cannot all be true."""
+    x, y = _pixel_size(fields), _step(int(fields["my"]), float(fields["cella"]["y"]))
+    if x is None or y is None or abs(x / y - 1) < _SQUARE:
+        return ()
+    return (f"the header gives {x:g} Å per pixel along x, and {y:g} along y, which is not heeded",)
+
+
 def _describe(path: Path, header: Header) -> ImageInfo:
     order = "big-endian " if header.dtype.byteorder == ">" else ""
-    return ImageInfo(path, header.width, header.height, order + header.dtype.name, header.pixel_size_A)
+    mode = order + header.dtype.name
+    return ImageInfo(
+        path, header.width, header.height, mode, header.pixel_size_A, sign=header.sign, warnings=header.warnings
+    )
 
 
 def _incomplete(path: Path, needed: int, got: int) -> IncompleteError:

@@ -121,4 +121,4 @@ def _describe(path: Path, tiff: tifffile.TiffFile, size: int) -> ImageInfo:
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size:
         raise IncompleteError(f"{path}: {size} of {max(ends, default=0)} bytes are there: {UNFINISHED}")
-    return ImageInfo(path, page.imagewidth, page.imagelength, dtype, None)
+    return ImageInfo(path, page.imagewidth, page.imagelength, dtype, None, sign="the tag of the TIFF")

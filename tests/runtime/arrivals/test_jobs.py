@@ -1,13 +1,17 @@
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
+import tifffile
 
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.micrographs import read_micrographs
 
 OPTICS_STAR = """
 # version 30001
@@ -196,16 +200,68 @@ def test_a_single_optics_group_need_not_be_a_loop() -> None:
     assert [job.pixel_size_A for job in find(["mics.star"])] == [0.9]
 
 
-def test_an_optics_group_that_is_not_there_is_a_usage_error_that_names_it() -> None:
+def test_an_optics_group_that_is_not_there_is_the_fault_of_that_row_alone() -> None:
     Path("mics.star").write_text(OPTICS_STAR.replace("/b.mrc 2", "/b.mrc 7"))
-    with pytest.raises(UsageError, match=r"mics.star: .*Movies/b\.mrc' is of optics group '7', which data_optics"):
+    faults = {job.path.name: job.fault for job in find(["mics.star"])}
+    assert faults.pop("a b.mrc") == ""
+    assert re.match(r"mics.star: .*Movies/b\.mrc' is of optics group '7', which data_optics", faults["b.mrc"])
+
+
+def test_a_list_whose_rows_are_all_at_fault_is_refused_with_the_first() -> None:
+    Path("mics.star").write_text(OPTICS_STAR.replace("/b.mrc 2", "/b.mrc 7").replace('b.mrc" 1', 'b.mrc" 8'))
+    with pytest.raises(UsageError, match=r"optics group '[78]', which data_optics does not list"):
         find(["mics.star"])
 
 
+@pytest.mark.parametrize(("row", "group"), [("1.000000", "1"), ("1", "1.0"), ("01", "1"), (" 1 ", "1e0")])
+def test_a_number_of_an_optics_group_may_be_spelled_in_any_way(row: str, group: str) -> None:
+    text = OPTICS_STAR.replace("opticsGroup1 1 ", f"opticsGroup1 {group} ").replace('b.mrc" 1', f'b.mrc" {row}')
+    Path("mics.star").write_text(text)
+    assert {job.path.name: job.pixel_size_A for job in find(["mics.star"])}["a b.mrc"] == 0.885
+
+
+def test_rows_without_a_group_are_of_the_only_one_and_of_none_where_there_are_several() -> None:
+    optics = "data_optics\nloop_\n_rlnOpticsGroup\n_rlnMicrographPixelSize\n1 0.9\n"
+    rows = "data_micrographs\nloop_\n_rlnMicrographName\na.mrc\n"
+    Path("mics.star").write_text(f"{optics}\n{rows}")
+    assert [job.pixel_size_A for job in find(["mics.star"])] == [0.9]
+    Path("mics.star").write_text(f"{optics}2 1.8\n\n{rows}")
+    with pytest.raises(UsageError, match=r"'a\.mrc' has no _rlnOpticsGroup, and data_optics lists groups of several"):
+        find(["mics.star"])
+
+
+@pytest.mark.parametrize("column", ["MicrographPixelSize", "ImagePixelSize", "PixelSize"])
+def test_a_pixel_size_in_the_row_itself_is_read(column: str) -> None:
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n_rln{column}\na.mrc 1.3\n")
+    assert [job.pixel_size_A for job in find(["mics.star"])] == [1.3]
+
+
+@pytest.mark.parametrize(
+    ("encode", "name"),
+    [
+        (lambda text: text.encode("utf-8-sig"), "gü/m.mrc"),
+        (lambda text: text.encode("utf-16"), "gü/m.mrc"),
+        (lambda text: text.encode("latin-1"), "g\udcfc/m.mrc"),
+        (lambda text: text.encode().replace(b"\n", b"\r\n"), "gü/m.mrc"),
+    ],
+)
+def test_a_star_in_any_encoding_gives_its_names_bare_and_quoted(encode: Callable[[str], bytes], name: str) -> None:
+    rows = "gü/m.mrc\n'gü/m.mrc' # ü\n\"gü/m.mrc\"\n'it''s ü.mrc'\n"
+    Path("mics.star").write_bytes(encode(f"data_\nloop_\n_rlnMicrographName\n{rows}"))
+    listed = read_micrographs(Path("mics.star"))
+    assert [each.name for each in listed][:3] == [name] * 3
+    assert len(listed) == 4
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "<NA>", "inf"])
-def test_an_optics_group_with_no_pixel_size_leaves_it_to_the_header(value: str) -> None:
+def test_an_optics_group_with_no_pixel_size_leaves_it_to_the_header_and_says_so(value: str) -> None:
     Path("mics.star").write_text(OPTICS_STAR.replace("1.5\n", f"{value}\n"))
-    assert [job.pixel_size_A for job in find(["mics.star"])] == [None, 0.885]
+    jobs = find(["mics.star"])
+    assert [job.pixel_size_A for job in jobs] == [None, 0.885]
+    assert [job.note for job in jobs] == [
+        f"the list of micrographs gives {value} Å per pixel, which is none, so the header's is taken",
+        "",
+    ]
 
 
 def test_optics_groups_of_movies_alone_leave_the_pixel_size_to_the_header() -> None:
@@ -254,12 +310,52 @@ def test_a_name_in_a_star_that_is_no_file_is_refused(name: str) -> None:
         find(["mics.star"])
 
 
-def test_two_micrographs_with_one_output_are_refused_and_both_named() -> None:
-    touch("x/a.mrc", "y/a.mrc", "z/a.mrc", "z/a.tif")
+def test_of_two_micrographs_with_one_output_the_second_is_left_out_and_told_of() -> None:
+    touch("x/a.mrc", "x/b.mrc", "y/a.mrc", "z/a.mrc", "z/a.tif")
     for inputs in (["x", "y"], ["x/a.mrc", "y/a.mrc"], ["z"]):
-        with pytest.raises(UsageError, match=r"/a\.mrc' and '[yz]/a\.(mrc|tif)'") as raised:
-            find(inputs)
-        assert "in two runs, each with its own --out" in str(raised.value)
+        found = find_jobs(inputs)
+        assert found.jobs[0].path.name == "a.mrc"
+        (failure,) = found.unlisted
+        assert re.search(r"/a\.mrc' and '[yz]/a\.(mrc|tif)' would both", failure.message)
+        assert "in two runs, each with its own --out" in failure.message
+        assert ("--include '*.mrc'" in failure.message) == (inputs == ["z"])
+
+
+def test_of_a_movie_and_its_sum_the_sum_is_kept_whichever_comes_first() -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 8, 6), np.uint8), photometric="minisblack")
+    tifffile.imwrite("in/a.tiff", np.ones((8, 6), np.uint8))
+    for inputs in (["in"], ["in/a.tiff", "in/a.tif"], ["in/a.tif", "in/a.tiff"]):
+        found = find_jobs(inputs)
+        assert [job.path for job in found.jobs] == [Path("in/a.tiff")]
+        assert [failure.path for failure in found.unlisted] == ["in/a.tif"]
+
+
+def test_what_is_wrong_with_one_input_or_row_refuses_no_other() -> None:
+    touch("in/a.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n'..'\nb.mrc\n")
+    Path("broken.star").write_text("no star")
+    found = find_jobs(["missing", "in", "broken.star", "mics.star", "empty/*.mrc", "a" * 300])
+    assert stems(found.jobs) == ["a", "b"]
+    assert [failure.path[:20] for failure in found.unlisted] == ["missing", "broken.star", "..", "a" * 20]
+
+
+def test_a_folder_whose_name_has_brackets_is_not_taken_for_a_pattern() -> None:
+    touch("run[1]/a.mrc", "run[1]/x*/b.mrc", "run1/c.mrc")
+    assert stems(find(["run[1]"])) == ["a"]
+    assert stems(find(["run[1]/*.mrc"])) == ["a"]
+    assert stems(find(["run[1]/x*/*.mrc"])) == ["b"]
+    with pytest.raises(UsageError, match="no such file"):
+        find(["run[1]/d.mrc"])
+    with pytest.raises(UsageError, match=r"a \[ of a name is written \[\[\]"):
+        find(["run[2]/*.mrc"])
+
+
+def test_a_link_that_leads_to_itself_does_not_hide_its_folder() -> None:
+    touch("in/a.mrc")
+    Path("in/loop").symlink_to("loop")
+    found = find_jobs(["in"], recursive=True)
+    assert (stems(found.jobs), found.unlisted) == (["a"], [])
 
 
 def test_a_micrograph_named_twice_is_picked_once() -> None:
@@ -287,22 +383,24 @@ MADE_BY_MOTION_CORRECTION = [
 MICROGRAPHS = [
     "average/a.mrc",
     "x/FoilHole_1_Data_2_fractions.mrc",
-    "x/a.mrc",
     "x/aPS.mrc",
     "x/a_DW.mrc",
-    "x/a_patch_aligned.mrc",
     "x/a_patch_aligned_doseweighted.mrc",
+    "x/b.mrc",
+    "x/b_patch_aligned.mrc",
     "x/even/a.mrc",
     "x/odd_a.mrc",
 ]
 
 
 def test_what_motion_correction_makes_beside_micrographs_is_left_out_and_counted() -> None:
-    touch(*(f"in/{name}" for name in MADE_BY_MOTION_CORRECTION + MICROGRAPHS))
+    beside = ["x/a.mrc", "x/a_patch_aligned.mrc"]  # the weighted sums
+    touch(*(f"in/{name}" for name in MADE_BY_MOTION_CORRECTION + MICROGRAPHS + beside))
     for text in ("in", "in/**/*"):
         found = find_jobs([text], recursive=True)
         assert sorted(str(job.path) for job in found.jobs) == [f"in/{name}" for name in MICROGRAPHS]
         assert found.excluded == len(MADE_BY_MOTION_CORRECTION)
+        assert [each.path for each in found.same] == [f"in/{name}" for name in beside]
 
 
 def test_names_choose_only_in_folders_and_globs() -> None:
@@ -361,10 +459,6 @@ def test_finding_nothing_says_what_is_looked_for() -> None:
     [
         (lambda path: None, "mics.star: cannot be read: No such file or directory"),
         (lambda path: path.write_text("no star"), "cannot be read as a STAR file"),
-        (
-            lambda path: path.write_bytes(b"data_\nloop_\n_rlnMicrographName\n\xff.mrc\n"),
-            "cannot be read as a STAR file",
-        ),
         (lambda path: path.write_text("data_\nloop_\n_rlnVoltage\n300\n"), "_rlnMicrographName"),
     ],
 )

@@ -42,7 +42,7 @@ def test_an_image_of_which_a_part_is_blank_is_incomplete(image: bytes, part: str
     flaw = flaw_of(Path("a.mrc"))
     assert isinstance(flaw, IncompleteError)
     assert part in str(flaw)
-    assert "without --watch" in str(flaw)
+    assert "it is picked when it has stayed so" in str(flaw)
     Path("a.mrc").write_bytes(image[:start] + bytes(PART_BYTES - 1) + image[start + PART_BYTES - 1 :])
     assert flaw_of(Path("a.mrc")) is None
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, job_below
@@ -371,8 +373,8 @@ def test_the_watcher_ends_when_nothing_has_come_for_so_long(watch: Watch, clock:
     watcher = watch("in", stop_after_idle_s=10)
     given = watcher.run(1000)
     assert watcher.ended
-    assert [str(arrival.stem) for arrival in given] == ["a", "b", "c"]  # b is reported after 60 s
-    assert 75 <= clock.now <= 80
+    assert [str(arrival.stem) for arrival in given] == ["a", "b"]  # b does not change: it is reported at the end
+    assert 10 <= clock.now <= 15
 
 
 def test_the_watcher_does_not_end_while_a_job_is_in_hand(watch: Watch, put: Put) -> None:
@@ -432,3 +434,57 @@ def test_the_watcher_lives_by_the_real_clock_too(put: Put) -> None:
             given.append(str(arrival.stem))
             source.done(arrival)
     assert given == ["a"]
+
+
+def with_margin(image: bytes, part: str) -> bytes:
+    """The image with only zeros at the beginning or end of its pixels, or at both."""
+    pixels, margin = image[1024:], 1 << 17
+    if part != "end":
+        pixels = bytes(margin) + pixels[margin:]
+    if part != "beginning":
+        pixels = pixels[:-margin] + bytes(margin)
+    return image[:1024] + pixels
+
+
+@pytest.mark.parametrize("part", ["beginning", "end", "both"])
+def test_a_black_margin_is_picked_when_it_has_stayed_for_a_while(
+    watch: Callable[..., Any], clock: Any, image: bytes, part: str
+) -> None:
+    clock.write(Path("a.mrc"), with_margin(image, part))
+    watcher = watch("a.mrc")
+    assert watcher.jobs(9.7) == []
+    assert watcher.jobs(0.6) == ["a"]
+
+
+def test_space_that_was_reserved_and_not_written_is_waited_for_as_long_as_for_the_rest(
+    watch: Callable[..., Any], clock: Any, image: bytes
+) -> None:
+    with Path("a.mrc").open("wb") as file:
+        file.write(image[: len(image) // 2])
+        file.truncate(len(image))
+    clock.touch(Path("a.mrc"))
+    watcher = watch("a.mrc")
+    assert watcher.jobs(59.5) == []
+    assert watcher.jobs(1) == ["a"]
+
+
+def test_a_margin_that_changes_is_no_margin(watch: Callable[..., Any], clock: Any, image: bytes) -> None:
+    clock.write(Path("a.mrc"), with_margin(image, "end"))
+    watcher = watch("a.mrc")
+    clock.at(8, lambda: clock.write(Path("a.mrc"), image))
+    assert watcher.jobs(9.5) == []
+    assert watcher.jobs(1) == ["a"]
+
+
+def test_a_movie_that_came_first_does_not_keep_its_sum_out(
+    watch: Callable[..., Any], put: Callable[..., None]
+) -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch("in")
+    assert watcher.jobs(3) == ["a"]  # whoever reads it says that it is a movie
+    put("in/a.mrc")
+    given = watcher.run(4)
+    (failure,) = (each for each in given if isinstance(each, Failure))
+    assert "choose with --include '*.mrc'" in failure.message
+    assert [each.path for each in given if isinstance(each, Job)] == [Path("in/a.mrc")]

@@ -170,7 +170,8 @@ def test_a_path_on_stdin_is_waited_for_while_it_is_missing_or_incomplete(
     failure = watcher.failure(100)
     assert (failure.stem, failure.kind) == ("c", "UnreadableError")
     assert watcher.ended
-    assert [notice.message for notice in watcher.notices] == [
+    assert "a.mrc: 1215 of 1216 bytes are there" in watcher.notices[0].message
+    assert [notice.message for notice in watcher.notices[1:]] == [
         f"{name}.mrc: is not there; it is waited for, for 60 s" for name in ("b", "c")
     ]
 

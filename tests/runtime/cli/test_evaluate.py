@@ -9,6 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli.main import app
+from gtpick_rt.formats.cryosparc import cs_dtype, cs_header, cs_rows
+from gtpick_rt.formats.facility import picks_to_json
 from gtpick_rt.formats.star import picks_to_star
 from gtpick_rt.output.commit import commit_picks
 from gtpick_rt.types import Picks
@@ -238,3 +240,108 @@ def test_without_a_pair_or_with_two_of_a_name_there_is_a_usage_error(
     result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 60)
     assert result.exit_code == 1
     assert "have the same name" in result.stderr
+
+
+def recorded(path: Path, pixel_size_A: float, *xy: tuple[float, float]) -> Path:
+    """A STAR file as `pick` writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(picks_to_star(picks_at(*xy), json.dumps({"record": {"pixel_size_A": pixel_size_A}})))
+    return path
+
+
+def cs_file(path: Path, pixel_size_A: float, xy: tuple[float, float]) -> Path:
+    dtype = cs_dtype(len("in/a.mrc"))
+    place: dict[str, object] = {"stem": "a", "micrograph_uid": None, "group": None, "path": "in/a.mrc"}
+    rows = cs_rows(
+        picks_at(xy),
+        np.array([0]),
+        dtype,
+        shape=(100, 100),
+        pixel_size_A=pixel_size_A,
+        diameter_A=60,
+        flip_y=False,
+        **place,  # type: ignore[arg-type]
+    )
+    path.write_bytes(cs_header(dtype, 1) + rows)
+    return path
+
+
+def optics_file(path: Path, pixel_size_A: float, xy: tuple[float, float]) -> Path:
+    path.write_text(
+        "data_optics\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n_rlnImagePixelSize #3\n"
+        f"1 {pixel_size_A} {4 * pixel_size_A}\n\n"
+        "data_particles\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnMicrographName #3\n"
+        f"{xy[0]} {xy[1]} in/a.mrc\n"
+    )
+    return path
+
+
+def json_file(path: Path, pixel_size_A: float, xy: tuple[float, float]) -> Path:
+    path.write_text(picks_to_json(picks_at(xy), {"pixel_size_A": pixel_size_A}))
+    return path
+
+
+WRITERS: list[tuple[str, Callable[..., Path]]] = [
+    ("a_autopick.star", recorded),
+    ("a.cs", cs_file),
+    ("particles.star", optics_file),
+    ("a.json", json_file),
+]
+
+
+@pytest.mark.parametrize("knows", ["picks", "labels", "both"])
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+def test_lengths_are_in_angstrom_wherever_picks_or_labels_know_their_pixel_size(
+    name: str, write: Callable[..., Path], knows: str, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    a = write(tmp_path / "x" / name, 2.0, (50, 50)) if knows != "labels" else save(tmp_path / "x" / "a.star", (50, 50))
+    b = write(tmp_path / "y" / name, 2.0, (50, 60)) if knows != "picks" else save(tmp_path / "y" / "a.star", (50, 60))
+    printed = lines(run(a, b, "--diameter", 72))
+    assert "matches 1 1" in printed
+    assert "one-to-one matching within 12.0 px = 24.0 Å (0.33 of the diameter)" in printed
+    assert printed[-1].endswith("36.0 px = 72.0 Å; lengths are in Å, by the 2 Å per pixel that the files tell of")
+    assert "matches 0 0" in lines(run(a, b, "--diameter", 72, "--pixel-size", 4))
+
+
+def test_the_summary_of_a_run_tells_the_pixel_size_of_what_it_was_converted_to(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "picks").mkdir()
+    (tmp_path / "picks" / "a.csv").write_text("x,y\n50,50\n")
+    (tmp_path / "picks" / "summary.json").write_text('{"micrographs": [{"pixel_size_A": 2.0}]}')
+    printed = lines(run(tmp_path / "picks", save(tmp_path / "labels" / "a.star", (50, 60)), "--diameter", 72))
+    assert "one-to-one matching within 12.0 px = 24.0 Å (0.33 of the diameter)" in printed
+
+
+@pytest.mark.parametrize("of", ["picks", "labels"])
+def test_pixel_sizes_that_differ_are_refused_unless_one_is_given(
+    of: str, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    for name, size in (("a", 2.0), ("b", 2.1)):
+        recorded(tmp_path / "picks" / f"{name}_autopick.star", size if of == "picks" else 2.0, (50, 50))
+        recorded(tmp_path / "labels" / f"{name}.star", size if of == "labels" else 2.0, (50, 50))
+    result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72)
+    assert result.exit_code == 1
+    assert "2 and" in result.stderr and "2.1 Å per pixel" in result.stderr and "--pixel-size" in result.stderr
+    assert run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72, "--pixel-size", 2).exit_code == 0
+
+
+def test_what_cannot_be_read_is_left_out_and_named(run: Callable[..., Result], tmp_path: Path) -> None:
+    for name in ("good", "picks_bad", "labels_bad"):
+        save(tmp_path / "picks" / f"{name}.star", (1, 2))
+        save(tmp_path / "labels" / f"{name}.star", (1, 2))
+    (tmp_path / "picks" / "picks_bad.star").write_bytes(b"\0\xff")
+    (tmp_path / "labels" / "labels_bad.csv").write_text("x,y\n1,nan\n")
+    (tmp_path / "labels" / "labels_bad.star").unlink()
+    out = tmp_path / "f.json"
+    result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 60, "--json", out)
+    assert result.exit_code == 3
+    assert result.stderr.count("left out: ") == 2
+    record = json.loads(out.read_text())
+    assert [each["micrograph"] for each in record["per_micrograph"]] == ["good"]
+    assert sorted(record["left_out"]) == ["labels_bad", "picks_bad"]
+    (tmp_path / "picks" / "good.star").unlink()
+    result = run(tmp_path / "picks", tmp_path / "labels", "--diameter", 60)
+    assert (result.exit_code, "error: " in result.stderr) == (1, True)

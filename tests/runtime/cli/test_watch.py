@@ -152,3 +152,63 @@ def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
     assert asked == [["a"], ["b"]]
     assert "or wait: the next micrographs are looked at as they come" in result.output
     assert result.exit_code == 143
+
+
+def test_a_file_that_is_not_whole_is_told_at_once_in_terminal_and_log_and_ends_an_idle_run(
+    whole: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "cut.mrc").write_bytes(whole[:5])
+    arguments = (folder, "--out", out, "--diameter", 24, "--model", tiny_model, "--watch", "--stop-after-idle", 1)
+    (folder / "a.mrc").write_bytes(whole)
+    result = CliRunner().invoke(app, command(*arguments))
+    assert result.exit_code == 3, result.output
+    told = f"{folder}/cut.mrc: 5 of 1024 bytes are there"
+    assert [told in line for line in result.stderr.splitlines()] == [True, True]  # waited for, then failed
+    assert "unchanged since " in result.stderr
+    log = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
+    waiting = [entry for entry in log if entry["state"] == "waiting"]
+    assert [entry["path"] for entry in waiting] == [f"{folder}/cut.mrc"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert [failure["stem"] for failure in summary["failed"]] == ["cut"]
+
+
+def test_standard_output_in_a_file_gets_a_line_for_each_micrograph(
+    whole: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.mrc").write_bytes(whole)
+    (folder / "bad.mrc").write_bytes(b"no image" * 1000)
+    arguments = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model, "--threshold", 0.9)
+    result = CliRunner().invoke(app, command(*arguments, "--watch", "--stop-after-idle", 1))
+    lines = result.stdout.splitlines()
+    assert f"{folder}/a.mrc: 2 picks" in lines
+    assert f"{folder}/b.mrc: 2 picks" in lines
+    assert f"{folder}/bad.mrc: failed" in lines
+    batch = CliRunner().invoke(app, ["pick", *map(str, arguments), "--force"]).stdout
+    assert f"{folder}/a.mrc: 2 picks" not in batch
+
+
+def test_waiting_for_the_first_micrograph_is_not_silent(whole: bytes, tiny_model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    arguments = (folder, "--out", out, "--model", tiny_model, "--watch")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watching.stderr is not None
+        assert f"no micrograph in {folder} yet" in watching.stderr.readline()
+        (folder / "cut.mrc").write_bytes(whole[:-7])
+        assert "cut.mrc: 99321 of 99328 bytes are there" in watching.stderr.readline()
+        log = (out / ".gtpick" / "log.jsonl").read_text()
+        assert [json.loads(line)["state"] for line in log.splitlines()] == ["waiting", "waiting"]
+    finally:
+        watching.kill()
+        watching.communicate()

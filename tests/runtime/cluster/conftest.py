@@ -16,6 +16,7 @@ distributed = pytest.importorskip("distributed", reason="needs Dask: the extra c
 
 from distributed import WorkerPlugin  # noqa: E402
 
+from gtpick_rt.arrivals import opening  # noqa: E402
 from gtpick_rt.arrivals.jobs import find_jobs  # noqa: E402
 from gtpick_rt.arrivals.listed import Listed, unfinished  # noqa: E402
 from gtpick_rt.cluster import driver  # noqa: E402
@@ -24,7 +25,6 @@ from gtpick_rt.cluster.specs import LocalWorkers  # noqa: E402
 from gtpick_rt.cluster.starting import workers_at  # noqa: E402
 from gtpick_rt.output.folder import OutputFolder  # noqa: E402
 from gtpick_rt.output.summary import Summary  # noqa: E402
-from gtpick_rt.pipeline import stages  # noqa: E402
 from gtpick_rt.pipeline.threads import settings_of  # noqa: E402
 from gtpick_rt.proof.opening import open_picker  # noqa: E402
 from gtpick_rt.types import FloatArray, Micrograph  # noqa: E402
@@ -96,7 +96,7 @@ class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         self.stem, self.what, self.calls = stem, what, calls
 
     def setup(self, worker: Any) -> None:
-        self.really = stages.read_micrograph
+        self.really = opening.read_micrograph
 
         def read(path: Path, *arguments: Any, **options: Any) -> Micrograph:
             with self.calls.open("a") as file:
@@ -105,10 +105,10 @@ class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
                 self.strike(path)
             return self.really(path, *arguments, **options)
 
-        stages.read_micrograph = read
+        opening.read_micrograph = read
 
     def teardown(self, worker: Any) -> None:
-        stages.read_micrograph = self.really
+        opening.read_micrograph = self.really
 
     def strike(self, path: Path) -> None:
         times = self.calls.read_text().split().count(self.stem)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.arrivals.sampling import readable, spread
+from gtpick_rt.arrivals.sampling import Sample, spread
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.detection.specimen import Survey
-from gtpick_rt.detection.survey import AT_ALL_SCALES, MOST, USUAL, survey
+from gtpick_rt.detection.specimen import Survey, judge
+from gtpick_rt.detection.survey import AT_ALL_SCALES, MOST, USUAL, _series, survey
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.files import shipped_models
 from gtpick_rt.models.spec import ModelSpec
@@ -53,8 +53,9 @@ def test_bright_particles_are_told_from_dark_ones(conduct: Conduct, discs: MakeD
     found = conduct([inverted(discs(150, 2.0))])
     assert found.contrast == "bright"
     assert found.diameter_A == pytest.approx(150, rel=0.08)
-    assert conduct([inverted(discs(150, 2.0))], 150) == Survey(150, None, "bright", 1)
-    assert conduct([discs(150, 2.0)], 150) == Survey(150, None, "dark", 1)
+    for micrograph, contrast in ((inverted(discs(150, 2.0)), "bright"), (discs(150, 2.0), "dark")):
+        given = conduct([micrograph], 150)
+        assert (given.diameter_A, given.quartiles_A, given.contrast, given.micrographs) == (150, None, contrast, 1)
 
 
 def test_a_few_bright_discs_among_dark_ones_do_not_make_the_particles_bright(
@@ -83,8 +84,10 @@ def test_no_more_micrographs_are_read_than_are_needed(conduct: Conduct, discs: M
 
 def test_bright_particles_are_confirmed_on_more_micrographs(conduct: Conduct, discs: MakeDiscs) -> None:
     bright, dark = inverted(discs(150, 2.0, n=10)), discs(150, 2.0)
-    assert conduct([bright] * (USUAL + 1), 150) == Survey(150, None, "bright", USUAL)
-    assert conduct([bright, bright, dark, dark], 150) == Survey(150, None, "dark", 4)
+    found = conduct([bright] * (USUAL + 1), 150)
+    assert (found.contrast, found.micrographs) == ("bright", USUAL)
+    found = conduct([bright, bright, dark, dark], 150)
+    assert (found.contrast, found.micrographs) == ("dark", 4)
 
 
 def test_only_the_middle_of_a_large_micrograph_is_looked_at(spec: ModelSpec, measure_discs: Script) -> None:
@@ -96,7 +99,8 @@ def test_only_the_middle_of_a_large_micrograph_is_looked_at(spec: ModelSpec, mea
 
     noise = np.random.default_rng(0).normal(size=(1800, 2000)).astype(np.float32)
     survey(ScriptedBackend(counting), spec, [Micrograph(noise, 1.0, Path("noise.mrc"))], 60)
-    assert seen == [4, 4]  # two by two tiles, in both contrasts
+    assert seen[:2] == [4, 4]  # two by two tiles, in both contrasts
+    assert max(seen) == 4
 
 
 def test_empty_micrographs_are_passed_over_until_some_have_particles(conduct: Conduct, discs: MakeDiscs) -> None:
@@ -130,7 +134,7 @@ def test_where_too_few_particles_show_the_diameter_is_asked_for(conduct: Conduct
         conduct([blank] * 20)
     with pytest.raises(UsageError, match="no micrograph can be read"):
         conduct([])
-    assert conduct([blank], 150) == Survey(150, None, "dark", 1)
+    assert conduct([blank], 150) == Survey(150, None, "dark", 1, None, field_A=600)
     assert conduct([], 150) == Survey(150, None, "dark", 0)
 
 
@@ -185,7 +189,7 @@ def test_micrographs_come_from_all_over_the_run_and_bad_ones_are_passed_over(
         save_mrc(job.path, np.ones((5, 4), np.float32))
     jobs[3].path.write_bytes(b"nothing")
     jobs[1].path.unlink()
-    assert [int(micrograph.path.stem) for micrograph in readable(spread(jobs))] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
+    assert [int(micrograph.path.stem) for micrograph in Sample(spread(jobs))] == [0, 6, 9, 4, 7, 10, 2, 5, 8, 11]
     assert list(spread([])) == []
 
 
@@ -235,3 +239,78 @@ def test_where_nothing_shows_the_model_s_own_threshold_holds(
     found = conduct([discs(150, 2.0, n=0, side_px=400)], 150)
     assert found.threshold is None
     assert Picker(ScriptedBackend(lambda tiles: (tiles, tiles)), spec, 150, survey=found).threshold == spec.threshold
+
+
+@pytest.mark.parametrize("given_A", [40, 60, 90, 140, 150, 170, 240, 400, 900])
+def test_what_particles_measure_is_kept_beside_a_diameter_that_is_given(
+    given_A: float, conduct: Conduct, discs: MakeDiscs
+) -> None:
+    found = conduct([discs(150, 2.0)] * 3, given_A)
+    assert found.diameter_A == given_A
+    assert found.measured_A == pytest.approx(150, rel=0.1)
+    assert found.field_A == 1700
+
+
+def test_a_given_diameter_is_measured_beside_at_the_cost_of_one_micrograph_where_it_is_right(
+    spec: ModelSpec, measure_discs: Script, discs: MakeDiscs
+) -> None:
+    tiles: list[int] = []
+
+    def counting(shown: FloatArray) -> tuple[FloatArray, FloatArray]:
+        tiles.append(len(shown))
+        return measure_discs(shown)
+
+    survey(ScriptedBackend(counting), spec, [discs(150, 2.0)] * 20, 160)
+    assert sum(tiles) <= 4 * (2 * AT_ALL_SCALES + len(_series(spec)))
+
+
+def test_where_nothing_shows_nothing_is_measured_beside_a_given_diameter(conduct: Conduct, discs: MakeDiscs) -> None:
+    assert conduct([discs(150, 2.0, n=0)], 150).measured_A is None
+    assert conduct([], 150) == Survey(150, None, "dark", 0)
+
+
+def test_of_two_kinds_of_particles_the_given_one_is_believed(conduct: Conduct, discs: MakeDiscs) -> None:
+    both = [discs(80, 2.0, n=20, side_px=700), discs(200, 2.0, n=20, side_px=900)] * 2
+    for given_A in (80, 200):
+        found = conduct(both, given_A)
+        assert found.measured_A == pytest.approx(given_A, rel=0.25), given_A
+
+
+def test_a_model_of_a_single_size_measures_nothing_beside_a_given_diameter(
+    spec: ModelSpec, measure_discs: Script, discs: MakeDiscs
+) -> None:
+    single = replace(spec, diameter_range_px=(24, 24))
+    assert survey(ScriptedBackend(measure_discs), single, [discs(150, 2.0)], 60).measured_A is None
+
+
+def given(diameter_A: float, measured_A: float | None, field_A: float = 4000) -> Survey:
+    return Survey(diameter_A, None, "dark", 2, measured_A, field_A)
+
+
+@pytest.mark.parametrize(
+    ("diameter_A", "measured_A"), [(191, 191), (191, None), (191, 130), (120, 191), (300, 191), (60, None)]
+)
+def test_a_diameter_that_may_be_right_is_not_talked_of(diameter_A: float, measured_A: float | None) -> None:
+    assert judge(given(diameter_A, measured_A)) == ""
+
+
+@pytest.mark.parametrize("diameter_A", [61, 100, 119, 306, 600, 3999])
+def test_a_diameter_that_is_far_off_is_told_with_both_numbers(diameter_A: float) -> None:
+    told = judge(given(diameter_A, 191))
+    assert f"--diameter {diameter_A:g}" in told and "191 Å" in told
+
+
+@pytest.mark.parametrize(
+    ("survey_of", "words"),
+    [
+        (given(60, 191), "takes 10 times as long"),
+        (given(20, 191), "takes 91 times as long"),
+        (given(5000, 191), "no particle of 5000 Å fits on the micrographs, which are up to 4000 Å wide"),
+        (given(5000, None), "no particle of 5000 Å fits"),
+    ],
+)
+def test_a_diameter_that_cannot_be_meant_must_be_forced(survey_of: Survey, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as error:
+        judge(survey_of)
+    assert "--force" in str(error.value)
+    assert words in judge(survey_of, force=True)

@@ -128,6 +128,40 @@ def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:
     assert story_of(told).status().picks_per_hour == pytest.approx(600, rel=0.02)
 
 
+def test_a_rerun_that_finds_nothing_to_do_leaves_the_rates_of_the_run(told: Any) -> None:
+    told.begun()
+    for n in range(10):
+        told.now += 60
+        told.picked(f"m{n}", picks=20, worker=f"worker{n % 2}")
+    before = story_of(told).status()
+    assert before.files_per_hour == pytest.approx(60)
+    told.now += 7200
+    told.begun()
+    told.summary()
+    after = story_of(told).status()
+    assert after.state == "finished"
+    assert (after.files_per_hour, after.picks_per_hour) == (before.files_per_hour, before.picks_per_hour)
+    assert after.workers == before.workers
+
+
+def test_the_rates_of_a_run_that_has_done_nothing_yet_are_unknown(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told.begun()
+    told.picked("a", worker="worker0")
+    told.now += 7200
+    told.begun()
+    history = story_of(told)
+    monkeypatch.setattr(history, "_state", lambda now: "running")
+    status = history.status()
+    assert (status.files_per_hour, status.picks_per_hour, status.workers) == (None, None, ())
+
+
+def test_the_rate_of_a_worker_that_was_through_with_one_is_unknown(told: Any) -> None:
+    told.begun()
+    told.picked("a", worker="worker0")
+    (worker,) = story_of(told).status().workers
+    assert (worker.micrographs, worker.per_hour) == (1, None)
+
+
 def test_lags_are_of_the_last_200(told: Any) -> None:
     for n in range(300):
         told.picked(f"m{n}", lag_s=1000.0 if n < 100 else float(n))

@@ -245,6 +245,14 @@ def test_a_folder_gives_one_file_per_micrograph_by_its_name(tmp_path: Path) -> N
     assert found.files == {name: tmp_path / path for name, path in files.items()}
     assert not found.is_list
     save(tmp_path / "STAR" / "c.star", "")
+    found = find_coordinates(tmp_path)
+    assert "c" not in found.files
+    assert "have the same name; evaluate them one at a time" in found.faults["c"]
+
+
+def test_a_folder_in_which_no_name_is_of_one_file_alone_is_refused(tmp_path: Path) -> None:
+    for path in ("a.star", "sub/a.star"):
+        save(tmp_path / path, "")
     with pytest.raises(UsageError, match="have the same name"):
         find_coordinates(tmp_path)
 
@@ -284,11 +292,15 @@ def test_a_list_in_a_folder_that_lacks_the_micrograph_it_is_named_after_is_a_usa
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n300\n", "no column _rlnCoordinateY"),
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n1 oops\n", "row 2 .*not a finite number"),
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1\n", "cannot be read as a STAR file"),
+        ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n1\n2\n", "line 6 has 1 value, but .* 2 col"),
+        ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2 3\n4 5 6\n", "line 5 has 3 values, but .*2 col"),
+        ("a.cbox", "data_\nloop_\n_CoordinateX\n_CoordinateY\n1 2 3 4\n", "line 5 has 4 values, but .* 2 columns"),
         ("a.star", "", "no column"),
         ("a.csv", "1,2\n3,4\n", "first line"),
         ("a.csv", "", "first line"),
         ("a.csv", "x,y\n1,2\n1,oops\n", "line 3: lacks a number"),
         ("a.csv", "x,y\n\n1\n", "line 3: has fewer columns"),
+        ("a.csv", "x,y\n1,2,\n1,2,3\n", "line 3: has more columns"),
         ("a.csv", "x,y\n1,nan\n", "row 1 .*not a finite number"),
         ("a.csv", "x,y\n1,2\n1e99,2\n", "row 2 .*not a finite number"),
         ("a.csv", "x,y\n1," + "9" * 200_000, "after line 1: cannot be read as a table"),

@@ -170,3 +170,26 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path, monk
     assert result.stderr == (
         "error: uvicorn is not installed: install the extra monitor: pip install '.[monitor]' in the clone\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("absent", "is not there"), ("empty", "holds nothing of pick yet"), ("picked", "")]
+)
+def test_a_folder_with_nothing_to_show_is_said_to_be_so_and_served_all_the_same(
+    kind: str, words: str, run: Any, tmp_path: Path
+) -> None:
+    out = run.out if kind == "picked" else tmp_path / kind
+    if kind == "empty":
+        out.mkdir()
+    with monitor(out) as (process, link):
+        assert httpx.get(f"{link}api/status", timeout=20).status_code == 200
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=20)[1]
+    assert (f"{out}: {words}" in error) if words else error == ""
+
+
+def test_a_file_is_not_monitored(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    result = CliRunner().invoke(app, ["monitor", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "is no folder" in result.output

@@ -175,7 +175,7 @@ def test_an_unknown_format_is_refused_before_anything_is_done(
 ) -> None:
     code, text = pick("--formats", formats) if command == "pick" else call("convert", out, "--formats", formats)
     assert code == 1
-    assert "is not known; star, box, cbox, csv, json, cs, topaz are" in text
+    assert "is not known; star, box, cbox, csv, json, cs, topaz, overlays are" in text
     assert not out.exists()
 
 

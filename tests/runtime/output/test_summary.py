@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.metadata
 import json
+from typing import Any
 
 from gtpick_rt.output.summary import ModelRecord, Settings, Summary, Totals
 
@@ -35,3 +36,26 @@ def test_settings_tell_in_words_what_differs() -> None:
     assert settings.differences(settings) == []
     other = dataclasses.replace(settings, threshold=0.5, pixel_size_A=1.5)
     assert settings.differences(other) == ["threshold 0.4, now 0.5", "pixel_size_A None, now 1.5"]
+
+
+def summary_of(picked: int, **changes: Any) -> Summary:
+    return Summary(
+        command=["gtpick-rt", "pick", f"run of {picked}"],
+        parameters={"surveyed_micrographs": picked},
+        model=ModelRecord(name="nano", version="1", sha256="ab", floor=0.05),
+        backend="onnxruntime-cpu",
+        seconds=float(picked),
+        stage_seconds={"read": float(picked)},
+        picked=picked,
+        totals=Totals(micrographs=5, failed=picked, picks=3, detections=6, flags={}),
+        **changes,
+    )
+
+
+def test_a_run_that_picks_nothing_leaves_the_record_of_the_one_before() -> None:
+    earlier, now = summary_of(5, version="0.1"), summary_of(0, backlog=3)
+    written = now.after(earlier)
+    assert written == dataclasses.replace(earlier, totals=now.totals, backlog=3)
+    assert json.loads("".join(written.to_json([], [])))["version"] == "0.1"
+    assert now.after(None) is now
+    assert summary_of(1).after(earlier) == summary_of(1)

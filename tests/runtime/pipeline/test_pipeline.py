@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gtpick_rt.arrivals import opening
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.listed import Listed
 from gtpick_rt.backends.fake import ScriptedBackend
@@ -390,7 +391,7 @@ def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
             os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(stages, "read_micrograph", changing)
+    monkeypatch.setattr(opening, "read_micrograph", changing)
     (record,) = run([job], dot_picker, out).micrographs
     assert (reads, record.mtime_ns) == (2, 1)
 
@@ -414,7 +415,7 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
             raise OSError(faults.pop(), "away", str(path))
         return read_micrograph(path, *sizes_A, **options)
 
-    monkeypatch.setattr(stages, "read_micrograph", failing)
+    monkeypatch.setattr(opening, "read_micrograph", failing)
     found = run([make_job("a"), make_job("b")], dot_picker, out)
     assert {record.stem for record in found.micrographs} == {"a", "b"}
     assert not faults
@@ -429,7 +430,7 @@ def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr(stages, "read_micrograph", failing)
+    monkeypatch.setattr(opening, "read_micrograph", failing)
     (failure,) = run([make_job("a")], dot_picker, out).failed
     assert "Input/output error" in failure.message
 
@@ -444,7 +445,7 @@ def test_a_micrograph_that_hangs_in_reading_is_set_aside(
             hold.wait(20)
         return read_micrograph(path, *sizes_A, **options)
 
-    monkeypatch.setattr(stages, "read_micrograph", hanging)
+    monkeypatch.setattr(opening, "read_micrograph", hanging)
     jobs = [make_job(stem) for stem in ("a", "hangs", "b")]
     found = run(jobs, dot_picker, out, deadline_s=1.0)
     hold.set()
@@ -645,7 +646,7 @@ def test_only_a_few_micrographs_are_read_ahead(
         nonlocal most_ahead
         most_ahead = max(most_ahead, len(reads) - n)
 
-    monkeypatch.setattr(stages, "read_micrograph", counting)
+    monkeypatch.setattr(opening, "read_micrograph", counting)
     summary = run([make_job(f"m{n}") for n in range(12)], acting(dot_picker, compare), out)
     assert len(summary.micrographs) == len(reads) == 12
     assert most_ahead <= 4
@@ -672,14 +673,14 @@ class Gathered:
         assert isinstance(backend, ScriptedBackend)
         self.shown: list[int] = []
         self._script, self._read, self._reads = backend.script, threading.Semaphore(0), reads
-        really = stages.read_micrograph
+        really = opening.read_micrograph
 
         def reading(*arguments: Any, **options: Any) -> Micrograph:
             micrograph = really(*arguments, **options)
             self._read.release()
             return micrograph
 
-        monkeypatch.setattr(stages, "read_micrograph", reading)
+        monkeypatch.setattr(opening, "read_micrograph", reading)
         self.picker = Picker(replace(backend, script=self._infer, on_cpu=on_cpu), picker.spec, picker.diameter_A)
 
     def _infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -737,7 +738,7 @@ def test_a_gpu_is_served_by_several_readers_and_the_order_stays(
     monkeypatch.setattr(pipeline, "usable_cores", lambda: 3)
     gathered = Gathered(dot_picker, monkeypatch, reads=0, on_cpu=False)
     together = threading.Barrier(3)
-    really = stages.read_micrograph
+    really = opening.read_micrograph
     seen = iter(range(1000))
 
     def reading(path: Path, *arguments: Any, **options: Any) -> Micrograph:
@@ -748,7 +749,7 @@ def test_a_gpu_is_served_by_several_readers_and_the_order_stays(
             time.sleep(0.3)
         return micrograph
 
-    monkeypatch.setattr(stages, "read_micrograph", reading)
+    monkeypatch.setattr(opening, "read_micrograph", reading)
     jobs = [make_job(f"m{number}") for number in range(9)]
     absent = replace(jobs[0], path=jobs[0].path.with_name("absent.mrc"), stem=PurePosixPath("absent"))
     told: list[Record] = []
@@ -765,6 +766,6 @@ def test_an_error_in_one_of_several_readers_ends_the_run(
     def refuse(*arguments: Any, **options: Any) -> Micrograph:
         raise UsageError("the set-up is wrong")
 
-    monkeypatch.setattr(stages, "read_micrograph", refuse)
+    monkeypatch.setattr(opening, "read_micrograph", refuse)
     with pytest.raises(UsageError, match="the set-up is wrong"):
         run([make_job(f"m{number}") for number in range(9)], gathered.picker, out)

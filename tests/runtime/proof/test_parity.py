@@ -216,6 +216,9 @@ def test_a_reference_that_finds_nothing_proves_nothing(sharp: ModelSpec, sample:
         ({"matched": round(1000 * MIN_AGREEMENT) - 1, "in_bfloat16": True}, False),
         ({"rows_alike": False, "in_bfloat16": True}, False),
         ({"rows_alike": False}, False),
+        ({"reference_picks": 0, "picks": 0, "matched": 0}, False),
+        ({"reference_picks": 0, "matched": 0}, False),
+        ({"picks": 0, "matched": 0}, False),
     ],
 )
 def test_parity_holds_when_picks_centres_and_rows_are_alike(changes: dict[str, float], holds: bool) -> None:

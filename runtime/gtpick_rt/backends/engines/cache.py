@@ -4,7 +4,7 @@ Whoever loads an engine runs it as code. So the folder is this user's alone, and
 lies a record, sealed with a secret of the folder, of what it was built from and of its SHA-256.
 What does not agree is not used: the engine is built anew from the ONNX file.
 
-    ~/.cache/gtpick-rt/engines/     mode 0700; XDG_CACHE_HOME moves it
+    ~/.cache/gtpick-rt/engines/     mode 0700; XDG_CACHE_HOME moves it; without a home, below TMPDIR
         <key>.engine, <key>.json    an engine and its record
         <key>.timings               what builds have measured on one device
         secret                      with which records are sealed
@@ -41,9 +41,16 @@ class _Absent(Unfit):
 
 
 def default_folder() -> Path:
-    """The folder that the XDG base directories give."""
+    """The folder that the XDG base directories give; one among temporary files for a user without a
+    home, as containers have.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "gtpick-rt" / "engines"
+    if base.is_absolute():
+        return base / "gtpick-rt" / "engines"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which leaves ~ where Path.home() fails
+    if home.is_absolute():
+        return home / ".cache" / "gtpick-rt" / "engines"
+    return Path(os.environ.get("TMPDIR", "/tmp")) / f"gtpick-rt-{os.geteuid()}" / "engines"  # noqa: S108 - see `_opened`
 
 
 class EngineCache:
@@ -173,6 +180,8 @@ class EngineCache:
         except FileNotFoundError:
             raise _Absent("there is none yet") from None
         except OSError as error:
+            if not os.path.lexists(self.folder):
+                raise _Absent(f"there can be none ({error.strerror})") from error
             raise self._distrust(f"cannot be opened as a folder ({error.strerror})") from error
         try:
             found = os.fstat(descriptor)

@@ -5,7 +5,7 @@ import { $, clock, compact, integer, make, say } from "./dom.js";
 /** Show the workers of a status; without any the panel is hidden. */
 export function showWorkers(workers) {
   $("workers-panel").hidden = workers.length === 0;
-  const rate = workers.reduce((sum, each) => sum + each.per_hour, 0);
+  const rate = workers.reduce((sum, each) => sum + (each.per_hour ?? 0), 0);
   say($("workers-note"), `${integer(workers.length)}, together ${compact(rate)} / h`);
   $("workers").replaceChildren(...workers.map(rowOf));
 }

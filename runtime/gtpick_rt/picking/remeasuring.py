@@ -1,0 +1,95 @@
+"""The diameter that was measured on the first arrivals, measured again when more have come."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.source import Arrival, Source
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.errors import UndecidedError
+from gtpick_rt.output.folder import OutputFolder
+
+ENOUGH = 10
+"""Micrographs that must have come."""
+DIFFERENCE = 0.1
+"""Of the diameter, from which it is told."""
+HOLD_S = 300.0
+"""For so long no list of the picks is given out while fewer have come: what nobody has taken up
+can be replaced."""
+
+
+class Remeasuring:
+    """A source that has the diameter measured again when enough of its micrographs have come.
+
+    Where another one is found and no picks are given out yet, the source ends early, and `picker`
+    is what is to pick all anew.
+
+    Args:
+        source: brings the micrographs.
+        picker: picks them so far, as was measured on the first.
+        output: takes the picks.
+        measure: opens a picker of what some micrographs show. Raises UndecidedError.
+        repeatable: whether the micrographs can be had once more.
+        notice: is told, in a line.
+
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        picker: Picker,
+        output: OutputFolder,
+        measure: Callable[[Sequence[Job]], Picker],
+        repeatable: bool,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._source, self._before, self._output, self._measure = source, picker, output, measure
+        self._repeatable, self._notice = repeatable, notice
+        self.picker: Picker | None = None
+        self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
+        if repeatable:
+            output.hold.begin(HOLD_S)
+
+    @property
+    def backlog(self) -> int:
+        """How many micrographs are known and not done yet."""
+        return self._source.backlog
+
+    def __iter__(self) -> Iterator[Arrival | None]:
+        first: dict[Job, None] = {}  # in order, each once
+        for arrival in self._source:
+            yield arrival
+            if isinstance(arrival, Job) and len(first) < ENOUGH:
+                first[arrival] = None
+                if len(first) == ENOUGH and self._differs(list(first)):
+                    return
+
+    def _differs(self, jobs: list[Job]) -> bool:
+        """Measure again, and tell; whether all is to be picked anew."""
+        try:
+            now = self._measure(jobs[::-1])  # those that came last were not looked at before
+        except UndecidedError:
+            self._output.hold.end()
+            return False
+        before_A, now_A = self._before.diameter_A, now.diameter_A
+        if abs(now_A / before_A - 1) <= DIFFERENCE and now.contrast == self._before.contrast:
+            self._output.hold.end()
+            return False
+        applies = self._repeatable and not self._output.hold.given_out
+        told = (
+            f"when {ENOUGH} micrographs had come, the particles measure {now_A:.0f} Å, {now.contrast}; on the first "
+            f"they measured {before_A:.0f} Å, {self._before.contrast}"
+        )
+        if applies:
+            self._output.hold.begin(math.inf)
+            self.picker = now
+            self._tell(f"{told}: no picks are given out yet, so all are picked anew at {now_A:.0f} Å")
+        else:
+            self._tell(
+                f"{told}, which is kept, since picks are given out: to pick all anew, --force --diameter {now_A:.0f}"
+            )
+        return applies
+
+    def _tell(self, line: str) -> None:
+        self._notice(f"warning: {line}")
+        self._output.log(state="noticed", message=line)

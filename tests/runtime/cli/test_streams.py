@@ -1,0 +1,205 @@
+"""Whoever looks on cannot stop the work: what is printed is dropped where it cannot be shown."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gtpick_rt.types import FloatArray, Micrograph
+
+PLACES = np.array([[71, 39], [151, 87]], np.float32)
+FAILING = 700
+"""Files that fail, each with a line: more than a pipe holds."""
+CLOSED = "exec {0}; exec {1} -m gtpick_rt pick in --out out --diameter 24 --model {2}"
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dots: Callable[..., Micrograph],
+    save_mrc: Callable[[Path, FloatArray], Path],
+) -> Path:
+    """The current folder, with one micrograph and one file that fails in `in`."""
+    save_mrc(tmp_path / "in" / "m.mrc", dots(PLACES, (128, 192)).data)
+    (tmp_path / "in" / "bad.mrc").write_bytes(b"no image" * 500)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(model: Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        *("-m", "gtpick_rt", "pick", "in", "--out", "out", "--diameter", "24", "--model", str(model)),
+        *more,
+    ]
+
+
+def assert_picked(*stems: str) -> None:
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert sorted(record["stem"] for record in summary["micrographs"]) == list(stems)
+    assert "bad" in {failure["stem"] for failure in summary["failed"]}
+
+
+def noted() -> list[str]:
+    entries = map(json.loads, Path("out/.gtpick/log.jsonl").read_text().splitlines())
+    return [entry["message"] for entry in entries if entry["state"] == "unseen"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [
+        (">&-", None),
+        ("2>&-", None),
+        ("<&-", None),
+        ("<&- >&- 2>&-", None),
+        (">/dev/full", "No space left on device"),
+        ("2>/dev/full", "No space left on device"),
+        (">/dev/full 2>&1", "No space left on device"),
+    ],
+)
+def test_streams_that_are_closed_or_full_do_not_matter(
+    closed: str, says: str | None, project: Path, tiny_model: Path
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", CLOSED.format(closed, sys.executable, tiny_model)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert_picked("m")
+    assert noted() == ([] if says is None else [f"what is printed cannot be shown: {says}; picking goes on"])
+
+
+def test_a_standard_output_that_is_full_is_told_of_on_standard_error(project: Path, tiny_model: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command(tiny_model), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.stderr.endswith("standard output: not all could be shown (No space left on device)\n")
+
+
+def test_a_pipe_that_somebody_closed_does_not_matter(project: Path, tiny_model: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command(tiny_model), stdout=write, stderr=write, timeout=60)
+    os.close(write)
+    assert done.returncode == 3
+    assert_picked("m")
+
+
+@pytest.mark.parametrize("flag", [0, os.O_NONBLOCK])
+def test_a_pipe_that_nobody_reads_does_not_stop_the_run(flag: int, project: Path, tiny_model: Path) -> None:
+    for number in range(FAILING):
+        shutil.copy("in/bad.mrc", f"in/{'very' * 30}-{number}.mrc")
+    read, write = os.pipe()
+    os.set_blocking(write, not flag)
+    done = subprocess.run(command(tiny_model), stdout=write, stderr=write, timeout=120)
+    os.close(write)
+    os.close(read)
+    assert done.returncode == 3
+    assert_picked("m")
+    assert len(json.loads(Path("out/summary.json").read_text())["failed"]) == FAILING + 1
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_terminal_that_is_gone_or_held_does_not_stop_the_run(held: bool, project: Path, tiny_model: Path) -> None:
+    def later() -> bool:
+        return Path("out/later_autopick.star").exists()
+
+    watching = command(tiny_model, "--watch", "--settle", "0.1", "--until", "3")
+    master, slave = pty.openpty()
+    run = subprocess.Popen(watching, stdin=slave, stdout=slave, stderr=slave, preexec_fn=ignore_hangup)
+    try:
+        wait_for(lambda: Path("out/m_autopick.star").exists(), run)
+        if held:
+            termios.tcflow(slave, termios.TCOOFF)
+        else:
+            os.close(slave)
+            os.close(master)
+        shutil.copy("in/m.mrc", "in/later.mrc")
+        wait_for(later, run)
+        assert run.wait(60) == 3
+    finally:
+        run.kill()
+
+
+def ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def wait_for(holds: Callable[[], bool], run: "subprocess.Popen[bytes]") -> None:
+    while not holds():
+        assert run.poll() in (None, 3)
+        time.sleep(0.05)
+
+
+def test_a_signal_ends_a_run_whose_output_nobody_reads(project: Path, tiny_model: Path) -> None:
+    for number in range(FAILING):
+        shutil.copy("in/bad.mrc", f"in/{'very' * 30}-{number}.mrc")
+    read, write = os.pipe()
+    run = subprocess.Popen(command(tiny_model, "--watch"), stdout=write, stderr=write)
+    os.close(write)
+    wait_for(lambda: Path("out/m_autopick.star").exists(), run)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 128 + signal.SIGTERM
+    os.close(read)
+
+
+def test_standard_input_that_is_closed_or_fails_stops_nothing_else(project: Path, tiny_model: Path) -> None:
+    for given, says in (("<&-", ""), ("0> written", "standard input cannot be read any more")):
+        shutil.rmtree("out", ignore_errors=True)
+        line = f"exec {sys.executable} -m gtpick_rt pick - in/m.mrc --out out --diameter 24 --model {tiny_model}"
+        done = subprocess.run(
+            ["bash", "-c", f"{line} --settle 0.1 --stop-after-idle 0.5 {given}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        assert says in done.stderr
+        assert Path("out/m_autopick.star").exists()
+
+
+@pytest.fixture(scope="session")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the locales of the tests."""
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef") is None:
+        pytest.skip("localedef is not on the PATH")
+    for name, language, letters in (("zh_CN.gb2312", "zh_CN", "GB2312"), ("ru_RU.koi8r", "ru_RU", "KOI8-R")):
+        made = subprocess.run(["localedef", "-i", language, "-f", letters, folder / name], capture_output=True)
+        if not (folder / name).is_dir():
+            pytest.skip(f"localedef cannot make {name}: {made.stderr!r}")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["C", "POSIX", "C.UTF-8", "zh_CN.gb2312", "ru_RU.koi8r", "no_SUCH.locale"])
+def test_every_locale_can_show_what_is_printed(name: str, locales: Path, project: Path, tiny_model: Path) -> None:
+    odd = os.fsdecode(b"in/caf\xe9.mrc")
+    for path in ("in/Grünwald-中文.mrc", odd):
+        shutil.copy("in/m.mrc", path)
+    environment = {each: value for each, value in os.environ.items() if not each.startswith(("LC_", "LANG"))}
+    environment |= {"LC_ALL": name, "LOCPATH": str(locales)}
+    for words in (["pick", "--help"], ["check", "in"], command(tiny_model)[3:], ["doctor"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "gtpick_rt", *words], capture_output=True, timeout=120, env=environment
+        )
+        assert done.returncode == (3 if words[0] == "check" or "in" in words else 0), done.stderr
+        assert b"Traceback" not in done.stderr
+        encoding = {"zh_CN.gb2312": "gb2312", "ru_RU.koi8r": "koi8-r"}.get(name, "utf-8")
+        shown = (done.stdout + done.stderr).decode(encoding)
+        assert ("Å" in shown or " A" in shown) or words[0] == "doctor"
+        assert ("\\xe9" in shown) == ("in" in words)
+    assert_picked("Grünwald-中文", "m")
+    assert "in/Grünwald-中文.mrc" in Path("out/autopick.star").read_text("utf-8")

@@ -1,0 +1,202 @@
+"""A diameter is judged by what the micrographs show: once, where it is given; again, where it was measured on
+few.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.errors import UsageError
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.output.layout import list_path, log_path
+from gtpick_rt.picking import fulfilling
+from gtpick_rt.picking.request import Listeners, Request, Watching
+from gtpick_rt.records import Record
+from gtpick_rt.types import FloatArray, Micrograph
+
+Discs = Callable[..., Micrograph]
+SaveMrc = Callable[[Path, FloatArray], Path]
+
+
+@pytest.fixture(autouse=True)
+def measuring(
+    spec: ModelSpec,
+    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network that measures dark discs."""
+    backend = ScriptedBackend(measure_discs)
+    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, discs: Discs, save_mrc: SaveMrc) -> Path:
+    """Two micrographs with discs of 75 Å, 425 Å wide."""
+    for name in "ab":
+        save_mrc(tmp_path / "in" / f"{name}.mrc", discs(75, 0.5, n=12).data)
+    return tmp_path / "in"
+
+
+def fulfil(folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    told: list[str] = []
+    request = Request(inputs=(str(folder),), out=folder.parent / "out", **options)
+    listeners = Listeners(notice=told.append)
+    return fulfilling.fulfil(request, listeners, threading.Event()), [line for line in told if "Å" in line]
+
+
+WATCH = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=0.5)
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_a_diameter_far_off_is_warned_of_once_with_both_numbers(watching: Watching | None, folder: Path) -> None:
+    summary, told = fulfil(folder, diameter_A=130.0, watching=watching)
+    assert told == [
+        "warning: --diameter 130, but the particles on the micrographs measure about 78 Å; "
+        "--diameter auto takes what is measured"
+    ]
+    assert summary.parameters["measured_diameter_A"] == pytest.approx(75, rel=0.08)
+    log = [json.loads(line) for line in log_path(folder.parent / "out").read_text().splitlines()]
+    assert [entry["state"] for entry in log].count("noticed") == 1
+    shutil.copy(folder / "a.mrc", folder / "c.mrc")
+    again, told = fulfil(folder, diameter_A=130.0, watching=watching)
+    assert (again.picked, told) == (1, [])
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+@pytest.mark.parametrize(("diameter_A", "words"), [(20.0, "15 times as long"), (5000.0, "fits on the micrographs")])
+def test_a_diameter_that_cannot_be_meant_needs_force(
+    diameter_A: float, words: str, watching: Watching | None, folder: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        fulfil(folder, diameter_A=diameter_A, watching=watching)
+    summary, told = fulfil(folder, diameter_A=diameter_A, watching=watching, force=True)
+    assert summary.totals.micrographs + summary.totals.failed == 2
+    assert len(told) >= 1 and words in told[0]
+
+
+def test_shards_are_told_how_to_force_and_do_not_begin(folder: Path) -> None:
+    for _ in range(2):  # the first must not leave its settings to the second
+        with pytest.raises(UsageError, match="with shards, pick one micrograph so, without --shard, first"):
+            fulfil(folder, diameter_A=20.0, shard="1/2")
+    request = Request(inputs=(str(folder / "a.mrc"),), out=folder.parent / "out", diameter_A=20.0, force=True)
+    fulfilling.fulfil(request, Listeners(notice=lambda line: None), threading.Event())
+    done = [fulfil(folder, diameter_A=20.0, shard=f"{n}/2")[0].picked for n in (1, 2)]
+    assert sum(done) == 1
+
+
+def save_many(folder: Path, names: str, diameter_A: float, discs: Discs, save_mrc: SaveMrc) -> None:
+    image = discs(diameter_A, 0.5, n=12).data
+    for name in names:
+        save_mrc(folder.parent / "made.mrc", image).rename(folder / f"{name}.mrc")
+
+
+def arriving(
+    folder: Path,
+    then_A: float,
+    discs: Discs,
+    save_mrc: SaveMrc,
+    names: str = "cdefghijkl",
+    before: Callable[[], object] = list,
+) -> Callable[[Record], None]:
+    """A listener that lets ten more micrographs come, of another diameter, when the first two are picked."""
+    done: list[Record] = []
+
+    def listen(record: Record) -> None:
+        done.append(record)
+        if len(done) == 2:
+            before()
+            save_many(folder, names, then_A, discs, save_mrc)
+
+    return listen
+
+
+def watch(folder: Path, done: Callable[[Record], None], **options: Any) -> tuple[Any, list[str]]:
+    told: list[str] = []
+    watching = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=1.5)
+    request = Request(inputs=(str(folder),), out=folder.parent / "out", watching=watching, **options)
+    listeners = Listeners(notice=told.append, done=done)
+    return fulfilling.fulfil(request, listeners, threading.Event()), [line for line in told if "particles measure" in line]
+
+
+def test_a_diameter_measured_on_few_is_measured_again_and_applied_while_no_list_is_given_out(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    out = folder.parent / "out"
+    lists: list[bool] = []
+    listen = arriving(folder, 110, discs, save_mrc, before=lambda: lists.append(list_path(out).exists()))
+    summary, told = watch(folder, listen)
+    assert lists == [False]
+    assert len(told) == 1
+    assert "measure 111 Å, dark; on the first they measured 75 Å" in told[0]
+    assert "picked anew at 111 Å" in told[0]
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert summary.totals.micrographs == 12
+    assert list_path(out).read_text().count("_autopick.star") == 12
+    log = [json.loads(line)["state"] for line in log_path(out).read_text().splitlines()]
+    assert "noticed" in log
+
+
+def test_it_is_told_but_not_applied_where_a_list_of_picks_is_given_out(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    out = folder.parent / "out"
+    summary, told = watch(folder, arriving(folder, 110, discs, save_mrc, before=lambda: list_path(out).touch()))
+    assert len(told) == 1
+    assert "kept, since picks are given out: to pick all anew, --force --diameter 111" in told[0]
+    assert summary.parameters["diameter_A"] == pytest.approx(75, rel=0.08)
+    assert summary.totals.micrographs == 12
+
+
+def test_shards_tell_it_and_go_on_as_they_have_agreed(folder: Path, discs: Discs, save_mrc: SaveMrc) -> None:
+    summary, told = watch(folder, arriving(folder, 110, discs, save_mrc), shard="1/1")
+    assert len(told) == 1 and "kept" in told[0]
+    assert summary.parameters["diameter_A"] == pytest.approx(75, rel=0.08)
+
+
+def test_a_small_difference_is_not_talked_of(folder: Path, discs: Discs, save_mrc: SaveMrc) -> None:
+    summary, told = watch(folder, arriving(folder, 79, discs, save_mrc))
+    assert (told, summary.totals.micrographs) == ([], 12)
+    assert list_path(folder.parent / "out").read_text().count("_autopick.star") == 12
+
+
+def test_a_run_that_ends_before_ten_have_come_gives_its_list_out(folder: Path) -> None:
+    summary, told = watch(folder, lambda record: None)
+    assert (told, summary.totals.micrographs) == ([], 2)
+    assert list_path(folder.parent / "out").read_text().count("_autopick.star") == 2
+
+
+def test_a_given_diameter_is_not_measured_again(folder: Path, discs: Discs, save_mrc: SaveMrc) -> None:
+    summary, told = watch(folder, arriving(folder, 110, discs, save_mrc), diameter_A=75.0)
+    assert (told, summary.parameters["diameter_A"], summary.totals.micrographs) == ([], 75, 12)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_rerun_with_nothing_to_do_keeps_what_the_survey_found_and_one_with_something_too(
+    shards: bool, folder: Path
+) -> None:
+    out = folder.parent / "out"
+
+    def run(**options: Any) -> dict[str, Any]:
+        for shard in ("1/2", "2/2") if shards else (None,):
+            fulfil(folder, shard=shard, **options)
+        found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+        return found
+
+    first = run()
+    assert first["parameters"]["surveyed_micrographs"] > 0
+    again = run()
+    assert again == first
+    shutil.copy(folder / "a.mrc", folder / "c.mrc")
+    more = run()
+    assert (more["picked"], more["totals"]["micrographs"]) == (1, 3)
+    survey = ("diameter_auto", "diameter_lower_quartile_A", "diameter_upper_quartile_A", "surveyed_micrographs")
+    if not shards:
+        assert [more["parameters"][name] for name in survey] == [first["parameters"][name] for name in survey]
