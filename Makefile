@@ -1,6 +1,7 @@
 # make pick    install what picking needs and pick the sample micrographs
 # make test    install everything and run the whole test suite
 # make check   lint, format, types and import contracts
+# make docs    build the documentation site into site/; it opens from the disk
 # make clean   forget the virtual environment and what was picked
 
 PYTHON   ?= python3
@@ -14,7 +15,7 @@ OUT      ?= picks
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: pick test check clean
+.PHONY: pick test check docs clean
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
@@ -36,13 +37,22 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) site
 
 # A set is installed once: its stamp is renewed only when pyproject.toml changes.
 $(VENV)/.installed-pick: pyproject.toml | $(BIN)/python
 	@echo "Installing gtpick-rt into $(VENV)"
 	@$(PIP) --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	@echo "Installing what builds the documentation into $(VENV)"
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 # torch comes first and pinned, so that nothing after it chooses another build. From PyPI this is the CUDA build of

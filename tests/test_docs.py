@@ -1,7 +1,8 @@
-"""What the documents promise exists: commands and their options, make targets, links, files and
-modules.
+"""What the documents promise exists: commands and their options, make targets, extras, links,
+files, modules and messages.
 """
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from typer import Exit
 from typer.main import get_command
 
+from gtpick_rt.cli import relion
 from gtpick_rt.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
+README_LINES = 120
+OTHER_PROGRAMS = ("#", ".", "make", "pip", "python3", "conda", "dask", "srun")
+"""That a block of commands may begin a line with, beside our own."""
 FOLDERS = (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample")
 DOCUMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
 
@@ -34,6 +39,67 @@ def command_lines() -> list[str]:
         for line in block.splitlines()
     )
     return sorted({line for line in lines if line.startswith("gtpick-rt ")})
+
+
+def inline_commands() -> list[str]:
+    """Commands in the midst of a sentence or a table, which may be without their arguments."""
+    named = (name for path in DOCUMENTS for name in re.findall(r"`(gtpick-rt [a-z][^`\n]*)`", path.read_text()))
+    return sorted({name.replace("\\|", "|") for name in named})
+
+
+def options_of(name: str) -> set[str]:
+    """The options of a command, as they are typed."""
+    shown = get_command(app).commands[name].make_context(name, [], resilient_parsing=True).command  # type: ignore[attr-defined]
+    return {"--help", *(option for param in shown.params for option in param.opts)}
+
+
+@pytest.mark.parametrize("line", inline_commands())
+def test_a_command_named_in_a_sentence_exists(line: str) -> None:
+    name = line.split()[1]
+    assert name in get_command(app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= options_of(name)
+
+
+@document
+def test_a_block_of_commands_holds_nothing_unchecked(path: Path) -> None:
+    lines = [line for block in blocks(path, "bash") for line in block.splitlines() if line.strip()]
+    assert not [line for line in lines if not line.split()[0].startswith(("gtpick-", *OTHER_PROGRAMS))]
+
+
+@document
+def test_extras_named_in_a_document_exist(path: Path) -> None:
+    declared = re.search(
+        r"^\[project.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.S | re.M
+    )
+    assert declared is not None
+    there = set(re.findall(r"^([a-z]+) = \[", declared.group(1), re.MULTILINE))
+    named = re.findall(r"pip install [^`\n]*'\.\[([a-z,]+)\]'", path.read_text())
+    named += re.findall(r"the extras? `([a-z]+)`", path.read_text())
+    assert {extra for names in named for extra in names.split(",")} <= there
+
+
+def test_a_documented_job_of_relion_parses() -> None:
+    (line,) = re.findall(r"`(gtpick-relion --o [^`]*)`", (ROOT / "docs" / "relion.md").read_text())
+    get_command(relion.app).make_context("gtpick-relion", shlex.split(line)[1:])
+
+
+def messages() -> set[str]:
+    """The constant parts of all that the program can print."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "runtime").rglob("*.py")]
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_messages_that_are_explained_are_those_of_the_program() -> None:
+    told = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    parts = {part.strip() for message in told for part in message.split("…") if part.strip(" :(")}
+    printed = "\n".join(messages())
+    assert len(told) > 40
+    assert not [part for part in parts if part not in printed]
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
 @pytest.mark.parametrize("line", command_lines())

@@ -1,6 +1,7 @@
 """The wheel holds exactly the three packages, and picks when it alone is installed."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -62,6 +63,17 @@ def test_the_wheel_holds_a_model_to_pick_with(wheel: Path) -> None:
     if not list((ROOT / "runtime" / "gtpick_rt").rglob("*.onnx")):
         pytest.skip("no model ships in gtpick_rt yet")
     assert any(n.startswith("gtpick_rt/") and n.endswith(".onnx") for n in zipfile.ZipFile(wheel).namelist())
+
+
+def test_links_in_the_readme_of_the_wheel_lead_somewhere(wheel: Path) -> None:
+    """It is shown where the files of the repository are not."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        text = archive.read(name).decode()
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert "gtpick-rt pick" in text
+    assert links
+    assert not [link for link in links if not link.startswith("https://")]
 
 
 def test_the_licence_is_in_the_wheel(wheel: Path) -> None:

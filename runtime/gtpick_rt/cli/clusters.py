@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.cli.help import MACHINES, SLURM
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,31 +15,47 @@ JOBS, JOB_CORES, JOB_MEMORY, JOB_TIME = 1, "4", "4GB", "08:00:00"
 NONE = "none"
 """Of what a job asks for: the site decides."""
 
-Workers = Annotated[int | None, typer.Option(metavar="N", help="N processes on this machine.")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", rich_help_panel=MACHINES, help="N processes on this machine.")
+]
 Gpus = Annotated[
     str | None,
-    typer.Option(metavar="LIST", help="A process for each of these GPUs: 0,1."),
+    typer.Option(metavar="LIST", rich_help_panel=MACHINES, help="A process for each of these GPUs: 0,1."),
 ]
-Cluster = Annotated[str | None, typer.Option(metavar="slurm", help="Jobs of Slurm, as many as --jobs.")]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="slurm", rich_help_panel=MACHINES, help="Jobs of Slurm, as many as --jobs.")
+]
 Scheduler = Annotated[
     str | None,
-    typer.Option(metavar="ADDR|FILE", help="The workers of a Dask scheduler that runs."),
+    typer.Option(metavar="ADDR|FILE", rich_help_panel=MACHINES, help="The workers of a Dask scheduler that runs."),
 ]
 ShardOf = Annotated[
     str | None,
-    typer.Option(metavar="i/n", help="The i-th of n parts, beside others into the same OUT, as in a job array."),
+    typer.Option(
+        metavar="i/n",
+        rich_help_panel=MACHINES,
+        help="The i-th of n parts, beside others into the same OUT, as in a job array.",
+    ),
 ]
-Jobs = Annotated[int, typer.Option(help="With --cluster: jobs, with a worker each.")]
-JobCores = Annotated[str, typer.Option(help="With --cluster: cores of a job; none asks for none.")]
-JobMemory = Annotated[str, typer.Option(help="With --cluster: memory of a job; none asks for none.")]
-JobTime = Annotated[str, typer.Option(help="With --cluster: time of a job; another follows. none leaves it open.")]
-Partition = Annotated[str | None, typer.Option(help="With --cluster: Slurm's partition.")]
-Account = Annotated[str | None, typer.Option(help="With --cluster: Slurm's account.")]
+Jobs = Annotated[int, typer.Option(rich_help_panel=SLURM, help="With --cluster: jobs, with a worker each.")]
+JobCores = Annotated[
+    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: cores of a job; none asks for none.")
+]
+JobMemory = Annotated[
+    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: memory of a job; none asks for none.")
+]
+JobTime = Annotated[
+    str,
+    typer.Option(rich_help_panel=SLURM, help="With --cluster: time of a job; another follows. none leaves it open."),
+]
+Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's partition.")]
+Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's account.")]
 JobOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--job-option",
         metavar="OPTION",
+        rich_help_panel=SLURM,
         help="With --cluster: further options of sbatch, one each: --job-option=--gres=gpu:1. One takes the place of "
         "ours of the same kind: --job-option=--mem-per-cpu=2G.",
     ),

@@ -11,7 +11,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from gtpick_rt.cli.bench import bench
 from gtpick_rt.cli.build import build
@@ -19,6 +18,8 @@ from gtpick_rt.cli.check import check
 from gtpick_rt.cli.convert import convert
 from gtpick_rt.cli.doctor import doctor
 from gtpick_rt.cli.evaluate import evaluate
+from gtpick_rt.cli.help import JUDGING, LOOK, MACHINE, PICKING, TRAINING, HelpfulCommand, HelpfulGroup
+from gtpick_rt.cli.models import models
 from gtpick_rt.cli.monitor import monitor
 from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
@@ -30,12 +31,19 @@ from gtpick_rt.errors import GtpickError, UsageError
 PLUGINS = "gtpick_rt.commands"
 """Entry points under this name are commands of sibling packages, which the runtime does not import
 itself. What a command needs of the extra train, its module names as `NEEDED`."""
-LOOK: dict[str, Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
+LISTED = {
+    PICKING: (pick, check, rethreshold, convert, models),
+    JUDGING: (monitor, report, evaluate),
+    MACHINE: (doctor, bench, build),
 }
+"""Our own commands, by group."""
+SIBLINGS = {
+    "simulate": "Write simulated micrographs with exact labels.",
+    "train": "Train a network on simulated and real micrographs.",
+    "export": "Export trained weights to an ONNX file that `pick --model` takes.",
+    "finetune": "Adapt the network to your own picks on a few micrographs.",
+}
+"""What those of the sibling packages do, for the list of commands, which loads none of them."""
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def errors_told() -> Iterator[None]:
         sys.exit(EXIT_USAGE if error.code == 2 else error.code)
 
 
-class _Group(TyperGroup):
+class _Group(HelpfulGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with errors_told():
             return super().main(*args, **kwargs)
@@ -83,20 +91,24 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Pick particles in cryo-EM micrographs."""
+    """Pick particles in cryo-EM micrographs.
+
+    Begin with `gtpick-rt pick micrographs/ --out picks`. `gtpick-rt COMMAND --help` shows the
+    options of a command, with examples.
+    """
 
 
-def _plugin(entry: EntryPoint) -> type[TyperCommand]:
+def _plugin(entry: EntryPoint) -> type[HelpfulCommand]:
     """Make a command class that loads a sibling package only when its command is called or asked
     for help.
     """
 
-    class Plugin(TyperCommand):
-        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **kwargs: Any) -> Any:
-            asked_for_help = kwargs.get("resilient_parsing") or {"-h", "--help"} & set(args)
+    class Plugin(HelpfulCommand):
+        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+            asked_for_help = extra.get("resilient_parsing") or {"-h", "--help"} & set(args)
             single = typer.Typer(**LOOK)
-            single.command(entry.name)(_load(entry, to_run=not asked_for_help))
-            return typer.main.get_command(single).make_context(info_name, args, parent, **kwargs)
+            single.command(entry.name, cls=HelpfulCommand)(_load(entry, to_run=not asked_for_help))
+            return typer.main.get_command(single).make_context(info_name, args, parent, **extra)
 
     return Plugin
 
@@ -117,8 +129,10 @@ def _load(entry: EntryPoint, *, to_run: bool) -> Any:
         raise UsageError(f"what this command needs cannot be loaded ({error}): {way_out}") from error
 
 
-for _command in (pick, check, convert, rethreshold, evaluate, bench, build, monitor, report, doctor):
-    app.command()(_command)
-for _entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
-    _help = f"See `gtpick-rt {_entry.name} --help` (needs the extra train)."
-    app.command(_entry.name, cls=_plugin(_entry), help=_help)(lambda: None)
+for _group, _commands in LISTED.items():
+    for _command in _commands:
+        app.command(cls=HelpfulCommand, rich_help_panel=_group)(_command)
+_entries = {entry.name: entry for entry in entry_points(group=PLUGINS)}
+for _name in filter(_entries.get, SIBLINGS):
+    _class = _plugin(_entries[_name])
+    app.command(_name, cls=_class, help=SIBLINGS[_name], rich_help_panel=TRAINING)(lambda: None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.cli.help import INPUT, MODEL, OUTPUT, PARTICLE
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,48 +57,69 @@ OutputOf = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of 
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT", help="Micrographs: folders, files, globs, STAR files or cryoSPARC's exposures (.cs)."
+        metavar="INPUT",
+        rich_help_panel=INPUT,
+        help="Micrographs: folders, files, globs, STAR files or cryoSPARC's exposures (.cs).",
     ),
 ]
 PixelSize = Annotated[
     float | None,
     typer.Option(
-        min=0.01, callback=finite, help="Å per pixel, instead of what STAR or .cs files, or else image headers, say."
+        min=0.01,
+        callback=finite,
+        rich_help_panel=INPUT,
+        help="Å per pixel, instead of what STAR or .cs files, or else image headers, say.",
     ),
 ]
 Diameter = Annotated[
     str,
-    typer.Option(metavar="Å|auto", help="Particle diameter in Å, about its longest extent; auto measures it."),
+    typer.Option(
+        metavar="Å|auto",
+        rich_help_panel=PARTICLE,
+        help="Particle diameter in Å, about its longest extent; auto measures it.",
+    ),
 ]
-Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or path of an ONNX file.")]
+Model = Annotated[
+    str | None, typer.Option(rich_help_panel=MODEL, help="Name of a shipped model, or path of an ONNX file.")
+]
 BackendName = Annotated[
-    str, typer.Option(help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.")
+    str,
+    typer.Option(
+        rich_help_panel=MODEL, help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
+    ),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
         min=0,
         max=1,
+        rich_help_panel=PARTICLE,
         help="Score from which a detection is a pick; by default as for the folder's picks, or what suits the first "
         "micrographs best.",
     ),
 ]
-Overlays = Annotated[bool, typer.Option("--overlays", help="Also draw the picks on pictures; of a finished run too.")]
+Overlays = Annotated[
+    bool,
+    typer.Option("--overlays", rich_help_panel=OUTPUT, help="Also draw the picks on pictures; of a finished run too."),
+]
 Force = Annotated[
     bool,
     typer.Option(
         "--force",
+        rich_help_panel=OUTPUT,
         help="Pick all again, whatever the folder holds; and with a diameter that the micrographs contradict.",
     ),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", help="Look in subfolders too.")]
+Recursive = Annotated[bool, typer.Option("--recursive", rich_help_panel=INPUT, help="Look in subfolders too.")]
 Include = Annotated[
-    list[str] | None, typer.Option(metavar="GLOB", help="Only such names in folders; may be given several times.")
+    list[str] | None,
+    typer.Option(metavar="GLOB", rich_help_panel=INPUT, help="Only such names in folders; may be given several times."),
 ]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GLOB",
+        rich_help_panel=INPUT,
         help="No such names in folders; may be given several times. By default power spectra, half sets and sums "
         "without dose weighting; '' excludes nothing.",
     ),

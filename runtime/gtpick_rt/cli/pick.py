@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gtpick_rt.cli import clusters
+from gtpick_rt.cli.help import ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
@@ -27,7 +28,7 @@ from gtpick_rt.cli.options import (
 
 def pick(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option(help="Folder for the picks.")],
+    out: Annotated[Path, typer.Option(rich_help_panel=OUTPUT, help="Folder for the picks.")],
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,
     model: Model = None,
@@ -35,31 +36,58 @@ def pick(
     threshold: Threshold = None,
     recursive: Recursive = False,
     formats: Annotated[
-        str, typer.Option(metavar="LIST", help="Other formats too, with commas: box,cbox,csv,json,cs,topaz.")
+        str,
+        typer.Option(
+            metavar="LIST", rich_help_panel=OUTPUT, help="Other formats too, with commas: box,cbox,csv,json,cs,topaz."
+        ),
     ] = "star",
     overlays: Overlays = False,
     force: Force = False,
     include: Include = None,
     exclude: Exclude = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on picking micrographs as they arrive, until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--watch", rich_help_panel=ON_THE_FLY, help="Go on picking micrographs as they arrive, until Ctrl-C."
+        ),
     ] = False,
     settle: Annotated[
         float,
-        typer.Option(min=0, metavar="S", help="Watching: pick a file that is whole and unchanged for so long."),
+        typer.Option(
+            min=0,
+            metavar="S",
+            rich_help_panel=ON_THE_FLY,
+            help="Watching: pick a file that is whole and unchanged for so long.",
+        ),
     ] = 2.0,
     max_wait: Annotated[
-        float, typer.Option(min=0, metavar="S", help="Watching: report a file that is not whole after so long.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            rich_help_panel=ON_THE_FLY,
+            help="Watching: report a file that is not whole after so long.",
+        ),
     ] = 600.0,
     stop_after_idle: Annotated[
-        float | None, typer.Option(min=0, metavar="S", help="Watching: end when nothing has arrived for so long.")
+        float | None,
+        typer.Option(
+            min=0, metavar="S", rich_help_panel=ON_THE_FLY, help="Watching: end when nothing has arrived for so long."
+        ),
     ] = None,
     metrics: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, metavar="PORT", help="Serve Prometheus metrics on this port, to this machine."),
+        typer.Option(
+            min=1,
+            max=65535,
+            metavar="PORT",
+            rich_help_panel=ON_THE_FLY,
+            help="Serve Prometheus metrics on this port, to this machine.",
+        ),
     ] = None,
     until: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Watching: end after so many micrographs.")
+        int | None,
+        typer.Option(min=1, metavar="N", rich_help_panel=ON_THE_FLY, help="Watching: end after so many micrographs."),
     ] = None,
     workers: clusters.Workers = None,
     gpus: clusters.Gpus = None,

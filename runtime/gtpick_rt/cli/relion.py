@@ -15,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.main import LOOK, errors_told
+from gtpick_rt.cli.help import LOOK, HelpfulCommand
+from gtpick_rt.cli.main import errors_told
 from gtpick_rt.cli.options import (
     EXIT_SIGNAL,
     EXIT_SOME_FAILED,
@@ -56,7 +57,7 @@ def main() -> None:
         app()
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 def relion(
     o: Annotated[Path, typer.Option("--o", help="Folder of the job.")],
     in_mics: Annotated[Path, typer.Option("--in_mics", help="STAR file of the micrographs; it may grow between runs.")],

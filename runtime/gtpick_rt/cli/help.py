@@ -1,0 +1,70 @@
+"""How help is drawn: options and commands in groups, whole sentences, examples at the end."""
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from gtpick_rt.cli.examples import EXAMPLES
+
+LOOK: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+INPUT, PARTICLE, MODEL, OUTPUT = "Input", "Particle", "Model", "Output"
+ON_THE_FLY, MACHINES, SLURM = "On the fly", "GPUs and machines", "Jobs of Slurm, with --cluster"
+"""Groups of options."""
+PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt", "This machine"
+"""Groups of commands, in the order in which they are listed."""
+
+
+class HelpfulCommand(TyperCommand):
+    """A command whose options are listed by group, in the order in which the groups first appear,
+    and whose help ends in examples.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List arguments and options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if param.param_type_name == "argument" else "Options"
+                group = _group(param) or kind
+                groups.setdefault(group, []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """List the examples, as they are typed."""
+        lines = EXAMPLES.get(self.name or "", ())
+        if lines:
+            with formatter.section("Examples"):
+                for line in lines:
+                    formatter.write(f"  {line}\n")
+
+
+class HelpfulGroup(TyperGroup):
+    """Commands listed by group, each with the whole first sentence of its help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands."""
+        width = max(map(len, self.commands))
+        for group in (PICKING, JUDGING, TRAINING, MACHINE):
+            of_group = [name for name, command in self.commands.items() if _group(command) == group]
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:{width}}", sentence(self.commands[name].help)) for name in of_group])
+
+
+def _group(listed: Any) -> str | None:
+    """Return the group that a command or an option was declared in."""
+    group: str | None = getattr(listed, "rich_help_panel", None)
+    return group
+
+
+def sentence(text: str | None) -> str:
+    """Return the first sentence of a help text."""
+    first, _, _ = " ".join((text or "").split()).partition(". ")
+    return first.rstrip(".") + "."

@@ -1,0 +1,62 @@
+"""`gtpick-rt models`: the models that are installed, and what they say of themselves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gtpick_rt.models.spec import ModelSpec
+
+_WIDTH = 80
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """List the installed models: particles they find, threshold, how they were trained, checksum.
+
+    Where --threshold is not given, `pick` finds the one that suits the micrographs; the model's own
+    holds where the first ones do not show it.
+    """
+    import json
+    from textwrap import fill
+
+    from gtpick_rt.models.files import DEFAULT_MODEL, shipped_models
+
+    found = {name: _described(path) for name, path in shipped_models().items()}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for name, model in found.items():
+        default = ", the default" if name == DEFAULT_MODEL else ""
+        low, high = model["extent_of_diameter"]
+        typer.echo(f"{name}, version {model['version']}{default}")
+        typer.echo(f"  particles   longest extent {low:.2f} to {high:.2f} of --diameter, at any pixel size")
+        typer.echo(f"  threshold   {model['threshold']:.2f}; kept from {model['floor']:.2f} for rethreshold")
+        trained = "trained     " + ", ".join(f"{key} {value}" for key, value in model["provenance"].items())
+        typer.echo(fill(trained, _WIDTH, initial_indent="  ", subsequent_indent=" " * 14))
+        for file, checksum in model["sha256"].items():
+            typer.echo(f"  {file}\n    sha256 {checksum}")
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Read what a model says of itself, and the checksums of its files.
+
+    Raises ModelError or BackendError.
+    """
+    from hashlib import sha256
+
+    from gtpick_rt.backends.onnx_file import read_spec
+    from gtpick_rt.models.files import HALF_SUFFIX
+
+    spec: ModelSpec = read_spec(path)
+    files = (path, path.with_name(path.stem + HALF_SUFFIX))
+    return {
+        "version": spec.version,
+        "extent_of_diameter": [px / spec.diameter_px for px in spec.diameter_range_px],
+        "threshold": spec.threshold,
+        "floor": spec.floor,
+        "provenance": spec.provenance,
+        "sha256": {str(file): sha256(file.read_bytes()).hexdigest() for file in files if file.exists()},
+    }

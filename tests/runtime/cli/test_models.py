@@ -1,0 +1,34 @@
+"""`gtpick-rt models` tells what is installed."""
+
+import json
+from hashlib import sha256
+
+import pytest
+from typer.testing import CliRunner
+
+from gtpick_rt.backends.onnx_file import read_spec
+from gtpick_rt.cli.main import app
+from gtpick_rt.models.files import DEFAULT_MODEL, shipped_models
+
+pytestmark = pytest.mark.skipif(not shipped_models(), reason="no model ships in gtpick_rt yet")
+
+
+def test_the_models_are_listed_as_their_files_say() -> None:
+    told = json.loads(CliRunner().invoke(app, ["models", "--json"]).output)
+    assert told.keys() == shipped_models().keys()
+    for name, path in shipped_models().items():
+        spec = read_spec(path)
+        assert told[name]["threshold"] == spec.threshold
+        assert told[name]["provenance"] == spec.provenance
+        low, high = told[name]["extent_of_diameter"]
+        assert (low * spec.diameter_px, high * spec.diameter_px) == pytest.approx(spec.diameter_range_px)
+        assert told[name]["sha256"][str(path)] == sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_list_names_the_default_and_its_files_in_80_columns() -> None:
+    output = CliRunner().invoke(app, ["models"]).output
+    assert f"{DEFAULT_MODEL}, version " in output
+    path = shipped_models()[DEFAULT_MODEL]
+    assert str(path) in output
+    assert sha256(path.read_bytes()).hexdigest() in output
+    assert all(len(line) <= 80 for line in output.splitlines() if "/" not in line)
