@@ -8,7 +8,7 @@ network interface, the keys of a scheduler.
 import copy
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import dask
@@ -22,12 +22,16 @@ _PLACES = ("DASK_CONFIG", "DASK_ROOT_CONFIG")
 @contextmanager
 def configured(own: Mapping[str, Any], *, alone: bool) -> Iterator[None]:
     """Let Dask have the settings `own`, upon those of the user or, `alone`, upon its defaults."""
+    with _defaults() if alone else nullcontext(), dask.config.set(own):
+        yield
+
+
+@contextmanager
+def _defaults() -> Iterator[None]:
     before = copy.deepcopy(dask.config.config)
+    dask.config.refresh(paths=[], env={})
     try:
-        if alone:
-            dask.config.refresh(paths=[], env={})
-        with dask.config.set(own):
-            yield
+        yield
     finally:
         dask.config.config.clear()
         dask.config.config.update(before)

@@ -264,6 +264,7 @@ class _Window:
         self._pool, self._workers, self._bookkeeping = pool, workers, bookkeeping
         self._threads, self._due = 0, 0.0
         self._lonely_since: float | None = time.monotonic()
+        self._trouble = ""
 
     @property
     def size(self) -> int:
@@ -288,6 +289,11 @@ class _Window:
             self._lonely_since = time.monotonic()
             return
         self._workers.alone()
+        trouble = self._pool.trouble()
+        if trouble not in ("", self._trouble):
+            self._trouble = trouble
+            self._bookkeeping.listeners.notice(f"no worker is there; waiting for one: {trouble}")
+            self._lonely_since = None
         if self._lonely_since is not None and time.monotonic() - self._lonely_since > _SLOW_START_S:
             self._bookkeeping.listeners.notice("no worker is there; waiting for one")
             self._lonely_since = None

@@ -54,6 +54,10 @@ class WorkerPool:
     def replenish(self) -> None:
         """Replace workers that were lost for good; to be called now and then."""
 
+    def trouble(self) -> str:
+        """Why there are fewer workers than there should be, if that is known."""
+        return ""
+
     def restart(self, address: str) -> None:
         """Let a worker begin anew."""
         self.client.restart_workers([address], timeout=_RESTART_S, raise_for_error=False)

@@ -1,5 +1,6 @@
 """Workers as jobs of Slurm, each with one worker; jobs that are lost are replaced."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -15,10 +16,10 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client
+from distributed import Client, Status
 from distributed.security import Security
 
-from gtpick_rt.cluster.jobqueue import SLURMCluster, slurm_format_bytes_ceil
+from gtpick_rt.cluster.jobqueue import SLURMCluster, SLURMJob, slurm_format_bytes_ceil
 from gtpick_rt.cluster.pool import LocalPool
 from gtpick_rt.cluster.session import THREADS
 from gtpick_rt.cluster.specs import SlurmJobs
@@ -102,13 +103,39 @@ class SlurmPool(LocalPool):
             self._cluster.sync(self._cluster.scale_down, lost)
         self._cluster.scale(self._jobs)
 
+    def trouble(self) -> str:
+        """Why Slurm has not taken a job that it was given."""
+        return next((job.refusal for job in list(self._cluster.workers.values()) if job.refusal), "")
+
     def retire(self, name: str, address: str) -> None:
         """End a job; another takes its place, on another node perhaps."""
         self._cluster.sync(self._cluster.scale_down, [name])
 
 
+class _Job(SLURMJob):
+    """Keeps why Slurm has refused it, and counts as closed where it never began."""
+
+    refusal = ""
+
+    async def _submit_job(self, script_filename: str) -> str:
+        return await asyncio.to_thread(_slurm, "sbatch", script_filename)
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        except (UsageError, ValueError) as error:  # ValueError: what sbatch prints has no number in it
+            self.refusal = " ".join(str(error).split())
+            raise
+
+    async def close(self) -> None:
+        await super().close()
+        self.status = Status.closed
+
+
 class _NamedApart(SLURMCluster):
     """Never gives the name of a job that was lost to another, which would be taken for it."""
+
+    job_cls = _Job
 
     def __init__(self, **options: Any) -> None:
         self._numbers = count()
@@ -211,5 +238,5 @@ def _slurm(*command: str) -> str:
         raise UsageError(f"{command[0]} cannot be run ({error}); is Slurm installed on this machine?") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise Refused(f"Slurm refuses: {'; '.join(said) or f'{command[0]} ends with {done.returncode}'}")
+        raise Refused(f"Slurm refuses: {'; '.join(filter(None, said)) or f'{command[0]} ends with {done.returncode}'}")
     return done.stdout
