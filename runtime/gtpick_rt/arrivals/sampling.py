@@ -23,7 +23,8 @@ def spread(jobs: Sequence[T]) -> Iterator[T]:
 
 
 class Sample:
-    """Those of some micrographs that can be read, of `pixel_size_A` where given, and what is wrong with
+    """Those of some micrographs that can be read, of `pixel_size_A` where given, and what is wrong
+    with
     the others; picking names each again.
     """
 

@@ -122,13 +122,13 @@ class _Job(SLURMJob):
 
     async def start(self) -> None:
         try:
-            await super().start()
+            await super().start()  # type: ignore[no-untyped-call]
         except (UsageError, ValueError) as error:  # ValueError: what sbatch prints has no number in it
             self.refusal = " ".join(str(error).split())
             raise
 
     async def close(self) -> None:
-        await super().close()
+        await super().close()  # type: ignore[no-untyped-call]
         self.status = Status.closed
 
 

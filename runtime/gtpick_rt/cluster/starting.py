@@ -122,7 +122,8 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
 
 
 def _need_shared_memory() -> None:
-    """Raise UsageError where Python's processes cannot share a lock, as the workers and their nannies
+    """Raise UsageError where Python's processes cannot share a lock, as the workers and their
+    nannies
     do.
     """
     try:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -29,41 +30,45 @@ def convert(output: OutputFolder) -> list[Failure]:
     are any, what is due stays so. Raises UsageError when a list cannot hold the picks, BlockedError
     or UnwritableError.
     """
-    lists, undrawn = output.conversion.lists, list[Failure]()
     if not output.conversion.formats:
         return []
-
-    def write(record: MicrographRecord) -> Finished | Failure | None:
-        stem = PurePosixPath(record.stem)
-        due = [
-            name
-            for name in output.conversion.per_micrograph
-            if name in output.conversion.due or not converted_path(output.path, name, stem).exists()
-        ]
-        done = loaded(output, record) if due or lists else None
-        if isinstance(done, Finished):
-            try:
-                output.files.convert(done, due)
-            except NoPreviewError as error:
-                undrawn.append(_unreadable(record, error))
-            except UnwritableError as error:
-                return unwritable(record, error)
-        return done
-
+    undrawn = list[Failure]()
     extent, failures = Extent(), dict[str, Failure]()
-    for done in in_threads(write, output.records()):
+    for done in in_threads(partial(_convert_one, output, undrawn), output.records()):
         if isinstance(done, Failure):
             failures[done.stem] = done
         elif done is not None:
             extent = extent.and_of(done)
     if output.conversion.due and not failures and not undrawn:
         output.convert_to(replace(output.conversion, due=()))
-    for name in lists:
+    for name in output.conversion.lists:
         path, pieces = LISTS[name]
         micrographs = (output.files.load(record) for record in output.records() if record.stem not in failures)
         with output.writing():
             write_atomic(path(output.path), pieces(micrographs, extent, output.conversion))
     return [*failures.values(), *undrawn]
+
+
+def _convert_one(output: OutputFolder, undrawn: list[Failure], record: MicrographRecord) -> Finished | Failure | None:
+    """Write the files of one micrograph; None where there was nothing to do and no list needs it.
+
+    What has no preview to draw on is added to `undrawn`.
+    """
+    stem = PurePosixPath(record.stem)
+    due = [
+        name
+        for name in output.conversion.per_micrograph
+        if name in output.conversion.due or not converted_path(output.path, name, stem).exists()
+    ]
+    done = loaded(output, record) if due or output.conversion.lists else None
+    if isinstance(done, Finished):
+        try:
+            output.files.convert(done, due)
+        except NoPreviewError as error:
+            undrawn.append(_unreadable(record, error))
+        except UnwritableError as error:
+            return unwritable(record, error)
+    return done
 
 
 def in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:

@@ -81,7 +81,8 @@ class Journal:
         self._open()
 
     def _open(self) -> None:
-        # The folder's own lock keeps others out; SQLite's would fail where the file system has none.
+        # The folder's own lock keeps others out; SQLite's would fail where the file system has
+        # none.
         where = f"{self._index.absolute().as_uri()}?nolock=1"
         self._db = sqlite3.connect(where, uri=True, check_same_thread=False, isolation_level=None)
         # WAL needs memory shared by all readers, which network file systems have not.

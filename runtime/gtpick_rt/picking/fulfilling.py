@@ -130,7 +130,8 @@ def _need_dask(cluster: ClusterSpec) -> None:
     """Raise UsageError where Dask cannot be used, before anything is done that takes long."""
     try:
         import cryptography  # noqa: F401 - which Dask imports when it makes keys
-        import gtpick_rt.cluster.starting  # noqa: F401
+
+        import gtpick_rt.cluster.starting
 
         if isinstance(cluster, SlurmJobs):
             import gtpick_rt.cluster.slurm  # noqa: F401
@@ -194,7 +195,8 @@ def _open_picker(
 
 
 def _undecided(error: UndecidedError, sample: Sample) -> str:
-    """Why nothing could be measured: what is wrong with the micrographs that were tried comes first, if
+    """Why nothing could be measured: what is wrong with the micrographs that were tried comes
+    first, if
     that is why.
     """
     if not sample.unread:

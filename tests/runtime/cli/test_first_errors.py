@@ -1,4 +1,5 @@
-"""The first error that is said is the one to mend: in the micrographs that were surveyed, or in what is not
+"""The first error that is said is the one to mend: in the micrographs that were surveyed, or in
+what is not
 installed.
 """
 
@@ -106,7 +107,9 @@ def test_without_the_extra_train_its_commands_say_so_before_anything_else(argume
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("error", ["ImportError('libtorch.so: undefined symbol')", "OSError('libcudart.so: not found')"])
+@pytest.mark.parametrize(
+    "error", ["ImportError('libtorch.so: undefined symbol')", "OSError('libcudart.so: not found')"]
+)
 def test_an_extra_that_is_broken_is_said_too(error: str) -> None:
     done = call("train", "out", without="torch", error=error)
     assert_says(done, "what this command needs cannot be loaded (lib", "install the extra train")

@@ -1,4 +1,5 @@
-"""What a job asks Slurm for can be left out or replaced, line by line; Slurm is a stand-in that keeps
+"""What a job asks Slurm for can be left out or replaced, line by line; Slurm is a stand-in that
+keeps
 the script.
 """
 
@@ -14,10 +15,10 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs Dask: the extra cluster")
 
-from gtpick_rt.cli.clusters import cluster_of  # noqa: E402
-from gtpick_rt.cluster.specs import ClusterSpec, SlurmJobs  # noqa: E402
-from gtpick_rt.cluster.starting import workers_at  # noqa: E402
-from gtpick_rt.errors import UsageError  # noqa: E402
+from gtpick_rt.cli.clusters import cluster_of
+from gtpick_rt.cluster.specs import ClusterSpec, SlurmJobs
+from gtpick_rt.cluster.starting import workers_at
+from gtpick_rt.errors import UsageError
 
 ASKED = {"-J", "-e", "-o", "-p", "-A", "-n", "--cpus-per-task", "--mem", "-t"}
 """What is written where nothing is said of it."""
@@ -120,7 +121,7 @@ def test_a_name_of_the_users_own_still_tells_the_jobs_of_one_folder_from_others(
 
 @pytest.mark.parametrize("option", ["--nodes=2", "--ntasks=4", "--ntasks-per-node"])
 def test_a_job_stays_that_of_one_worker(option: str) -> None:
-    with pytest.raises(UsageError, match="a job has one worker; say --.*=1"):
+    with pytest.raises(UsageError, match=r"a job has one worker; say --.*=1"):
         asked(option)
 
 
