@@ -476,9 +476,7 @@ def test_a_margin_that_changes_is_no_margin(watch: Callable[..., Any], clock: An
     assert watcher.jobs(1) == ["a"]
 
 
-def test_a_movie_that_came_first_does_not_keep_its_sum_out(
-    watch: Callable[..., Any], put: Callable[..., None]
-) -> None:
+def test_a_movie_that_came_first_does_not_keep_its_sum_out(watch: Callable[..., Any], put: Callable[..., None]) -> None:
     Path("in").mkdir()
     tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
     watcher = watch("in")
