@@ -36,7 +36,7 @@ def decode(data: bytes) -> str:
 
 def parse(data: bytes) -> cif.Document:
     """Parse a STAR file; `word` reads its values. Raises ValueError or RuntimeError."""
-    text = decode(data)
+    text = decode(data).replace("\r\n", "\n").replace("\r", "\n")
     return cif.read_string(text if text.isascii() else _quoted(text.translate(_HIDDEN)))
 
 
