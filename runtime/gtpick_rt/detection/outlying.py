@@ -63,3 +63,23 @@ def outlying_areas(image: FloatArray, diameter_px: float) -> Outlying | None:
     if not mask.any() or mask.mean() > _MOST:
         return None
     return Outlying(ndimage.binary_dilation(mask, np.ones((3, 3), bool), _SMEARED_PX), level)
+
+
+def fill_mirrored(image: FloatArray, mask: Mask) -> None:
+    """Let an image go on in masked areas as in a mirror, as it does beyond its borders: beside an
+    empty area the network scores particles lower.
+    """
+    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
+    y, x = np.nonzero(mask)
+    edge = nearest[:, y, x]
+    sides = np.array(image.shape)[:, None] - 1
+    beyond = np.clip(2 * edge - np.stack([y, x]), 0, sides)
+    usable = ~mask[beyond[0], beyond[1]]
+    image[y, x] = image[tuple(np.where(usable, beyond, edge))]
+
+
+def near(mask: Mask, xy_px: FloatArray, radius_px: float) -> Mask:
+    """Whether each of `(n, 2)` points x, y is nearer to a masked pixel than the radius, `(n,)`."""
+    distance = ndimage.distance_transform_edt(~mask)
+    x, y = np.clip(xy_px.round().astype(int).T, 0, np.array(mask.shape)[::-1, None] - 1)
+    return np.asarray(distance[y, x] < radius_px)

@@ -9,6 +9,7 @@ import numpy as np
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.decode import decode
 from gtpick_rt.detection.merge import merge
+from gtpick_rt.detection.outlying import near
 from gtpick_rt.detection.preprocess import WorkingImage, to_working_scale
 from gtpick_rt.detection.specimen import Contrast, Survey
 from gtpick_rt.detection.tile import Tile, cut, tile_grid
@@ -109,11 +110,15 @@ class Picker:
         """Decode each tile, join the tiles, and go back to the micrograph's pixels.
 
         A particle counts when its circle of the nominal diameter lies on the micrograph, as in
-        RELION's own autopicking: what reaches over the border cannot be cut out whole.
+        RELION's own autopicking: what reaches over the border cannot be cut out whole, nor what
+        reaches into an area that is no ice.
         """
         decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
         merged = merge(_concatenate(decoded), self.spec.merge_distance)
-        return image.to_micrograph(whole(merged, image.data.shape, self.spec.diameter_px))
+        found = whole(merged, image.data.shape, self.spec.diameter_px)
+        if image.outside is not None:
+            found = found[~near(image.outside, found.xy_px, self.spec.diameter_px / 2)]
+        return image.to_micrograph(found)
 
 
 def check_diameter(diameter_A: float) -> None:

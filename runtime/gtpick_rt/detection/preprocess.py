@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
-from gtpick_rt.detection.outlying import Outlying, outlying_areas
+from gtpick_rt.detection.outlying import Outlying, fill_mirrored, outlying_areas
 from gtpick_rt.detection.resample import resample
 from gtpick_rt.errors import PixelError
 from gtpick_rt.models.spec import ModelSpec
@@ -35,6 +36,9 @@ class WorkingImage:
     blank: bool = False
     """Half of the pixels or more equal the background, as in a constant image: `data` is zero,
     nothing to find."""
+    outside: NDArray[np.bool_] | None = None
+    """`(h, w)`: areas that are no ice, such as the shadow of a beam stop, in which `data` goes on
+    as in a mirror; None without any."""
 
     def to_micrograph_px(self, xy: FloatArray) -> FloatArray:
         """Map `(n, 2)` x, y from working to micrograph pixels, both 0-based pixel centres."""
@@ -73,11 +77,14 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
     """
     shape = _working_shape(micrograph, diameter_A, spec)
     image = resample(micrograph.data, shape)
-    data, sigma = _normalise(image, spec)
+    with np.errstate(over="ignore", invalid="ignore"):
+        outside = outlying_areas(image, spec.diameter_px)
+    data, sigma = _normalise(image, spec, outside)
     if not np.isfinite(sigma):
         raise PixelError(f"{micrograph.path}: its pixels are too large to reckon with; write it again, scaled down")
     height, width = micrograph.data.shape
-    return WorkingImage(data, (height, width), cell_means(image, spec), blank=sigma == 0)
+    mask = None if outside is None else outside.mask
+    return WorkingImage(data, (height, width), cell_means(image, spec), blank=sigma == 0, outside=mask)
 
 
 def cell_means(image: FloatArray, spec: ModelSpec) -> FloatArray:
@@ -102,14 +109,13 @@ def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
+def _normalise(image: FloatArray, spec: ModelSpec, outside: Outlying | None) -> tuple[FloatArray, float]:
     """Subtract the background, divide by the robust standard deviation and clip.
 
     Returns also that deviation: 0 where there is no contrast, and not finite where the arithmetic
     overflowed.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        outside = outlying_areas(image, spec.diameter_px)
         background = _background(image, spec.highpass_px) if outside is None else _without(image, outside, spec)
         level = np.abs(background.mean())
         flat = np.subtract(image, background, out=background)
@@ -121,7 +127,7 @@ def _normalise(image: FloatArray, spec: ModelSpec) -> tuple[FloatArray, float]:
             return np.zeros_like(flat), 0.0
         flat /= sigma
         if outside is not None:
-            flat[outside.mask] = 0
+            fill_mirrored(flat, outside.mask)
         return np.clip(flat, -spec.clip, spec.clip, out=flat), float(sigma)
 
 

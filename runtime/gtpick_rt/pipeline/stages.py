@@ -19,6 +19,8 @@ from gtpick_rt.reading.field_of_view import judge_pixel_size
 from gtpick_rt.records import Failure, MicrographRecord, Record
 from gtpick_rt.types import Micrograph, Picks
 
+_TOLD_SHARE = 0.01
+"""Of an image, beyond which it is told that nothing is picked there."""
 STAGES = ("read", "preprocess", "infer", "decode", "write")
 
 
@@ -112,6 +114,8 @@ class Stages:
             item.warnings.extend((*micrograph.warnings, *self._doubts(micrograph)))
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
+            if item.image.outside is not None and (share := float(item.image.outside.mean())) > _TOLD_SHARE:
+                item.warnings.append(f"{share:.0%} of the image is no ice (a beam stop, margin or block): left out")
             if item.image.blank:
                 item.warnings.append("the image is blank: nothing to pick")
         return item

@@ -243,6 +243,7 @@ def test_a_pixel_size_in_the_row_itself_is_read(column: str) -> None:
         (lambda text: text.encode("utf-16"), "gü/m.mrc"),
         (lambda text: text.encode("latin-1"), "g\udcfc/m.mrc"),
         (lambda text: text.encode().replace(b"\n", b"\r\n"), "gü/m.mrc"),
+        (lambda text: text.encode().replace(b"\n", b"\r"), "gü/m.mrc"),
     ],
 )
 def test_a_star_in_any_encoding_gives_its_names_bare_and_quoted(encode: Callable[[str], bytes], name: str) -> None:
