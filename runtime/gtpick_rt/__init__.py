@@ -6,9 +6,9 @@
 
 does what `gtpick-rt pick` does; `open_picker` gives a `Picker` for single images in memory.
 
-Importing the package loads nothing heavy: each name is imported when it is first used. It keeps ONNX
-Runtime from reporting home, and from leaving a number of this machine in the user's home, which is
-settled when that is imported.
+Importing the package loads nothing heavy: each name is imported when it is first used. It keeps
+ONNX Runtime from reporting home, and from leaving a number of this machine in the user's home,
+which is settled when that is imported.
 """
 
 import os

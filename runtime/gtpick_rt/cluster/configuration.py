@@ -1,8 +1,8 @@
 """Dask's configuration, of which users may have one from other work: files, and variables of the
 environment.
 
-Workers that we start on this machine need none of it. How others are reached may stand only there: a
-network interface, the keys of a scheduler.
+Workers that we start on this machine need none of it. How others are reached may stand only there:
+a network interface, the keys of a scheduler.
 """
 
 import copy

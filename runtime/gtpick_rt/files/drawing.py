@@ -7,8 +7,8 @@ import tempfile
 
 
 def keep_fonts_elsewhere() -> None:
-    """To be called before matplotlib is imported: its list goes with this process, unless the user says
-    where to keep it.
+    """To be called before matplotlib is imported: its list goes with this process, unless the user
+    says where to keep it.
     """
     if "MPLCONFIGDIR" not in os.environ:
         os.environ["MPLCONFIGDIR"] = folder = tempfile.mkdtemp(prefix="gtpick-fonts-")

@@ -1,8 +1,8 @@
 """Whether each row of a STAR file has a value for each column of its table.
 
-A STAR file is a sequence of words, and a parser that counts them over all rows takes the surplus of one
-row for the beginning of the next. Programs write a row on a line, and so it is judged; but for tables
-with text fields, whose rows take several.
+A STAR file is a sequence of words, and a parser that counts them over all rows takes the surplus of
+one row for the beginning of the next. Programs write a row on a line, and so it is judged; but for
+tables with text fields, whose rows take several.
 """
 
 import re
@@ -14,7 +14,7 @@ _OUTSIDE = ("data_", "loop_", "save_", "stop_", "global_")
 
 
 def check_rows(lines: Sequence[str]) -> None:
-    """Raise ValueError, which names the line, where a row has more values than columns, or fewer."""
+    """Raise ValueError, which names the line, where a row has more or fewer values than columns."""
     for columns, rows in _tables(lines):
         wrong = next(((number, count) for number, count in rows if count != columns), None)
         if wrong is not None:
@@ -27,8 +27,8 @@ def check_rows(lines: Sequence[str]) -> None:
 
 
 def _tables(lines: Sequence[str]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Of each table without text fields: how many columns it has, and the line and the number of values
-    of each row.
+    """Of each table without text fields: how many columns it has, and the line and the number of
+    values of each row.
     """
     columns, rows, in_header, plain = 0, list[tuple[int, int]](), False, False
     for number, line in enumerate(lines, start=1):

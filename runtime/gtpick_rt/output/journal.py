@@ -61,7 +61,7 @@ class Journal:
         self._open()
 
     def _open(self) -> None:
-        # The folder's own lock keeps others out; SQLite's would fail where the file system has none.
+        # The folder's own lock keeps others out; those of SQLite are missing on some file systems.
         where = f"{self._index.absolute().as_uri()}?nolock=1"
         self._db = sqlite3.connect(where, uri=True, check_same_thread=False, isolation_level=None)
         # WAL needs memory shared by all readers, which network file systems have not.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,10 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
 def _need_dask(cluster: ClusterSpec) -> None:
     """Raise UsageError where Dask cannot be used, before anything is done that takes long."""
     try:
-        import cryptography  # noqa: F401 - which Dask imports when it makes keys
-        import gtpick_rt.cluster.starting  # noqa: F401
-
+        import_module("cryptography")  # which Dask imports when it makes keys
+        import_module("gtpick_rt.cluster.starting")
         if isinstance(cluster, SlurmJobs):
-            import gtpick_rt.cluster.slurm  # noqa: F401
+            import_module("gtpick_rt.cluster.slurm")
     except ImportError as error:
         raise UsageError(
             f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
@@ -119,8 +119,8 @@ def _open_picker(
 
 
 def _undecided(error: UndecidedError, sample: Sample) -> str:
-    """Why nothing could be measured: what is wrong with the micrographs that were tried comes first, if
-    that is why.
+    """Why nothing could be measured; what is wrong with the micrographs that were tried, if that is
+    why, comes first.
     """
     if not sample.unread:
         return str(error)

@@ -1,6 +1,6 @@
 """Runs a command as on a file system without locks: the kernel answers each attempt with ENOLCK.
 
-    python no_locks.py COMMAND [ARGUMENT]...
+python no_locks.py COMMAND [ARGUMENT]...
 """
 
 import ctypes

@@ -1,5 +1,5 @@
-"""What a guest on somebody's machine does not do: heed signals that are not for it, report home, or leave
-things about.
+"""What a guest on somebody's machine does not do: heed signals that are not for it, report home, or
+leave things about.
 """
 
 import os
@@ -47,9 +47,7 @@ def begun_ignoring(ignored: list[signal.Signals], command: list[str]) -> subproc
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 
-    return subprocess.Popen(
-        command, preexec_fn=ignore, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, preexec_fn=ignore, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["alone", "workers"])
@@ -135,9 +133,7 @@ def test_picking_leaves_nothing_in_the_users_home(more: tuple[str, ...], command
         ("evaluate out out --diameter 24 --plot curves.png", "matplotlib"),
     ],
 )
-def test_other_commands_leave_nothing_there_either(
-    arguments: str, needs: str, command: list[str], home: Path
-) -> None:
+def test_other_commands_leave_nothing_there_either(arguments: str, needs: str, command: list[str], home: Path) -> None:
     pytest.importorskip(needs)
     subprocess.run(command, check=True, capture_output=True)
     assert_leaves_nothing([*command[:3], *arguments.split()], home)

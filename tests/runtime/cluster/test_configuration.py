@@ -1,5 +1,6 @@
 """A configuration of Dask that the user has from other work does not matter here, or is named."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,8 +34,6 @@ def pick(tmp_path: Path, site: MakeSite) -> Callable[..., subprocess.CompletedPr
     common = ["--diameter", "24", "--model", str(here.model), "--threshold", "0.9", "--backend", "cpu"]
 
     def call(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        import os
-
         (tmp_path / "theirs.yaml").write_text(text)
         environment = os.environ | {"DASK_CONFIG": str(tmp_path / "theirs.yaml"), "HOME": str(tmp_path / "home")}
         return subprocess.run(
@@ -97,15 +96,15 @@ def test_the_first_cause_is_told_in_one_line() -> None:
 
 
 def test_our_own_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InUseError, match="^busy$"), starting("it does not start", alone=False):
+    with pytest.raises(InUseError, match=r"^busy$"), starting("it does not start", alone=False):
         raise InUseError("busy")
     monkeypatch.setattr(dask.config, "paths", [str(tmp_path)])
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     (tmp_path / "said.yaml").write_text("a: 1\n")
     monkeypatch.setenv("DASK_ARRAY__CHUNK", "1")
     assert places() == [str(tmp_path / "said.yaml"), "DASK_ARRAY__CHUNK"]
-    with pytest.raises(UsageError, match=r"^it does not start: why; Dask is configured in .*said.yaml, DASK_ARRAY"):
-        with starting("it does not start", alone=False):
-            raise RuntimeError("why")
-    with pytest.raises(UsageError, match="^it does not start: why$"), starting("it does not start", alone=True):
+    named = pytest.raises(UsageError, match=r"^it does not start: why; Dask is configured in .*said\.yaml, DASK_ARRAY")
+    with named, starting("it does not start", alone=False):
+        raise RuntimeError("why")
+    with pytest.raises(UsageError, match=r"^it does not start: why$"), starting("it does not start", alone=True):
         raise RuntimeError("why")

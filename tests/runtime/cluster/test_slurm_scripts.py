@@ -1,5 +1,5 @@
-"""What a job asks Slurm for can be left out or replaced, line by line; Slurm is a stand-in that keeps
-the script.
+"""What a job asks Slurm for can be left out or replaced, line by line; Slurm is a stand-in that
+keeps the script.
 """
 
 import os
@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs Dask: the extra cluster")
 
-from gtpick_rt.cli.clusters import cluster_of  # noqa: E402
-from gtpick_rt.cluster.specs import ClusterSpec, SlurmJobs  # noqa: E402
-from gtpick_rt.cluster.starting import workers_at  # noqa: E402
-from gtpick_rt.errors import UsageError  # noqa: E402
+from gtpick_rt.cli.clusters import cluster_of
+from gtpick_rt.cluster.specs import ClusterSpec, SlurmJobs
+from gtpick_rt.cluster.starting import workers_at
+from gtpick_rt.errors import UsageError
 
 ASKED = {"-J", "-e", "-o", "-p", "-A", "-n", "--cpus-per-task", "--mem", "-t"}
 """What is written where nothing is said of it."""
@@ -175,7 +175,7 @@ def test_without_slurm_the_command_that_is_missing_is_named(
 ) -> None:
     (tmp_path / "bin" / missing).unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(UsageError, match=f"{missing} cannot be run .*; is Slurm installed on this machine"):
+    with pytest.raises(UsageError, match=rf"{missing} cannot be run .*; is Slurm installed on this machine"):
         stand_in.lines(SlurmJobs(count=1, cores=1, memory="1GB", time="10"))
 
 

@@ -285,7 +285,11 @@ def test_a_list_in_a_folder_that_lacks_the_micrograph_it_is_named_after_is_a_usa
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n1 oops\n", "row 2 .*not a finite number"),
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1\n", "cannot be read as a STAR file"),
         ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n1\n2\n", "line 6 has 1 value, but .* 2 col"),
-        ("a.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2 3\n4 5 6\n", "line 5 has 3 values, but .*2 col"),
+        (
+            "a.star",
+            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2 3\n4 5 6\n",
+            "line 5 has 3 values, but .*2 col",
+        ),
         ("a.cbox", "data_\nloop_\n_CoordinateX\n_CoordinateY\n1 2 3 4\n", "line 5 has 4 values, but .* 2 columns"),
         ("a.star", "", "no column"),
         ("a.csv", "1,2\n3,4\n", "first line"),

@@ -13,7 +13,7 @@ FITTING = (
     "m/a.mrc 1",
     "m/b.mrc\t2 # of the second day",
     "'m/a b.mrc' 1",
-    "\"m/it's.mrc\" 1",
+    '"m/it\'s.mrc" 1',
     "m/it's.mrc 1",
     "m/é粒.mrc 1",
     "",
@@ -65,4 +65,6 @@ def test_a_row_with_a_text_field_may_take_several_lines() -> None:
 
 
 def test_pairs_are_no_table() -> None:
-    assert parse(b"data_optics\n_rlnOpticsGroup 1\n_rlnMicrographPixelSize 2.0\n")[0].find_value("_rlnOpticsGroup") == "1"
+    assert (
+        parse(b"data_optics\n_rlnOpticsGroup 1\n_rlnMicrographPixelSize 2.0\n")[0].find_value("_rlnOpticsGroup") == "1"
+    )
