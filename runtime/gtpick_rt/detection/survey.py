@@ -168,7 +168,12 @@ def _undecided(tried: int, cast: list[_Votes]) -> str:
     if not tried:
         return "no micrograph can be read to measure its particles on; `gtpick-rt check` says why"
     if all(each.problem for each in cast):
-        return f"{cast[0].problem}; no micrograph can be looked at at any size from {SMALLEST_A:g} to {LARGEST_A:g} Å"
+        if cast[0].problem == cast[1].problem:  # at whatever scale it is looked at
+            return f"{cast[0].problem}; so its particles cannot be measured"
+        return (
+            "the micrographs are too small or too coarse to measure particles of "
+            f"{SMALLEST_A:g} to {LARGEST_A:g} Å on; check --pixel-size, or give the diameter in Å: --diameter"
+        )
     return (
         f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
         "give it in Å: --diameter"

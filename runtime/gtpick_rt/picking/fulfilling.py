@@ -134,7 +134,7 @@ def _need_dask(cluster: ClusterSpec) -> None:
         import gtpick_rt.cluster.starting
 
         if isinstance(cluster, SlurmJobs):
-            import gtpick_rt.cluster.slurm  # noqa: F401
+            import_module("gtpick_rt.cluster.slurm")
     except ImportError as error:
         raise UsageError(
             f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -27,6 +28,18 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 """
 MISSING = "ModuleNotFoundError(f'No module named {name!r}', name=name)"
+
+
+@pytest.fixture
+def save(save_mrc: Callable[[Path, FloatArray], Path]) -> Save:
+    """A function that writes an image with so many Å per pixel in its header."""
+
+    def write(path: Path, data: FloatArray, pixel_size_A: float = 0.5) -> Path:
+        with mrcfile.open(save_mrc(path, data), "r+") as mrc:
+            mrc.voxel_size = pixel_size_A
+        return path
+
+    return write
 
 
 @pytest.fixture
@@ -65,7 +78,7 @@ def assert_says(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 SPOILT: dict[str, tuple[Callable[[Path, Save, FloatArray], object], str]] = {
     "no pixel size": (lambda path, save, image: save(path, image, 1.0), "pass --pixel-size"),
     "no image": (lambda path, save, image: path.write_bytes(b"no image" * 500), "MRC"),
-    "cut short": (lambda path, save, image: path.write_bytes(save(path, image).read_bytes()[:5000]), "shorter"),
+    "cut short": (lambda path, save, image: path.write_bytes(save(path, image).read_bytes()[:5000]), ""),
     "empty": (lambda path, save, image: path.write_bytes(b""), ""),
     "not a number": (lambda path, save, image: save(path, np.full_like(image, np.nan)), "NaN"),
     "no such file": (lambda path, save, image: path.symlink_to("gone"), ""),
@@ -76,14 +89,14 @@ SPOILT: dict[str, tuple[Callable[[Path, Save, FloatArray], object], str]] = {
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("watch", [(), ("--watch", "--settle", "0", "--stop-after-idle", "1", "--max-wait", "0.5")])
 def test_what_is_wrong_with_the_micrographs_surveyed_is_said_first(
-    kind: str, watch: tuple[str, ...], image: FloatArray, save_mrc: Save
+    kind: str, watch: tuple[str, ...], image: FloatArray, save: Save
 ) -> None:
     Path("in").mkdir()
     spoil, way_out = SPOILT[kind]
     if watch and kind in ("cut short", "empty", "no such file"):
         pytest.skip("is waited for")
     for name in ("a.mrc", "b.mrc"):
-        spoil(Path("in", name), save_mrc, image)
+        spoil(Path("in", name), save, image)
     done = call("pick", "in", "--out", "out", "--backend", "cpu", *watch)
     assert_says(done, "in/a.mrc: ", way_out)
     listed = call("check", "in")
@@ -92,11 +105,17 @@ def test_what_is_wrong_with_the_micrographs_surveyed_is_said_first(
         assert first.partition(": ")[2] in done.stderr
 
 
-def test_what_is_wrong_with_a_few_is_said_after_what_was_measured(image: FloatArray, save_mrc: Save) -> None:
-    save_mrc(Path("in/a.mrc"), np.zeros_like(image))
-    save_mrc(Path("in/b.mrc"), image, 1.0)
+def test_what_is_wrong_with_a_few_is_said_after_what_was_measured(image: FloatArray, save: Save) -> None:
+    save(Path("in/a.mrc"), np.zeros_like(image), 3.0)
+    save(Path("in/b.mrc"), image, 1.0)
     done = call("pick", "in", "--out", "out", "--backend", "cpu")
     assert_says(done, "too few particles show on the 1 micrographs", "--diameter; not looked at: in/b.mrc: the header")
+
+
+def test_micrographs_that_hold_no_particle_are_said_to_be_too_small(image: FloatArray, save: Save) -> None:
+    save(Path("in/a.mrc"), image)
+    done = call("pick", "in", "--out", "out", "--backend", "cpu")
+    assert_says(done, "the micrographs are too small or too coarse", "check --pixel-size, or give the diameter")
 
 
 @pytest.mark.parametrize("arguments", ["simulate", "simulate out --count 0", "train out", "export", "finetune x"])
@@ -136,9 +155,9 @@ def test_help_needs_no_extra() -> None:
     ],
 )
 def test_every_extra_that_is_missing_is_named_before_anything_is_done(
-    arguments: str, without: str, extra: str, image: FloatArray, save_mrc: Save
+    arguments: str, without: str, extra: str, image: FloatArray, save: Save
 ) -> None:
-    save_mrc(Path("in/a.mrc"), image, 1.0)
+    save(Path("in/a.mrc"), image, 1.0)
     done = call(*arguments.split(), without=without)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert f"install the extra {extra}: pip install '.[{extra}]' in the clone" in done.stderr

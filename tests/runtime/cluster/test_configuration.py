@@ -1,5 +1,6 @@
 """A configuration of Dask that the user has from other work does not matter here, or is named."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,8 +34,6 @@ def pick(tmp_path: Path, site: MakeSite) -> Callable[..., subprocess.CompletedPr
     common = ["--diameter", "24", "--model", str(here.model), "--threshold", "0.9", "--backend", "cpu"]
 
     def call(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        import os
-
         (tmp_path / "theirs.yaml").write_text(text)
         environment = os.environ | {"DASK_CONFIG": str(tmp_path / "theirs.yaml"), "HOME": str(tmp_path / "home")}
         return subprocess.run(

@@ -176,7 +176,7 @@ def test_without_slurm_the_command_that_is_missing_is_named(
 ) -> None:
     (tmp_path / "bin" / missing).unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(UsageError, match=f"{missing} cannot be run .*; is Slurm installed on this machine"):
+    with pytest.raises(UsageError, match=rf"{missing} cannot be run .*; is Slurm installed on this machine"):
         stand_in.lines(SlurmJobs(count=1, cores=1, memory="1GB", time="10"))
 
 

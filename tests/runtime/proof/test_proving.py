@@ -1,6 +1,7 @@
 """A backend is compared with the reference once, and what came of that is kept."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_a_damaged_proof_is_made_anew(
     (path,) = proofs.iterdir()
     path.write_text(damage)
     assert proving.prove_once(candidate, tiny_model, "1") == ALIKE
+
+
+def test_a_proof_of_somebody_else_is_not_believed(
+    candidate: ScriptedBackend, comparisons: list[Parity], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparisons += [UNLIKE, ALIKE]
+    proving.prove_once(candidate, tiny_model, "1")
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(UnlikeError):
+        proving.prove_once(candidate, tiny_model, "1")
 
 
 def test_where_no_proof_can_be_kept_it_is_made_each_time(

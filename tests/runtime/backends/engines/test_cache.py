@@ -238,6 +238,42 @@ def test_the_folder_is_where_the_base_directories_say(monkeypatch: pytest.Monkey
         assert default_folder() == Path(expected) / "gtpick-rt" / "engines"
 
 
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_a_user_without_a_home_has_a_folder_among_temporary_files(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Record, key: EngineKey, plan: bytes
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    cache = EngineCache()
+    if home == "":  # as the shell has it
+        assert cache.folder == Path("/.cache/gtpick-rt/engines")
+        return
+    assert cache.folder == tmp_path / f"gtpick-rt-{os.geteuid()}" / "engines"
+    assert cache.entries() == []
+    cache.store(record, plan)
+    assert cache.load(key) == (plan, record)
+
+
+def test_a_home_that_cannot_hold_a_folder_has_no_engines_and_is_no_danger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: EngineKey, record: Record, plan: bytes
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cache = EngineCache()
+    assert (cache.entries(), cache.timings(key)) == ([], b"")
+    with pytest.raises(Unfit, match=r"there can be none \(Not a directory\)"):
+        cache.load(key)
+    with pytest.raises(OSError):
+        cache.store(record, plan)
+
+
 def test_entries_tell_engines_and_what_is_wrong_with_them(
     kept: EngineCache, key: EngineKey, record: Record, plan: bytes
 ) -> None:
