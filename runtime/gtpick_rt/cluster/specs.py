@@ -63,8 +63,8 @@ class SlurmJobs:
     partition: str | None = None
     account: str | None = None
     directives: tuple[str, ...] = ()
-    """Further options of sbatch, such as "--gres=gpu:1". One that gtpick-rt writes, too, or that
-    goes without it, is taken instead: "--mem-per-cpu=2G"."""
+    """Further options of sbatch, such as "--gres=gpu:1". One of what gtpick-rt asks for as well is
+    taken instead: "--mem-per-cpu=2G"."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or (self.cores is not None and self.cores < 1):

@@ -122,10 +122,7 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
 
 
 def _need_shared_memory() -> None:
-    """Raise UsageError where Python's processes cannot share a lock, as the workers and their
-    nannies
-    do.
-    """
+    """Raise UsageError where processes cannot share a lock, as workers and their nannies do."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except OSError as error:

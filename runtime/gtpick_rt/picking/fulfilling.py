@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,8 @@ def _judge(survey: Survey, request: Request, output: OutputFolder, listeners: Li
 def _need_dask(cluster: ClusterSpec) -> None:
     """Raise UsageError where Dask cannot be used, before anything is done that takes long."""
     try:
-        import cryptography  # noqa: F401 - which Dask imports when it makes keys
-
-        import gtpick_rt.cluster.starting
-
+        import_module("cryptography")  # which Dask imports when it makes keys
+        import_module("gtpick_rt.cluster.starting")
         if isinstance(cluster, SlurmJobs):
             import_module("gtpick_rt.cluster.slurm")
     except ImportError as error:

@@ -1,6 +1,5 @@
 """Where locks, a home, a name of the user or shared memory are missing, the whole path works or
-says why
-in one line.
+says why in one line.
 """
 
 import json

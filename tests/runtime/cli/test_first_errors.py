@@ -1,6 +1,5 @@
 """The first error that is said is the one to mend: in the micrographs that were surveyed, or in
-what is not
-installed.
+what is not installed.
 """
 
 import os

@@ -1,6 +1,5 @@
 """What a guest on somebody's machine does not do: heed signals that are not for it, report home, or
-leave
-things about.
+leave things about.
 """
 
 import os

@@ -103,8 +103,8 @@ def test_our_own_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "said.yaml").write_text("a: 1\n")
     monkeypatch.setenv("DASK_ARRAY__CHUNK", "1")
     assert places() == [str(tmp_path / "said.yaml"), "DASK_ARRAY__CHUNK"]
-    told = r"^it does not start: why; Dask is configured in .*said\.yaml, DASK_ARRAY"
-    with pytest.raises(UsageError, match=told), starting("it does not start", alone=False):
+    named = pytest.raises(UsageError, match=r"^it does not start: why; Dask is configured in .*said\.yaml, DASK_ARRAY")
+    with named, starting("it does not start", alone=False):
         raise RuntimeError("why")
     with pytest.raises(UsageError, match=r"^it does not start: why$"), starting("it does not start", alone=True):
         raise RuntimeError("why")

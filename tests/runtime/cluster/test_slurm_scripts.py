@@ -1,6 +1,5 @@
 """What a job asks Slurm for can be left out or replaced, line by line; Slurm is a stand-in that
-keeps
-the script.
+keeps the script.
 """
 
 import os
