@@ -1,5 +1,5 @@
-"""A diameter is judged by what the micrographs show: once, where it is given; again, where it was measured on
-few.
+"""A diameter is judged by what the micrographs show: once, where it is given; again, where it was
+measured on few.
 """
 
 import json
@@ -106,7 +106,9 @@ def arriving(
     names: str = "cdefghijkl",
     before: Callable[[], object] = list,
 ) -> Callable[[Record], None]:
-    """A listener that lets ten more micrographs come, of another diameter, when the first two are picked."""
+    """A listener that lets ten more micrographs come, of another diameter, when the first two
+    are picked.
+    """
     done: list[Record] = []
 
     def listen(record: Record) -> None:
@@ -123,7 +125,8 @@ def watch(folder: Path, done: Callable[[Record], None], **options: Any) -> tuple
     watching = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=1.5)
     request = Request(inputs=(str(folder),), out=folder.parent / "out", watching=watching, **options)
     listeners = Listeners(notice=told.append, done=done)
-    return fulfilling.fulfil(request, listeners, threading.Event()), [line for line in told if "particles measure" in line]
+    summary = fulfilling.fulfil(request, listeners, threading.Event())
+    return summary, [line for line in told if "particles measure" in line]
 
 
 def test_a_diameter_measured_on_few_is_measured_again_and_applied_while_no_list_is_given_out(
