@@ -26,8 +26,8 @@ def work_of(
         return _listed(request, output, stop)
 
     def tell(failure: Failure) -> None:
-        notice(failure.message)
         output.log(state="waiting", path=failure.path, message=failure.message)
+        notice(failure.message)
 
     return _watched(request, request.watching, output, stop, tell)
 

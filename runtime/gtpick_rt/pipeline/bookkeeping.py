@@ -123,8 +123,8 @@ class Bookkeeping:
         waited for.
         """
         if failure.kind == WAITING:
-            self.listeners.notice(failure.message)
             self.log(state="waiting", path=failure.path, message=failure.message)
+            self.listeners.notice(failure.message)
         else:
             self.when_possible(partial(self.output.report, failure))
             self._tell(failure)
