@@ -4,9 +4,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gtpick_rt.arrivals.jobs import Job, failure_of
 from gtpick_rt.arrivals.ready import Candidate
 from gtpick_rt.arrivals.stamp import Stamp
 from gtpick_rt.arrivals.watched_inputs import WatchedInput
+from gtpick_rt.errors import UsageError
+from gtpick_rt.reading.info import fault_of_name
+from gtpick_rt.records import Failure, quoted
 
 RECHECKED = 1000
 """Files that were given before and are looked at again after each search."""
@@ -33,6 +37,16 @@ class Awaited(Candidate):
     """A file that will be given once it is ready."""
 
     origin: WatchedInput
+
+
+def job_of(origin: WatchedInput, path: str) -> Job | Failure:
+    """The job of a file that was found, or why it cannot become a micrograph."""
+    try:
+        job = origin.job(path)
+    except UsageError as error:
+        return failure_of(path, str(error))
+    fault = fault_of_name(job.path)
+    return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file") if fault else job
 
 
 class Rounds:

@@ -17,15 +17,13 @@ from types import MappingProxyType
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.inputs import Found, Inputs
 from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
-from gtpick_rt.arrivals.known import Awaited, Given, Rounds
+from gtpick_rt.arrivals.known import Awaited, Given, Rounds, job_of
 from gtpick_rt.arrivals.ready import State, nothing_yet
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.sums import LeftOut, Sums
 from gtpick_rt.arrivals.watched_inputs import WatchedInput, WatchedList
-from gtpick_rt.errors import UsageError
-from gtpick_rt.reading.info import fault_of_name
-from gtpick_rt.records import Failure, quoted
+from gtpick_rt.records import Failure
 
 
 class Watched:
@@ -45,7 +43,6 @@ class Watched:
         until: end when so many jobs are done.
         clock: seconds of a clock that only goes forward.
         wait: sleeps for some seconds.
-
     """
 
     live = True
@@ -204,13 +201,9 @@ class Watched:
         if path in self._seen:
             return None
         self._seen[path] = None
-        try:
-            job = origin.job(path)
-        except UsageError as error:
-            return failure_of(path, str(error))
-        fault = fault_of_name(job.path)
-        if fault:
-            return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file")
+        job = job_of(origin, path)
+        if isinstance(job, Failure):
+            return job
         owner = self._owners.setdefault(str(job.stem), path)
         displaced: Failure | None = None
         if owner != path:
@@ -298,9 +291,7 @@ class Watched:
                 self._await(path, job, given.origin, self._clock(), at)
 
     def _recheck(self, now: float) -> None:
-        """Look again at some of the files that were given, first at those that an earlier run has
-        picked.
-        """
+        """Look again at some of the files that were given."""
         self._recheck_due = False
         for path, given in self._rounds.some(self._seen):
             if path not in self._in_hand.values():
