@@ -127,7 +127,7 @@ def test_the_file_that_ships_picks_as_the_shipped_model() -> None:
     (reference, spec), (half, half_spec) = (open_backend("cpu", path) for path in (model, half_of(model)))
     assert half_spec == spec
     parity = compare(reference, half, spec)
-    assert parity.reference_picks > 2000
+    assert parity.reference_picks > 1800
     assert parity.holds, str(parity)
     assert parity.drift_px < 0.01
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -140,7 +141,10 @@ def pixel_size_of(picks: Path, labels: Path) -> float | None:
 
 def _pixel_sizes_A(path: Path, files: Collection[Path]) -> list[float]:
     """Of the micrographs of these files, or what the run of pick says that made them."""
-    sizes = {size for file in files for size in read_table(file).pixel_sizes_A}
+    sizes = set[float]()
+    for file in files:
+        with suppress(UsageError):  # told where its coordinates are read
+            sizes.update(read_table(file).pixel_sizes_A)
     return sorted(sizes) or recorded_pixel_sizes_A(summary_path(path if path.is_dir() else path.parent))
 
 

@@ -166,11 +166,12 @@ def test_when_the_diameter_cannot_be_measured_it_is_asked_for_and_nothing_is_wri
 ) -> None:
     code, text = pick(folder, "--out", tmp_path / "out", "--model", tiny_model)
     assert code == 1
-    assert "too few particles show on the 2 micrographs looked at to measure their diameter; give it in Å" in text
+    assert "the micrographs are too small or too coarse to measure particles of 50 to 850 Å on" in text
+    assert "give the diameter in Å: --diameter" in text
     (tmp_path / "empty.mrc").touch()
     code, text = pick(tmp_path / "empty.mrc", "--out", tmp_path / "out", "--model", tiny_model)
     assert code == 1
-    assert "no micrograph can be read to measure its particles on; `gtpick-rt check` says why" in text
+    assert "empty.mrc: " in text
     assert not (tmp_path / "out").exists()
 
 
