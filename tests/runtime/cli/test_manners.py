@@ -89,7 +89,7 @@ def test_the_monitor_goes_on_too(command: list[str]) -> None:
     run = begun_ignoring([signal.SIGINT], [sys.executable, "-m", "gtpick_rt", "monitor", "out", "--port", port])
     try:
         assert run.stdout is not None
-        address = run.stdout.readline().strip()
+        address = next(line.strip() for line in run.stdout if line.startswith("http"))
         run.send_signal(signal.SIGINT)
         for _ in range(3):
             with urllib.request.urlopen(address, timeout=10) as answer:
