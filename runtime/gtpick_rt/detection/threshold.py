@@ -1,8 +1,8 @@
 """The threshold that suits a data set, from scores alone.
 
 Calibrated scores are probabilities. So the picks of at least some score hold as many particles as
-their scores add up to, and all detections tell how many there are to be found. The threshold where
-the F1 so expected is highest is half of that F1 (Lipton et al. 2014, doi
+their scores add up to, and all detections tell how many there are to be found. Where the F1 so
+expected is highest, the threshold is half of it (Lipton et al. 2014, doi
 10.1007/978-3-662-44851-9_15): low where particles are faint, high where they are clear.
 """
 
