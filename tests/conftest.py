@@ -3,6 +3,7 @@
 No test is judged by its time, which tells more of the machine.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,9 @@ from gtpick_rt.models.spec import ModelSpec
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell begins in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TOGETHER = ("tests/export/", "tests/runtime/cluster/", "tests/benchmarks/cluster/")
