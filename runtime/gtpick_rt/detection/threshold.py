@@ -1,8 +1,8 @@
 """The threshold that suits a data set, from scores alone.
 
 Calibrated scores are probabilities. So the picks of at least some score hold as many particles as
-their scores add up to, and all detections tell how many there are to be found. Where the F1 so
-expected is highest, the threshold is half of it (Lipton et al. 2014, doi
+their scores add up to, and all detections tell how many there are to be found. The threshold where
+the F1 so expected is highest is half of that F1 (Lipton et al. 2014, doi
 10.1007/978-3-662-44851-9_15): low where particles are faint, high where they are clear.
 """
 
@@ -14,9 +14,6 @@ from numpy.typing import ArrayLike
 CREDIBLE = 0.6
 """Least F1 to be expected. Where less is, the scores are of whatever is there, and a low threshold
 would pick it. Chosen on simulated fields without particles: from 0.6 on they get no more picks."""
-AS_GOOD = 0.01
-"""Of thresholds whose expected F1 is within this of the highest, the lowest is taken: what is not
-picked is lost, and what is picked too much is sorted out by classification."""
 ENOUGH = 50
 """Particles to be expected, so that chance moves the threshold little."""
 
@@ -25,9 +22,8 @@ class Expected(NamedTuple):
     """What a set of detections promises."""
 
     threshold: float
-    """The lowest score from which on F1 is expected to be as good as the highest."""
+    """The score from which on F1 is expected to be highest."""
     f1: float
-    """The highest."""
     particles: float
     """Among all detections."""
 
@@ -46,5 +42,5 @@ def expect(scores: ArrayLike) -> Expected:
         return Expected(1.0, 0.0, 0.0)
     right = score.cumsum()
     f1 = 2 * right / (np.arange(1, len(score) + 1) + right[-1])
-    lowest = int(np.flatnonzero(f1 >= f1.max() - AS_GOOD)[-1])
-    return Expected(float(score[lowest]), float(f1.max()), float(right[-1]))
+    best = int(f1.argmax())
+    return Expected(float(score[best]), float(f1[best]), float(right[-1]))
