@@ -167,22 +167,21 @@ class Watched:
     def _is_over(self) -> bool:
         if self._until is not None and self._done >= self._until:
             return True
-        comes = self._inputs.are_settling or not all(each.is_stuck for each in self._awaited)
-        if not self._searched or self._fresh or self._in_hand or self._rounds.unchecked or comes:
+        busy = not self._searched or self._fresh or self._in_hand or self._rounds.unchecked
+        if busy or self._inputs.are_settling or any(not each.is_stuck for each in self._awaited()):
             self._last_event = self._clock()
             return False
         if self._idle_s is not None and self._clock() - self._last_event >= self._idle_s:
             return True
         return not self._waiting and self._inputs.have_ended
 
-    @property
-    def _awaited(self) -> list[Awaited]:
-        return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
+    def _awaited(self) -> Iterator[Awaited]:
+        return (each for path in self._waiting if isinstance(each := self._seen[path], Awaited))
 
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
         if self._until is None or self._done < self._until:
-            yield from filter(None, [each.give_up() for each in self._awaited])
+            yield from filter(None, [each.give_up() for each in self._awaited()])
             yield from self._inputs.left()
             self._waiting.clear()
 
