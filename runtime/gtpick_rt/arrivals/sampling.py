@@ -24,8 +24,7 @@ def spread(jobs: Sequence[T]) -> Iterator[T]:
 
 class Sample:
     """Those of some micrographs that can be read, of `pixel_size_A` where given, and what is wrong
-    with
-    the others; picking names each again.
+    with the others; picking names each again.
     """
 
     def __init__(self, jobs: Iterable[Job], pixel_size_A: float | None = None) -> None:

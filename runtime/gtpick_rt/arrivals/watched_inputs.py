@@ -8,7 +8,6 @@ import queue
 import sys
 import threading
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -56,22 +55,6 @@ class WatchedInput(Protocol):
     def left(self) -> Iterator[Failure]:
         """What is to be reported of the input at the end of an idle time, and was not yet."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A file that was given, or that an earlier run has picked."""
-
-    origin: WatchedInput
-    size: int
-    mtime_ns: int
-    inode: int | None
-    """None of an earlier run."""
-
-    def is_still(self, stamp: Stamp) -> bool:
-        """Whether the file is as it was then."""
-        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        return same and self.inode in (None, stamp.inode)
 
 
 def watched_input(text: str, recursive: bool, names: Names, timing: Timing) -> WatchedInput:

@@ -122,10 +122,11 @@ def pixel_size_of(picks: Path, labels: Path) -> float | None:
     Raises UsageError when they know several, and as `load` does.
     """
     found, wanted = find_coordinates(picks), find_coordinates(labels)
-    names = _same_name(picks, found, labels, wanted).keys() & wanted.files.keys()
+    named = _same_name(picks, found, labels, wanted)
+    names = named.keys() & wanted.files.keys()
     known = [
         (path, size)
-        for path, files in ((picks, _same_name(picks, found, labels, wanted)), (labels, wanted.files))
+        for path, files in ((picks, named), (labels, wanted.files))
         for size in _pixel_sizes_A(path, {files[name] for name in names if name in files})
     ]
     if not known:

@@ -30,8 +30,7 @@ def check_rows(lines: Sequence[str]) -> None:
 
 def _tables(lines: Sequence[str]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """Of each table without text fields: how many columns it has, and the line and the number of
-    values
-    of each row.
+    values of each row.
     """
     columns, rows, in_header, plain = 0, list[tuple[int, int]](), False, False
     for number, line in enumerate(lines, start=1):
