@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.tiles import Tiles
+from gtpick_rt.evaluate.curves import Curve
 from gtpick_rt.types import FloatArray, Picks
 
 
@@ -68,13 +69,12 @@ def without_label(found: Picks, labels: FloatArray, diameter_px: float, share: f
     return replace(unlabelled, score=none.astype(np.float32))
 
 
-def share_with_label(labelled: float, seen: float) -> float:
+def share_with_label(seen: Curve) -> float:
     """Share of the particles that have a label: so much of its score tells best whether a detection
-    has one.
-
-    `labelled` is the sum of the scores of detections with a label, `seen` of the squares of all.
+    has one. Scores are probabilities.
     """
-    return float(np.clip(labelled / max(seen, 1e-6), 0.05, 1))
+    labelled, every = (seen.score * seen.right).sum(), (seen.score**2).sum()
+    return float(np.clip(labelled / max(every, 1e-6), 0.05, 1))
 
 
 def crops(images: Sequence[LabelledImage], count: int, tile_px: int, rng: np.random.Generator) -> Tiles:

@@ -170,8 +170,7 @@ def find(picker: Picker, micrographs: Sequence[Labelled]) -> Result:
 
 def labelled_share(seen: Result) -> float:
     """Share of the particles that have a label."""
-    scored = seen.curve
-    return share_with_label(float((scored.score * scored.right).sum()), float((scored.score**2).sum()))
+    return share_with_label(seen.curve)
 
 
 def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, share: float) -> list[LabelledImage]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -77,7 +78,7 @@ class RealMicrograph:
     """Longest extent of the particles over their nominal diameter."""
     particles: Particles
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of pixels and labels."""
         return hashlib.sha256(self.pixels.tobytes() + self.centres.tobytes()).hexdigest()

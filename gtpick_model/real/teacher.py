@@ -65,6 +65,5 @@ def unlabelled(found: Sequence[Picks], centres: Sequence[FloatArray], nominal_px
     ones = [np.ones(len(xy), np.float32) for xy in centres]
     labels = [Picks(xy, one, one) for xy, one in zip(centres, ones, strict=True)]
     scored = curve(list(zip(found, labels, strict=True)), RADIUS * nominal_px)
-    seen = float((scored.score * scored.right).sum()), float((scored.score**2).sum())
-    share = share_with_label(*seen) if scored.labels else 0.0
+    share = share_with_label(scored) if scored.labels else 0.0
     return [without_label(each, xy, nominal_px, share) for each, xy in zip(found, centres, strict=True)]
