@@ -7,11 +7,8 @@ without, and no command may end otherwise than with exit code 0 or 3. Writes res
 """
 
 import argparse
-import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,22 +16,12 @@ from typing import Any
 from benchmarks.faults.bad_files import FILES, ROWS
 from benchmarks.faults.bad_outputs import OUTPUTS
 from benchmarks.faults.bad_ways import ARRIVALS, FINISHED, LEFT, NAMED, PICKED, Row, damage, make_finished, make_project
-from benchmarks.shared.common import circumstances, save
-
-
-@contextmanager
-def _in(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+from benchmarks.shared.common import circumstances, save, working_in
 
 
 def try_way(way: str) -> Row:
     """Put all items into one way, in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder, _in(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, working_in(Path(folder)):
         if way in ARRIVALS:
             return ARRIVALS[way](make_project())
         make_finished()

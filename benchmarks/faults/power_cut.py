@@ -12,13 +12,13 @@ when anything is lost, short or not gone on with.
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared.common import working_in
 from benchmarks.shared.tiny_runs import fake_picker, flaws_at_end, flaws_of, report, stems_done, write_micrograph
 from gtpick_rt.arrivals import listed
 from gtpick_rt.arrivals.jobs import find_jobs
@@ -137,17 +137,6 @@ def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
 
     os.open, os.fsync, Path.replace, Path.unlink = opening, fsync, replace, unlink  # type: ignore[assignment, method-assign]
     return end
-
-
-@contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Make it the current folder for a while."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None) -> None:

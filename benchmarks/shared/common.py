@@ -81,6 +81,17 @@ def without_sync() -> Iterator[None]:
         os.fsync = really
 
 
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make it the current folder for a while."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def circumstances(command: list[str]) -> dict[str, Any]:
     """When, on what and with which versions `command` was run."""
     runtimes = ("onnxruntime", "onnxruntime-gpu")

@@ -167,6 +167,17 @@ def measure_discs(
 
 
 @pytest.fixture
+def measuring(
+    spec: ModelSpec,
+    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Have whatever opens a model use a network that measures dark discs."""
+    backend = ScriptedBackend(measure_discs)
+    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
+
+
+@pytest.fixture
 def save_mrc() -> Callable[[Path, FloatArray], Path]:
     """A function that writes an image, 0.5 Å per pixel by its header, as MRC, making folders as
     needed.

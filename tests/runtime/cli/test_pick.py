@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.cli.main import app
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 MakeDots = Callable[..., Micrograph]
@@ -115,17 +114,6 @@ def test_what_cannot_be_done_is_said_and_gives_code_1(
     assert code == 1
     assert reason in text
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def measuring(
-    spec: ModelSpec,
-    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Have the command use a network that measures dark discs."""
-    backend = ScriptedBackend(measure_discs)
-    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
 
 
 @pytest.mark.usefixtures("measuring")

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from gtpick_rt.arrivals.source import Timing
-from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.errors import UsageError
-from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.layout import list_path, log_path
 from gtpick_rt.picking import fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
@@ -26,15 +24,12 @@ Discs = Callable[..., Micrograph]
 SaveMrc = Callable[[Path, FloatArray], Path]
 
 
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
 @pytest.fixture(autouse=True)
-def measuring(
-    spec: ModelSpec,
-    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A network that measures dark discs."""
-    backend = ScriptedBackend(measure_discs)
-    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (backend, spec))
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more comes before the first micrographs are looked at."""
     monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
 
 
