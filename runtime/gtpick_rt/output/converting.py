@@ -39,7 +39,7 @@ def convert(output: OutputFolder) -> list[Failure]:
             failures[done.stem] = done
         elif done is not None:
             extent = extent.and_of(done)
-    if output.conversion.due and not failures and not undrawn:
+    if output.conversion.due and output.is_rewritten and not failures and not undrawn:
         output.convert_to(replace(output.conversion, due=()))
     for name in output.conversion.lists:
         path, pieces = LISTS[name]

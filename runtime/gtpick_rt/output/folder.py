@@ -72,7 +72,6 @@ class OutputFolder:
         try:
             if not force:
                 refuse_foreign(self._journal.foreign)
-            if not force:
                 self.previous = self._find_previous()
                 self.earlier = None if self.previous is None else read_summary(summary_path(out))
         except BaseException:
@@ -86,9 +85,8 @@ class OutputFolder:
         try:
             return Journal(self.path, self.index)
         except (OSError, sqlite3.Error) as error:
-            raise UsageError(
-                f"{self.index}: cannot be written ({error}); free space, or choose another --out"
-            ) from error
+            reason = f"cannot be written ({error}); free space, or choose another --out"
+            raise UsageError(f"{self.index}: {reason}") from error
 
     @property
     def index(self) -> Path:
@@ -216,16 +214,18 @@ class OutputFolder:
                 self._indexed(lambda: self._journal.doubt(record.stem for record in todo))
         return todo
 
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether all that was to be rewritten has been."""
+        return not self._indexed(self._journal.is_doubted)
+
     def note(self, record: MicrographRecord) -> None:
         """Take a micrograph that was written into the index. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put(self._in_force, record))
 
     def fail(self, failure: Failure) -> None:
-        """Note that a micrograph failed, and remove picks that an earlier run made.
-
-        Raises as `writing` does.
-        """
+        """Note a failure, and remove picks of an earlier run. Raises as `writing` does."""
         self.discard(failure.stem)
         self.report(failure)
 
@@ -236,10 +236,7 @@ class OutputFolder:
             self._indexed(lambda: self._journal.drop(stem))
 
     def report(self, failure: Failure) -> None:
-        """Note something that went wrong before a micrograph could be read.
-
-        Raises as `writing` does.
-        """
+        """Note what went wrong with a micrograph, whose picks stay. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put_failed(failure))
 

@@ -113,6 +113,7 @@ class Journal:
                 self._put(Settings(**found["settings"]), MicrographRecord(**found["record"]))
                 if stem in doubted:  # it keeps its place in the order of picking
                     self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
+                    self._db.execute("DELETE FROM failed WHERE stem = ?", (stem,))
             except (OSError, *_UNSOUND):
                 self.foreign = path
 
@@ -168,6 +169,10 @@ class Journal:
         with self._transaction():
             self._db.executemany("UPDATE picked SET settings = NULL WHERE stem = ?", [(stem,) for stem in stems])
         self._db.execute("PRAGMA synchronous = OFF")
+
+    def is_doubted(self) -> bool:
+        """Whether any micrograph that was to be written anew has not been put since."""
+        return self._db.execute("SELECT 1 FROM picked WHERE settings IS NULL LIMIT 1").fetchone() is not None
 
     def put_failed(self, failure: Failure) -> None:
         """Note a failure, until the micrograph is picked. Raises sqlite3.Error."""

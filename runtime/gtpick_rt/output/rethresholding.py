@@ -63,15 +63,10 @@ def rethreshold(output: OutputFolder, threshold: float) -> Rethresholded:
             output.note(record)
             output.log(state="rethresholded", stem=record.stem, picks=record.picks, median_score=record.median_score)
             done.append((before[record.stem], record.picks, overlaid))
-    parameters = {
-        "threshold_of_run": summary.parameters.get("threshold"),
-        **summary.parameters,
-        "threshold": settings.threshold,
-    }
     try:
         failed += convert(output)
     finally:
-        output.write_lists(replace(summary, parameters=parameters, totals=output.totals))
+        output.write_lists(replace(summary.at_threshold(settings.threshold), totals=output.totals))
     return Rethresholded(
         micrographs=len(done),
         before=sum(count for count, _, _ in done),

@@ -110,7 +110,16 @@ class Summary:
         """
         if earlier is None or self.picked:
             return self
+        earlier = earlier.at_threshold(self.parameters["threshold"])
         return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog)
+
+    def at_threshold(self, threshold: str | float | bool | None) -> "Summary":
+        """The same run, whose picks have been brought to this threshold."""
+        before = self.parameters.get("threshold")
+        if before == threshold:
+            return self
+        parameters = {"threshold_of_run": before, **self.parameters, "threshold": threshold}
+        return dataclasses.replace(self, parameters=parameters)
 
     @classmethod
     def from_json(cls, text: str) -> "Summary":

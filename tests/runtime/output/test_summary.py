@@ -41,7 +41,7 @@ def test_settings_tell_in_words_what_differs() -> None:
 def summary_of(picked: int, **changes: Any) -> Summary:
     return Summary(
         command=["gtpick-rt", "pick", f"run of {picked}"],
-        parameters={"surveyed_micrographs": picked},
+        parameters={"surveyed_micrographs": picked, "threshold": 0.5},
         model=ModelRecord(name="nano", version="1", sha256="ab", floor=0.05),
         backend="onnxruntime-cpu",
         seconds=float(picked),
@@ -59,3 +59,12 @@ def test_a_run_that_picks_nothing_leaves_the_record_of_the_one_before() -> None:
     assert json.loads("".join(written.to_json([], [])))["version"] == "0.1"
     assert now.after(None) is now
     assert summary_of(1).after(earlier) == summary_of(1)
+
+
+def test_the_record_tells_the_threshold_to_which_the_picks_have_been_brought_since() -> None:
+    earlier = summary_of(5)
+    now = dataclasses.replace(summary_of(0), parameters={"threshold": 0.8})
+    told = {"threshold_of_run": 0.5, "surveyed_micrographs": 5, "threshold": 0.8}
+    assert now.after(earlier).parameters == told
+    again = dataclasses.replace(summary_of(0), parameters={"threshold": 0.3})
+    assert again.after(now.after(earlier)).parameters == told | {"threshold": 0.3}
