@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS, ODD, Contrast, Survey
-from gtpick_rt.detection.threshold import Expected, expect
+from gtpick_rt.detection.threshold import expect
 from gtpick_rt.errors import PixelError, UndecidedError, UsageError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Micrograph
@@ -106,7 +106,7 @@ def survey(
     if not best.settled:
         raise UndecidedError(_undecided(tried, votes["dark"]))
     low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
-    return Survey(median, (low, high), contrast, tried, threshold=_threshold(_expected(at_size)))
+    return Survey(median, (low, high), contrast, tried, threshold=_threshold(at_size, spec))
 
 
 def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float) -> Survey:
@@ -133,7 +133,7 @@ def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph]
             break
     contrast = _contrast(weight)
     measured_A = _measured_A(votes[contrast], diameter_A)
-    threshold = _threshold(_expected(at_size[contrast]))
+    threshold = _threshold(at_size[contrast], spec)
     return Survey(diameter_A, None, contrast, tried, measured_A, field_A if tried else math.inf, threshold)
 
 
@@ -156,11 +156,9 @@ def _agrees(measured_A: float | None, given_A: float) -> bool:
     return measured_A is not None and max(measured_A / given_A, given_A / measured_A) < ODD
 
 
-def _expected(votes: Sequence[_Votes]) -> Expected:
-    return expect(np.concatenate([np.zeros(0), *(each.score for each in votes)]))
-
-
-def _threshold(expected: Expected) -> float | None:
+def _threshold(votes: Sequence[_Votes], spec: ModelSpec) -> float | None:
+    """The threshold that suits these micrographs, where it is not the model's own."""
+    expected = expect(np.concatenate([np.zeros(0), *(each.score for each in votes)]), spec.threshold)
     return round(expected.threshold, 4) if expected.holds else None
 
 

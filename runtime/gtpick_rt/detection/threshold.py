@@ -16,6 +16,9 @@ CREDIBLE = 0.6
 would pick it. Chosen on simulated fields without particles: from 0.6 on they get no more picks."""
 ENOUGH = 50
 """Particles to be expected, so that chance moves the threshold little."""
+WORTH = 0.01
+"""Least F1 to be gained over the model's own threshold, which stays otherwise: so runs on the same
+specimen have the same threshold."""
 
 
 class Expected(NamedTuple):
@@ -26,21 +29,24 @@ class Expected(NamedTuple):
     f1: float
     particles: float
     """Among all detections."""
+    own_f1: float
+    """At the model's own threshold."""
 
     @property
     def holds(self) -> bool:
-        """Whether the threshold may be used."""
-        return self.f1 >= CREDIBLE and self.particles >= ENOUGH
+        """Whether the threshold is to be used instead of the model's own."""
+        return self.f1 >= CREDIBLE and self.particles >= ENOUGH and self.f1 >= self.own_f1 + WORTH
 
 
-def expect(scores: ArrayLike) -> Expected:
+def expect(scores: ArrayLike, own: float) -> Expected:
     """Find the best threshold for detections of these calibrated scores `(n,)`, all those down to a
-    model's floor.
+    model's floor; `own` is the model's threshold.
     """
     score = np.sort(np.asarray(scores, np.float64))[::-1]
     if not len(score):
-        return Expected(1.0, 0.0, 0.0)
+        return Expected(own, 0.0, 0.0, 0.0)
     right = score.cumsum()
     f1 = 2 * right / (np.arange(1, len(score) + 1) + right[-1])
-    best = int(f1.argmax())
-    return Expected(float(score[best]), float(f1[best]), float(right[-1]))
+    best, taken = int(f1.argmax()), int((score >= own).sum())
+    own_f1 = float(f1[taken - 1]) if taken else 0.0
+    return Expected(float(score[best]), float(f1[best]), float(right[-1]), own_f1)
