@@ -27,15 +27,17 @@ def adapt(
     library: ViewLibrary,
     on_step: Callable[[int], None],
     pace: Pace,
+    share_simulated: float = SIMULATED,
 ) -> GTPick:
-    """Adapt a copy of `network` to `images`, with simulated particles of `library` between them.
+    """Adapt a copy of `network` to `images`, with simulated particles of `library` between them,
+    on `share_simulated` of the tiles.
 
     `on_step(step)` is called after each step. The same network, images and pace give the same
     result.
     """
     learner = Learner(copy.deepcopy(network), pace)
     padded = [at_least_a_tile(image, TILE_PX) for image in images]
-    simulated = round(SIMULATED * pace.batch)
+    simulated = round(share_simulated * pace.batch)
 
     def tiles(step: int) -> Tiles:
         mixed = make_tiles(library, simulated, TILE_PX, network.config, Conditions(), (pace.seed, 3, step))

@@ -1,16 +1,22 @@
-"""`gtpick-rt export` and `gtpick-rt finetune`.
+"""`gtpick-rt export`, `gtpick-rt finetune` and `gtpick-rt adapt`.
 
 PyTorch and ONNX are imported only when a command runs.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.options import PixelSize, finite
+from gtpick_rt.cli.options import Diameter, PixelSize, counted, diameter_in_A, finite
+
+if TYPE_CHECKING:
+    from gtpick_model.network import GTPick
+    from gtpick_rt.models.spec import ModelSpec
 
 NEEDED = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime")
 """Of the extra train; `gtpick-rt` says so before anything else where one is missing."""
@@ -129,21 +135,19 @@ def finetune(
     on them the network is compared before and after.
     """
     from gtpick_export import finetuning
-    from gtpick_export.release import release
     from gtpick_export.to_onnx import make_spec
-    from gtpick_model.finetune import PACE, adapt
+    from gtpick_model.finetune import PACE
+    from gtpick_model.finetune import adapt as finetune_to
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
     from gtpick_rt.arrivals.sampling import Sample, spread
     from gtpick_rt.detection.picker import Picker
     from gtpick_rt.detection.survey import survey
-    from gtpick_rt.errors import ModelError
-    from gtpick_rt.models.files import HALF_SUFFIX
 
     start = weights or finetuning.shipped_weights()
     network, trained = load_weights(start)
     spec = make_spec(network, start.stem, "1", trained)
-    jobs = finetuning.find_labelled(micrographs, pixel_size)
+    jobs = finetuning.find_micrographs(micrographs, pixel_size)
     backend = finetuning.to_backend(network)
     starting = Picker(backend, spec, diameter, survey(backend, spec, Sample(spread(jobs)), diameter).contrast)
     known, held_out = finetuning.load(jobs, labels, starting)
@@ -155,27 +159,83 @@ def finetune(
     )
     images = finetuning.to_learn(known, seen, spec, share)
     library, _ = libraries(None, PROCEDURALS, views=24)
-    with _progress(PACE.steps) as on_step:
-        adapted = adapt(network, images, library, on_step, PACE)
+    with _progress("fine-tuning") as on_step:
+        adapted = finetune_to(network, images, library, lambda step: on_step(step, PACE.steps), PACE)
     tuned = Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast)
     after = finetuning.find(tuned, held_out)
     described = finetuning.tuned_spec(spec, out.stem, learned)
-    parity = release(adapted, described, out)
     part = "the last quarter of " if len(jobs) == 1 else ""
     judges = ", ".join(each.name for each in held_out)
     typer.echo(f"held out, every pick without a label counted as wrong: {part}{judges}")
     typer.echo(f"before  {finetuning.describe(before, spec.threshold)}")
     typer.echo(f"after   {finetuning.describe(after, spec.threshold)}")
-    typer.echo(f"{out}: parity with PyTorch on {parity}")
+    _write(adapted, described, out)
+
+
+def adapt(
+    micrographs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MICROGRAPH", help="Micrographs of one specimen, as `gtpick-rt pick`; 12 are looked at."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            dir_okay=False,
+            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it.",
+        ),
+    ],
+    diameter: Diameter = "auto",
+    pixel_size: PixelSize = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, callback=finite, help="Time to learn; with less there are fewer steps.")
+    ] = 5.0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="weights.safetensors to start from; else the shipped ones."),
+    ] = None,
+) -> None:
+    """Adapt the network to a specimen without labels, in minutes on two cores, and write it as an
+    ONNX model.
+
+    What the network is sure of teaches it what the particles look like there, and the rest what ice
+    and noise look like. Nothing is written where the micrographs do not show particles, or when the
+    adapted network loses what was sure before.
+    """
+    from gtpick_export.adapting import MOST, adapt_to
+    from gtpick_export.finetuning import find_micrographs, shipped_weights
+    from gtpick_rt.arrivals.sampling import Sample, spread
+
+    jobs = list(islice(spread(find_micrographs(micrographs, pixel_size)), MOST))
+    with _progress("adapting") as on_step:
+        adapted = adapt_to(
+            Sample(jobs), weights or shipped_weights(), diameter_in_A(diameter), on_step, seconds=60 * minutes
+        )
+    typer.echo(f"learned from {counted(len(adapted.names), 'micrograph')}, particles of {adapted.diameter_A:.0f} Å")
+    typer.echo(
+        f"picks on them: {adapted.picks(adapted.before)} before, {adapted.picks(adapted.after)} now, with "
+        f"{adapted.kept:.1%} of what the network was sure of before"
+    )
+    _write(adapted.network, replace(adapted.spec, name=out.stem), out)
+
+
+def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:
+    """Export to `out` and, where half precision holds, to the file for GPUs beside it."""
+    from gtpick_export.release import release
+    from gtpick_rt.errors import ModelError
+    from gtpick_rt.models.files import HALF_SUFFIX
+
+    typer.echo(f"{out}: parity with PyTorch on {release(network, spec, out)}")
     half = out.with_name(out.stem + HALF_SUFFIX)
     try:
-        typer.echo(f"{half}: parity with PyTorch on {release(adapted, described, half, 'fp16')}")
+        typer.echo(f"{half}: parity with PyTorch on {release(network, spec, half, 'fp16')}")
     except ModelError as error:
         typer.echo(f"GPUs cannot run this model, for it is not to be had in half precision: {error}", err=True)
 
 
 @contextmanager
-def _progress(steps: int) -> Iterator[Callable[[int], None]]:
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on stderr; where that is no terminal, a line after every tenth of the
     steps.
     """
@@ -183,10 +243,10 @@ def _progress(steps: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("fine-tuning", total=steps)
+        bar = progress.add_task(what, total=None)
 
-        def on_step(step: int) -> None:
-            progress.update(bar, completed=step)
+        def on_step(step: int, steps: int) -> None:
+            progress.update(bar, completed=step, total=steps)
             if not progress.console.is_terminal and step % max(1, steps // 10) == 0:
                 progress.console.print(f"step {step} of {steps}")
 

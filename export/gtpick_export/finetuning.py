@@ -99,7 +99,7 @@ def to_backend(network: GTPick) -> Backend:
     return ScriptedBackend(answer, name="torch")
 
 
-def find_labelled(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job]:
+def find_micrographs(inputs: Sequence[str], pixel_size_A: float | None) -> list[Job]:
     """List the micrographs. Raises UsageError when there are none, or a folder cannot be listed."""
     found = find_jobs(inputs)
     if found.unlisted:

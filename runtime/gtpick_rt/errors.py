@@ -5,6 +5,7 @@ GtpickError
 │   ├── ModelError        the model file or its spec cannot be used
 │   ├── InUseError        another process is writing to the output folder
 │   ├── UndecidedError    the first micrographs do not show how large the particles are
+│   ├── UnadaptedError    the micrographs teach the network nothing that may be used
 │   └── BackendError      the requested backend is absent or failed
 │       └── UnlikeError   it does not pick as the reference does, and is refused
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
@@ -36,6 +37,10 @@ class InUseError(UsageError):
 
 class UndecidedError(UsageError):
     """The micrographs looked at do not show how large the particles are."""
+
+
+class UnadaptedError(UsageError):
+    """Micrographs without labels teach the network nothing, or nothing that may be used."""
 
 
 class BackendError(UsageError):

@@ -16,7 +16,7 @@ from gtpick_export.finetuning import (
     Labelled,
     Result,
     find,
-    find_labelled,
+    find_micrographs,
     labelled_share,
     load,
     to_learn,
@@ -73,7 +73,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(paths: list[Path], labels: Path, picker: Picker) -> tuple[list[Labelled], list[Labelled]]:
-    return load(find_labelled([str(path) for path in paths], None), labels, picker)
+    return load(find_micrographs([str(path) for path in paths], None), labels, picker)
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (5, 1), (8, 2), (10, 2)])

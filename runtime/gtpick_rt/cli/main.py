@@ -42,6 +42,7 @@ SIBLINGS = {
     "train": "Train a network on simulated and real micrographs.",
     "export": "Export trained weights to an ONNX file that `pick --model` takes.",
     "finetune": "Adapt the network to your own picks on a few micrographs.",
+    "adapt": "Adapt the network to a specimen without labels.",
 }
 """What those of the sibling packages do, for the list of commands, which loads none of them."""
 
