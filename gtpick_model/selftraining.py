@@ -6,6 +6,9 @@ so they add up to the number of particles to be expected. What comes first, coun
 is taught as particles; what comes next counts neither way; all the rest is background. So a data
 set of faint particles, whose best scores are low, teaches as much as one of clear ones. The network
 that has learned orders them anew, and so on in rounds.
+
+Where particles are faint and dense there are more of them than the scores add up to, as there are
+on simulated micrographs: so more is taught there.
 """
 
 import time
@@ -25,7 +28,7 @@ from gtpick_rt.types import FloatArray, Picks
 
 SIMULATED = 0.25
 """Share of simulated tiles in a batch."""
-PACE = Pace(steps=200, batch=16, learning_rate=5e-4, warm_up=20, ema=0.99)
+PACE = Pace(steps=150, batch=16, learning_rate=5e-4, warm_up=20, ema=0.99)
 """Of one round."""
 FEWEST_STEPS = 20
 """Of one round, however little time there is."""
@@ -42,7 +45,9 @@ class Round(NamedTuple):
     """Up to here they count neither way."""
 
 
-ROUNDS = (Round(0.8, 2.5), Round(0.8, 1.6))
+CLEAR = (Round(0.6, 1.6), Round(0.6, 1.6), Round(0.6, 1.6))
+FAINT = (Round(0.8, 2.5), Round(0.8, 1.6), Round(0.8, 1.3))
+"""For particles that are faint and dense."""
 
 
 class Cut(NamedTuple):
@@ -88,8 +93,8 @@ def self_train(
     calibration: tuple[float, float],
     library: ViewLibrary,
     on_step: Callable[[int, int], None],
+    rounds: Sequence[Round],
     seconds: float = float("inf"),
-    rounds: Sequence[Round] = ROUNDS,
     pace: Pace = PACE,
 ) -> tuple[GTPick, list[Cut]]:
     """Adapt a copy of `network` to micrographs of one specimen; returns it, and what each round
@@ -101,8 +106,8 @@ def self_train(
         calibration: what makes its scores probabilities: slope and offset.
         library: particles for the simulated tiles, which keep it from forgetting all others.
         on_step: is called after each step with the steps done, and how many there will be.
-        seconds: to spend; where they do not suffice there are fewer steps.
         rounds: what each teaches.
+        seconds: to spend; where they do not suffice there are fewer steps.
         pace: of each round.
     """
     end = time.monotonic() + seconds

@@ -20,7 +20,7 @@ from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick
-from gtpick_model.selftraining import ROUNDS, cut, self_train
+from gtpick_model.selftraining import CLEAR, FAINT, Round, cut, self_train
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
 from gtpick_rt.detection.picker import Picker
@@ -30,7 +30,7 @@ from gtpick_rt.detection.threshold import expect
 from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.types import Micrograph, Picks
+from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MOST = 12
 """Micrographs to learn from."""
@@ -40,6 +40,13 @@ ENOUGH = 100
 """Particles to be expected, so that there is something to learn from."""
 KEPT = 0.9
 """Least share of what the network was sure of that it must find again."""
+DENSE, FAINTLY = 0.3, 0.85
+"""Expected particles times the square of their diameter, over the area, from which they are dense;
+and promised F1 below which dense ones are faint. On simulated micrographs with both there are more
+particles than expected (benchmarks/accuracy/expected_particles.py)."""
+THRESHOLD = 0.7
+"""Of the adapted network: what it has taught itself is well apart, so that all from 0.3 to 0.9 give
+about the same picks."""
 PROCEDURALS = 24
 """Particles between which those of the micrographs are put."""
 
@@ -55,6 +62,9 @@ class Adapted:
     """Of the micrographs it has learned from."""
     promised: float
     """F1, by the scores before."""
+    rounds: Sequence[Round]
+    """What was taught."""
+    threshold_before: float
     before: list[Picks]
     after: list[Picks]
     """Detections on each, in working pixels."""
@@ -62,7 +72,7 @@ class Adapted:
     @property
     def kept(self) -> float:
         """Share of what the network was sure of before that it picks now."""
-        sure = cut(self.before, ROUNDS[0]).sure
+        sure = cut(self.before, self.rounds[0]).sure
         radius_px = RADIUS * self.spec.diameter_px
         found = wanted = 0
         for before, after in zip(self.before, self.after, strict=True):
@@ -71,9 +81,14 @@ class Adapted:
             wanted += len(surest)
         return found / max(wanted, 1)
 
-    def picks(self, detections: Sequence[Picks]) -> int:
-        """How many of these reach the threshold."""
-        return sum(int((each.score >= self.spec.threshold).sum()) for each in detections)
+    @property
+    def picks(self) -> tuple[int, int]:
+        """How many reached the threshold before, and how many do now."""
+        before, after = (
+            sum(int((each.score >= threshold).sum()) for each in found)
+            for found, threshold in ((self.before, self.threshold_before), (self.after, self.spec.threshold))
+        )
+        return before, after
 
 
 def adapt_to(
@@ -101,23 +116,34 @@ def adapt_to(
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
     assert spec.calibration is not None
-    adapted, cuts = self_train(network, [each.data for each in images], spec.calibration, library, on_step, seconds)
+    data = [each.data for each in images]
+    rounds = FAINT if promised < FAINTLY and _coverage(before, data, spec) > DENSE else CLEAR
+    adapted, cuts = self_train(network, data, spec.calibration, library, on_step, rounds, seconds)
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
         "particles_taught": " ".join(
-            f"{each.particles * rank.sure:.0f}" for each, rank in zip(cuts, ROUNDS, strict=True)
+            f"{each.particles * rank.sure:.0f}" for each, rank in zip(cuts, rounds, strict=True)
         ),
         "date": time.strftime("%Y-%m-%d"),
     }
-    described = replace(spec, provenance=learned | {f"base_{key}": value for key, value in spec.provenance.items()})
+    provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
+    described = replace(spec, threshold=THRESHOLD, provenance=provenance)
     after = detect(Picker(to_backend(adapted), spec, found.diameter_A, found.contrast), images)
-    return _checked(Adapted(adapted, described, found.diameter_A, names, promised, before, after))
+    return _checked(
+        Adapted(adapted, described, found.diameter_A, names, promised, rounds, spec.threshold, before, after)
+    )
 
 
 def detect(picker: Picker, images: Sequence[WorkingImage]) -> list[Picks]:
     """All detections on each image, in working pixels."""
     return [image.to_working(picker.assemble(image, picker.infer(image))) for image in images]
+
+
+def _coverage(found: Sequence[Picks], images: Sequence[FloatArray], spec: ModelSpec) -> float:
+    """Expected particles, times the square of their diameter, over the area of the images."""
+    particles = sum(float(each.score.sum()) for each in found)
+    return particles * spec.diameter_px**2 / sum(image.size for image in images)
 
 
 def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:

@@ -213,10 +213,8 @@ def adapt(
             Sample(jobs), weights or shipped_weights(), diameter_in_A(diameter), on_step, seconds=60 * minutes
         )
     typer.echo(f"learned from {counted(len(adapted.names), 'micrograph')}, particles of {adapted.diameter_A:.0f} Å")
-    typer.echo(
-        f"picks on them: {adapted.picks(adapted.before)} before, {adapted.picks(adapted.after)} now, with "
-        f"{adapted.kept:.1%} of what the network was sure of before"
-    )
+    before, now = adapted.picks
+    typer.echo(f"picks on them: {before} before, {now} now, with {adapted.kept:.1%} of what was sure before")
     _write(adapted.network, replace(adapted.spec, name=out.stem), out)
 
 

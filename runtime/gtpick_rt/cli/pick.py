@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gtpick_rt.cli import clusters
-from gtpick_rt.cli.help import ON_THE_FLY, OUTPUT
+from gtpick_rt.cli.help import MODEL, ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
@@ -43,6 +43,15 @@ def pick(
     ] = "star",
     overlays: Overlays = False,
     force: Force = False,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", rich_help_panel=MODEL, help="Let the network adapt itself to the specimen, without labels."
+        ),
+    ] = False,
+    adapt_minutes: Annotated[
+        float, typer.Option(min=0.1, metavar="M", rich_help_panel=MODEL, help="With --adapt: time to learn.")
+    ] = 5.0,
     include: Include = None,
     exclude: Exclude = None,
     watch: Annotated[
@@ -142,6 +151,8 @@ def pick(
         watching=watching if watch or "-" in inputs else None,
         overlays=overlays,
         force=force,
+        adapt=adapt,
+        adapt_minutes=adapt_minutes,
         cluster=spec,
         shard=shard,
     )

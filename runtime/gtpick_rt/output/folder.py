@@ -128,11 +128,13 @@ class OutputFolder:
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
-    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
-        """Go on with `settings`, and with these other formats too.
+    def renew(self) -> None:
+        """Pick all once more, with other settings; what is there stays until it is replaced."""
+        self.previous = self.earlier = None
 
-        Raises UsageError when the folder holds picks of other settings, unless by `force`; and as
-        `writing` does.
+    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
+        """Go on with `settings`, and with these formats too. Raises UsageError where the folder has
+        picks of other settings, unless by `force`; and as `writing` does.
         """
         if self.previous not in (None, settings):
             raise UsageError(self._differs("; ".join(self.previous.differences(settings))))

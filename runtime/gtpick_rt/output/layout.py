@@ -92,6 +92,11 @@ def jobs_folder(out: Path) -> Path:
     return out / STATE_FOLDER / "jobs"
 
 
+def adapted_folder(out: Path) -> Path:
+    """The model that has adapted itself to the micrographs, and what became of that."""
+    return out / STATE_FOLDER / "adapted"
+
+
 def log_path(out: Path) -> Path:
     """The log of all runs, a line of JSON for each micrograph."""
     return out / STATE_FOLDER / "log.jsonl"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +21,7 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
+from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, with_adapted
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
@@ -34,32 +36,51 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
     """
     if request.cluster is not None:
         _need_dask(request.cluster)
+    if request.adapt:
+        need_training()
     with _output(request) as output:
-        work = work_of(request, output, stop, listeners.notice)
-        previous = output.previous
-        picker = _open_picker(request, previous, work, listeners, stop)
-        if picker.survey is not None and request.diameter_A is not None:
-            _judge(picker.survey, request, output, listeners)
-        settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
-        agreed = output.agree(settings)
-        if agreed != settings:
-            picker = _open_picker(request, agreed, work, listeners, stop)
-            settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
-        again = _remeasuring(request, previous, picker, work, output, listeners, stop)
-        source = work.source if again is None else again
-        before = work.before if settings == previous else 0
-        summary = _run(request, source, work, before, picker, output, settings, listeners, stop, command)
-        if again is None or again.picker is None:
-            return summary
-        output.hold.begin(0)
-        if stop.is_set():  # what is picked is all that there will be
-            output.write_lists(summary)
-            return summary
-        for record in list(output.records()):
-            output.discard(record.stem)
-        picker, work = again.picker, work_of(request, output, stop, listeners.notice)
-        settings = settings_of(picker, request.threshold, request.pixel_size_A)
-        return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
+        if request.adapt:
+            request = adapted_first(request, output, work_of(request, output, stop).look, listeners, stop)
+        summary, adapted = _pick(request, output, listeners, stop, command)
+        if adapted and not stop.is_set():
+            summary, _ = _pick(with_adapted(request, output), output, listeners, stop, command)
+        return summary
+
+
+def _pick(
+    request: Request, output: OutputFolder, listeners: Listeners, stop: threading.Event, command: Sequence[str]
+) -> tuple[Summary, bool]:
+    """Pick what is there or comes; and whether the network has adapted itself meanwhile, so that
+    all is to be picked once more.
+    """
+    work = work_of(request, output, stop, listeners.notice)
+    previous = output.previous
+    picker = _open_picker(request, previous, work, listeners, stop)
+    if picker.survey is not None and request.diameter_A is not None:
+        _judge(picker.survey, request, output, listeners)
+    settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
+    agreed = output.agree(settings)
+    if agreed != settings:
+        picker = _open_picker(request, agreed, work, listeners, stop)
+        settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
+    again = _remeasuring(request, previous, picker, work, output, listeners, stop)
+    source = work.source if again is None else again
+    before = work.before if settings == previous else 0
+    with closing(adapting_from(source, request, picker, output, listeners)) as adapting:
+        summary = _run(request, adapting, work, before, picker, output, settings, listeners, stop, command)
+    if again is None or again.picker is None:
+        return summary, adapting.adapted
+    output.hold.begin(0)
+    if stop.is_set():  # what is picked is all that there will be
+        output.write_lists(summary)
+        return summary, False
+    for record in list(output.records()):
+        output.discard(record.stem)
+    picker, work = again.picker, work_of(request, output, stop, listeners.notice)
+    settings = settings_of(picker, request.threshold, request.pixel_size_A)
+    with closing(adapting_from(work.source, request, picker, output, listeners)) as adapting:
+        summary = _run(request, adapting, work, 0, picker, output, settings, listeners, stop, command)
+    return summary, adapting.adapted
 
 
 def _remeasuring(
@@ -238,5 +259,6 @@ def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Pa
         "model": picker.spec.name,
         "backend": request.backend,
         "overlays": request.overlays,
+        "adapt": request.adapt,
         "force": request.force,
     }

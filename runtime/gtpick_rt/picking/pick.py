@@ -34,6 +34,8 @@ def pick(
     until: int | None = None,
     overlays: bool = False,
     force: bool = False,
+    adapt: bool = False,
+    adapt_minutes: float = 5.0,
     cluster: ClusterSpec | None = None,
     shard: str | None = None,
     stop: threading.Event | None = None,
@@ -64,6 +66,8 @@ def pick(
         until: watching: end after so many micrographs.
         overlays: also draw each micrograph with its picks.
         force: replace picks of other settings.
+        adapt: let the network adapt itself to the specimen, without labels.
+        adapt_minutes: time for that.
         cluster: where the workers are that pick, of `gtpick_rt.cluster.specs`; None picks in this
             process.
         shard: pick a part, "3/8" for the third of eight, beside others who pick into the same
@@ -98,6 +102,8 @@ def pick(
         watching=watching if watch else None,
         overlays=overlays,
         force=force,
+        adapt=adapt,
+        adapt_minutes=adapt_minutes,
         cluster=cluster,
         shard=shard,
     )

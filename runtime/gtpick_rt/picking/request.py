@@ -48,6 +48,10 @@ class Request:
     """None takes the micrographs that are there now."""
     overlays: bool = False
     force: bool = False
+    adapt: bool = False
+    """Whether the network adapts itself to the micrographs."""
+    adapt_minutes: float = 5.0
+    """To learn in."""
     cluster: ClusterSpec | None = None
     """Where the workers are that pick; None picks in this process."""
     shard: str | None = None
@@ -57,6 +61,11 @@ class Request:
         Conversion(formats=self.formats)  # refuses formats that are not known
         if self.shard is not None and (self.force or self.cluster is not None):
             raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
+        if self.adapt and self.shard is not None:
+            raise UsageError(
+                "--adapt goes without --shard, since all shards need the same model: make it first with gtpick-rt "
+                "adapt MICROGRAPHS --out adapted.onnx, and pick with --model adapted.onnx"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

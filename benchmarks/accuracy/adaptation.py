@@ -1,0 +1,105 @@
+"""What a network learns from micrographs without labels, and what it refuses to learn from.
+
+    python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
+    python benchmarks/accuracy/adaptation.py --work WORK
+
+Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights of simulation alone,
+which never saw any of them. Labels judge: one-to-one within a third of the diameter, all labels, of
+the very micrographs that were adapted to; with --half, the network adapts to every other micrograph
+and is judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds
+without adapting.
+"""
+
+import argparse
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.labelled_sets import RealSet, read_set
+from benchmarks.accuracy.prepare_real import JUDGED, SETS
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from gtpick_export.adapting import Adapted, adapt_to
+from gtpick_export.finetuning import to_backend
+from gtpick_export.to_onnx import make_spec
+from gtpick_model.metrics import RADIUS
+from gtpick_model.weights import load_weights
+from gtpick_rt.arrivals.sampling import spread
+from gtpick_rt.detection.picker import Picker
+from gtpick_rt.detection.survey import survey
+from gtpick_rt.errors import UnadaptedError
+from gtpick_rt.evaluate.curves import curve
+from gtpick_rt.evaluate.figures import evaluate
+from gtpick_rt.types import Picks
+
+
+def figures(picker: Picker, judged: RealSet, thresholds: dict[str, float]) -> dict[str, Any]:
+    """F1 at each of the thresholds, and over all; the number of picks alone where there are no
+    labels.
+    """
+    found = [picker.pick(micrograph) for micrograph in judged.micrographs]
+    picks = {name: [int((each.score >= at).sum()) for each in found] for name, at in thresholds.items()}
+    if judged.specimen.particles != "labelled":
+        return {"picks": picks}
+    pairs: list[tuple[Picks, Picks]] = list(zip(found, judged.labels, strict=True))
+    radius_px = RADIUS * judged.diameter_px
+    drawn, result = curve(pairs, radius_px), dict[str, Any]()
+    for name, at in thresholds.items():
+        taken = evaluate([(each[each.score >= at], labels) for each, labels in pairs], radius_px)
+        result[name] = {key: round(getattr(taken, key), 4) for key in ("precision", "recall", "f1")}
+        result[name]["threshold"] = round(at, 4)
+    best, at = drawn.best()
+    return result | {"best_f1": round(best, 4), "best_threshold": round(at, 4), "ap": round(drawn.average_precision, 4)}
+
+
+def adapted_to(weights: Path, shown: RealSet, judged: RealSet, minutes: float) -> dict[str, Any]:
+    """Figures before and after; why there is no after where it is refused."""
+    network, provenance = load_weights(weights)
+    spec = make_spec(network, weights.stem, "1", provenance)
+    diameter_A, backend = judged.specimen.diameter_A, to_backend(network)
+    seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
+    before = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
+    thresholds = {"default": spec.threshold, "threshold_auto": before.threshold}
+    result: dict[str, Any] = {"micrographs": len(shown.micrographs), "before": figures(before, judged, thresholds)}
+    started, cpu = time.monotonic(), time.process_time()
+    try:
+        adapted: Adapted = adapt_to(spread(shown.micrographs), weights, diameter_A, lambda *_: None, 60 * minutes)
+    except UnadaptedError as error:
+        return result | {"refused": str(error)}
+    result |= {
+        "promised_f1": round(adapted.promised, 4),
+        "sure_kept": round(adapted.kept, 4),
+        "seconds": round(time.monotonic() - started, 1),
+        "processor_seconds": round(time.process_time() - cpu, 1),
+    }
+    after = Picker(to_backend(adapted.network), adapted.spec, diameter_A, judged.specimen.contrast)
+    return result | {"after": figures(after, judged, {"default": adapted.spec.threshold})}
+
+
+def main() -> None:
+    """Adapt to each set, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", help="folders of WORK/real; all by default")
+    parser.add_argument("--work", type=Path, required=True, help="folder of prepared data, as for leave_one_out.py")
+    parser.add_argument("--weights", type=Path, default=SIMULATED_ALONE)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
+    arguments = parser.parse_args()
+    suffix = ("_halves" if arguments.half else "") + ".json"
+    path = result_path(__file__, suffix)
+    rows: dict[str, Any] = json.loads(path.read_text())["sets"] if path.exists() else {}
+    for name in arguments.sets or (*SETS, *JUDGED):
+        both = read_set(arguments.work / "real" / name)
+        shown, judged = (both.but_every_other(half if arguments.half else None) for half in (1, 0))
+        rows[name] = adapted_to(arguments.weights, shown, judged, arguments.minutes)
+        print(name, json.dumps(rows[name]), flush=True)
+        peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        made = circumstances(["python", *sys.argv])
+        save(__file__, made | {"weights": arguments.weights.stem, "peak_MB": round(peak_MB), "sets": rows}, suffix)
+
+
+if __name__ == "__main__":
+    main()
