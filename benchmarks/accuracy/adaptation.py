@@ -90,15 +90,19 @@ def main() -> None:
     arguments = parser.parse_args()
     suffix = ("_halves" if arguments.half else "") + ".json"
     path = result_path(__file__, suffix)
-    rows: dict[str, Any] = json.loads(path.read_text())["sets"] if path.exists() else {}
     for name in arguments.sets or (*SETS, *JUDGED):
         both = read_set(arguments.work / "real" / name)
         shown, judged = (both.but_every_other(half if arguments.half else None) for half in (1, 0))
-        rows[name] = adapted_to(arguments.weights, shown, judged, arguments.minutes)
-        print(name, json.dumps(rows[name]), flush=True)
+        row = adapted_to(arguments.weights, shown, judged, arguments.minutes)
+        print(name, json.dumps(row), flush=True)
         peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         made = circumstances(["python", *sys.argv])
-        save(__file__, made | {"weights": arguments.weights.stem, "peak_MB": round(peak_MB), "sets": rows}, suffix)
+        rows = json.loads(path.read_text())["sets"] if path.exists() else {}  # several may run beside each other
+        save(
+            __file__,
+            made | {"weights": arguments.weights.stem, "peak_MB": round(peak_MB), "sets": rows | {name: row}},
+            suffix,
+        )
 
 
 if __name__ == "__main__":
