@@ -66,7 +66,7 @@ def adapted_to(weights: Path, shown: RealSet, judged: RealSet, minutes: float) -
     result: dict[str, Any] = {"micrographs": len(shown.micrographs), "before": figures(before, judged, thresholds)}
     started, cpu = time.monotonic(), time.process_time()
     try:
-        adapted: Adapted = adapt_to(spread(shown.micrographs), weights, diameter_A, lambda *_: None, 60 * minutes)
+        adapted: Adapted = adapt_to(shown.micrographs, weights, diameter_A, lambda *_: None, 60 * minutes)
     except UnadaptedError as error:
         return result | {"refused": str(error)}
     result |= {

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from gtpick_rt.arrivals.jobs import Job
@@ -32,9 +32,12 @@ from gtpick_rt.models.files import HALF_SUFFIX
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder
 from gtpick_rt.picking.request import Listeners, Request, ignore
+from gtpick_rt.records import MicrographRecord
 
 MICROGRAPHS = 12
 """To learn from; watching, those that come first."""
+PROGRAM = (sys.executable, "-m", "gtpick_rt", "adapt")
+"""What learns."""
 _NAME = "adapted"
 _NEEDED = ("torch", "safetensors", "onnx", "onnxscript")
 _LOWEST = 19
@@ -112,8 +115,7 @@ class Adaptation:
         self._scratch = Path(tempfile.mkdtemp(dir=adapted_folder(out)))
         pixel_size_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
         options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A}
-        command = [sys.executable, "-m", "gtpick_rt", "adapt", *(str(job.path) for job in jobs)]
-        command += ["--out", str(self._scratch / f"{_NAME}.onnx")]
+        command = [*PROGRAM, *(str(job.path) for job in jobs), "--out", str(self._scratch / f"{_NAME}.onnx")]
         command += [text for name, value in options.items() if value for text in (name, f"{value:g}")]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -165,7 +167,9 @@ class Adaptation:
     def close(self) -> None:
         """End the process, and remove what it has not brought to an end."""
         self._process.kill()
-        self._process.wait()
+        with self._process:  # which waits, and closes its streams
+            for reader in self._readers:
+                reader.join()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
@@ -178,13 +182,18 @@ class Adapting:
     Args:
         source: brings the micrographs.
         learn: begins to learn from some of them; None where nothing is to be learned.
+        picked: brings those that an earlier run has picked.
         told: is told what it comes to.
     """
 
     def __init__(
-        self, source: Source, learn: Callable[[Sequence[Job]], Adaptation] | None, told: Callable[[Outcome], None]
+        self,
+        source: Source,
+        learn: Callable[[Sequence[Job]], Adaptation] | None,
+        picked: Callable[[], Iterable[Job]],
+        told: Callable[[Outcome], None],
     ) -> None:
-        self._source, self._learn, self._told = source, learn, told
+        self._source, self._learn, self._picked, self._told = source, learn, picked, told
         self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
         self._learning: Adaptation | None = None
         self.adapted = False
@@ -195,16 +204,17 @@ class Adapting:
         return self._source.backlog
 
     def __iter__(self) -> Iterator[Arrival | None]:
-        first: dict[Job, None] = {}  # in order, each once
+        first = dict.fromkeys(islice(self._picked(), MICROGRAPHS) if self._learn else ())  # in order, each once
         for arrival in self._source:
             yield arrival
-            if self._learn and isinstance(arrival, Job) and len(first) < MICROGRAPHS:
+            if isinstance(arrival, Job):
                 first[arrival] = None
-                if len(first) == MICROGRAPHS:
-                    self._learning = self._learn(list(first))
+            if self._learn and self._learning is None and len(first) >= MICROGRAPHS:
+                self._learning = self._learn(list(islice(first, MICROGRAPHS)))
             found = self._learning.outcome if self._learning else None
             if found is not None:
                 self.close()
+                self._learn = None
                 self._told(found)
                 self.adapted = found.model is not None
                 if self.adapted:
@@ -248,6 +258,10 @@ def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> 
     output.log(state="adapted" if found.model else "not adapted", message=found.message)
 
 
+def _job_of(record: MicrographRecord) -> Job:
+    return Job(Path(record.path), PurePosixPath(record.stem), record.name, pixel_size_A=record.pixel_size_A)
+
+
 def adapting_from(
     source: Source, request: Request, picker: Picker, output: OutputFolder, listeners: Listeners
 ) -> Adapting:
@@ -258,4 +272,9 @@ def adapting_from(
         return Adaptation(request.out, jobs, picker.diameter_A, request.adapt_minutes, ignore)
 
     wanted = request.adapt and request.watching is not None and outcome_in(request.out) is None
-    return Adapting(source, learn if wanted else None, partial(_tell, output=output, listeners=listeners))
+    return Adapting(
+        source,
+        learn if wanted else None,
+        lambda: map(_job_of, output.records()),
+        partial(_tell, output=output, listeners=listeners),
+    )

@@ -67,12 +67,12 @@ def test_the_threshold_that_was_found_holds_for_the_folder(
 ) -> None:
     options: dict[str, Any] = {"diameter_A": 24, "model": str(tiny_model)}
     for found in (0.63, 0.71):  # the second time nothing is surveyed
-        monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda expected, found=found: found)
+        monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda *_, found=found: found)
         summary = gtpick_rt.pick(folder, folder.parent / "out", **options)
         assert (summary.parameters["threshold"], summary.parameters["threshold_auto"]) == (0.63, True)
     asked = gtpick_rt.pick(folder, folder.parent / "out", **options, threshold=0.5, force=True)
     assert (asked.parameters["threshold"], asked.parameters["threshold_auto"]) == (0.5, False)
-    monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda expected: None)
+    monkeypatch.setattr("gtpick_rt.detection.survey._threshold", lambda *_: None)
     unknown = gtpick_rt.pick(folder, folder.parent / "other", **options)
     assert unknown.parameters["threshold"] == unknown.parameters["threshold_of_model"]
 

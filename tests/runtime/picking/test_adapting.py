@@ -1,0 +1,218 @@
+"""A run whose network adapts itself: what is learned is taken over, kept, and gone on with; what is
+not learned changes nothing.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks.shared.tiny_runs import flaws_of, listed_in
+from gtpick_rt.arrivals.source import Timing
+from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.star import read_record
+from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.output.layout import adapted_folder, list_path, log_path, star_path
+from gtpick_rt.picking import adapting, fulfilling
+from gtpick_rt.picking.request import Listeners, Request, Watching
+from gtpick_rt.types import FloatArray, Micrograph
+
+DOT = np.array([[71, 39]], np.float32)
+WATCH = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=30.0)
+LEARNER = """
+    import pathlib, shutil, sys, time
+    model, way, *arguments = sys.argv[1:]
+    out = pathlib.Path(arguments[arguments.index("--out") + 1])
+    learners = out.parents[4] / "learners"
+    learners.mkdir(exist_ok=True)
+    (learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}").touch()
+    print("step 1 of 2", file=sys.stderr, flush=True)
+    if way == "refuses":
+        sys.exit("error: no particles are seen there")
+    if way == "hangs":
+        time.sleep(60)
+    shutil.copy(model, out)
+    print("learned from them")
+    print("picks on them: 3 before, 4 now")
+    print("parity with something")
+"""
+"""Stands for `gtpick-rt adapt`."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, dots: Callable[..., Micrograph], save_mrc: Callable[[Path, FloatArray], Path]) -> Path:
+    """Thirteen micrographs with a dot each."""
+    for name in "abcdefghijklm":
+        save_mrc(tmp_path / "in" / f"{name}.mrc", dots(DOT, (128, 192)).data)
+    return tmp_path / "in"
+
+
+Ways = Callable[[str], None]
+
+
+@pytest.fixture
+def learner(tiny_model: Path, tiny_spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ways:
+    """A function that says what becomes of learning."""
+    model = onnx.load(tiny_model)
+    onnx.helper.set_model_props(model, {METADATA_KEY: replace(tiny_spec, name="learned").to_json()})
+    onnx.save(model, tmp_path / "learned.onnx")
+    program = tmp_path / "learner.py"
+    program.write_text(textwrap.dedent(LEARNER))
+
+    def will(way: str) -> None:
+        command = (sys.executable, str(program), str(tmp_path / "learned.onnx"), way)
+        monkeypatch.setattr(adapting, "PROGRAM", command)
+
+    will("learns")
+    return will
+
+
+Run = Callable[..., tuple[Any, list[str]]]
+
+
+@pytest.fixture
+def run(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that picks the folder with --adapt; gives the summary and what was told."""
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+
+    def fulfil(stop: threading.Event | None = None, **options: Any) -> tuple[Any, list[str]]:
+        told: list[str] = []
+        common: dict[str, Any] = {"adapt": True, "diameter_A": 24.0, "model": str(tiny_model), "force": False}
+        request = Request(inputs=(str(folder),), out=folder.parent / "out", **(common | options))
+        return fulfilling.fulfil(request, Listeners(notice=told.append), stop or threading.Event()), told
+
+    return fulfil
+
+
+def models_of(out: Path) -> dict[str, int]:
+    """How many micrographs each model has picked, by the STAR files."""
+    found: dict[str, int] = {}
+    for star in out.glob("*_autopick.star"):
+        model = json.loads(read_record(star))["settings"]["model"].split()[0]
+        found[model] = found.get(model, 0) + 1
+    return found
+
+
+def times_learned(out: Path) -> int:
+    return len(list((out.parent / "learners").glob("*")))
+
+
+def stop_when(reached: Callable[[], bool]) -> threading.Event:
+    """What is set when this is so."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not reached():
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    return stop
+
+
+def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, learner: Ways, folder: Path) -> None:
+    out = folder.parent / "out"
+    summary, told = run()
+    assert models_of(out) == {"learned": 13}
+    assert summary.model.name == "learned"
+    assert told[-1] == "adapted: learned from them; picks on them: 3 before, 4 now"
+    (begun,) = (folder.parent / "learners").iterdir()
+    assert begun.name.endswith(f"-{adapting.MICROGRAPHS}")
+    assert [path.name for path in adapted_folder(out).iterdir() if path.is_dir()] == []
+    shutil.copy(folder / "a.mrc", folder / "n.mrc")
+    again, _ = run()
+    assert (again.picked, models_of(out), times_learned(out)) == (1, {"learned": 14}, 1)
+
+
+def test_what_cannot_be_learned_is_told_once_and_the_general_network_picks(
+    run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+) -> None:
+    learner("refuses")
+    out = folder.parent / "out"
+    _, told = run()
+    assert told[-1] == "not adapted, the general network picks: no particles are seen there"
+    assert models_of(out) == {tiny_spec.name: 13}
+    states = [json.loads(line)["state"] for line in log_path(out).read_text().splitlines()]
+    assert "not adapted" in states
+    again, told = run()
+    assert (again.picked, told, times_learned(out)) == (0, [], 1)
+
+
+def test_while_micrographs_arrive_picking_begins_at_once_and_all_end_with_the_adapted_model(
+    run: Run, learner: Ways, folder: Path
+) -> None:
+    out = folder.parent / "out"
+    stop = stop_when(lambda: list_path(out).exists() and models_of(out) == {"learned": 13})
+    summary, told = run(stop, watching=WATCH)
+    assert models_of(out) == {"learned": 13}
+    assert summary.totals.micrographs == 13
+    assert len(listed_in(list_path(out))) == 13
+    assert flaws_of(out) == []
+    assert any(line.startswith("adapted: ") for line in told)
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_a_run_that_is_stopped_while_it_learns_leaves_no_process_and_begins_once_more(
+    watching: Watching | None, run: Run, learner: Ways, folder: Path
+) -> None:
+    learner("hangs")
+    run(stop_when(lambda: times_learned(folder.parent / "out") > 0), watching=watching)
+    out = folder.parent / "out"
+    assert adapting.outcome_in(out) is None
+    learner("learns")
+    run(stop_when(lambda: models_of(out) == {"learned": 13}) if watching else None, watching=watching)
+    assert (models_of(out), times_learned(out)) == ({"learned": 13}, 2)
+
+
+def test_a_run_that_was_killed_right_after_learning_goes_on_with_what_was_learned(
+    run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+) -> None:
+    out = folder.parent / "out"
+    run(adapt=False)
+    assert models_of(out) == {tiny_spec.name: 13}
+    run(force=True)
+    kept = adapted_folder(out)
+    shutil.copytree(kept, folder.parent / "kept")
+    shutil.rmtree(out)
+    run(adapt=False)
+    shutil.copytree(folder.parent / "kept", kept)
+    summary, _ = run()
+    assert (summary.picked, models_of(out)) == (13, {"learned": 13})
+    assert star_path(out, Path("a")).exists()  # type: ignore[arg-type]
+
+
+def test_shards_are_told_to_adapt_first() -> None:
+    with pytest.raises(UsageError, match=r"adapt MICROGRAPHS --out adapted\.onnx"):
+        Request(inputs=("in",), out=Path("out"), adapt=True, shard="1/2")
+
+
+def test_what_is_not_installed_is_said_before_anything_is_picked(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"--adapt: torch is not installed: install the extra train"):
+        run()
+    assert not (folder.parent / "out").exists()
+
+
+def test_the_learning_process_has_the_lowest_priority(learner: Ways, tmp_path: Path) -> None:
+    learner("hangs")
+    process = adapting.Adaptation(tmp_path / "out", [], 24.0, 1.0, lambda *_: None)
+    try:
+        shown = subprocess.run(["ps", "-o", "ni=", "-p", str(process._process.pid)], capture_output=True, check=True)
+        assert shown.stdout.split() == [b"19"]
+    finally:
+        process.close()
+    assert process._process.returncode == -signal.SIGKILL
