@@ -1,0 +1,135 @@
+"""`gtpick-rt adapt` writes a model that knows a specimen, where micrographs without labels can
+teach one.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from gtpick_export import adapting
+from gtpick_export import release as releasing
+from gtpick_export.commands import adapt
+from gtpick_model import selftraining, tiles
+from gtpick_model.selftraining import Round
+from gtpick_model.tiles import libraries
+from gtpick_rt import read_micrograph
+from gtpick_rt.errors import UnadaptedError
+from gtpick_rt.proof.opening import open_picker
+
+app = typer.Typer()
+app.command()(adapt)
+DIAMETER_A = 48.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds of two short steps, between a few small particles."""
+    small = libraries(None, 12, views=2, side=16)
+    monkeypatch.setattr(adapting, "libraries", lambda *_, **__: small)
+    monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
+    monkeypatch.setattr(
+        selftraining.self_train, "__defaults__", (float("inf"), replace(selftraining.PACE, steps=2, batch=4))
+    )
+    monkeypatch.setattr(adapting, "CLEAR", (Round(0.6, 1.6),) * 2)
+    monkeypatch.setattr(adapting, "FAINT", (Round(0.8, 2.5),) * 2)
+    for name in ("PROMISED", "ENOUGH", "KEPT"):
+        monkeypatch.setattr(adapting, name, 0.0)
+
+
+@pytest.fixture
+def micrographs(tmp_path: Path) -> list[Path]:
+    """Three micrographs of noise at 2 Å/px."""
+    paths = [tmp_path / f"m{i}.mrc" for i in range(3)]
+    for i, path in enumerate(paths):
+        with mrcfile.new(path) as mrc:
+            mrc.set_data(np.random.default_rng(i).normal(size=(150, 190)).astype(np.float32))
+            mrc.voxel_size = 2.0
+    return paths
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(exported: Any, tmp_path: Path) -> Run:
+    """A function that adapts the small network."""
+
+    def adapt_to(micrographs: list[Path], *options: str) -> Result:
+        command = [*map(str, micrographs), "--diameter", f"{DIAMETER_A:g}", "--out", str(tmp_path / "mine.onnx")]
+        with warnings.catch_warnings():
+            # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            return CliRunner().invoke(app, [*command, "--weights", str(exported.weights), *options])
+
+    return adapt_to
+
+
+def test_the_model_can_pick_and_tells_what_it_was_made_from(
+    run: Run, exported: Any, micrographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = releasing.release
+    monkeypatch.setattr(releasing, "release", lambda *to: really(*to) if len(to) == 3 else "not in half precision")
+    result = run(micrographs)
+    assert result.exit_code == 0, result.output
+    picker = open_picker(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
+    picker.pick(read_micrograph(micrographs[0]))
+    provenance = picker.spec.provenance
+    assert (picker.spec.name, picker.spec.threshold) == ("mine", adapting.THRESHOLD)
+    assert hashlib.sha256(exported.weights.read_bytes()).hexdigest() in provenance["adapted_from"]
+    assert provenance["base_steps"] == "0"
+    assert set(provenance["micrographs"].split(", ")) == {"m0.mrc", "m1.mrc", "m2.mrc"}
+    told = result.stdout.splitlines()
+    assert told[0] == "learned from 3 micrographs, particles of 48 Å"
+    assert told[1].startswith("picks on them: ")
+    assert {"step 1 of 4", "step 4 of 4"} <= set(result.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ENOUGH", 1e6, r"particles are to be expected on 3 micrographs, and .* are needed to learn from"),
+        ("PROMISED", 1.1, r"promise an F1 of 0\.\d\d, and 1\.1 is needed: what is seen there may be no particles"),
+        ("KEPT", 1.1, r"of what it was sure of before, and 110% are needed, so it is not used"),
+    ],
+)
+def test_what_teaches_nothing_or_the_wrong_thing_is_refused_and_nothing_is_written(
+    name: str,
+    value: float,
+    words: str,
+    run: Run,
+    micrographs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adapting, name, value)
+    result = run(micrographs)
+    assert isinstance(result.exception, UnadaptedError)
+    with pytest.raises(UnadaptedError, match=words):
+        raise result.exception
+    assert list(tmp_path.glob("*.onnx")) == []
+
+
+def test_faint_and_dense_particles_are_taught_more_of(
+    run: Run, micrographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[Any] = []
+
+    def note(*arguments: Any) -> Any:
+        taught.append(arguments[5])
+        raise UnadaptedError("seen enough")
+
+    monkeypatch.setattr(adapting, "self_train", note)
+    for dense, faintly in ((0.0, 1.1), (1e9, 1.1), (0.0, 0.0)):
+        monkeypatch.setattr(adapting, "DENSE", dense)
+        monkeypatch.setattr(adapting, "FAINTLY", faintly)
+        run(micrographs)
+    assert taught == [adapting.FAINT, adapting.CLEAR, adapting.CLEAR]
