@@ -125,7 +125,7 @@ def self_train(
             began = time.monotonic()
             adapt(network, lessons, library, lambda _: None, replace(now, steps=_PROBE), SIMULATED)
             each_s = (time.monotonic() - began) / _PROBE
-            now = replace(now, steps=max(FEWEST_STEPS, min(pace.steps, int((end - began) / left / each_s))))
+            now = replace(now, steps=min(pace.steps, max(FEWEST_STEPS, int((end - began) / left / each_s))))
         before, total = done, done + left * now.steps
 
         def told(step: int, before: int = before, total: int = total) -> None:
