@@ -112,6 +112,9 @@ class Adaptation:
     ) -> None:
         self._out, self._on_step = out, on_step
         adapted_folder(out).mkdir(parents=True, exist_ok=True)
+        for left in adapted_folder(out).iterdir():  # by a run that was killed
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
         self._scratch = Path(tempfile.mkdtemp(dir=adapted_folder(out)))
         pixel_size_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
         options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A}
