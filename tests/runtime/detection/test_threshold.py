@@ -53,7 +53,7 @@ def test_too_few_detections_give_no_threshold(scores: np.ndarray) -> None:
 def test_the_models_own_threshold_stays_where_another_gains_little() -> None:
     scores = np.random.default_rng(3).beta(0.6, 0.3, 5000)
     best = expect(scores, OWN)
-    near, far = expect(scores, best.threshold + 0.05), expect(scores, best.threshold + 0.3)
+    near, far = expect(scores, best.threshold + 0.01), expect(scores, best.threshold + 0.3)
     assert best.f1 == near.f1 == far.f1
     assert best.f1 - WORTH < near.own_f1 < best.f1
     assert not near.holds
