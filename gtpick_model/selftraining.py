@@ -87,6 +87,21 @@ def lay(image: FloatArray, found: Picks, at: Cut, extent_px: float, nominal_px: 
     return LabelledImage(image, boxes, background_map(image.shape, nominal_px, doubtful.xy_px, unknown))
 
 
+def teach(
+    network: GTPick, images: Sequence[FloatArray], calibration: tuple[float, float], taught: Round
+) -> tuple[list[LabelledImage], Cut]:
+    """What a network sees on working images `(h, w)` of one specimen, as labels to learn from.
+
+    `calibration` makes its scores probabilities: slope and offset.
+    """
+    nominal_px = network.config.nominal_diameter_px
+    found = [detect_whole(network, image, calibration) for image in images]
+    at = cut(found, taught)
+    sizes = np.concatenate([picks.diameter_px[picks.score >= at.sure] for picks in found])
+    extent_px = float(np.median(sizes)) if len(sizes) else nominal_px
+    return [lay(image, picks, at, extent_px, nominal_px) for image, picks in zip(images, found, strict=True)], at
+
+
 def self_train(
     network: GTPick,
     images: Sequence[FloatArray],
@@ -111,15 +126,10 @@ def self_train(
         pace: of each round.
     """
     end = time.monotonic() + seconds
-    nominal_px = network.config.nominal_diameter_px
     cuts: list[Cut] = []
     done = 0
     for left, taught in zip(range(len(rounds), 0, -1), rounds, strict=True):
-        found = [detect_whole(network, image, calibration) for image in images]
-        at = cut(found, taught)
-        sizes = np.concatenate([picks.diameter_px[picks.score >= at.sure] for picks in found])
-        extent_px = float(np.median(sizes)) if len(sizes) else nominal_px
-        lessons = [lay(image, picks, at, extent_px, nominal_px) for image, picks in zip(images, found, strict=True)]
+        lessons, at = teach(network, images, calibration, taught)
         now = replace(pace, seed=pace.seed + len(cuts))
         if seconds < float("inf"):
             began = time.monotonic()

@@ -3,7 +3,8 @@
 `gtpick-rt finetune` learns from the first n by name, n = 1, 2, 5; the models pick the last five at
 their own default threshold, and a pick pairs with a label one to one within a third of the
 diameter. Nothing was tuned on these five. Each n runs as it is and with --complete; besides, 2
-micrographs with a random 30% of their labels. The labels are what survived 2-D classification: the
+micrographs with a random 30% of their labels, and 1 and 5 micrographs with the last five beside
+them, without their labels (--unlabelled). The labels are what survived 2-D classification: the
 precision of the surest half of the picks estimates how complete they are. Writes
 results/finetuning.json and .png.
 """
@@ -52,16 +53,20 @@ class Case:
     complete: bool = False
     share: float = 1.0
     """Of the labels, drawn at random."""
+    unlabelled: bool = False
+    """Whether the scored micrographs are learned from too, without their labels."""
 
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"n{self.micrographs}{'_complete' * self.complete}{f'_{self.share:.0%}' * (self.share < 1)}"
+        labels = f"{'_complete' * self.complete}{f'_{self.share:.0%}' * (self.share < 1)}"
+        return f"n{self.micrographs}{labels}{'_unlabelled' * self.unlabelled}"
 
 
 CASES = (
     *(Case(n, complete) for n in (1, 2, 5) for complete in (False, True)),
     Case(2, False, PARTIAL),
+    *(Case(n, unlabelled=True) for n in (1, 5)),
 )
 
 
@@ -78,7 +83,7 @@ def measure(model: str | None, micrographs: list[Path], data: Path, out: Path) -
     return {**{key: record[key] for key in FIGURES}, "precision_at_recall_half": half, "threshold": threshold}
 
 
-def finetune(case: Case, micrographs: list[Path], data: Path, work: Path) -> tuple[Path, float]:
+def finetune(case: Case, micrographs: list[Path], scored: list[Path], data: Path, work: Path) -> tuple[Path, float]:
     """Run the public command; returns the model and how many seconds it took."""
     labels, model = work / f"labels_{case.name}", work / f"{case.name}.onnx"
     rng = np.random.default_rng(0)
@@ -88,6 +93,7 @@ def finetune(case: Case, micrographs: list[Path], data: Path, work: Path) -> tup
         write_atomic(labels / f"{path.stem}.star", picks_to_star(kept).encode())
     command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(SIMULATED_ALONE)]
     command += ["--labels", str(labels), "--diameter", f"{DIAMETER_A:g}", "--out", str(model)]
+    command += [word for path in scored if case.unlabelled for word in ("--unlabelled", str(path))]
     started = time.monotonic()
     subprocess.run(command + ["--complete"] * case.complete, check=True)
     return model, time.monotonic() - started
@@ -101,12 +107,14 @@ def draw(before: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None
     from matplotlib import pyplot as plt
 
     figure, panel = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
-    for complete, share, look, label in (
-        (False, 1.0, {"color": "#0072B2", "marker": "o"}, "default"),
-        (True, 1.0, {"color": "#D55E00", "marker": "o"}, "--complete"),
-        (False, PARTIAL, {"color": "#0072B2", "marker": "s", "linestyle": "none"}, f"{PARTIAL:.0%} of the labels"),
+    for complete, share, unlabelled, look, label in (
+        (False, 1.0, 0, {"color": "#0072B2", "marker": "o"}, "default"),
+        (True, 1.0, 0, {"color": "#D55E00", "marker": "o"}, "--complete"),
+        (False, PARTIAL, 0, {"color": "#0072B2", "marker": "s", "linestyle": "none"}, f"{PARTIAL:.0%} of the labels"),
+        (False, 1.0, SCORED, {"color": "#009E73", "marker": "o"}, "and these five, unlabelled"),
     ):
-        these = [row for row in rows if row["complete"] == complete and row["label_share"] == share]
+        kind = (complete, share, unlabelled)
+        these = [row for row in rows if (row["complete"], row["label_share"], row["unlabelled"]) == kind]
         points = [(row["micrographs"], row["f1"]) for row in these]
         start = [(0, before["f1"])] if share == 1 else []
         panel.plot(*zip(*start, *points, strict=True), label=label, **look)
@@ -131,9 +139,10 @@ def main() -> None:
         before = measure(start, scored, arguments.data, work / "picks_before")
         rows = []
         for case in CASES:
-            model, seconds = finetune(case, micrographs[: case.micrographs], arguments.data, work)
+            model, seconds = finetune(case, micrographs[: case.micrographs], scored, arguments.data, work)
             figures = measure(str(model), scored, arguments.data, work / f"picks_{case.name}")
             row = {"micrographs": case.micrographs, "complete": case.complete, "label_share": case.share}
+            row["unlabelled"] = SCORED if case.unlabelled else 0
             rows.append({**row, "seconds": seconds, **figures})
             print(rows[-1], flush=True)
     result = {"matching": LENGTHS.rule, "scored": [path.stem for path in scored], "before": before, "finetuned": rows}

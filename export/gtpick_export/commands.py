@@ -115,6 +115,14 @@ def finetune(
         ),
     ],
     pixel_size: PixelSize = None,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MICROGRAPH",
+            help="A micrograph of the same specimen without labels, or a folder of them, to learn from too; may be "
+            "given several times.",
+        ),
+    ] = None,
     complete: Annotated[
         bool,
         typer.Option(
@@ -137,12 +145,12 @@ def finetune(
     from gtpick_export import finetuning
     from gtpick_export.to_onnx import make_spec
     from gtpick_model.finetune import PACE
-    from gtpick_model.finetune import adapt as finetune_to
     from gtpick_model.tiles import libraries
     from gtpick_model.weights import load_weights
     from gtpick_rt.arrivals.sampling import Sample, spread
     from gtpick_rt.detection.picker import Picker
     from gtpick_rt.detection.survey import survey
+    from gtpick_rt.reading.micrographs import read_micrograph
 
     start = weights or finetuning.shipped_weights()
     network, trained = load_weights(start)
@@ -153,14 +161,17 @@ def finetune(
     known, held_out = finetuning.load(jobs, labels, starting)
     seen, before = finetuning.find(starting, known), finetuning.find(starting, held_out)
     share = 1.0 if complete else finetuning.labelled_share(seen)
-    learned = finetuning.provenance(start, known, share)
+    more = finetuning.find_micrographs(unlabelled, pixel_size) if unlabelled else []
+    others = [starting.prepare(read_micrograph(job.path, job.pixel_size_A)) for job in more]
+    learned = finetuning.provenance(start, known, share, len(others))
     typer.echo(
         f"learning from {learned['labels']} labels, about {share:.0%} of the particles, on {learned['micrographs']}"
     )
     images = finetuning.to_learn(known, seen, spec, share)
     library, _ = libraries(None, PROCEDURALS, views=24)
+    assert spec.calibration is not None
     with _progress("fine-tuning") as on_step:
-        adapted = finetune_to(network, images, library, lambda step: on_step(step, PACE.steps), PACE)
+        adapted = finetuning.learn(network, images, others, spec.calibration, library, on_step, PACE)
     tuned = Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast)
     after = finetuning.find(tuned, held_out)
     described = finetuning.tuned_spec(spec, out.stem, learned)

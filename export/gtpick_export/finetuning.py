@@ -13,7 +13,7 @@ So the starting network's threshold stays.
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,13 @@ import numpy as np
 import torch
 
 import gtpick_model
+from gtpick_model.finetune import adapt
 from gtpick_model.labelled import LabelledImage, background_map, share_with_label, without_label
+from gtpick_model.learner import Pace
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
+from gtpick_model.selftraining import CLEAR, teach
+from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
@@ -200,6 +204,30 @@ def _particle_px(seen: Result, spec: ModelSpec) -> float:
     return float(np.median(diameters)) if len(diameters) else spec.diameter_px
 
 
+def learn(
+    network: GTPick,
+    labelled: Sequence[LabelledImage],
+    unlabelled: Sequence[WorkingImage],
+    calibration: tuple[float, float],
+    library: ViewLibrary,
+    on_step: Callable[[int, int], None],
+    pace: Pace,
+) -> GTPick:
+    """A copy of `network` that has learned from what is labelled and then, where there are
+    micrographs of the specimen without labels, from both: from these what it is sure of by then.
+
+    `calibration` makes scores probabilities; `on_step` is told of the steps done, and of how many
+    there will be.
+    """
+    steps = pace.steps * (2 if unlabelled else 1)
+    tuned = adapt(network, labelled, library, lambda step: on_step(step, steps), pace)
+    if not unlabelled:
+        return tuned
+    seen, _ = teach(tuned, [each.data for each in unlabelled], calibration, CLEAR[0])
+    again = replace(pace, seed=pace.seed + 1)
+    return adapt(tuned, [*labelled, *seen], library, lambda step: on_step(pace.steps + step, steps), again)
+
+
 def tuned_spec(spec: ModelSpec, name: str, learned: dict[str, str]) -> ModelSpec:
     """The starting network's spec with a new name, and what was learned before its
     own provenance.
@@ -208,13 +236,14 @@ def tuned_spec(spec: ModelSpec, name: str, learned: dict[str, str]) -> ModelSpec
     return replace(spec, name=name, provenance=provenance)
 
 
-def provenance(start: Path, known: Sequence[Labelled], share: float) -> dict[str, str]:
+def provenance(start: Path, known: Sequence[Labelled], share: float, unlabelled: int) -> dict[str, str]:
     """What the model's spec tells of its fine-tuning."""
     return {
         "finetuned_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(each.name for each in known),
         "labels": str(sum(len(each.labels) for each in known)),
         "labelled_share": f"{share:.2f}",
+        "unlabelled_micrographs": str(unlabelled),
         "date": time.strftime("%Y-%m-%d"),
     }
 

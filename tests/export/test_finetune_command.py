@@ -106,6 +106,24 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(run: Run, mi
     assert "step" not in result.stdout
 
 
+@pytest.mark.usefixtures("exported_unseen")
+def test_micrographs_without_labels_are_learned_from_after_those_that_have_some(
+    run: Run, micrographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[int] = []
+    really = finetuning.adapt
+
+    def note(network: Any, images: Any, *arguments: Any) -> Any:
+        taught.append(len(images))
+        return really(network, images, *arguments)
+
+    monkeypatch.setattr(finetuning, "adapt", note)
+    unlabelled = [word for path in micrographs[2:] for word in ("--unlabelled", str(path))]
+    result = run(micrographs[:2], *unlabelled)
+    assert taught == [1, 3]
+    assert {"step 1 of 4", "step 4 of 4"} <= set(result.stderr.splitlines())
+
+
 @pytest.mark.parametrize("accurate", [True, False])
 def test_half_precision_comes_beside_the_model_if_it_picks_alike(
     accurate: bool, run: Run, micrographs: list[Path], monkeypatch: pytest.MonkeyPatch

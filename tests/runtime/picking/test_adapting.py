@@ -127,6 +127,7 @@ def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, lea
     summary, told = run()
     assert models_of(out) == {"learned": 13}
     assert summary.model.name == "learned"
+    assert summary.parameters["adaptation"] == "learned from them; picks on them: 3 before, 4 now"
     assert told[-1] == "adapted: learned from them; picks on them: 3 before, 4 now"
     (begun,) = (folder.parent / "learners").iterdir()
     assert begun.name.endswith(f"-{adapting.MICROGRAPHS}")
