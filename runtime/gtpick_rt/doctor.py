@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -156,9 +157,10 @@ def _is_built(name: LibraryName, model: Path, gpu: Gpu, cache: EngineCache) -> b
 def _run_one_tile(name: str, model: Path) -> BackendState:
     backend, spec = open_backend(name, model)
     tile = np.random.default_rng(0).standard_normal((1, 1, spec.tile_px, spec.tile_px), np.float32)
-    backend.infer(tile)  # the first run allocates, compiles and captures
-    began = time.perf_counter()
-    scores, _ = backend.infer(tile)
+    with closing(backend):
+        backend.infer(tile)  # the first run allocates, compiles and captures
+        began = time.perf_counter()
+        scores, _ = backend.infer(tile)
     tile_ms = 1e3 * (time.perf_counter() - began)
     if not np.isfinite(scores).all():
         raise BackendError(f"{backend.name} answers a tile of noise with numbers that are none")

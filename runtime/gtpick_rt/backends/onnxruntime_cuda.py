@@ -54,6 +54,7 @@ class OnnxRuntimeCuda:
     on_cpu = False
     version = ""
     """Of ONNX Runtime, driver and GPUs, once a model is open: what its answers depend on."""
+    _session: Any
 
     def open(self, model: Path) -> ModelSpec:
         """Load the half-precision file and return its spec.
@@ -93,6 +94,11 @@ class OnnxRuntimeCuda:
                 return np.concatenate([scores for scores, _ in answers]), np.concatenate(
                     [boxes for _, boxes in answers]
                 )
+
+    def close(self) -> None:
+        """Let go of the session, its graphs and its buffers; see `Backend.close`."""
+        self._slots.clear()
+        self._session = None
 
     def _slot(self, size: int) -> "_Slot":
         if size not in self._slots:

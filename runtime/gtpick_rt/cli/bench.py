@@ -58,8 +58,8 @@ def bench(
         jobs = find_jobs(inputs or [folder]).jobs[:count]
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
-        picker = open_picker(diameter or DIAMETER_A, model=model, backend=backend)
-        speed = measure(picker, jobs, pixel_size, rounds)
+        with open_picker(diameter or DIAMETER_A, model=model, backend=backend) as picker:
+            speed = measure(picker, jobs, pixel_size, rounds)
     _print(speed)
     if json_file is not None:
         write_file(json_file, (json.dumps(_record(speed, picker.spec.name), indent=1) + "\n").encode())

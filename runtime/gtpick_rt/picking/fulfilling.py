@@ -1,11 +1,12 @@
 """Carry out a request: open the folder, the source and the picker, and run."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sampling import Sample
@@ -23,8 +24,12 @@ from gtpick_rt.output.summary import Parameters, Settings, Summary
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
+from gtpick_rt.pipeline.deadline import DeadlineThread
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
+
+_CLOSING_S = 10.0
+_Closes = TypeVar("_Closes", Picker, Remeasuring)
 
 
 def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
@@ -34,19 +39,22 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
     """
     if request.cluster is not None:
         _need_dask(request.cluster)
-    with _output(request) as output:
+    with _output(request) as output, ExitStack() as opened:
         work = work_of(request, output, stop, listeners.notice)
         previous = output.previous
         picker = _open_picker(request, previous, work, listeners, stop)
+        opened.enter_context(_closing(picker))
         if picker.survey is not None and request.diameter_A is not None:
             _judge(picker.survey, request, output, listeners)
         settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
         agreed = output.agree(settings)
         if agreed != settings:
+            opened.close()
             picker = _open_picker(request, agreed, work, listeners, stop)
+            opened.enter_context(_closing(picker))
             settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
         again = _remeasuring(request, previous, picker, work, output, listeners, stop)
-        source = work.source if again is None else again
+        source = work.source if again is None else opened.enter_context(_closing(again))
         before = work.before if settings == previous else 0
         summary = _run(request, source, work, before, picker, output, settings, listeners, stop, command)
         if again is None or again.picker is None:
@@ -57,9 +65,22 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
             return summary
         for record in list(output.records()):
             output.discard(record.stem)
+        picker.close()
         picker, work = again.picker, work_of(request, output, stop, listeners.notice)
         settings = settings_of(picker, request.threshold, request.pixel_size_A)
         return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
+
+
+@contextmanager
+def _closing(opened: _Closes) -> Iterator[_Closes]:
+    """Close it at the end, unless its device hangs; then the end of the process gives all back."""
+    try:
+        yield opened
+    finally:
+        closing = DeadlineThread("gtpick-closing")
+        with suppress(TimeoutError):
+            closing.call(opened.close, _CLOSING_S)
+        closing.close()
 
 
 def _remeasuring(

@@ -124,6 +124,6 @@ def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
     """
     reference = OnnxRuntimeCpu()
     spec = reference.open(model)
-    with closing(TensorRt(name)) as candidate:
+    with closing(reference), closing(TensorRt(name)) as candidate:
         candidate.load(plan, spec)
         return compare(reference, candidate, spec)

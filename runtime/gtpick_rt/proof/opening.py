@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,13 +57,14 @@ def open_picker(
         check_diameter(diameter_A)
     path = resolve_model(model)
     loaded, spec = open_backend(backend, path, on_build)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if micrographs is None:
-        if diameter_A is None:
-            raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
-        return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
-    found = survey(loaded, spec, micrographs, diameter_A)
-    return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
+    with _closed_on_error(loaded):
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if micrographs is None:
+            if diameter_A is None:
+                raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
+            return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
+        found = survey(loaded, spec, micrographs, diameter_A)
+        return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
 
 
 def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Opened:
@@ -128,7 +130,8 @@ def _open_cuda(model: Path) -> Opened:
 
 def _proved(backend: "OpenVino | OnnxRuntimeCuda", model: Path) -> Opened:
     spec = backend.open(model)
-    prove_once(backend, model, backend.version)
+    with _closed_on_error(backend):
+        prove_once(backend, model, backend.version)
     return backend, spec
 
 
@@ -144,5 +147,16 @@ def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Open
     proof = partial(prove, model=model, name=name)
     engine = engine_for(half, name, current_gpu(), proof, on_progress=on_build)
     backend = TensorRt(name)
-    backend.load(engine.plan, spec)
+    with _closed_on_error(backend):
+        backend.load(engine.plan, spec)
     return backend, spec
+
+
+@contextmanager
+def _closed_on_error(backend: Backend) -> Iterator[None]:
+    """What was opened and cannot be handed on is closed."""
+    try:
+        yield
+    except BaseException:
+        backend.close()
+        raise
