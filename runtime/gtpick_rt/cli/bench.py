@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import BackendName, Model, PixelSize
+from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize
 from gtpick_rt.errors import UsageError
 from gtpick_rt.proof.opening import open_picker
 
@@ -31,6 +31,7 @@ def bench(
     pixel_size: PixelSize = None,
     model: Model = None,
     backend: BackendName = "auto",
+    device: Device = None,
     count: Annotated[int, typer.Option(min=2, metavar="N", help="At most so many micrographs.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, of which medians are taken.")] = 3,
     side: Annotated[

@@ -12,6 +12,7 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.arrivals.source import Source
+from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS, Survey, judge
@@ -24,7 +25,6 @@ from gtpick_rt.output.summary import Parameters, Settings, Summary
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
-from gtpick_rt.pipeline.deadline import DeadlineThread
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
 

@@ -5,7 +5,7 @@ is kept.
 import hashlib
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +32,17 @@ class Engine:
     record: Record
     fresh: bool
     """Whether it was built just now."""
+
+    @property
+    def kernels(self) -> bytes:
+        """What was compiled for it in earlier processes; empty where that cannot be trusted."""
+        return EngineCache().kernels(self.record.key)
+
+    def keep_kernels(self, kernels: bytes) -> None:
+        """Keep what is compiled for it, where that is new."""
+        if kernels and kernels != self.kernels:
+            with suppress(OSError):  # then the next process compiles again
+                EngineCache().store_kernels(self.record.key, kernels)
 
 
 def engine_for(
@@ -73,7 +84,7 @@ def engine_for(
     if not parity.holds:
         raise UnlikeError(
             f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
-            "use --backend cuda, or --backend cpu, which runs in single precision"
+            "pick with --backend cuda, or --backend cpu, which runs in single precision"
         )
     record = Record(
         key=key,

@@ -14,7 +14,7 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
-FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift"
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift up-and-down"
 """How engines are built and judged, for the key of the cache: to be changed with the code that does
 either."""
 
@@ -94,6 +94,7 @@ def build(
     started = time.monotonic()
     trt = library(name)
     log = logger(trt)
+    log.taken()  # of what was done before
     builder = _started(lambda: trt.Builder(log), name, log)
     network = builder.create_network(_creation_flags(trt))
     _parse(model, content, trt, network, log)
@@ -107,7 +108,7 @@ def build(
     if monitor.interrupted is not None:
         raise monitor.interrupted
     if plan is None:
-        raise BackendError(f"{model}: {name} cannot build it: {log.told('ERROR')}")
+        raise BackendError(f"{model}: {name} cannot build it: {log.taken()}")
     kept = b"" if cache is None else bytes(cache.serialize())
     return Built(bytes(plan), layers, kept, time.monotonic() - started)
 
@@ -116,7 +117,7 @@ def _started(start: Callable[[], Any], name: str, log: Any) -> Any:
     try:
         return start()
     except (TypeError, RuntimeError) as error:  # what the bindings raise for a null pointer
-        told = log.told("ERROR") or error
+        told = log.taken() or error
         raise BackendError(f"{name} cannot start here: {told}; it needs the GPU and its driver") from error
 
 
@@ -143,7 +144,7 @@ def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> Non
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     told = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}): {e.desc()}" for e in errors)
-    raise BackendError(f"{model}: cannot be parsed: {told or log.told('ERROR')}")
+    raise BackendError(f"{model}: cannot be parsed: {told or log.taken()}")
 
 
 def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:
