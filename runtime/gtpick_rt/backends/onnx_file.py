@@ -18,7 +18,7 @@ _EXTERNAL_DATA = b"\x0a\x08location\x12"
 its own."""
 
 
-def runtime(backend: str, way_out: str = "pip install '.[cpu]' in the clone") -> Any:
+def runtime(backend: str, way_out: str = "install the extra cpu: pip install '.[cpu]' in the clone") -> Any:
     """Import ONNX Runtime. Raises BackendError, which says how to get it for `backend`."""
     try:
         import onnxruntime

@@ -43,23 +43,33 @@ class _Needs:
 _NEEDS: dict[GpuBackend, _Needs] = {
     "cuda": _Needs({13: "cuda13", 12: "cuda12"}, (6, 0)),
     "tensorrt": _Needs({13: "cuda13", 12: "cuda12"}, (7, 5)),
-    "tensorrt-rtx": _Needs(
-        {13: "cpu,rtx", 12: "cpu,rtx12"}, (8, 0), frozenset({(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})
-    ),
+    "tensorrt-rtx": _Needs({13: "rtx", 12: "rtx12"}, (8, 0), frozenset({(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})),
 }
 
 
 def install_command(backend: GpuBackend, driver: str) -> str:
-    """The command that installs what a backend needs with this driver, in a clone; with an unknown
-    one, the newest.
+    """The command that adds what a backend needs with this driver, in a clone, to what is
+    installed, so that there is one ONNX Runtime; with an unknown driver, for the newest.
     """
-    extras = _NEEDS[backend].extras
-    return f"pip install '.[{extras[_cuda_of(driver) or max(extras)]}]' in the clone"
+    extra = _extra(backend, driver)
+    if backend == "tensorrt-rtx":
+        return _pip(extra if _version("onnxruntime") or _version("onnxruntime-gpu") else f"cpu,{extra}")
+    return reinstall_command(backend, driver) if _version("onnxruntime") else _pip(extra)
 
 
 def reinstall_command(backend: GpuBackend, driver: str) -> str:
     """The same where another extra, or another ONNX Runtime, is in its way."""
-    return _BOTH_RUNTIMES + install_command(backend, driver)
+    extra = _extra(backend, driver)
+    return _BOTH_RUNTIMES + _pip(f"cpu,{extra}" if backend == "tensorrt-rtx" else extra)
+
+
+def _pip(extras: str) -> str:
+    return f"pip install '.[{extras}]' in the clone"
+
+
+def _extra(backend: GpuBackend, driver: str) -> str:
+    extras = _NEEDS[backend].extras
+    return extras[_cuda_of(driver) or max(extras)]
 
 
 def unsupported(backend: GpuBackend, gpu: Gpu) -> str:
@@ -93,10 +103,16 @@ def _instead(gpu: Gpu) -> str:
 
 def installed_cuda() -> int | None:
     """The major version of CUDA that was installed with an extra; None without one."""
+    found = _version("cuda-bindings")
+    return int(found.split(".")[0]) if found else None
+
+
+def _version(package: str) -> str:
+    """Of a package that is installed; empty where it is not."""
     try:
-        return int(version("cuda-bindings").split(".")[0])
+        return version(package)
     except PackageNotFoundError:
-        return None
+        return ""
 
 
 def _cuda_of(driver: str) -> int | None:

@@ -79,7 +79,14 @@ def engine_for(
             return Engine(*cache.load(key), fresh=False)
         except Unfit as reason:
             on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
-    built = build(model, content, name, timings=cache.timings(key), on_progress=on_progress)
+    built = build(
+        model,
+        content,
+        name,
+        capability=gpu.compute_capability,
+        timings=cache.timings(key),
+        on_progress=on_progress,
+    )
     parity = prove(built.plan)
     if not parity.holds:
         raise UnlikeError(

@@ -1,12 +1,11 @@
 """A backend on a GPU is looked at while it works: a known tile among the batches.
 
 A proof is of the process in which it was made. Kernels, graphs and memory of this one are seen to
-be sound by its own answers: at opening, in batches of all sizes, up and down; and again after every
-`EVERY` calls, one size after another.
+be sound by its own answers, in batches of all sizes: at opening, up and down, and again after every
+`EVERY` calls.
 """
 
 from contextlib import closing
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ class Guarded:
     ) -> None:
         self.backend, self.name, self.on_cpu = backend, backend.name, backend.on_cpu
         self._spec, self._tile, self._expected = spec, tile, _picks(spec, *expected)[0]
-        self._calls, self._sizes = 0, cycle(PROFILE.batches)
+        self._calls = 0
         for size in (*PROFILE.batches, *reversed(PROFILE.batches)):
             self._look(size)
 
@@ -47,7 +46,8 @@ class Guarded:
         answers = self.backend.infer(tiles)
         self._calls += 1
         if self._calls % EVERY == 0:
-            self._look(next(self._sizes))
+            for size in PROFILE.batches:
+                self._look(size)
         return answers
 
     def close(self) -> None:
@@ -58,10 +58,10 @@ class Guarded:
         """Show the tile in every row of a batch."""
         rows = _picks(self._spec, *self.backend.infer(np.repeat(self._tile, size, axis=0)))
         if not all(_alike(self._expected, row) for row in rows):
+            doubt = f"; what was picked in the last {EVERY} calls is in doubt" if self._calls else ""
             raise UnlikeError(
-                f"{self.name} answers a known tile, in batches of {size}, otherwise than the reference"
-                + (f"; what was picked since the {self._calls - EVERY}th batch is in doubt" if self._calls else "")
-                + ": pick again with --force --backend cpu, and report it"
+                f"{self.name} answers a known tile, in batches of {size}, otherwise than the reference{doubt}: pick "
+                "again with --force --backend cpu, and report it"
             )
 
 

@@ -35,6 +35,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return versions
 
 
+@pytest.mark.usefixtures("installed")
 def test_each_extra_of_the_table_is_one(extras: dict[str, list[str]]) -> None:
     for backend in GPU_BACKENDS:
         for driver in ("580.1", "535.1", ""):
@@ -62,14 +63,23 @@ def test_only_three_extras_bring_onnx_runtime(extras: dict[str, list[str]]) -> N
         ("", "cuda13"),
     ],
 )
+@pytest.mark.usefixtures("installed")
 def test_the_driver_decides_which_cuda_is_installed(driver: str, extra: str) -> None:
     assert install_command("tensorrt", driver) == f"pip install '.[{extra}]' in the clone"
 
 
-def test_both_runtimes_are_removed_before_one_is_installed() -> None:
-    assert reinstall_command("cuda", "535.1") == (
-        "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install '.[cuda12]' in the clone"
-    )
+def test_both_runtimes_are_removed_before_one_is_installed(installed: dict[str, str]) -> None:
+    command = "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install '.[cuda12]' in the clone"
+    assert reinstall_command("cuda", "535.1") == command
+    installed["onnxruntime"] = "1.32.0"
+    assert install_command("tensorrt", "535.1") == command
+
+
+def test_tensorrt_rtx_is_added_to_the_onnx_runtime_that_is_there(installed: dict[str, str]) -> None:
+    assert "'.[cpu,rtx]'" in install_command("tensorrt-rtx", "580.1")
+    installed["onnxruntime-gpu"] = "1.31.0"
+    assert install_command("tensorrt-rtx", "580.1") == "pip install '.[rtx]' in the clone"
+    assert "'.[cpu,rtx12]'" in reinstall_command("tensorrt-rtx", "535.1")
 
 
 @pytest.mark.parametrize(

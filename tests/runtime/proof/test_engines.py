@@ -44,8 +44,11 @@ class Workshop:
         self.proved: list[bytes] = []
         self.given: list[bytes] = []
 
-    def build(self, model: Path, content: bytes, name: str, *, timings: bytes, on_progress: Any) -> Built:
+    def build(
+        self, model: Path, content: bytes, name: str, *, capability: tuple[int, int], timings: bytes, on_progress: Any
+    ) -> Built:
         assert (model, content) == (self.model, self.model.read_bytes())
+        assert capability == self.gpu.compute_capability
         on_progress("building", 1, 2)
         self.given.append(timings)
         self.builds.append(f"engine {len(self.builds)}".encode())

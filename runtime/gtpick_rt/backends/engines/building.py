@@ -14,7 +14,7 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
-FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift up-and-down"
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift up-and-down for-one-card"
 """How engines are built and judged, for the key of the cache: to be changed with the code that does
 either."""
 
@@ -79,12 +79,14 @@ def build(
     name: LibraryName,
     profile: Profile = PROFILE,
     *,
+    capability: tuple[int, int] | None = None,
     timings: bytes = b"",
     on_progress: OnProgress = lambda phase, done, of: None,
 ) -> Built:
     """Build an engine from `content`, which is that of the ONNX file `model`, strongly typed.
 
-    TensorRT needs the GPU that the engine is for; TensorRT-RTX needs none.
+    TensorRT needs the GPU that the engine is for. TensorRT-RTX needs none, and builds for cards of
+    this compute `capability`, or for all that it chooses itself.
 
     Raises:
         BackendError: the library is absent, cannot parse the model (every error is told, with its
@@ -101,6 +103,8 @@ def build(
     layers = network_layers(trt, network)
     check(model, trt, network, layers)
     config = _config(trt, builder)
+    if name == "tensorrt-rtx" and capability is not None:
+        _choose_card(trt, config, capability)
     _add_profile(builder, config, network, profile)
     cache = _timing_cache(config, timings) if name == "tensorrt" else None  # TensorRT-RTX measures nothing
     monitor = config.progress_monitor = _monitor(trt, on_progress)
@@ -136,6 +140,15 @@ def _config(trt: Any, builder: Any) -> Any:
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # without it TensorRT-RTX cannot capture CUDA graphs
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     return config
+
+
+def _choose_card(trt: Any, config: Any, capability: tuple[int, int]) -> None:
+    """Build for one kind of card: otherwise it leaves out Turing, and all but a few others."""
+    major, minor = capability
+    card = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
+    config.num_compute_capabilities = 1
+    if card is None or not config.set_compute_capability(card, 0):
+        raise BackendError(f"tensorrt-rtx {trt.__version__} does not build for compute capability {major}.{minor}")
 
 
 def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> None:

@@ -13,15 +13,13 @@ from gtpick_rt.errors import BackendError
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"), [("tensorrt", "tensorrt", "cuda13"), ("tensorrt-rtx", "tensorrt_rtx", "cpu,rtx")]
+    ("name", "module", "extra"), [("tensorrt", "tensorrt", "cuda13"), ("tensorrt-rtx", "tensorrt_rtx", "rtx")]
 )
 def test_an_absent_library_says_what_to_install(
     name: LibraryName, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-        BackendError, match=rf"^{name} is not usable here .*: pip install '\.\[{extra}\]' in the clone$"
-    ):
+    with pytest.raises(BackendError, match=rf"^{name} is not usable here .*: pip .*'\.\[{extra}\]' in the clone$"):
         library(name)
 
 
@@ -44,7 +42,7 @@ def test_only_versions_that_are_supported_are_used(
     if fits:
         assert library(name) is module
     else:
-        with pytest.raises(BackendError, match=f"^{name} {version} is installed, but >=.*,<.* is needed: pip install"):
+        with pytest.raises(BackendError, match=f"^{name} {version} is installed, but >=.*,<.* is needed: pip "):
             library(name)
 
 
@@ -58,7 +56,7 @@ def test_full_tensorrt_comes_first(there: set[str], best: str, monkeypatch: pyte
 
 def test_without_any_library_both_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "find_spec", lambda module: None)
-    with pytest.raises(BackendError, match=r"neither tensorrt nor tensorrt-rtx.*\[cuda13\].*\[cpu,rtx\]"):
+    with pytest.raises(BackendError, match=r"neither tensorrt nor tensorrt-rtx.*\[cuda13\].*\[rtx\]"):
         best_library()
 
 

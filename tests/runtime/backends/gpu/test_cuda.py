@@ -69,6 +69,6 @@ def test_without_cuda_python_the_message_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(
-        BackendError, match=r"cuda-python is not usable here.*pip install '\.\[cuda13\]'.*pip install '\.\[cpu,rtx\]'"
+        BackendError, match=r"cuda-python is not usable here.*pip install '\.\[cuda13\]'.*pip install '\.\[rtx\]'"
     ):
         current_gpu()

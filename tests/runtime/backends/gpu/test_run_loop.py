@@ -205,9 +205,11 @@ def test_a_stream_that_tensorrt_rtx_cannot_capture_is_not_captured(
     assert len(sequence(trt.cudart, "cudaStreamBeginCapture")) == 1
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("of the bindings")])
-def test_a_capture_ends_however_it_was_interrupted(error: BaseException, cudart: Any) -> None:
+def test_a_capture_ends_however_it_was_interrupted(error: BaseException, spoilt: bool, cudart: Any) -> None:
     def fail() -> None:
+        cudart.spoilt = spoilt
         raise error
 
     cuda = Cuda()
