@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.errors import ModelError, UnlikeError
-from gtpick_rt.models.files import resolve_model
+from gtpick_rt.models.files import half_of, resolve_model
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof import guarding
 from gtpick_rt.proof.guarding import EVERY, Guarded, guard
 from gtpick_rt.types import FloatArray
 
 Answers = tuple[FloatArray, FloatArray]
-EXPECTED = (np.float32([[0.9, 0.1]]), np.float32([[[10, 20, 24], [30, 30, 24]]]))
+EXPECTED = (np.float32([[0.9, 0.0]]), np.float32([[[100, 120, 24], [150, 150, 24]]]))
 
 
 class Device:
@@ -110,25 +111,30 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[FloatArray
     return put
 
 
-def test_the_tile_is_that_with_the_most_picks(
-    spec: ModelSpec, find_dots: Callable[[FloatArray], Answers], reference: Callable[..., None]
-) -> None:
+def test_the_tile_is_that_with_the_most_picks(spec: ModelSpec, reference: Callable[..., None]) -> None:
+    boxes = np.float32([[100, 100, 24], [150, 150, 24], [60, 200, 24]])
     counts: list[int] = []
 
     def script(tiles: FloatArray) -> Answers:
-        scores, boxes = np.zeros((len(tiles), 3), np.float32), np.ones((len(tiles), 3, 3), np.float32)
-        if len(tiles) > 1:
-            scores[2, :2] = 0.9
+        scores = np.zeros((len(tiles), 3), np.float32)
+        scores[2, :2] = 0.9
         counts.append(len(tiles))
-        return scores, boxes
+        return scores, np.repeat(boxes[None], len(tiles), axis=0)
+
+    def device(tiles: FloatArray) -> Answers:
+        return np.repeat(np.float32([[0.9, 0.9, 0]]), len(tiles), axis=0), np.repeat(boxes[None], len(tiles), axis=0)
 
     reference(script, replace(spec, queries=3))
-    device = ScriptedBackend(
-        lambda tiles: (np.float32([[0.9, 0.9, 0]] * len(tiles)), np.ones((len(tiles), 3, 3), "f4"))
-    )
-    guarded = guard(device, resolve_model(None))
+    guarded = guard(ScriptedBackend(device), resolve_model(None))
     assert counts == [16]
-    assert guarded._expected.shape == (2, 2)
+    assert len(guarded._expected.clear) == 2
+
+
+def test_half_precision_is_no_reason_to_stop() -> None:
+    model = resolve_model(None)
+    half = OnnxRuntimeCpu()
+    half.open(half_of(model))
+    guard(half, model).close()
 
 
 def test_a_model_that_picks_nothing_cannot_be_guarded(spec: ModelSpec, reference: Callable[..., None]) -> None:
