@@ -1,4 +1,6 @@
 # make pick    install what picking needs and pick the sample micrographs
+# make gpu     the same for an NVIDIA GPU, in an environment of its own: CUDA 12 or 13, as the driver allows
+# make rtx     the same for an RTX card, with TensorRT-RTX
 # make test    install everything and run the whole test suite
 # make check   lint, format, types and import contracts
 # make docs    build the documentation site into site/; it opens from the disk
@@ -11,11 +13,16 @@ TORCH    ?= torch==2.13.0
 SAMPLE   ?= sample
 DIAMETER ?= 214
 OUT      ?= picks
+EXTRA    ?= cpu
+
+# The branch of NVIDIA's driver, 0 without one: from 580 on it runs CUDA 13.
+DRIVER   := $(shell sed -n 's/.* \([0-9]\{3,\}\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null | head -n 1)
+ON_12    := $(shell test "$(or $(DRIVER),0)" -lt 580 && echo yes)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: pick test check docs clean
+.PHONY: pick gpu rtx test check docs clean
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
@@ -25,6 +32,12 @@ pick: $(VENV)/.installed-pick
 	@find $(OUT) -name '*_autopick.star' | sort | sed 's/^/  /'
 	@echo "Pictures of them:"
 	@find $(OUT) -name '*.png' | sort | sed 's/^/  /'
+
+gpu:
+	@$(MAKE) --no-print-directory pick VENV=.venv-gpu EXTRA=$(if $(ON_12),cuda12,cuda13)
+
+rtx:
+	@$(MAKE) --no-print-directory pick VENV=.venv-rtx EXTRA=cpu,$(if $(ON_12),rtx12,rtx)
 
 # One process more than there are cores, for many tests wait. The long files come first.
 test: $(VENV)/.installed-dev
@@ -42,12 +55,12 @@ docs: $(VENV)/.installed-docs
 	@echo "open site/index.html"
 
 clean:
-	rm -rf $(VENV) $(OUT) site
+	rm -rf $(VENV) .venv-gpu .venv-rtx $(OUT) site
 
 # A set is installed once: its stamp is renewed only when pyproject.toml changes.
 $(VENV)/.installed-pick: pyproject.toml | $(BIN)/python
 	@echo "Installing gtpick-rt into $(VENV)"
-	@$(PIP) --editable '.[cpu]'
+	@$(PIP) --editable '.[$(EXTRA)]'
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python

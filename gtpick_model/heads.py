@@ -40,6 +40,8 @@ class DetectionHead(nn.Module):
         x = x.to(self.classify.weight.dtype)  # float32, also after layers in half precision
         shift = self.locate(x).float()
         diameter = reference[..., 2:]
-        centre = reference[..., :2] + shift[..., :2] * diameter
-        size = diameter * torch.exp(1.5 * torch.tanh(shift[..., 2:]))
-        return Detections(self.classify(x).squeeze(-1).float(), torch.cat((centre, size), dim=-1))
+        # Chosen by column, not concatenated: ONNX Runtime before 1.29 replays a concatenation of
+        # unequal parts, in a CUDA graph, from memory that it has given away.
+        is_size = torch.tensor([False, False, True], device=x.device)
+        boxes = torch.where(is_size, diameter * torch.exp(1.5 * torch.tanh(shift)), reference + shift * diameter)
+        return Detections(self.classify(x).squeeze(-1).float(), boxes)

@@ -109,9 +109,9 @@ def try_backends(names: list[str], micrographs: int, model: str | None) -> dict[
         jobs = find_jobs([folder]).jobs
         for name in names:
             try:
-                picker = open_picker(DIAMETER_A, model=model, backend=name)
-                speed = measure(picker, jobs)
-                results[name] = {"tiles_per_s": backend_rates(picker), "pipeline": asdict(speed)}
+                with open_picker(DIAMETER_A, model=model, backend=name) as picker:
+                    speed = measure(picker, jobs)
+                    results[name] = {"tiles_per_s": backend_rates(picker), "pipeline": asdict(speed)}
                 results[name]["micrographs_per_s"] = 1 / speed.pipeline_s
                 results[name]["efficiency"] = speed.efficiency
             except GtpickError as error:

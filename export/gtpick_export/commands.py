@@ -4,7 +4,7 @@ PyTorch and ONNX are imported only when a command runs.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -79,17 +79,19 @@ def _compare_backends(model: Path, written: Path, precision: str) -> None:
 
     reference, spec = open_backend("cpu", model)
     failed = []
-    for name in BACKENDS[1:]:
-        try:
-            backend, _ = open_backend(name, written if name == "cpu" else model)
-        except GtpickError as error:
-            typer.echo(f"{name}: {error}")
-            failed += [name] if isinstance(error, UnlikeError) else []
-            continue
-        found = compare(reference, backend, spec)
-        typer.echo(f"{name}: {found}")
-        if not (answers_alike(found, precision) if name == "cpu" else found.holds):
-            failed.append(name)
+    with closing(reference):
+        for name in BACKENDS[1:]:
+            try:
+                backend, _ = open_backend(name, written if name == "cpu" else model)
+            except GtpickError as error:
+                typer.echo(f"{name}: {error}")
+                failed += [name] if isinstance(error, UnlikeError) else []
+                continue
+            with closing(backend):
+                found = compare(reference, backend, spec)
+            typer.echo(f"{name}: {found}")
+            if not (answers_alike(found, precision) if name == "cpu" else found.holds):
+                failed.append(name)
     if failed:
         raise UnlikeError(f"{', '.join(failed)}: does not pick as float32 on the CPU; use another --backend")
 

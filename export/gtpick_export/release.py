@@ -1,6 +1,7 @@
 """The one way out for a network: an ONNX file that was seen to answer as the network does."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32"
     library, _ = libraries(None, 12, views=8)
     tiles = make_tiles(library, TILES, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
     backend, spec = open_backend("cpu", unproven)
-    parity = compare(network, backend, spec, tiles.images.numpy())
+    with closing(backend):
+        parity = compare(network, backend, spec, tiles.images.numpy())
     if not parity.reference_picks:
         raise ModelError(
             f"{unproven} is not released: the network picks nothing on {TILES} simulated tiles at its threshold of "

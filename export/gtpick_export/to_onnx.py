@@ -83,8 +83,8 @@ def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     PyTorch notes in it where our source files lie.
 
     Raises:
-        ModelError: the graph needs operators outside the standard ONNX domain or another opset, or
-            has a constant that is not finite.
+        ModelError: the graph needs operators outside the standard ONNX domain or another opset, has
+            a constant that is not finite, or joins or splits tensors in unequal parts.
     """
     _check(model)
     graph = model.graph
@@ -105,3 +105,22 @@ def _check(model: onnx.ModelProto) -> None:
     wild = [tensor.name for tensor in constants if not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()]
     if wild:
         raise ModelError(f"constants of the exported graph must be finite, these are not: {', '.join(wild)}")
+    if uneven := unequal_parts(model):
+        raise ModelError(
+            f"nodes of the exported graph join or split unequal parts, which ONNX Runtime before 1.30 may replay "
+            f"wrongly in a CUDA graph: {', '.join(uneven)}; choose by column instead, as DetectionHead does"
+        )
+
+
+def unequal_parts(model: onnx.ModelProto) -> list[str]:
+    """Name the nodes that concatenate or split tensors in parts of different sizes."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes: dict[str, list[int | str]] = {weight.name: list(weight.dims) for weight in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = [size.dim_value or size.dim_param for size in value.type.tensor_type.shape.dim]
+
+    def is_uneven(node: onnx.NodeProto) -> bool:
+        parts = node.input if node.op_type == "Concat" else node.output
+        return len({tuple(shapes.get(part, ())) for part in parts}) > 1
+
+    return [node.name for node in graph.node if node.op_type in ("Concat", "Split") and is_uneven(node)]

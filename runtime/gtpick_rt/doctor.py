@@ -1,9 +1,11 @@
 """What runs models here: the GPUs, each backend, and the engines that are kept."""
 
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName, library
 from gtpick_rt.backends.engines.records import Gpu, superseded
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
+from gtpick_rt.backends.support import GPU_BACKENDS, unsupported
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.models.files import half_of
 from gtpick_rt.proof.engines import key_of
@@ -105,20 +108,24 @@ def _ask_smi() -> list[Gpu]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    done = subprocess.run([program, *_SMI], capture_output=True, text=True, timeout=_SMI_S, check=False)  # noqa: S603
-    if done.returncode != 0:
+    try:
+        done = subprocess.run([program, *_SMI], capture_output=True, text=True, timeout=_SMI_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
         return []
-    gpus = []
-    for line in done.stdout.splitlines():
-        name, capability, driver = (word.strip() for word in line.rsplit(",", 2))
-        major, minor = capability.split(".")
-        gpus.append(Gpu(name, (int(major), int(minor)), driver))
-    return gpus
+    return [gpu for line in done.stdout.splitlines() if (gpu := _listed_gpu(line)) is not None]
+
+
+def _listed_gpu(line: str) -> Gpu | None:
+    """Read a line of nvidia-smi; None where it does not know the compute capability."""
+    found = re.fullmatch(r"(.+), (\d+)\.(\d+), (.+)", line.strip())
+    return found and Gpu(found[1], (int(found[2]), int(found[3])), found[4])
 
 
 def _examine(name: str, model: Path, gpus: list[Gpu], gpu_problem: str, cache: EngineCache) -> BackendState:
     engine = _LIBRARIES.get(name)
-    problems: list[str] = []
+    problems = [reason for each in GPU_BACKENDS if each == name and gpus and (reason := unsupported(each, gpus[0]))]
+    if problems:
+        return BackendState(name=name, usable=False, detail=problems[0])
     if engine is not None:
         problems = _problems(partial(library, engine), gpu_problem)
         if not problems and not _is_built(engine, model, gpus[0], cache):
@@ -156,9 +163,10 @@ def _is_built(name: LibraryName, model: Path, gpu: Gpu, cache: EngineCache) -> b
 def _run_one_tile(name: str, model: Path) -> BackendState:
     backend, spec = open_backend(name, model)
     tile = np.random.default_rng(0).standard_normal((1, 1, spec.tile_px, spec.tile_px), np.float32)
-    backend.infer(tile)  # the first run allocates, compiles and captures
-    began = time.perf_counter()
-    scores, _ = backend.infer(tile)
+    with closing(backend):
+        backend.infer(tile)  # the first run allocates, compiles and captures
+        began = time.perf_counter()
+        scores, _ = backend.infer(tile)
     tile_ms = 1e3 * (time.perf_counter() - began)
     if not np.isfinite(scores).all():
         raise BackendError(f"{backend.name} answers a tile of noise with numbers that are none")

@@ -15,7 +15,10 @@ import pytest
 from gtpick_export.int8 import quantise
 from gtpick_export.to_onnx import write_model
 from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.backends.support import unsupported
+from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import DEFAULT_MODEL, half_of, resolve_model
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
@@ -102,3 +105,24 @@ def test_a_file_in_8_bits_is_parsed_and_built(tmp_path: Path) -> None:
     built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
     kinds = [kind for layer in built.layers for kind in layer.outputs.values()]
     assert kinds.count("INT8") > 20
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)])
+def test_the_network_in_half_precision_is_built_for_one_kind_of_card(capability: tuple[int, int]) -> None:
+    model = half_of(resolve_model(DEFAULT_MODEL))
+    built = build(model, read_onnx(model), "tensorrt-rtx", capability=capability)
+    assert len(built.plan) > 1_000_000
+    assert not unsupported("tensorrt-rtx", Gpu("Card", capability, ""))
+
+
+@pytest.mark.parametrize(
+    ("capability", "told"),
+    [((7, 5), "cannot build it"), ((9, 0), "does not build for compute capability 9.0"), ((10, 0), "10.0")],
+)
+def test_cards_that_it_is_not_made_for_are_told_before_and_cannot_be_built_for(
+    capability: tuple[int, int], told: str
+) -> None:
+    model = half_of(resolve_model(DEFAULT_MODEL))
+    assert "pick with --backend tensorrt" in unsupported("tensorrt-rtx", Gpu("Card", capability, ""))
+    with pytest.raises(BackendError, match=told):
+        build(model, read_onnx(model), "tensorrt-rtx", capability=capability)

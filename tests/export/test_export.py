@@ -11,11 +11,12 @@ import onnx
 import pytest
 import torch
 
-from gtpick_export.to_onnx import OPSET, _check, make_spec
+from gtpick_export.to_onnx import OPSET, _check, make_spec, unequal_parts
 from gtpick_model.network import GTPick, Inference
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.decode import calibrate
 from gtpick_rt.errors import ModelError
+from gtpick_rt.models.files import half_of, resolve_model
 from gtpick_rt.models.spec import METADATA_KEY
 from gtpick_rt.types import FloatArray
 
@@ -127,6 +128,30 @@ def test_a_graph_with_a_constant_that_is_not_finite_is_refused(value: float) -> 
 def test_graphs_that_tensorrt_may_misread_are_refused(graph: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         _check(identity(**graph))
+
+
+def concatenation(*sizes: int) -> onnx.ModelProto:
+    """A model that joins tensors of so many columns."""
+    make = onnx.helper
+    names = [f"x{i}" for i in range(len(sizes))]
+    values = [
+        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+        for name, size in zip([*names, "y"], [*sizes, sum(sizes)], strict=True)
+    ]
+    node = make.make_node("Concat", names, ["y"], "join", axis=1)
+    graph = make.make_graph([node], "join", values[:-1], values[-1:])
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=10)
+
+
+def test_a_graph_that_joins_unequal_parts_is_refused() -> None:
+    _check(concatenation(2, 2))
+    with pytest.raises(ModelError, match=r"unequal parts.*: join; choose by column"):
+        _check(concatenation(2, 1))
+
+
+@pytest.mark.parametrize("path", [resolve_model(None), half_of(resolve_model(None))], ids=lambda path: path.name)
+def test_the_shipped_files_join_equal_parts_alone(path: Path) -> None:
+    assert unequal_parts(onnx.load(path)) == []
 
 
 def test_a_network_whose_threshold_lies_below_the_floor_can_be_exported(exported: Any) -> None:

@@ -40,7 +40,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise BackendError("cuda-python is not usable here")
 
     def no_library(name: str) -> None:
-        raise BackendError(f"{name} is not usable here: pip install '.[gpu]' in the clone")
+        raise BackendError(f"{name} is not usable here: pip install '.[cuda13]' in the clone")
 
     monkeypatch.setattr(doctor, "gpu_is_here", lambda: False)
     monkeypatch.setattr(doctor, "Cuda", no_gpu)
@@ -192,6 +192,50 @@ def test_without_cuda_python_the_driver_s_program_names_the_gpus(
     assert found.gpus == [GPU]
     assert found.driver == "580.1"
     assert not any(state.usable for state in found.backends if state.name.startswith("tensorrt"))
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("echo 'Old GPU, [N/A], 470.1'; echo 'Paper GPU, 8.6, 580.1'", ["Paper GPU"]),
+        ("echo 'No devices were found'", []),
+        ("exec sleep 60", []),
+        ("exit 9", []),
+    ],
+)
+def test_whatever_the_driver_s_program_does_the_rest_is_told(
+    script: str, names: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nPATH={os.defpath}\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(doctor, "gpu_is_here", lambda: True)
+    monkeypatch.setattr(doctor, "_SMI_S", 0.2 if "sleep" in script else 60)
+    assert [gpu.name for gpu in examine(tiny_model).gpus] == names
+
+
+@pytest.mark.usefixtures("with_gpu", "opened")
+@pytest.mark.parametrize(
+    ("gpu", "name", "told"),
+    [
+        (Gpu("Turing", (7, 5), "580.1"), "tensorrt-rtx", "pick with --backend tensorrt or --backend cuda"),
+        (Gpu("Hopper", (9, 0), "580.1"), "tensorrt-rtx", "for which tensorrt-rtx is not made"),
+        (Gpu("Pascal", (6, 1), "550.1"), "tensorrt", "pick with --backend cuda or --backend cpu"),
+        (Gpu("Ampere", (8, 6), "470.1"), "cuda", "older than 525"),
+    ],
+)
+def test_what_speaks_against_a_card_or_its_driver_is_looked_at_first(
+    gpu: Gpu, name: str, told: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cuda:
+        def gpus(self) -> list[Gpu]:
+            return [gpu]
+
+    monkeypatch.setattr(doctor, "Cuda", Cuda)
+    state = state_of(name, tiny_model)
+    assert not state.usable
+    assert told in state.detail
 
 
 def test_engines_are_listed_and_what_is_wrong_with_them(tiny_model: Path, keep_engine: Callable[..., None]) -> None:

@@ -6,7 +6,10 @@ from gtpick_rt.types import FloatArray
 
 
 class Backend(Protocol):
-    """A model that is loaded and, where it is not the reference, proved. One thread at a time."""
+    """A model that is loaded and, where it is not the reference, proved. One thread at a time.
+
+    Whoever opened it closes it: `with contextlib.closing(backend)`.
+    """
 
     name: str
     """What runs, for the log: "onnxruntime-cpu"."""
@@ -20,5 +23,12 @@ class Backend(Protocol):
 
         Returns scores `(n, queries)` and boxes `(n, queries, 3)`, both owned by the caller. Raises
         BackendError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back all that it holds: of the device, of the host, and its threads.
+
+        Nothing may be inferred afterwards. May be called from any thread, and again.
         """
         ...

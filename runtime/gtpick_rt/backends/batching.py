@@ -33,6 +33,6 @@ def halved(sizes: tuple[int, ...], error: OutOfMemoryError) -> tuple[int, ...]:
     *smaller, largest = sizes
     if largest == 1:
         raise BackendError(
-            f"{error}, even for a single tile: end what else uses the GPU, or use --backend cpu"
+            f"{error}, even for a single tile: end what else uses the GPU, or pick with --backend cpu"
         ) from error
     return tuple(sorted({*smaller, largest // 2}))

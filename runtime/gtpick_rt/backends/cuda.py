@@ -13,12 +13,11 @@ import numpy as np
 
 from gtpick_rt.backends.batching import OutOfMemoryError
 from gtpick_rt.backends.engines.records import Gpu
+from gtpick_rt.backends.support import install_command
 from gtpick_rt.errors import BackendError
 from gtpick_rt.types import FloatArray
 
 _DRIVER = Path("/proc/driver/nvidia/version")
-_GPUS = _DRIVER.with_name("gpus")
-_MODEL = re.compile(r"^Model:\s*(.*)$", re.MULTILINE)
 _DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """How a GPU shows on Linux, and on Linux within Windows."""
 _ABSENT = {"cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary", "cudaErrorInitializationError"}
@@ -50,15 +49,6 @@ def driver_version() -> str:
     return found.group() if found else ""
 
 
-def device_identity() -> str:
-    """The driver and the GPUs as the kernel tells them: what answers may depend on.
-
-    Empty where it does not tell.
-    """
-    models = [found[1] for path in sorted(_GPUS.glob("*/information")) for found in _MODEL.finditer(path.read_text())]
-    return ", ".join([driver_version(), *models])
-
-
 class Cuda:
     """The CUDA runtime.
 
@@ -73,8 +63,8 @@ class Cuda:
             from cuda.bindings import runtime
         except (ImportError, RuntimeError) as error:
             raise BackendError(
-                f"cuda-python is not usable here ({error}): install the extra gpu, or rtx for tensorrt-rtx: "
-                "pip install '.[gpu]' or pip install '.[rtx]' in the clone"
+                f"cuda-python is not usable here ({error}): {install_command('tensorrt', driver_version())}, or "
+                f"{install_command('tensorrt-rtx', driver_version())}"
             ) from error
         self._cudart: Any = runtime
 
@@ -87,7 +77,7 @@ class Cuda:
             name = bytes(properties.name).split(b"\0", 1)[0].decode()
             found.append(Gpu(name, (int(properties.major), int(properties.minor)), driver))
         if not found:
-            raise BackendError("no NVIDIA GPU is visible to this process: see nvidia-smi, or use --backend cpu")
+            raise BackendError("no NVIDIA GPU is visible to this process: see nvidia-smi, or pick with --backend cpu")
         return found
 
     def stream(self) -> Any:
@@ -110,6 +100,11 @@ class Cuda:
         """Memory of the GPU; free it with `free`."""
         return int(self._call(what, "cudaMalloc", nbytes))
 
+    def memory_in_use(self) -> tuple[int, int]:
+        """Bytes of the GPU's memory that all programs use, and that it has."""
+        free, total = self._results("the GPU's memory", "cudaMemGetInfo")
+        return int(total) - int(free), int(total)
+
     def to_device(self, what: str, address: int, array: FloatArray, stream: Any) -> None:
         """Copy pinned memory to the GPU, in the stream's turn."""
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -128,14 +123,18 @@ class Cuda:
         self._call("a CUDA graph", "cudaStreamBeginCapture", stream, mode)
         try:
             enqueue()
-        except BackendError:
+        except BaseException:
             with suppress(BackendError):  # a capture that failed cannot end well, and why it failed is what counts
-                self._call("a CUDA graph", "cudaStreamEndCapture", stream)
+                self._call("a CUDA graph", "cudaGraphDestroy", self._end_capture(stream))
             raise
-        recorded = self._call("a CUDA graph", "cudaStreamEndCapture", stream)
-        graph = self._call("a CUDA graph", "cudaGraphInstantiate", recorded, 0)
-        self._call("a CUDA graph", "cudaGraphDestroy", recorded)
-        return graph
+        recorded = self._end_capture(stream)
+        try:
+            return self._call("a CUDA graph", "cudaGraphInstantiate", recorded, 0)
+        finally:
+            self._call("a CUDA graph", "cudaGraphDestroy", recorded)
+
+    def _end_capture(self, stream: Any) -> Any:
+        return self._call("a CUDA graph", "cudaStreamEndCapture", stream)
 
     def launch(self, graph: Any, stream: Any) -> None:
         """Run a captured graph in the stream's turn."""
@@ -158,7 +157,12 @@ class Cuda:
         self._call("a stream", "cudaStreamDestroy", stream)
 
     def _call(self, what: str, function: str, *arguments: Any) -> Any:
-        """Call, and return what the call gives beside its status.
+        """Call, and return the first that the call gives beside its status."""
+        results = self._results(what, function, *arguments)
+        return results[0] if results else None
+
+    def _results(self, what: str, function: str, *arguments: Any) -> list[Any]:
+        """Call, and return all that the call gives beside its status.
 
         Raises BackendError unless that is success.
         """
@@ -166,18 +170,26 @@ class Cuda:
             status, *results = getattr(self._cudart, function)(*arguments)
         except RuntimeError as error:  # cuda-python finds no driver to call
             raise BackendError(
-                f"there is no usable NVIDIA driver ({error}): install one, or use --backend cpu"
+                f"there is no usable NVIDIA driver ({error}): install one, or pick with --backend cpu"
             ) from error
         if status == self._cudart.cudaError_t.cudaSuccess:
-            return results[0] if results else None
+            return results
         raise _error(what, function, status.name)
+
+
+def current_gpu() -> Gpu:
+    """The GPU that backends run on: the first that is visible to the process.
+
+    Raises BackendError.
+    """
+    return Cuda().gpus()[0]
 
 
 def _error(what: str, function: str, name: str) -> BackendError:
     if name == "cudaErrorMemoryAllocation":
         return OutOfMemoryError(f"the GPU's memory is too small for {what}")
     if name in _ABSENT:
-        return BackendError(f"there is no usable NVIDIA GPU ({name}): see nvidia-smi, or use --backend cpu")
+        return BackendError(f"there is no usable NVIDIA GPU ({name}): see nvidia-smi, or pick with --backend cpu")
     if name in _LOST:
         return BackendError(
             f"the GPU was lost at {what} ({function}: {name}); see nvidia-smi and the kernel's log, then run again: "

@@ -13,7 +13,12 @@ class ScriptedBackend:
     script: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
     name: str = "scripted"
     on_cpu: bool = True
+    closed: bool = False
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run the script."""
         return self.script(tiles)
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True

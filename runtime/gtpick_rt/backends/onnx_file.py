@@ -18,14 +18,12 @@ _EXTERNAL_DATA = b"\x0a\x08location\x12"
 its own."""
 
 
-def runtime(extra: str) -> Any:
-    """Import ONNX Runtime. Raises BackendError, which says how to get it with `extra`."""
+def runtime(backend: str, way_out: str = "install the extra cpu: pip install '.[cpu]' in the clone") -> Any:
+    """Import ONNX Runtime. Raises BackendError, which says how to get it for `backend`."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise BackendError(
-            f"the {extra} backend needs ONNX Runtime: install the extra {extra}: pip install '.[{extra}]' in the clone"
-        ) from error
+        raise BackendError(f"the {backend} backend needs ONNX Runtime: {way_out}") from error
     return onnxruntime
 
 

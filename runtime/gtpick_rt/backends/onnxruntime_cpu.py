@@ -35,14 +35,18 @@ class OnnxRuntimeCpu:
         """
         onnx_file.runtime("cpu")
         self._session = onnx_file.load(model, _options(), "CPUExecutionProvider")
-        self._cores = ThreadPoolExecutor(usable_cores(), "gtpick-infer")
         self._spec = onnx_file.spec_of(model, self._session)
+        self._cores = ThreadPoolExecutor(usable_cores(), "gtpick-infer")
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
         answers = list(self._cores.map(self._infer_one, tiles))
         return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
+
+    def close(self) -> None:
+        """End the threads; see `Backend.close`."""
+        self._cores.shutdown()
 
     def _infer_one(self, tile: FloatArray) -> tuple[FloatArray, FloatArray]:
         spec = self._spec

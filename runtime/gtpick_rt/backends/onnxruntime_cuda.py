@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from gtpick_rt.backends import onnx_file
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
-from gtpick_rt.backends.cuda import device_identity
+from gtpick_rt.backends.cuda import current_gpu, driver_version
+from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.support import install_command, reinstall_command, unsupported
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 _PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
-_OPTIONS = {"enable_cuda_graph": "1"}
+_GRAPHS_FROM = (1, 30)
+"""ONNX Runtime before replays CUDA graphs from host memory that it has given away (its pull request
+32121): after a batch of another size answers may be wrong, without an error."""
 _ERROR = 3
 """ONNX Runtime's level of logging: its warnings are of the shapes that it reckons with on the CPU,
 as it should."""
 _MEMORY = re.compile(r"allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What ONNX Runtime, CUDA, cuBLAS and cuDNN say when there is not enough."""
+_Answers = list[tuple[FloatArray, FloatArray]]
 
 
 def need_cuda() -> Any:
@@ -34,48 +40,75 @@ def need_cuda() -> Any:
 
     Raises BackendError unless it is the one for GPUs; whether a GPU is here shows later.
     """
-    onnxruntime = onnx_file.runtime("gpu")
+    onnxruntime = onnx_file.runtime("cuda", install_command("cuda", driver_version()))
     if _PROVIDER not in onnxruntime.get_available_providers():
         raise BackendError(
-            "this ONNX Runtime is the one without CUDA, which hides the other: pip uninstall onnxruntime, then install "
-            "the extra gpu: pip install '.[gpu]' in the clone"
+            "this ONNX Runtime is the one without CUDA, which hides the other: "
+            + reinstall_command("cuda", driver_version())
         )
     return onnxruntime
+
+
+def provider_options(version: str) -> dict[str, str]:
+    """How this version of ONNX Runtime is to run on the GPU: with CUDA graphs where it replays them
+    soundly; without TF32, which would leave coordinates in float32 ten bits: 0.1 px of a tile.
+    """
+    sound = tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= _GRAPHS_FROM
+    return {"enable_cuda_graph": str(int(sound)), "use_tf32": "0"}
 
 
 class OnnxRuntimeCuda:
     """ONNX Runtime's CUDA execution provider on the half-precision file beside the model.
 
-    Batches of each size have buffers of their own on the GPU and are a CUDA graph, which ONNX
-    Runtime captures.
+    Batches of each size have buffers of their own on the GPU and are a CUDA graph where ONNX
+    Runtime can be trusted with them. It keeps graphs for each thread, so all runs in one thread:
+    what is proved is what infers.
     """
 
     name = "onnxruntime-cuda-fp16"
     on_cpu = False
     version = ""
-    """Of ONNX Runtime, driver and GPUs, once a model is open: what its answers depend on."""
+    """Of ONNX Runtime, GPU and driver, once a model is open: what its answers depend on."""
+    _session: Any = None
+    _sizes: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self._slots: dict[int, _Slot] = {}
 
     def open(self, model: Path) -> ModelSpec:
-        """Load the half-precision file and return its spec.
+        """Load the half-precision file, make batches of all sizes ready, and return its spec.
 
         Raises BackendError unless ONNX Runtime runs it on the GPU, and ModelError when the file is
         missing or unfit.
         """
-        onnxruntime = need_cuda()
+        self._thread = DeadlineThread("gtpick-cuda")
+        try:
+            return self._thread.call(partial(self._open, model))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, model: Path) -> ModelSpec:
+        onnxruntime, gpu = need_cuda(), current_gpu()
+        if reason := unsupported("cuda", gpu):
+            raise BackendError(reason)
         half, self._spec = onnx_file.half_beside(model)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
         with redirect_stdout(sys.stderr):  # it prints what it does not find
             onnxruntime.preload_dlls()
-        self._session = onnx_file.load(half, options, _PROVIDER, _OPTIONS)
+        version = str(onnxruntime.__version__)
+        self._session = onnx_file.load(half, options, _PROVIDER, provider_options(version))
         if self._session.get_providers()[0] != _PROVIDER:  # it says nothing, and would run on the CPU
             raise BackendError(
                 "ONNX Runtime did not get the GPU: its driver, CUDA or cuDNN is missing or of another version than "
-                f"ONNX Runtime {onnxruntime.__version__} needs: pip install '.[gpu]' in the clone, and see nvidia-smi"
+                f"ONNX Runtime {version} needs: {reinstall_command('cuda', gpu.driver)}, and see nvidia-smi"
             )
-        self._sizes: tuple[int, ...] = PROFILE.batches
-        self._slots: dict[int, _Slot] = {}
-        self.version = f"{onnxruntime.__version__}, {device_identity()}"
+        self.name = f"{self.name} on {gpu.name}"
+        self.version = f"{version}, {gpu}"
+        self._sizes = PROFILE.batches
+        side = self._spec.tile_px
+        self._in_memory(lambda: [self._slot(n).run(np.zeros((n, 1, side, side), np.float32)) for n in self._sizes])
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -83,16 +116,33 @@ class OnnxRuntimeCuda:
 
         Batches are halved while memory is too small.
         """
+        return self._thread.call(partial(self._infer, tiles))
+
+    def _infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        answers = self._in_memory(
+            lambda: [self._slot(size).run(tiles[part]) for part, size in split(len(tiles), self._sizes)]
+        )
+        return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
+
+    def _in_memory(self, run: Callable[[], _Answers]) -> _Answers:
+        """Run, with smaller batches while memory is too small."""
         while True:
             try:
-                answers = [self._slot(size).run(tiles[part]) for part, size in split(len(tiles), self._sizes)]
+                return run()
             except OutOfMemoryError as error:
                 self._slots.pop(self._sizes[-1], None)
                 self._sizes = halved(self._sizes, error)
-            else:
-                return np.concatenate([scores for scores, _ in answers]), np.concatenate(
-                    [boxes for _, boxes in answers]
-                )
+
+    def close(self) -> None:
+        """Let go of the session, its graphs and its buffers; see `Backend.close`."""
+        if self._thread.ended:
+            return
+        self._thread.call(self._let_go)
+        self._thread.close()
+
+    def _let_go(self) -> None:
+        self._slots.clear()
+        self._session = None
 
     def _slot(self, size: int) -> "_Slot":
         if size not in self._slots:

@@ -21,6 +21,7 @@ class OpenVino:
     on_cpu = True
     version = ""
     """Of OpenVINO, once a model is open."""
+    _jobs: Any
 
     def open(self, model: Path) -> ModelSpec:
         """Load `model` and return its spec.
@@ -61,6 +62,10 @@ class OpenVino:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed ({error})") from error
         return scores, boxes
+
+    def close(self) -> None:
+        """Let go of the network, its threads and its buffers; see `Backend.close`."""
+        self._jobs = None
 
 
 def _library() -> Any:

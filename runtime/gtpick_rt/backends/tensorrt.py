@@ -5,10 +5,12 @@ Two lanes, each a stream of the GPU, take the batches in turn: while one compute
 are copied in. All buffers are made once for each size of batch, and belong to their slot.
 """
 
+import logging
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,20 +18,17 @@ from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
 from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
-from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 _LANES = 2
+T = TypeVar("T")
+_LOG = logging.getLogger("gtpick_rt")
 
 
-def current_gpu() -> Gpu:
-    """The GPU that engines are built for and run on: the first that is visible to the process.
-
-    Raises BackendError.
-    """
-    return Cuda().gpus()[0]
+class UnloadableError(BackendError):
+    """The library does not take this engine."""
 
 
 class TensorRt:
@@ -39,6 +38,7 @@ class TensorRt:
     """
 
     on_cpu = False
+    _loaded: Any = None
 
     def __init__(self, name: LibraryName) -> None:
         self.name = f"{name}-fp16"
@@ -48,28 +48,50 @@ class TensorRt:
         self._slots: dict[tuple[int, int], _Slot] = {}
 
     @garbage_waits()
-    def load(self, plan: bytes, spec: ModelSpec) -> None:
+    def load(self, plan: bytes, spec: ModelSpec, kernels: bytes = b"") -> None:
         """Make ready to run a plan, which is code: it must have been built here.
 
-        Raises BackendError.
+        `kernels` are those that an earlier process told. Raises UnloadableError when the library
+        does not take the plan, and BackendError.
         """
         trt = library(self._library)
         log = logger(trt)
+        log.taken()  # of what was done before
         engine = trt.Runtime(log).deserialize_cuda_engine(plan)
         if engine is None:
-            raise BackendError(f"{self._library} cannot load its engine: {log.told('ERROR')}; see gtpick-rt doctor")
+            raise UnloadableError(f"{self._library} cannot load its engine: {log.taken()}; see gtpick-rt doctor")
         self._cuda = Cuda()
-        self._loaded = _Loaded(self._library, trt, log, engine, self._cuda, spec)
-        self._streams = [self._cuda.stream() for _ in range(_LANES)]
+        self.name = f"{self._library}-fp16 on {self._cuda.gpus()[0].name}"
+        for _ in range(_LANES):
+            self._streams.append(self._cuda.stream())
+        self._loaded = _Loaded(self._library, trt, log, engine, self._cuda, spec, _compiled(trt, engine, kernels))
+
+    @property
+    def kernels(self) -> bytes:
+        """What TensorRT-RTX has compiled so far; empty with TensorRT, which compiles all when it
+        builds.
+        """
+        loaded = self._loaded
+        return b"" if loaded.compiled is None else bytes(loaded.check(loaded.compiled.serialize(), "its runtime cache"))
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
 
         Batches are halved while memory is too small.
         """
+        return self._in_memory(lambda: self._infer(tiles))
+
+    def warm(self) -> None:
+        """Make batches of all sizes ready, so that too small a memory shows before anything is
+        picked.
+        """
+        self._in_memory(lambda: [self._slot(lane, size) for lane in range(_LANES) for size in self._sizes])
+
+    def _in_memory(self, run: Callable[[], T]) -> T:
+        """Run, with smaller batches while memory is too small."""
         while True:
             try:
-                return self._infer(tiles)
+                return run()
             except OutOfMemoryError as error:
                 sizes = halved(self._sizes, error)
                 self._drop(self._sizes[-1])
@@ -106,10 +128,32 @@ class TensorRt:
             self._slots.pop(key).close()
 
     def close(self) -> None:
-        """Give back all that it holds of the GPU."""
-        self._drop(*self._sizes)
-        while self._streams:
-            self._cuda.free_stream(self._streams.pop())
+        """Give back all that it holds of the GPU: slots, streams, then the engine; see
+        `Backend.close`.
+        """
+        with suppress(BackendError), ExitStack() as owned:  # a GPU that was lost takes nothing back
+            while self._streams:
+                owned.callback(self._cuda.free_stream, self._streams.pop())
+            while self._slots:
+                owned.callback(self._slots.popitem()[1].close)
+        self._loaded = None
+
+
+def _compiles_at_run_time(trt: Any) -> bool:
+    """Whether this is TensorRT-RTX, whose contexts compile kernels when they meet a shape."""
+    return hasattr(trt, "DynamicShapesKernelSpecializationStrategy")
+
+
+def _compiled(trt: Any, engine: Any, kernels: bytes) -> Any:
+    """The cache of kernels, with those of an earlier process where they are of this device, driver
+    and version, which the library looks at itself.
+    """
+    if not _compiles_at_run_time(trt):
+        return None
+    cache = engine.create_runtime_config().create_runtime_cache()
+    if kernels:
+        cache.deserialize(kernels)
+    return cache
 
 
 @dataclass(frozen=True)
@@ -122,18 +166,21 @@ class _Loaded:
     engine: Any
     cuda: Cuda
     spec: ModelSpec
+    compiled: Any
+    """TensorRT-RTX's cache of kernels, which all contexts share."""
 
     @garbage_waits()
     def context(self) -> Any:
         """Make an execution context whose scratch memory is ours to give."""
         trt, strategy = self.trt, self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        if not _compiles_at_run_time(trt):
             return self.check(self.engine.create_execution_context(strategy), "an execution context")
         config = self.engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         # TensorRT-RTX compiles kernels for a shape when it meets it; a graph that is captured
         # before keeps slower ones.
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self.check(config.set_runtime_cache(self.compiled), "its runtime cache")
         return self.check(self.engine.create_execution_context(config), "an execution context")
 
     def check(self, result: Any, what: str) -> Any:
@@ -141,9 +188,9 @@ class _Loaded:
 
         Raises BackendError.
         """
+        told = self.log.taken()
         if result is not None and result is not False:
             return result
-        told = self.log.told("ERROR")
         if "out of memory" in told.lower() or "OutOfMemory" in told:
             raise OutOfMemoryError(f"the GPU's memory is too small for {what}")
         raise BackendError(f"{self.name} failed at {what}: {told or 'it does not say why'}")
@@ -172,8 +219,7 @@ class _Slot:
             owned.callback(cuda.synchronize, stream)  # before anything is given back
             self._enqueue()  # the first run of a shape allocates, which a capture cannot
             cuda.synchronize(stream)
-            self._graph = cuda.capture(stream, self._enqueue)
-            owned.callback(cuda.free_graph, self._graph)
+            self._graph = self._captured(owned)
             self._owned = owned.pop_all()
 
     def start(self, tiles: FloatArray) -> None:
@@ -182,7 +228,10 @@ class _Slot:
         The rest of the batch stays as it is, and its answers are not read.
         """
         self._hosts[self._loaded.spec.input_name][: len(tiles)] = tiles
-        self._loaded.cuda.launch(self._graph, self._stream)
+        if self._graph is None:
+            self._enqueue()
+        else:
+            self._loaded.cuda.launch(self._graph, self._stream)
 
     def finish(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Wait, and return views of the scores and boxes of the first `n` tiles, which hold until
@@ -194,10 +243,12 @@ class _Slot:
 
     def close(self) -> None:
         """Give everything back, once what is in flight has landed."""
-        self._loaded.cuda.synchronize(self._stream)
-        del self._context
-        self._hosts.clear()
-        self._owned.close()
+        with self._owned:
+            try:
+                self._loaded.cuda.synchronize(self._stream)
+            finally:
+                self._context = None
+                self._hosts.clear()
 
     def _check(self, result: Any, what: str) -> None:
         self._loaded.check(result, f"{what} in batches of {self._size}")
@@ -212,10 +263,26 @@ class _Slot:
         self._check(self._context.set_tensor_address(name, address), f"the address of {name!r}")
 
     def _give_scratch(self, owned: ExitStack) -> None:
-        cuda, nbytes = self._loaded.cuda, max(1, self._context.update_device_memory_size_for_shapes())
+        cuda, nbytes = self._loaded.cuda, self._context.update_device_memory_size_for_shapes()
+        self._check(nbytes > 0, "the memory of its layers")  # 0 is how it tells an error
         address = cuda.memory(f"the layers of {self._size} tiles", nbytes)
         owned.callback(cuda.free, address)
         self._context.set_device_memory(address, nbytes)
+
+    def _captured(self, owned: ExitStack) -> Any:
+        """A graph of a batch, or None where none can be captured: then each batch is enqueued."""
+        cuda, capturable = self._loaded.cuda, getattr(self._context, "is_stream_capturable", lambda stream: True)
+        if not capturable(int(self._stream)):
+            return None
+        try:
+            graph = cuda.capture(self._stream, self._enqueue)
+        except OutOfMemoryError:
+            raise
+        except BackendError as error:
+            _LOG.info(f"batches of {self._size} run without a CUDA graph: {error}")
+            return None
+        owned.callback(cuda.free_graph, graph)
+        return graph
 
     def _enqueue(self) -> None:
         """Copy in, compute, copy out: all in the stream's turn."""

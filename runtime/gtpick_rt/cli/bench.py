@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import BackendName, Model, PixelSize
+from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize
 from gtpick_rt.errors import UsageError
 from gtpick_rt.proof.opening import open_picker
 
@@ -31,6 +31,7 @@ def bench(
     pixel_size: PixelSize = None,
     model: Model = None,
     backend: BackendName = "auto",
+    device: Device = None,
     count: Annotated[int, typer.Option(min=2, metavar="N", help="At most so many micrographs.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, of which medians are taken.")] = 3,
     side: Annotated[
@@ -58,8 +59,8 @@ def bench(
         jobs = find_jobs(inputs or [folder]).jobs[:count]
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
-        picker = open_picker(diameter or DIAMETER_A, model=model, backend=backend)
-        speed = measure(picker, jobs, pixel_size, rounds)
+        with open_picker(diameter or DIAMETER_A, model=model, backend=backend) as picker:
+            speed = measure(picker, jobs, pixel_size, rounds)
     _print(speed)
     if json_file is not None:
         write_file(json_file, (json.dumps(_record(speed, picker.spec.name), indent=1) + "\n").encode())

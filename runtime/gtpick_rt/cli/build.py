@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtpick_rt.cli.files import write_file
+from gtpick_rt.cli.options import Device
 from gtpick_rt.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def build(
         str | None, typer.Argument(help="Name of a shipped model, or path of an ONNX file; else the default model.")
     ] = None,
     library: Annotated[str, typer.Option(help="What builds it: auto, tensorrt or tensorrt-rtx.")] = "auto",
+    device: Device = None,
     force: Annotated[bool, typer.Option("--force", help="Build it again, whatever the cache holds.")] = False,
     profile: Annotated[
         Path | None,
@@ -85,15 +87,18 @@ def _profile(text: str) -> "Profile":
 
 
 def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, force: bool) -> None:
+    from gtpick_rt.backends.cuda import current_gpu
     from gtpick_rt.backends.engines.inspecting import engine_layers
     from gtpick_rt.backends.onnx_file import half_beside
-    from gtpick_rt.backends.tensorrt import current_gpu
+    from gtpick_rt.backends.support import unsupported
     from gtpick_rt.proof.engines import engine_for, prove
 
     try:
         gpu = current_gpu()
     except BackendError as error:
         raise BackendError(f"{error}; to build only, without running it: --out FILE") from error
+    if reason := unsupported(name, gpu):
+        raise BackendError(reason)
     half, _ = half_beside(reference)
     with _progress() as (on_progress, on_notice):
         engine = engine_for(

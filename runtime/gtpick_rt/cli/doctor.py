@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.options import Model
+from gtpick_rt.cli.options import Device, Model
 
 if TYPE_CHECKING:
     from gtpick_rt.doctor import Diagnosis
@@ -16,6 +16,7 @@ _SHOWN = 12
 
 def doctor(
     model: Model = None,
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Tell which GPUs and backends can be used here, and what to do about the others.

@@ -35,6 +35,7 @@ EXAMPLES = {
     ),
     "finetune": ("gtpick-rt finetune a.mrc b.mrc --labels mine/ --diameter 160 --out mine.onnx",),
     "doctor": ("gtpick-rt doctor", "gtpick-rt doctor --model mine.onnx"),
+    "selftest": ("gtpick-rt selftest --out selftest.json", "gtpick-rt selftest --backend tensorrt --device 1"),
     "bench": (
         "gtpick-rt bench",
         "gtpick-rt bench micrographs/ --diameter 160 --count 20 --plot bench.png",

@@ -25,6 +25,7 @@ from gtpick_rt.cli.options import EXIT_USAGE
 from gtpick_rt.cli.pick import pick
 from gtpick_rt.cli.report import report
 from gtpick_rt.cli.rethreshold import rethreshold
+from gtpick_rt.cli.selftest import selftest
 from gtpick_rt.cli.streams import in_utf8, serving
 from gtpick_rt.errors import GtpickError, UsageError
 
@@ -34,7 +35,7 @@ itself. What a command needs of the extra train, its module names as `NEEDED`.""
 LISTED = {
     PICKING: (pick, check, rethreshold, convert, models),
     JUDGING: (monitor, report, evaluate),
-    MACHINE: (doctor, bench, build),
+    MACHINE: (doctor, selftest, bench, build),
 }
 """Our own commands, by group."""
 SIBLINGS = {
@@ -119,7 +120,7 @@ def _load(entry: EntryPoint, *, to_run: bool) -> Any:
 
     Raises UsageError, which says what to install.
     """
-    way_out = "install the extra train: pip install '.[train]' in the clone"
+    way_out = "install the extra train: pip install '.[cpu,train]' in the clone"
     try:
         for name in getattr(import_module(entry.module), "NEEDED", ()) if to_run else ():
             import_module(name)

@@ -1,6 +1,7 @@
 """What several commands share: arguments and exit codes."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,21 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
+
+
+def use_device(number: int | None) -> int | None:
+    """Let the process see this GPU alone, before any library has asked which there are; where some
+    were taken away already, as Slurm does, it is one of those that are left.
+    """
+    if number is None:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    left = None if visible is None else [each for each in visible.split(",") if each]
+    if left is not None and number >= len(left):
+        raise typer.BadParameter(f"this process sees {len(left)} GPUs (CUDA_VISIBLE_DEVICES={visible})")
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(number) if left is None else left[number]
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # in which nvidia-smi counts
+    return number
 
 
 def choice(include: list[str] | None, exclude: list[str] | None) -> "Names":
@@ -86,6 +102,16 @@ BackendName = Annotated[
     str,
     typer.Option(
         rich_help_panel=MODEL, help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
+    ),
+]
+Device = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        callback=use_device,
+        rich_help_panel=MODEL,
+        help="Use this GPU, by its number in nvidia-smi; by default the first.",
     ),
 ]
 Threshold = Annotated[

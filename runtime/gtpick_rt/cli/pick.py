@@ -10,6 +10,7 @@ from gtpick_rt.cli.help import MODEL, ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     BackendName,
+    Device,
     Diameter,
     Exclude,
     Force,
@@ -33,6 +34,7 @@ def pick(
     pixel_size: PixelSize = None,
     model: Model = None,
     backend: BackendName = "auto",
+    device: Device = None,
     threshold: Threshold = None,
     recursive: Recursive = False,
     formats: Annotated[

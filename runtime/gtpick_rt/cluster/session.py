@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,22 @@ class Session(WorkerPlugin):
         self.watchdog, self.inferring = Watchdog(self.options.deadline_s), threading.Lock()
         if CORES in os.environ:
             _keep_to([int(core) for core in os.environ[CORES].split(",")])
+        self._opened = ExitStack()
         try:
             self.stages = await asyncio.to_thread(self._load)  # meanwhile the worker shows that it lives
         except Exception as error:
             self.problem = text_of(error)
+
+    async def teardown(self, worker: Any) -> None:
+        """Close the model, when the run or the worker ends."""
+        await asyncio.to_thread(self._opened.close)
 
     def _load(self) -> Stages:
         options = self.options
         picker = open_picker(
             options.settings.diameter_A, contrast=options.contrast, model=options.model, backend=options.backend
         )
+        self._opened.enter_context(picker)
         if picker.model_sha256 != options.settings.model_sha256:
             raise GtpickError(f"the model {picker.spec.name} of this worker is another file; install the same version")
         if options.gpu and picker.backend.on_cpu:

@@ -35,6 +35,8 @@ class RawDetections:
 class Picker:
     """One model, loaded once, for particles of one size and contrast.
 
+    Whoever opens it closes it; it is a context manager.
+
     `pick` does the whole; its three steps are public so that the pipeline can run them in different
     threads. Only `infer` touches the backend, which serves one thread at a time.
     """
@@ -56,6 +58,16 @@ class Picker:
         self.contrast = contrast
         self.model_sha256 = model_sha256
         self.survey = survey
+
+    def __enter__(self) -> "Picker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the backend: nothing can be picked afterwards. May be called again."""
+        self.backend.close()
 
     @property
     def threshold(self) -> float:

@@ -1,17 +1,18 @@
 """Carry out a request: open the folder, the source and the picker, and run."""
 
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.arrivals.source import Source
+from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS, Survey, judge
@@ -27,6 +28,9 @@ from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
+
+_CLOSING_S = 10.0
+_Closes = TypeVar("_Closes", Picker, Remeasuring)
 
 
 def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
@@ -53,34 +57,51 @@ def _pick(
     """Pick what is there or comes; and whether the network has adapted itself meanwhile, so that
     all is to be picked once more.
     """
-    work = work_of(request, output, stop, listeners.notice)
-    previous = output.previous
-    picker = _open_picker(request, previous, work, listeners, stop)
-    if picker.survey is not None and request.diameter_A is not None:
-        _judge(picker.survey, request, output, listeners)
-    settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
-    agreed = output.agree(settings)
-    if agreed != settings:
-        picker = _open_picker(request, agreed, work, listeners, stop)
-        settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
-    again = _remeasuring(request, previous, picker, work, output, listeners, stop)
-    source = work.source if again is None else again
-    before = work.before if settings == previous else 0
-    with closing(adapting_from(source, request, picker, output, listeners)) as adapting:
-        summary = _run(request, adapting, work, before, picker, output, settings, listeners, stop, command)
-    if again is None or again.picker is None:
+    with ExitStack() as opened:
+        work = work_of(request, output, stop, listeners.notice)
+        previous = output.previous
+        picker = _open_picker(request, previous, work, listeners, stop)
+        opened.enter_context(_closing(picker))
+        if picker.survey is not None and request.diameter_A is not None:
+            _judge(picker.survey, request, output, listeners)
+        settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
+        agreed = output.agree(settings)
+        if agreed != settings:
+            opened.close()
+            picker = _open_picker(request, agreed, work, listeners, stop)
+            opened.enter_context(_closing(picker))
+            settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
+        again = _remeasuring(request, previous, picker, work, output, listeners, stop)
+        source = work.source if again is None else opened.enter_context(_closing(again))
+        before = work.before if settings == previous else 0
+        with closing(adapting_from(source, request, picker, output, listeners)) as adapting:
+            summary = _run(request, adapting, work, before, picker, output, settings, listeners, stop, command)
+        if again is None or again.picker is None:
+            return summary, adapting.adapted
+        output.hold.begin(0)
+        if stop.is_set():  # what is picked is all that there will be
+            output.write_lists(summary)
+            return summary, False
+        for record in list(output.records()):
+            output.discard(record.stem)
+        picker.close()
+        picker, work = again.picker, work_of(request, output, stop, listeners.notice)
+        settings = settings_of(picker, request.threshold, request.pixel_size_A)
+        with closing(adapting_from(work.source, request, picker, output, listeners)) as adapting:
+            summary = _run(request, adapting, work, 0, picker, output, settings, listeners, stop, command)
         return summary, adapting.adapted
-    output.hold.begin(0)
-    if stop.is_set():  # what is picked is all that there will be
-        output.write_lists(summary)
-        return summary, False
-    for record in list(output.records()):
-        output.discard(record.stem)
-    picker, work = again.picker, work_of(request, output, stop, listeners.notice)
-    settings = settings_of(picker, request.threshold, request.pixel_size_A)
-    with closing(adapting_from(work.source, request, picker, output, listeners)) as adapting:
-        summary = _run(request, adapting, work, 0, picker, output, settings, listeners, stop, command)
-    return summary, adapting.adapted
+
+
+@contextmanager
+def _closing(opened: _Closes) -> Iterator[_Closes]:
+    """Close it at the end, unless its device hangs; then the end of the process gives all back."""
+    try:
+        yield opened
+    finally:
+        closing = DeadlineThread("gtpick-closing")
+        with suppress(TimeoutError):
+            closing.call(opened.close, _CLOSING_S)
+        closing.close()
 
 
 def _remeasuring(

@@ -74,6 +74,7 @@ class Remeasuring:
         before_A, now_A = self._before.diameter_A, now.diameter_A
         if abs(now_A / before_A - 1) <= DIFFERENCE and now.contrast == self._before.contrast:
             self._output.hold.end()
+            now.close()
             return False
         applies = self._repeatable and not self._output.hold.given_out
         told = (
@@ -88,7 +89,13 @@ class Remeasuring:
             self._tell(
                 f"{told}, which is kept, since picks are given out: to pick all anew, --force --diameter {now_A:.0f}"
             )
+            now.close()
         return applies
+
+    def close(self) -> None:
+        """Close what it has opened."""
+        if self.picker is not None:
+            self.picker.close()
 
     def _tell(self, line: str) -> None:
         self._notice(f"warning: {line}")

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import WAITING, Source
+from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.errors import UnwritableError, UsageError
 from gtpick_rt.output.converting import convert
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.pick_files import BlockedError
 from gtpick_rt.output.retrying import Requests
 from gtpick_rt.output.summary import Summary
-from gtpick_rt.pipeline.deadline import DeadlineThread
 from gtpick_rt.records import Failure, Record
 
 TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.EHOSTDOWN)

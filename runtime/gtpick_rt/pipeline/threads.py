@@ -17,12 +17,12 @@ from typing import Any
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Source
 from gtpick_rt.backends.cores import usable_cores
+from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.detection.picker import BATCH_TILES, Picker
 from gtpick_rt.errors import BackendError, HungError, UsageError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import ModelRecord, Parameters, Settings, Summary
 from gtpick_rt.pipeline.bookkeeping import CHANGED_S, DEADLINE_S, TRANSIENT, Bookkeeping, Listeners
-from gtpick_rt.pipeline.deadline import DeadlineThread
 from gtpick_rt.pipeline.ordering import InOrder
 from gtpick_rt.pipeline.queues import BoundedQueue, ConsumerGoneError
 from gtpick_rt.pipeline.stages import STAGES, Item, Stages, text_of

@@ -5,7 +5,7 @@ is kept.
 import hashlib
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +32,17 @@ class Engine:
     record: Record
     fresh: bool
     """Whether it was built just now."""
+
+    @property
+    def kernels(self) -> bytes:
+        """What was compiled for it in earlier processes; empty where that cannot be trusted."""
+        return EngineCache().kernels(self.record.key)
+
+    def keep_kernels(self, kernels: bytes) -> None:
+        """Keep what is compiled for it, where that is new."""
+        if kernels and kernels != self.kernels:
+            with suppress(OSError):  # then the next process compiles again
+                EngineCache().store_kernels(self.record.key, kernels)
 
 
 def engine_for(
@@ -68,12 +79,19 @@ def engine_for(
             return Engine(*cache.load(key), fresh=False)
         except Unfit as reason:
             on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
-    built = build(model, content, name, timings=cache.timings(key), on_progress=on_progress)
+    built = build(
+        model,
+        content,
+        name,
+        capability=gpu.compute_capability,
+        timings=cache.timings(key),
+        on_progress=on_progress,
+    )
     parity = prove(built.plan)
     if not parity.holds:
         raise UnlikeError(
             f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
-            "use --backend cuda, or --backend cpu, which runs in single precision"
+            "pick with --backend cuda, or --backend cpu, which runs in single precision"
         )
     record = Record(
         key=key,
@@ -124,6 +142,6 @@ def prove(plan: bytes, model: Path, name: LibraryName) -> Parity:
     """
     reference = OnnxRuntimeCpu()
     spec = reference.open(model)
-    with closing(TensorRt(name)) as candidate:
+    with closing(reference), closing(TensorRt(name)) as candidate:
         candidate.load(plan, spec)
         return compare(reference, candidate, spec)

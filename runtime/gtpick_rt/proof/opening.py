@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from gtpick_rt.detection.survey import survey
 from gtpick_rt.errors import BackendError, ModelError, UsageError
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.guarding import guard
 from gtpick_rt.proof.proving import prove_once
 from gtpick_rt.types import Micrograph
 
@@ -28,6 +30,7 @@ BACKENDS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "cuda": "onnxruntime"}
 """What a backend for GPUs needs, the fastest first."""
 
+_LOG = logging.getLogger("gtpick_rt")
 Opened = tuple[Backend, ModelSpec]
 
 
@@ -56,13 +59,14 @@ def open_picker(
         check_diameter(diameter_A)
     path = resolve_model(model)
     loaded, spec = open_backend(backend, path, on_build)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if micrographs is None:
-        if diameter_A is None:
-            raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
-        return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
-    found = survey(loaded, spec, micrographs, diameter_A)
-    return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
+    with _closed_on_error(loaded):
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if micrographs is None:
+            if diameter_A is None:
+                raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
+            return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
+        found = survey(loaded, spec, micrographs, diameter_A)
+        return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
 
 
 def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Opened:
@@ -80,7 +84,7 @@ def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Open
         try:
             return _open(each, model, on_build)
         except (BackendError, ModelError) as error:
-            logging.getLogger("gtpick_rt").warning(f"backend {each} is not used: {error}")
+            _LOG.warning(f"backend {each} is not used: {error}")
     return _open("cpu" if name == "auto" else name, model, on_build)
 
 
@@ -128,21 +132,50 @@ def _open_cuda(model: Path) -> Opened:
 
 def _proved(backend: "OpenVino | OnnxRuntimeCuda", model: Path) -> Opened:
     spec = backend.open(model)
-    prove_once(backend, model, backend.version)
-    return backend, spec
+    with _closed_on_error(backend):
+        prove_once(backend, model, backend.version)
+        return backend if backend.on_cpu else guard(backend, model), spec
 
 
 def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Opened:
     """Open the engine of the half-precision file beside `model`; one that is not there yet is built
     and proved.
     """
+    from gtpick_rt.backends.cuda import Cuda, current_gpu
     from gtpick_rt.backends.onnx_file import half_beside
-    from gtpick_rt.backends.tensorrt import TensorRt, current_gpu
+    from gtpick_rt.backends.support import unsupported
+    from gtpick_rt.backends.tensorrt import TensorRt, UnloadableError
     from gtpick_rt.proof.engines import engine_for, prove
 
+    gpu = current_gpu()
+    if reason := unsupported(name, gpu):
+        raise BackendError(reason)
     half, spec = half_beside(model)
     proof = partial(prove, model=model, name=name)
-    engine = engine_for(half, name, current_gpu(), proof, on_progress=on_build)
+    find = partial(engine_for, half, name, gpu, proof, on_progress=on_build)
+    engine = find()
     backend = TensorRt(name)
-    backend.load(engine.plan, spec)
-    return backend, spec
+    with _closed_on_error(backend):
+        try:
+            backend.load(engine.plan, spec, engine.kernels)
+        except UnloadableError as error:
+            if engine.fresh:
+                raise
+            _LOG.warning(f"building the engine of {half.name} anew: {error}")
+            engine = find(force=True)
+            backend.load(engine.plan, spec)
+        backend.warm()
+        engine.keep_kernels(backend.kernels)
+        used, total = Cuda().memory_in_use()
+        _LOG.info(f"{backend.name} is ready; {used / 1e9:.1f} of the GPU's {total / 1e9:.1f} GB are in use")
+        return guard(backend, model), spec
+
+
+@contextmanager
+def _closed_on_error(backend: Backend) -> Iterator[None]:
+    """What was opened and cannot be handed on is closed."""
+    try:
+        yield
+    except BaseException:
+        backend.close()
+        raise

@@ -14,6 +14,7 @@ import numpy as np
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.decode import calibrate
 from gtpick_rt.detection.picker import Picker, RawDetections
+from gtpick_rt.detection.preprocess import to_working_scale
 from gtpick_rt.detection.tile import cut, tile_grid
 from gtpick_rt.errors import ModelError
 from gtpick_rt.evaluate.matching import match
@@ -40,8 +41,9 @@ ROW_PX, ROW_SCORE = 0.05, 1e-3
 rows at the edge of a block in another order, which moves what half precision makes of it by a unit
 in its last place."""
 
-_BATCHES = (1, 2, 5, 8, 16, 32)
-"""Of the tiles that are compared; a last batch takes the rest."""
+_BATCHES = (1, 2, 5, 8, 16, 32, 16, 8, 5, 2, 1)
+"""Of the tiles that are compared; a last batch takes the rest. They go down again, for a CUDA graph
+may suffer from a larger one that was captured after it."""
 _ROWS = 32
 """Of one tile; each must give the same."""
 
@@ -113,7 +115,7 @@ def compare(
     a backend fails.
     """
     picker = Picker(reference, spec, diameter_A)
-    images = [picker.prepare(view) for view in views(read_micrograph(sample))]
+    images = [to_working_scale(view, diameter_A, spec) for view in views(read_micrograph(sample))]
     grids = [tile_grid(image.data.shape, spec) for image in images]
     tiles = cut([(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], spec)
     expected, found = reference.infer(tiles), _in_batches(candidate, tiles)
@@ -129,6 +131,12 @@ def compare(
         raise ModelError(f"{spec.name} finds nothing on {sample.name}: by that it cannot be proved that backends agree")
     parity = parity_of(expected[0], found[0], centres, rows_alike(candidate, spec, tiles[0]))
     return replace(parity, in_bfloat16=candidate.name in BFLOAT16)
+
+
+def sample_tiles(spec: ModelSpec) -> FloatArray:
+    """The tiles `(n, 1, tile_px, tile_px)` of the sample, as it lies."""
+    image = to_working_scale(read_micrograph(SAMPLE), SAMPLE_DIAMETER_A, spec).data
+    return cut([(image, tile) for tile in tile_grid(image.shape, spec)], spec)
 
 
 def parity_of(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +35,9 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     parity = _read(path)
     if parity is None:
         reference = OnnxRuntimeCpu()
-        parity = compare(reference, candidate, reference.open(model))
+        spec = reference.open(model)
+        with closing(reference):
+            parity = compare(reference, candidate, spec)
         with suppress(OSError):  # then it is proved anew next time
             write_atomic(path, json.dumps(asdict(parity)).encode())
     if not parity.holds:

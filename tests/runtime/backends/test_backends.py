@@ -62,7 +62,9 @@ def test_without_onnx_runtime_the_message_says_what_to_install(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match=r"install the extra cpu: pip install '\.\[cpu\]'"):
+    with pytest.raises(
+        BackendError, match=r"backend needs ONNX Runtime: install the extra cpu: pip install '\.\[cpu\]'"
+    ):
         open_backend("cpu", tiny_model)
 
 

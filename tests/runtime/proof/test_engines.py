@@ -44,8 +44,11 @@ class Workshop:
         self.proved: list[bytes] = []
         self.given: list[bytes] = []
 
-    def build(self, model: Path, content: bytes, name: str, *, timings: bytes, on_progress: Any) -> Built:
+    def build(
+        self, model: Path, content: bytes, name: str, *, capability: tuple[int, int], timings: bytes, on_progress: Any
+    ) -> Built:
         assert (model, content) == (self.model, self.model.read_bytes())
+        assert capability == self.gpu.compute_capability
         on_progress("building", 1, 2)
         self.given.append(timings)
         self.builds.append(f"engine {len(self.builds)}".encode())
@@ -91,7 +94,7 @@ def test_an_engine_that_does_not_pick_alike_is_refused_with_the_figures_and_not_
     workshop: Workshop, cache: EngineCache
 ) -> None:
     workshop.verdict = Verdict(17, holds=False)
-    with pytest.raises(UnlikeError, match="is refused: 17 picks matched; use --backend cuda, or --backend cpu"):
+    with pytest.raises(UnlikeError, match="is refused: 17 picks matched; pick with --backend cuda, or --backend cpu"):
         workshop.engine()
     assert cache.entries() == []
     workshop.verdict = Verdict(300)
@@ -188,3 +191,36 @@ def test_a_model_that_cannot_be_read_is_named(workshop: Workshop) -> None:
     workshop.model.unlink()
     with pytest.raises(ModelError, match=r"m\.fp16\.onnx: cannot be read"):
         workshop.engine()
+
+
+def test_what_is_compiled_for_an_engine_is_kept_beside_it(workshop: Workshop, cache: EngineCache) -> None:
+    engine = workshop.engine()
+    assert engine.kernels == b""
+    engine.keep_kernels(b"")
+    assert not list(cache.folder.glob("*.kernels"))
+    engine.keep_kernels(b"kernels")
+    assert workshop.engine().kernels == b"kernels"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.write_bytes(file.read_bytes() + b"!"), lambda file: file.chmod(0o644)]
+)
+def test_kernels_in_doubt_are_compiled_again(
+    damage: Callable[[Path], object], workshop: Workshop, cache: EngineCache
+) -> None:
+    engine = workshop.engine()
+    engine.keep_kernels(b"kernels")
+    (file,) = cache.folder.glob("*.kernels")
+    damage(file)
+    assert engine.kernels == b""
+
+
+def test_kernels_that_cannot_be_kept_do_not_stop_a_run(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = workshop.engine()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gtpick_rt.backends.engines.cache.write_atomic", full)
+    engine.keep_kernels(b"kernels")
+    assert engine.kernels == b""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gtpick_rt.backends.batching import split
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
@@ -23,6 +24,7 @@ from gtpick_rt.proof.parity import (
     SAMPLE,
     SAMPLE_DIAMETER_A,
     Parity,
+    _in_batches,
     compare,
     parity_of,
     rows_alike,
@@ -239,3 +241,23 @@ def test_the_sample_that_ships_is_at_the_working_scale() -> None:
     assert micrograph.data.dtype == np.float16
     assert micrograph.data.shape == (768, 768)
     assert SAMPLE_DIAMETER_A / micrograph.pixel_size_A == pytest.approx(24, rel=0.1)
+
+
+def test_batches_are_compared_up_and_down(spec: ModelSpec) -> None:
+    """Graphs that are replayed wrongly once a larger one was captured after them: so did ONNX
+    Runtime.
+    """
+    captured: list[int] = []
+
+    def answer(tiles: FloatArray) -> Answers:
+        scores = np.ones((len(tiles), 1), np.float32)
+        for part, size in split(len(tiles), (1, 8, 32)):
+            if size in captured:
+                scores[part] = captured[-1] <= size
+            else:
+                captured.append(size)
+        return scores, scores
+
+    scores, _ = _in_batches(ScriptedBackend(answer), np.zeros((128, 1, 1, 1), np.float32))
+    assert not scores.all()
+    assert captured == [1, 8, 32]

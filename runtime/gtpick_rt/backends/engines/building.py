@@ -14,7 +14,7 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
-FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift"
+FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift up-and-down for-one-card"
 """How engines are built and judged, for the key of the cache: to be changed with the code that does
 either."""
 
@@ -79,12 +79,14 @@ def build(
     name: LibraryName,
     profile: Profile = PROFILE,
     *,
+    capability: tuple[int, int] | None = None,
     timings: bytes = b"",
     on_progress: OnProgress = lambda phase, done, of: None,
 ) -> Built:
     """Build an engine from `content`, which is that of the ONNX file `model`, strongly typed.
 
-    TensorRT needs the GPU that the engine is for; TensorRT-RTX needs none.
+    TensorRT needs the GPU that the engine is for. TensorRT-RTX needs none, and builds for cards of
+    this compute `capability`, or for all that it chooses itself.
 
     Raises:
         BackendError: the library is absent, cannot parse the model (every error is told, with its
@@ -94,12 +96,15 @@ def build(
     started = time.monotonic()
     trt = library(name)
     log = logger(trt)
+    log.taken()  # of what was done before
     builder = _started(lambda: trt.Builder(log), name, log)
     network = builder.create_network(_creation_flags(trt))
     _parse(model, content, trt, network, log)
     layers = network_layers(trt, network)
     check(model, trt, network, layers)
     config = _config(trt, builder)
+    if name == "tensorrt-rtx" and capability is not None:
+        _choose_card(trt, config, capability)
     _add_profile(builder, config, network, profile)
     cache = _timing_cache(config, timings) if name == "tensorrt" else None  # TensorRT-RTX measures nothing
     monitor = config.progress_monitor = _monitor(trt, on_progress)
@@ -107,7 +112,7 @@ def build(
     if monitor.interrupted is not None:
         raise monitor.interrupted
     if plan is None:
-        raise BackendError(f"{model}: {name} cannot build it: {log.told('ERROR')}")
+        raise BackendError(f"{model}: {name} cannot build it: {log.taken()}")
     kept = b"" if cache is None else bytes(cache.serialize())
     return Built(bytes(plan), layers, kept, time.monotonic() - started)
 
@@ -116,7 +121,7 @@ def _started(start: Callable[[], Any], name: str, log: Any) -> Any:
     try:
         return start()
     except (TypeError, RuntimeError) as error:  # what the bindings raise for a null pointer
-        told = log.told("ERROR") or error
+        told = log.taken() or error
         raise BackendError(f"{name} cannot start here: {told}; it needs the GPU and its driver") from error
 
 
@@ -137,13 +142,22 @@ def _config(trt: Any, builder: Any) -> Any:
     return config
 
 
+def _choose_card(trt: Any, config: Any, capability: tuple[int, int]) -> None:
+    """Build for one kind of card: otherwise it leaves out Turing, and all but a few others."""
+    major, minor = capability
+    card = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
+    config.num_compute_capabilities = 1
+    if card is None or not config.set_compute_capability(card, 0):
+        raise BackendError(f"tensorrt-rtx {trt.__version__} does not build for compute capability {major}.{minor}")
+
+
 def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> None:
     parser = trt.OnnxParser(network, log)
     if parser.parse(content):
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     told = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}): {e.desc()}" for e in errors)
-    raise BackendError(f"{model}: cannot be parsed: {told or log.told('ERROR')}")
+    raise BackendError(f"{model}: cannot be parsed: {told or log.taken()}")
 
 
 def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:

@@ -7,6 +7,7 @@ What does not agree is not used: the engine is built anew from the ONNX file.
     ~/.cache/gtpick-rt/engines/     mode 0700; XDG_CACHE_HOME moves it; without a home, below TMPDIR
         <key>.engine, <key>.json    an engine and its record
         <key>.timings               what builds have measured on one device
+        <key>.kernels               what TensorRT-RTX has compiled for an engine on this device
         secret                      with which records are sealed
 """
 
@@ -90,19 +91,35 @@ class EngineCache:
         """What builds of the same library have measured on the same device; nothing where that
         cannot be trusted.
         """
-        try:
-            with self._opened() as folder:
-                content = _read_own(folder, _timings_name(key), "it")
-                seal, measured = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
-                return measured if _holds(folder, seal, measured) else b""
-        except Unfit:
-            return b""
+        return self._sealed(_timings_name(key))
 
     def store_timings(self, key: EngineKey, measured: bytes) -> None:
         """Keep what a build has measured. Raises OSError."""
+        self._store_sealed(_timings_name(key), measured)
+
+    def kernels(self, key: EngineKey) -> bytes:
+        """What TensorRT-RTX has compiled for this engine, which is code like the engine; nothing
+        where it cannot be trusted.
+        """
+        return self._sealed(f"{key.stem}.kernels")
+
+    def store_kernels(self, key: EngineKey, kernels: bytes) -> None:
+        """Keep what was compiled. Raises OSError."""
+        self._store_sealed(f"{key.stem}.kernels", kernels)
+
+    def _sealed(self, name: str) -> bytes:
+        try:
+            with self._opened() as folder:
+                whole = _read_own(folder, name, "it")
+                seal, content = whole[:_SEAL_BYTES], whole[_SEAL_BYTES:]
+                return content if _holds(folder, seal, content) else b""
+        except Unfit:
+            return b""
+
+    def _store_sealed(self, name: str, content: bytes) -> None:
         with self._opened(make=True) as folder:
-            seal = self._seal(folder, measured)
-        self._write(_timings_name(key), seal + measured)
+            seal = self._seal(folder, content)
+        self._write(name, seal + content)
 
     def entries(self) -> list[Entry]:
         """All engines of the folder, by name of their files."""

@@ -96,7 +96,7 @@ def engine_layers(name: LibraryName, plan: bytes) -> list[Any]:
     log = logger(trt)
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
-        raise BackendError(f"{name} cannot load the engine that it built: {log.told('ERROR')}")
+        raise BackendError(f"{name} cannot load the engine that it built: {log.taken()}")
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     layers: list[Any] = json.loads(text)["Layers"]
     return layers

@@ -5,18 +5,24 @@ They share one programming interface.
 
 import gc
 import re
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
+from gtpick_rt.backends.cuda import driver_version
+from gtpick_rt.backends.support import install_command
 from gtpick_rt.errors import BackendError
 
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 LIBRARIES: tuple[LibraryName, ...] = get_args(LibraryName)
-_KEPT = {"INTERNAL_ERROR": "ERROR", "ERROR": "ERROR", "WARNING": "WARNING"}
+_ERRORS = ("INTERNAL_ERROR", "ERROR")
+_MOST_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,15 @@ class _Needed:
     module: str
     least: tuple[int, int]
     below: tuple[int, int]
-    extra: str
 
     @property
     def versions(self) -> str:
         return f">={self.least[0]}.{self.least[1]},<{self.below[0]}"
 
-    @property
-    def way_out(self) -> str:
-        return f"install the extra {self.extra}: pip install '.[{self.extra}]' in the clone"
-
 
 _NEEDED: dict[LibraryName, _Needed] = {
-    "tensorrt": _Needed("tensorrt", least=(10, 12), below=(12, 0), extra="gpu"),
-    "tensorrt-rtx": _Needed("tensorrt_rtx", least=(1, 4), below=(2, 0), extra="rtx"),
+    "tensorrt": _Needed("tensorrt", least=(10, 12), below=(12, 0)),
+    "tensorrt-rtx": _Needed("tensorrt_rtx", least=(1, 4), below=(2, 0)),
 }
 
 
@@ -50,12 +51,17 @@ def library(name: LibraryName) -> Any:
     try:
         module = import_module(needed.module)
     except (ImportError, OSError) as error:  # OSError: its shared libraries are missing
-        raise BackendError(f"{name} is not usable here ({error}): {needed.way_out}") from error
+        raise BackendError(f"{name} is not usable here ({error}): {way_out(name)}") from error
     version = str(module.__version__)
     found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if not needed.least <= found < needed.below:
-        raise BackendError(f"{name} {version} is installed, but {needed.versions} is needed: {needed.way_out}")
+        raise BackendError(f"{name} {version} is installed, but {needed.versions} is needed: {way_out(name)}")
     return module
+
+
+def way_out(name: LibraryName) -> str:
+    """The command that installs it, with the driver that is here."""
+    return install_command(name, driver_version())
 
 
 def best_library() -> LibraryName:
@@ -66,41 +72,67 @@ def best_library() -> LibraryName:
     for name in LIBRARIES:
         if find_spec(_NEEDED[name].module) is not None:
             return name
-    ways = "; ".join(f"for {name} {needed.way_out}" for name, needed in _NEEDED.items())
+    ways = "; ".join(f"for {name} {way_out(name)}" for name in LIBRARIES)
     raise BackendError(f"neither {' nor '.join(LIBRARIES)} is installed: {ways}")
+
+
+class _Collecting:
+    """How many have asked that no garbage is collected, and what was so before the first."""
+
+    def __init__(self) -> None:
+        self._lock, self._waiting, self._before = threading.Lock(), 0, True
+
+    def stop(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._before = gc.isenabled()
+                gc.disable()
+            self._waiting += 1
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._waiting -= 1
+            if not self._waiting and self._before:
+                gc.enable()
+
+
+_COLLECTING = _Collecting()
 
 
 @contextmanager
 def garbage_waits() -> Iterator[None]:
-    """Collect no garbage meanwhile; also a decorator.
+    """Collect no garbage meanwhile, in whichever thread; also a decorator.
 
     The library calls the logger while it holds a lock that is needed, too, to free one of its
     objects: were such an object found to be garbage in that very call, both would wait for ever.
     """
-    collecting = gc.isenabled()
-    gc.disable()
+    _COLLECTING.stop()
     try:
         yield
     finally:
-        if collecting:
-            gc.enable()
+        _COLLECTING.go_on()
 
 
+@cache
 def logger(trt: Any) -> Any:
-    """Make a logger that keeps errors and warnings in `lines`, by severity, instead of printing
-    them.
+    """The logger of a library in this process, which keeps errors instead of printing them.
+
+    There is one, for the library heeds the first that it is given and no other.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.lines: dict[str, list[str]] = {}
+            self.errors: deque[str] = deque(maxlen=_MOST_ERRORS)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity.name in _KEPT:
-                self.lines.setdefault(_KEPT[severity.name], []).append(message)
+            if severity.name in _ERRORS:
+                self.errors.append(message)
 
-        def told(self, severity: str) -> str:
-            return "; ".join(self.lines.get(severity, ()))
+        def taken(self) -> str:
+            """The errors since this was last asked, or since what was done last went well."""
+            told = "; ".join(self.errors)
+            self.errors.clear()
+            return told
 
     return Logger()

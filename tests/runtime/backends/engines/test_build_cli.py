@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gtpick_rt.backends import tensorrt as backend
+from gtpick_rt.backends import cuda
 from gtpick_rt.backends.engines import inspecting, libraries
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LibraryName
@@ -55,7 +55,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
         proofs.append((model, library))
         return Verdict()
 
-    monkeypatch.setattr(backend, "current_gpu", lambda: GPU)
+    monkeypatch.setattr(cuda, "current_gpu", lambda: GPU)
     monkeypatch.setattr("gtpick_rt.proof.engines.prove", prove)
     monkeypatch.setattr(inspecting, "MIN_HALF_SHARE", 0)
     return proofs
@@ -96,7 +96,7 @@ def test_without_a_gpu_nothing_is_built_and_the_reason_told(
     def none() -> Gpu:
         raise BackendError("there is no GPU")
 
-    monkeypatch.setattr(backend, "current_gpu", none)
+    monkeypatch.setattr(cuda, "current_gpu", none)
     result = run(pair, "--library", "tensorrt-rtx")
     assert result.exit_code == 1
     assert result.stderr == "error: there is no GPU; to build only, without running it: --out FILE\n"
@@ -162,7 +162,7 @@ def test_the_shipped_model_is_built_proved_kept_and_its_layers_told(
 ) -> None:
     try:
         libraries.library(name)
-        backend.current_gpu()
+        cuda.current_gpu()
     except BackendError as error:
         pytest.skip(f"needs an NVIDIA GPU and {name}: {error}")
     first = run("--library", name, "--profile", tmp_path / "p.json")

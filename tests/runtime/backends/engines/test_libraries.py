@@ -1,25 +1,25 @@
 """Which library of the TensorRT family is there, and what to do where none is."""
 
+import gc
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from gtpick_rt.backends.engines import libraries
-from gtpick_rt.backends.engines.libraries import LibraryName, best_library, library
+from gtpick_rt.backends.engines.libraries import LibraryName, best_library, garbage_waits, library, logger
 from gtpick_rt.errors import BackendError
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"), [("tensorrt", "tensorrt", "gpu"), ("tensorrt-rtx", "tensorrt_rtx", "rtx")]
+    ("name", "module", "extra"), [("tensorrt", "tensorrt", "cuda13"), ("tensorrt-rtx", "tensorrt_rtx", "rtx")]
 )
 def test_an_absent_library_says_what_to_install(
     name: LibraryName, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-        BackendError, match=rf"^{name} is not usable here .*: pip install '\.\[{extra}\]' in the clone$"
-    ):
+    with pytest.raises(BackendError, match=rf"^{name} is not usable here .*: pip .*'\.\[{extra}\]' in the clone$"):
         library(name)
 
 
@@ -42,7 +42,7 @@ def test_only_versions_that_are_supported_are_used(
     if fits:
         assert library(name) is module
     else:
-        with pytest.raises(BackendError, match=f"^{name} {version} is installed, but >=.*,<.* is needed: install"):
+        with pytest.raises(BackendError, match=f"^{name} {version} is installed, but >=.*,<.* is needed: pip "):
             library(name)
 
 
@@ -56,5 +56,31 @@ def test_full_tensorrt_comes_first(there: set[str], best: str, monkeypatch: pyte
 
 def test_without_any_library_both_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "find_spec", lambda module: None)
-    with pytest.raises(BackendError, match=r"neither tensorrt nor tensorrt-rtx.*\[gpu\].*\[rtx\]"):
+    with pytest.raises(BackendError, match=r"neither tensorrt nor tensorrt-rtx.*\[cuda13\].*\[rtx\]"):
         best_library()
+
+
+def test_a_library_has_one_logger_in_a_process() -> None:
+    first, second = (SimpleNamespace(ILogger=type("ILogger", (), {"__init__": lambda self: None})) for _ in "ab")
+    trt, other = (type("Library", (), vars(each)) for each in (first, second))
+    assert logger(trt) is logger(trt)
+    assert logger(trt) is not logger(other)
+
+
+def test_garbage_waits_for_all_threads() -> None:
+    assert gc.isenabled()
+    with garbage_waits():
+        inside, leave = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            with garbage_waits():
+                inside.set()
+                leave.wait()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        inside.wait()
+    assert not gc.isenabled(), "the other thread is not through"
+    leave.set()
+    thread.join()
+    assert gc.isenabled()

@@ -7,6 +7,7 @@ touched while it is in flight gives wrong answers.
 import ctypes
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -136,6 +137,10 @@ class PaperCudart:
         return Status.cudaSuccess, SimpleNamespace(name=b"Paper GPU\0\0", major=8, minor=6)
 
     @recorded
+    def cudaMemGetInfo(self) -> tuple[Any, ...]:
+        return Status.cudaSuccess, self.capacity - self.used(), self.capacity
+
+    @recorded
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         stream = 7 + len(self.queues)
         self.queues[stream] = []
@@ -243,8 +248,7 @@ class PaperContext:
 
     def update_device_memory_size_for_shapes(self) -> int:
         assert self._shape, "the size is not known before the shape"
-        self._record("update_device_memory_size_for_shapes")
-        return self._trt.scratch * self._shape[0]
+        return self._trt.scratch * self._shape[0] * self._record("update_device_memory_size_for_shapes")
 
     def set_device_memory(self, address: int, nbytes: int) -> None:
         assert ctypes.sizeof(self._trt.cudart.blocks[address]) == nbytes
@@ -283,13 +287,49 @@ class PaperConfig:
     dynamic_shapes_kernel_specialization_strategy = "lazy"
     strategy = "static"
 
+    cache: "PaperCache | None" = None
+
     def set_execution_context_allocation_strategy(self, strategy: str) -> None:
         self.strategy = strategy
 
+    def create_runtime_cache(self) -> "PaperCache":
+        return PaperCache()
+
+    def set_runtime_cache(self, cache: "PaperCache") -> bool:
+        self.cache = cache
+        return True
+
 
 @dataclass
+class PaperCache:
+    """TensorRT-RTX's cache of kernels; it takes only what looks like some."""
+
+    content: bytes = b"kernels"
+
+    def deserialize(self, blob: bytes) -> bool:
+        fits = blob.startswith(b"kernels")
+        self.content = blob if fits else self.content
+        return fits
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+@dataclass(eq=False)
+class PaperEngine:
+    """A deserialized engine."""
+
+    create_execution_context: Callable[[Any], PaperContext | None]
+
+    def create_runtime_config(self) -> PaperConfig:
+        return PaperConfig()
+
+
+@dataclass(eq=False)
 class PaperTrt:
-    """The module `tensorrt`."""
+    """The module `tensorrt`; as the real one, it heeds the first logger that it is given and no
+    other.
+    """
 
     cudart: PaperCudart
     answer: Answer
@@ -302,6 +342,9 @@ class PaperTrt:
     """What is logged at a call."""
     configs: list[Any] = field(default_factory=list)
     """With what each execution context was made."""
+    alive: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
+    """Engines and execution contexts that somebody still holds."""
+    log: Any = None
 
     ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user-managed")
 
@@ -310,21 +353,28 @@ class PaperTrt:
             pass
 
     def Runtime(self, log: Any) -> Any:
-        self._log = log
+        self.log = self.log or log
         return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
 
     def _deserialize(self, plan: bytes) -> Any:
         if plan != b"plan":
-            self._log.log(SimpleNamespace(name="ERROR"), "the magic tag does not match")
+            self.tell("the magic tag does not match")
             return None
-        return SimpleNamespace(create_execution_context=self._context, create_runtime_config=PaperConfig)
+        engine = PaperEngine(self._context)
+        self.alive.add(engine)
+        return engine
+
+    def tell(self, error: str) -> None:
+        self.log.log(SimpleNamespace(name="ERROR"), error)
 
     def _context(self, config: Any) -> PaperContext | None:
         self.configs.append(config)
         if "context" in self.errors:
-            self._log.log(SimpleNamespace(name="ERROR"), self.errors["context"])
+            self.tell(self.errors["context"])
             return None
-        return PaperContext(self, len(self.configs))
+        context = PaperContext(self, len(self.configs))
+        self.alive.add(context)
+        return context
 
 
 @pytest.fixture
@@ -363,7 +413,8 @@ def backend(trt: PaperTrt, tiny_spec: ModelSpec) -> Iterator[TensorRt]:
     """The run loop with an engine loaded."""
     loop = TensorRt("tensorrt")
     loop.load(b"plan", tiny_spec)
-    return loop
+    yield loop
+    loop.close()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gtpick_rt.backends import cuda
+from gtpick_rt.backends.cuda import current_gpu
 from gtpick_rt.backends.engines.records import Gpu
-from gtpick_rt.backends.tensorrt import current_gpu
 from gtpick_rt.errors import BackendError
 
 
@@ -68,16 +68,7 @@ def test_without_a_driver_the_message_says_so(cudart: Any, monkeypatch: pytest.M
 def test_without_cuda_python_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(BackendError, match=r"cuda-python is not usable here.*pip install '\.\[gpu\]'"):
+    with pytest.raises(
+        BackendError, match=r"cuda-python is not usable here.*pip install '\.\[cuda13\]'.*pip install '\.\[rtx\]'"
+    ):
         current_gpu()
-
-
-def test_the_driver_and_the_gpus_are_told_by_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.03  Mon\n")
-    for number, model in enumerate(("NVIDIA H100", "NVIDIA L4")):
-        folder = tmp_path / "gpus" / f"0000:0{number}"
-        folder.mkdir(parents=True)
-        (folder / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 1\n")
-    monkeypatch.setattr(cuda, "_DRIVER", tmp_path / "version")
-    monkeypatch.setattr(cuda, "_GPUS", tmp_path / "gpus")
-    assert cuda.device_identity() == "580.159.03, NVIDIA H100, NVIDIA L4"

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gtpick_rt.backends.cuda import gpu_is_here
+from gtpick_rt.backends.cuda import current_gpu, gpu_is_here
 from gtpick_rt.backends.engines.libraries import LIBRARIES, library
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
-from gtpick_rt.backends.tensorrt import current_gpu
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.proof.opening import open_backend

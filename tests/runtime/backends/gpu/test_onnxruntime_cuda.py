@@ -1,5 +1,7 @@
 """ONNX Runtime on a GPU: what can be tested without one is tested with the CPU in its place."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ import onnxruntime
 import pytest
 
 from gtpick_rt.backends import onnxruntime_cuda
+from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.proof import opening
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.types import FloatArray
+
+GPU = Gpu("Paper GPU", (8, 6), "580.1")
 
 
 @pytest.fixture
@@ -20,15 +25,18 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the backend run on the CPU."""
     monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
     monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
-    monkeypatch.setattr(onnxruntime_cuda, "_OPTIONS", {})
+    monkeypatch.setattr(onnxruntime_cuda, "provider_options", lambda version: {})
+    monkeypatch.setattr(onnxruntime_cuda, "current_gpu", lambda: GPU)
     monkeypatch.setattr(opening, "prove_once", lambda candidate, model, version: None)
+    monkeypatch.setattr(opening, "guard", lambda backend, model: backend)
 
 
 @pytest.fixture
-def backend(on_cpu: None, with_half: Path) -> OnnxRuntimeCuda:
+def backend(on_cpu: None, with_half: Path) -> Iterator[OnnxRuntimeCuda]:
     backend = OnnxRuntimeCuda()
     backend.open(with_half)
-    return backend
+    yield backend
+    backend.close()
 
 
 @pytest.fixture
@@ -53,6 +61,13 @@ class Failing:
         if size > self._most:
             raise RuntimeError(self._message)
         self._session.run_with_iobinding(binding, options)
+
+
+def failing_in(backend: OnnxRuntimeCuda, message: str, most: int) -> Failing:
+    """Let it fail from now on, with nothing made ready."""
+    backend._session = failing = Failing(backend._session, message, most)
+    backend._slots.clear()
+    return failing
 
 
 @pytest.mark.parametrize("n", [1, 5, 33, 100])
@@ -82,26 +97,29 @@ def test_results_stay_when_the_next_batch_is_inferred(backend: OnnxRuntimeCuda, 
 def test_when_memory_is_too_small_batches_are_halved(
     message: str, backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
 ) -> None:
-    backend._session = failing = Failing(backend._session, message, most=4)  # type: ignore[assignment]
+    failing = failing_in(backend, message, most=4)
     np.testing.assert_allclose(backend.infer(tiles)[0], reference[0], rtol=1e-6)
     assert failing.sizes == [32, 16, 8, *25 * [4]]
 
 
 def test_when_not_even_one_tile_fits_the_message_says_so(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
-    backend._session = Failing(backend._session, "out of memory", most=0)  # type: ignore[assignment]
+    failing_in(backend, "out of memory", most=0)
     with pytest.raises(BackendError, match=r"too small for a batch of 1 tiles, even for a single tile.*--backend cpu"):
         backend.infer(tiles[:1])
 
 
 def test_another_failure_is_an_error_with_what_the_library_says(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
-    backend._session = Failing(backend._session, "CUDA failure 700", most=0)  # type: ignore[assignment]
+    failing_in(backend, "CUDA failure 700", most=0)
     with pytest.raises(BackendError, match=r"failed on the GPU, in a batch of 8 tiles \(CUDA failure 700\); run again"):
         backend.infer(tiles[:8])
 
 
 def test_the_onnx_runtime_without_cuda_is_told_from_the_other(with_half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendError, match=r"without CUDA.*pip uninstall onnxruntime.*pip install '\.\[gpu\]'"):
+    with pytest.raises(
+        BackendError,
+        match=r"without CUDA.*: pip uninstall --yes onnxruntime onnxruntime-gpu && pip install '\.\[cuda13\]'",
+    ):
         open_backend("cuda", with_half)
 
 
@@ -109,7 +127,7 @@ def test_a_session_that_would_run_on_the_cpu_is_refused(
     with_half: Path, on_cpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["SomeExecutionProvider"])
-    with pytest.raises(BackendError, match=r"did not get the GPU.*pip install '\.\[gpu\]'"):
+    with pytest.raises(BackendError, match=r"did not get the GPU.*pip install '\.\[cuda13\]'"):
         open_backend("cuda", with_half)
 
 
@@ -130,4 +148,85 @@ def test_it_is_used_only_if_it_picks_as_the_reference_does(with_half: Path, monk
 
     monkeypatch.setattr(opening, "prove_once", refuse)
     with pytest.raises(BackendError, match="does not pick alike"):
+        open_backend("cuda", with_half)
+
+
+@pytest.mark.parametrize(
+    ("version", "graphs"), [("1.21.0", "0"), ("1.29.1", "0"), ("1.30.0", "1"), ("1.32.0", "1"), ("2.0", "1")]
+)
+def test_cuda_graphs_are_used_where_onnx_runtime_replays_them_soundly(version: str, graphs: str) -> None:
+    assert onnxruntime_cuda.provider_options(version)["enable_cuda_graph"] == graphs
+
+
+def test_coordinates_are_not_computed_in_tf32() -> None:
+    assert onnxruntime_cuda.provider_options("1.32.0")["use_tf32"] == "0"
+
+
+def test_the_session_is_given_these_options(with_half: Path, on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    really = onnxruntime_cuda.onnx_file.load
+
+    def load(model: Path, options: Any, provider: str, provider_options: Any = None) -> Any:
+        given.extend([provider_options] if provider_options else [])
+        return really(model, options, provider, {})
+
+    monkeypatch.setattr(onnxruntime_cuda, "provider_options", lambda version: {"of": version})
+    monkeypatch.setattr(onnxruntime_cuda.onnx_file, "load", load)
+    backend = OnnxRuntimeCuda()
+    backend.open(with_half)
+    backend.close()
+    assert given == [{"of": onnxruntime.__version__}]
+
+
+def test_all_runs_in_one_thread_whoever_calls(with_half: Path, on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime keeps CUDA graphs for each thread: what is proved must be what infers."""
+    threads: set[str] = set()
+    really = onnxruntime_cuda._Slot.run
+
+    def run(self: Any, *tiles: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        return really(self, *tiles)
+
+    monkeypatch.setattr(onnxruntime_cuda._Slot, "run", run)
+    backend, tiles = OnnxRuntimeCuda(), np.zeros((3, 1, 64, 64), np.float32)
+    backend.open(with_half)
+    backend.infer(tiles)
+    other = threading.Thread(target=backend.infer, args=(tiles,))
+    other.start()
+    other.join()
+    assert threads == {"gtpick-cuda"}
+    backend.close()
+
+
+def test_batches_of_all_sizes_are_ready_once_it_is_open(backend: OnnxRuntimeCuda) -> None:
+    assert sorted(backend._slots) == [1, 8, 32]
+
+
+def test_what_is_closed_lets_go_of_session_buffers_and_thread(backend: OnnxRuntimeCuda) -> None:
+    for _ in range(2):
+        backend.close()
+        assert backend._session is None
+        assert not backend._slots
+        assert backend._thread.ended
+
+
+def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path, on_cpu: None) -> None:
+    backend = OnnxRuntimeCuda()
+    with pytest.raises(ModelError):
+        backend.open(tmp_path / "absent.onnx")
+    assert backend._thread.ended
+
+
+def test_a_proof_is_of_the_gpu_that_infers_alone(backend: OnnxRuntimeCuda) -> None:
+    """Another card in the same machine, or one that is added, has nothing to do with it."""
+    assert backend.name == "onnxruntime-cuda-fp16 on Paper GPU"
+    assert backend.version == f"{onnxruntime.__version__}, {GPU}"
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_what_speaks_against_the_card_is_told_before_anything_is_loaded(
+    with_half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_cuda, "current_gpu", lambda: Gpu("Old GPU", (5, 2), "580.1"))
+    with pytest.raises(BackendError, match=r"Old GPU has compute capability 5\.2.*--backend cpu"):
         open_backend("cuda", with_half)

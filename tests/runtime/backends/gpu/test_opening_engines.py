@@ -28,6 +28,11 @@ from gtpick_rt.types import FloatArray
 @dataclass
 class Engine:
     plan: bytes = b"plan"
+    fresh: bool = False
+    kernels: bytes = b""
+
+    def keep_kernels(self, kernels: bytes) -> None:
+        assert kernels == b""
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
@@ -42,11 +47,47 @@ def test_the_engine_of_the_half_precision_file_runs_on_this_gpu(
         return Engine()
 
     monkeypatch.setattr(engines, "engine_for", engine_for)
+    monkeypatch.setattr("gtpick_rt.proof.opening.guard", lambda backend, model: backend)
     backend, _ = open_backend(name, with_half, lambda *step: told.append(step))
-    assert backend.name == f"{name}-fp16"
+    assert backend.name == f"{name}-fp16 on Paper GPU"
     assert asked == [(with_half.with_name("tiny.fp16.onnx"), name, "Paper GPU", {"model": with_half, "name": name})]
     assert told == [("kernels", 1, 2)]
     np.testing.assert_allclose(backend.infer(tiles[:3])[0], answer(tiles[:3])[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_kept_engine_that_does_not_load_is_built_anew(
+    fresh: bool, with_half: Path, trt: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forced: list[bool] = []
+
+    def engine_for(*_: Any, force: bool = False, **__: Any) -> Engine:
+        forced.append(force)
+        return Engine(b"plan" if force else b"junk", fresh)
+
+    monkeypatch.setattr(engines, "engine_for", engine_for)
+    monkeypatch.setattr("gtpick_rt.proof.opening.guard", lambda backend, model: backend)
+    if fresh:
+        with pytest.raises(BackendError, match="cannot load its engine: the magic tag does not match"):
+            open_backend("tensorrt", with_half)
+    else:
+        open_backend("tensorrt", with_half)[0].close()
+        assert forced == [False, True]
+        assert "building the engine of tiny.fp16.onnx anew: tensorrt cannot load its engine" in caplog.text
+    assert not (trt.cudart.blocks or trt.cudart.queues or trt.alive)
+
+
+@pytest.mark.usefixtures("trt")
+def test_no_engine_is_built_for_a_card_that_the_library_is_not_made_for(
+    with_half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any, **__: Any) -> None:
+        raise AssertionError("built in vain")
+
+    monkeypatch.setattr(engines, "engine_for", build)
+    monkeypatch.setattr("gtpick_rt.backends.cuda.current_gpu", lambda: Gpu("Hopper", (9, 0), "580.1"))
+    with pytest.raises(BackendError, match=r"Hopper has compute capability 9\.0, for which tensorrt-rtx is not made"):
+        open_backend("tensorrt-rtx", with_half)
 
 
 @pytest.mark.usefixtures("trt")

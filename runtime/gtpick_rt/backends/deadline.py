@@ -24,10 +24,10 @@ class DeadlineThread:
         self._thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
         self._thread.start()
 
-    def call(self, call: Callable[[], T], deadline_s: float) -> T:
+    def call(self, call: Callable[[], T], deadline_s: float | None = None) -> T:
         """Call, in the other thread.
 
-        Raises TimeoutError when that takes longer, and what `call` raises.
+        Raises TimeoutError when that takes longer than a deadline, and what `call` raises.
         """
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
         self._tasks.put((call, answer))
@@ -40,6 +40,11 @@ class DeadlineThread:
         if error is not None:
             raise error
         return result  # type: ignore[return-value]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread was closed."""
+        return not self._thread.is_alive()
 
     def close(self) -> None:
         """Let the thread end, which has nothing to do."""

@@ -1,0 +1,80 @@
+"""`gtpick-rt selftest`: whether the backends of this machine do what is promised of them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gtpick_rt.cli.files import write_file
+from gtpick_rt.cli.options import BackendName, Device, Model
+from gtpick_rt.errors import UnlikeError, UsageError
+
+
+def selftest(
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all that was seen as JSON, to be sent.")
+    ] = None,
+    model: Model = None,
+    backend: BackendName = "auto",
+    device: Device = None,
+    openings: Annotated[int, typer.Option(min=1, metavar="N", help="How often each is opened and closed.")] = 20,
+) -> None:
+    """Test the backends of this machine: build, prove, replay, time, and open each many times.
+
+    With --backend auto all that can be used. Takes a minute or two for each; nothing else should
+    run meanwhile. The exit code is 1 when one does not do what is promised.
+    """
+    from dataclasses import asdict
+
+    from gtpick_rt.bench.selftest import run_selftest
+    from gtpick_rt.doctor import examine
+    from gtpick_rt.models.files import resolve_model
+    from gtpick_rt.proof.opening import BACKENDS
+
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
+    path = resolve_model(model)
+    names = BACKENDS[1:] if backend == "auto" else (backend,)
+    results: list[dict[str, Any]] = []
+    for name in names:
+        tested = run_selftest(name, path, openings)
+        results.append(asdict(tested))
+        typer.echo(f"{name}: {_told(results[-1])}")
+    if out is not None:
+        report = {**_circumstances(path), "diagnosis": asdict(examine(path)), "backends": results}
+        write_file(out, (json.dumps(report, indent=1) + "\n").encode())
+    failed = [each["name"] for each in results if each["problems"]]
+    if failed:
+        raise UnlikeError(f"{', '.join(failed)}: does not do what is promised; use another --backend, and report it")
+
+
+def _told(tested: dict[str, Any]) -> str:
+    if tested["absent"]:
+        return f"not here: {tested['absent']}"
+    if tested["problems"]:
+        return f"FAILED: {'; '.join(tested['problems'])}"
+    rates = ", ".join(f"{rate:.0f} in batches of {batch}" for batch, rate in tested["tiles_per_s"].items())
+    return f"sound: {tested['runs']}; tiles/s: {rates}; opened in {tested['opening_s'][-1]:.1f} s"
+
+
+def _circumstances(model: Path) -> dict[str, Any]:
+    """On what this was seen."""
+    import hashlib
+    import platform
+    from datetime import datetime, timezone
+    from importlib.metadata import distributions
+
+    from gtpick_rt.version import __version__
+
+    told = ("onnxruntime", "tensorrt", "cuda", "nvidia", "openvino", "numpy")
+    versions = {each.name.lower(): each.version for each in distributions() if each.name.lower().startswith(told)}
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "packages": dict(sorted(versions.items())),
+        "model": model.name,
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+    }
