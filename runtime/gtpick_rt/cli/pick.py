@@ -9,20 +9,25 @@ from gtpick_rt.cli import clusters
 from gtpick_rt.cli.help import ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
+    AvoidContamination,
     BackendName,
     Diameter,
     Exclude,
     Force,
     Include,
     Inputs,
+    Margin,
+    Mask,
     Model,
     Overlays,
     PixelSize,
     Recursive,
+    SkipFlagged,
     Threshold,
     choice,
     diameter_in_A,
     format_names,
+    listed,
 )
 
 
@@ -34,6 +39,10 @@ def pick(
     model: Model = None,
     backend: BackendName = "auto",
     threshold: Threshold = None,
+    margin: Margin = None,
+    mask: Mask = None,
+    skip_flagged: SkipFlagged = None,
+    avoid_contamination: AvoidContamination = False,
     recursive: Recursive = False,
     formats: Annotated[
         str,
@@ -136,6 +145,10 @@ def pick(
         model=model,
         backend=backend,
         threshold=threshold,
+        margin=margin,
+        mask=mask,
+        skip_flagged=listed(skip_flagged),
+        avoid_contamination=avoid_contamination,
         formats=format_names(formats),
         recursive=recursive,
         names=choice(include, exclude),
