@@ -2,6 +2,7 @@
 # make test    install everything and run the whole test suite
 # make check   lint, format, types and import contracts
 # make docs    build the documentation site into site/; it opens from the disk
+# make pictures  take the pictures of README and docs anew; DATA names the folder of public micrographs
 # make clean   forget the virtual environment and what was picked
 
 PYTHON   ?= python3
@@ -15,7 +16,7 @@ OUT      ?= picks
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: pick test check docs clean
+.PHONY: pick test check docs pictures clean
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
@@ -40,6 +41,9 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open site/index.html"
+
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.pictures.take $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) $(OUT) site

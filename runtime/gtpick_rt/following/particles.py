@@ -25,7 +25,7 @@ COLUMNS, ROWS = 12, 2
 """Particles that are shown of a group."""
 MOST_MICROGRAPHS = 12
 """Spread over the run, that particles are taken from."""
-_MOST_MEAN = 240
+_MOST_MEAN = 120
 """Particles that are averaged in a group."""
 SIDE = 1.6
 """Of a picture, in particle diameters."""
@@ -97,13 +97,14 @@ def _look(history: History, entry: Entry, diameter_A: float) -> _Looked | None:
 
 
 def _group(title: str, looked: Sequence[_Looked], threshold: float) -> Group | None:
-    each = -(-_MOST_MEAN // max(1, len(looked)))
-    chosen = [(one, one.detections[_ranked(title, one.detections.score, threshold)[:each]]) for one in looked]
-    score = np.concatenate([np.zeros(0, np.float32), *(picks.score for _, picks in chosen)])
-    if not len(score):
+    every = np.concatenate([np.zeros(0, np.float32), *(one.detections.score for one in looked)])
+    of = np.repeat(np.arange(len(looked)), [len(one.detections) for one in looked])
+    chosen = np.sort(_ranked(title, every, threshold)[:_MOST_MEAN])
+    if not len(chosen):
         return None
-    pictures = np.concatenate([_cut(one, picks) for one, picks in chosen])
-    nearest = _ranked(title, score, threshold)
+    starts = np.searchsorted(of, np.arange(len(looked)))
+    cut = [_cut(one, one.detections[chosen[of[chosen] == n] - starts[n]]) for n, one in enumerate(looked)]
+    pictures, score = np.concatenate(cut), every[chosen]
     mean = pictures.mean(axis=0)
     return Group(
         title=title,
@@ -111,7 +112,7 @@ def _group(title: str, looked: Sequence[_Looked], threshold: float) -> Group | N
         low=round(float(score.min()), 4),
         high=round(float(score.max()), 4),
         profile=radial_profile(mean),
-        sheet=_sheet(mean, pictures[nearest[: COLUMNS * ROWS]]),
+        sheet=_sheet(mean, pictures[_ranked(title, score, threshold)[: COLUMNS * ROWS]]),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.types import Picks
@@ -18,7 +18,7 @@ _SCORES = np.array([0.3, 0.6, 0.9])
 _RGB = np.array([[86, 180, 233], [240, 228, 66], [213, 94, 0]])
 """Sky blue, yellow and vermilion of the Okabe-Ito palette, which colour-blind readers tell apart,
 for these scores."""
-_CAPTION_HEIGHT_PX, _SWATCH_PX = 14, 7
+_LEAST_LETTER_PX, _LETTERS_ACROSS = 10, 60
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def _with_circles(picture: Image.Image, shape: tuple[int, int], picks: Picks, le
     radius = lengths.diameter_A / lengths.pixel_size_A * float(zoom.mean()) / 2
     for (x, y), rgb in zip(centres.tolist(), _colours(picks.score), strict=True):
         draw.circle((x, y), radius, outline=rgb, width=2)
-    _caption(draw, f"{len(picks)} {'pick' if len(picks) == 1 else 'picks'}, {lengths.diameter_A:.0f} Å")
-    _scale_bar(draw, picture, lengths.pixel_size_A / float(zoom[0]))
+    letter_px = max(_LEAST_LETTER_PX, picture.width // _LETTERS_ACROSS)
+    _caption(draw, f"{len(picks)} {'pick' if len(picks) == 1 else 'picks'} of {lengths.diameter_A:.0f} A", letter_px)
+    _scale_bar(draw, picture.size, lengths.pixel_size_A / float(zoom[0]), letter_px)
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)  # on noise, as small as the default and several times faster
     return png.getvalue()
@@ -71,27 +72,29 @@ def _colours(score: NDArray[np.floating]) -> list[tuple[int, int, int]]:
     return [(red, green, blue) for red, green, blue in channels.round().astype(int).tolist()]
 
 
-def _caption(draw: ImageDraw.ImageDraw, text: str) -> None:
+def _caption(draw: ImageDraw.ImageDraw, text: str, letter_px: int) -> None:
     """A line of text, and which score has which colour."""
+    draw.font = ImageFont.load_default(letter_px)
+    gap, top, bottom = letter_px // 2, letter_px // 3, letter_px + 4
     scores = [f"{score:g}" for score in _SCORES.tolist()]
-    x = draw.textlength(text) + 3
-    width = x + sum(draw.textlength(each) + _SWATCH_PX + 12 for each in scores)
-    draw.rectangle((0, 0, width + 5, _CAPTION_HEIGHT_PX), fill="black")
-    draw.text((3, 1), text, fill="white")
+    width = draw.textlength(text) + sum(draw.textlength(each) + letter_px + 2 * gap for each in scores) + gap
+    draw.rectangle((0, 0, width, bottom), fill="black")
+    draw.text((gap, 1), text, fill="white")
+    x = gap + draw.textlength(text)
     for each, rgb in zip(scores, _colours(_SCORES), strict=True):
-        draw.rectangle((x + 8, 4, x + 8 + _SWATCH_PX, 4 + _SWATCH_PX), fill=rgb)
-        draw.text((x + 12 + _SWATCH_PX, 1), each, fill="white")
-        x += draw.textlength(each) + _SWATCH_PX + 12
+        draw.rectangle((x + gap, top, x + gap + letter_px // 2, bottom - top), fill=rgb)
+        draw.text((x + gap + letter_px, 1), each, fill="white")
+        x += draw.textlength(each) + letter_px + gap
 
 
-def _scale_bar(draw: ImageDraw.ImageDraw, picture: Image.Image, pixel_size_A: float) -> None:
+def _scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], pixel_size_A: float, letter_px: int) -> None:
     """A bar of a round length, about a fifth of the width; `pixel_size_A` of the picture."""
-    width, height = picture.size
+    width, height = size
     length_nm = bar_length_nm(width * pixel_size_A / 10)
     text, long = f"{length_nm:g} nm", 10 * length_nm / pixel_size_A
     room = max(long, draw.textlength(text)) + 10
-    draw.rectangle((0, height - 24, room, height), fill="black")
-    draw.text((5, height - 23), text, fill="white")
+    draw.rectangle((0, height - letter_px - 16, room, height), fill="black")
+    draw.text((5, height - letter_px - 15), text, fill="white")
     draw.rectangle((5, height - 8, 5 + long, height - 5), fill="white")
 
 

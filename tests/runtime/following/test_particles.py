@@ -52,7 +52,7 @@ def test_groups_hold_the_best_those_at_the_threshold_and_those_below(history: Hi
 def test_the_best_come_first_and_those_nearest_to_the_threshold_in_theirs(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(particles, "_MOST_MEAN", 2)  # one of each micrograph
+    monkeypatch.setattr(particles, "_MOST_MEAN", 2)
     best, at, below = particle_groups(history, history.entries, 0.4, 48.0)
     assert (best.low, best.high) == pytest.approx((0.9, 0.9), abs=1e-3)
     assert (at.low, at.high) == pytest.approx((0.45, 0.45), abs=1e-3)

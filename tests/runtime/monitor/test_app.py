@@ -314,7 +314,7 @@ def test_an_empty_folder_or_none_at_all_is_shown_as_such_and_filled_later(
         out.mkdir()
     client = ask(out)
     assert client.get("/").status_code == 200
-    assert client.get("/api/status").json()["state"] == "no process"
+    assert client.get("/api/status").json()["state"] == "waiting"
     assert client.get("/api/micrographs").json() == {"micrographs": [], "total": 0}
     assert client.get("/api/trends").json()["micrographs"] == 0
     assert client.get("/api/histograms").json()["micrographs"] == 0

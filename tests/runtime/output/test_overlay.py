@@ -13,7 +13,7 @@ from gtpick_rt.types import FloatArray, Picks
 
 COARSE = np.zeros((1, 1), np.float32)
 """No picture shows it."""
-CAPTION_PX = 15
+CAPTION_PX = 25
 """At the top, with a legend in the colours of the circles."""
 
 
