@@ -4,6 +4,7 @@
 # make test    install everything and run the whole test suite
 # make check   lint, format, types and import contracts
 # make docs    build the documentation site into site/; it opens from the disk
+# make pictures  take the pictures of README and docs anew; DATA names the folder of public micrographs
 # make clean   forget the virtual environment and what was picked
 
 PYTHON   ?= python3
@@ -22,7 +23,7 @@ ON_12    := $(shell test "$(or $(DRIVER),0)" -lt 580 && echo yes)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: pick gpu rtx test check docs clean
+.PHONY: pick gpu rtx test check docs pictures clean
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
@@ -53,6 +54,9 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open site/index.html"
+
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.pictures.take $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) .venv-gpu .venv-rtx $(OUT) site

@@ -23,6 +23,7 @@ from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.views import ViewLibrary, build_library
 from gtpick_model.tiles import split_structures
 from gtpick_rt import Micrograph, Picker, Picks
+from gtpick_rt.detection.contamination import find_contamination
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.detection.quality import FLAGS, quality_flags
 from gtpick_rt.evaluate.figures import evaluate
@@ -127,7 +128,7 @@ def judge(library: ViewLibrary, scene: str, loaded: Picker, seed: tuple[int, ...
     image = picker.prepare(Micrograph(fields.images[0].numpy(), pixel, Path(f"{scene}.mrc")))
     detections = picker.assemble(image, picker.infer(image))
     picked = time.process_time()
-    flags = quality_flags(image, detections, picker.spec)
+    flags = quality_flags(image, detections, picker.spec, find_contamination(image, picker.spec))
     seconds = (picked - started, time.process_time() - picked)
     recall = found(fields, detections[detections.score >= picker.spec.threshold])
     return Judged(scene, truth(fields, laid, recall), frozenset(flags), seconds)

@@ -69,20 +69,27 @@ def draw(axes: Any, image: Image, centres: NDArray[np.float64], truth: NDArray[n
     axes.set_axis_off()
 
 
-def main() -> None:
-    """Write the picture."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+def take() -> int:
+    """Write the picture; returns the number of picks."""
     from matplotlib.figure import Figure
 
     image = simulate()
     figure = Figure(figsize=(8.4, 6.8), layout="constrained")
     axes = figure.subplots(2, 2)
     mirrored = np.stack([L[:, 0], SHAPE[0] - 1 - L[:, 1]], axis=1)
-    for column, (option, centres) in zip(axes.T, zip(("default", "--flip-y"), pick(image), strict=True), strict=True):
+    found = pick(image)
+    for column, (option, centres) in zip(axes.T, zip(("default", "--flip-y"), found, strict=True), strict=True):
         draw(column[0], image, centres, L, f"the file that was picked, {option}")
         draw(column[1], image[::-1], centres, mirrored, f"its mirrored copy, {option}")
     figure.savefig(ROOT / "docs" / "flip_y.png", dpi=75)
     print("written: docs/flip_y.png")
+    return len(found[0])
+
+
+def main() -> None:
+    """Write the picture."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    take()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Pictures of the live page for the README.
+"""Pictures of the live page and of the report for README and docs.
 
-A real `pick --watch` and `monitor` on simulated micrographs, in Chromium.
+A real `pick --watch`, `monitor` and `report` on simulated micrographs, in Chromium.
 
 The micrographs are made by `gtpick-rt simulate` and brought into the watched folder one by one,
 with one that is cut off. While the run goes on the page is opened in light and in dark colours and
 written to docs/monitor_light.png, its first screen, and docs/monitor_dark.png, down to the
-distributions. Needs playwright and Debian's chromium.
+particles; when all are picked, the head of the report to docs/report.png. Needs playwright and
+Debian's chromium.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -102,7 +103,7 @@ def bring(made: list[Path], folder: Path, interval_s: float) -> None:
 
 
 def photograph(url: str, scheme: Literal["light", "dark"], whole: bool) -> bytes:
-    """Open the page and take a picture of its first screen or, `whole`, down to distributions."""
+    """Open the page and take a picture of its first screen or, `whole`, down to the particles."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -114,6 +115,8 @@ def photograph(url: str, scheme: Literal["light", "dark"], whole: bool) -> bytes
         page.goto(url)
         page.locator("#hist-score rect").first.wait_for(state="attached")
         page.locator("#failures li").first.wait_for()
+        page.locator("#particles img").first.wait_for()
+        page.wait_for_function("[...document.images].every((each) => each.complete && each.naturalWidth)")
         page.wait_for_function("document.getElementById('picture').complete")
         below = page.locator(".lists").bounding_box()
         height = int(below["y"]) if whole and below else SIZE_PX[1]
@@ -133,23 +136,51 @@ def save(picture: bytes, path: Path) -> None:
         sys.exit(f"{path}: larger than {_MOST_BYTES} bytes")
 
 
-def main() -> None:
-    """Bring micrographs to a run that is watched, and take the pictures when most are done."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--micrographs", type=int, default=36)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs")
-    arguments = parser.parse_args()
+def photograph_report(folder: Path) -> bytes:
+    """Make the report of the run, and take a picture of its first screen."""
+    from playwright.sync_api import sync_playwright
+
+    subprocess.run([PROGRAM, "report", "picks"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": SIZE_PX[0], "height": SIZE_PX[1]}, color_scheme="light")
+        page.goto((folder / "picks" / "report.html").as_uri())
+        picture = page.screenshot()
+        browser.close()
+    return picture
+
+
+def take(out: Path, micrographs: int = 36) -> dict[str, dict[str, Any]]:
+    """Bring micrographs to a run that is watched, and take the pictures when most are done.
+
+    Returns what they show, by their names.
+    """
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         work = Path(temporary)
-        made = simulate(work / "simulated", arguments.micrographs)
+        made = simulate(work / "simulated", micrographs)
         watch = ["--watch", "--settle=0.3", "--max-wait=4"]
         command = pick_command([Path("micrographs")], Path("picks"), None, DIAMETER_A) + watch
         stack.enter_context(running(command, work))
         url = stack.enter_context(monitor(work))
         threading.Thread(target=bring, args=(made, work / "micrographs", INTERVAL_S), daemon=True).start()
         wait_until_done(url, int(SHARE * len(made)))
-        save(photograph(url, "light", whole=False), arguments.out / "monitor_light.png")
-        save(photograph(url, "dark", whole=True), arguments.out / "monitor_dark.png")
+        save(photograph(url, "light", whole=False), out / "monitor_light.png")
+        save(photograph(url, "dark", whole=True), out / "monitor_dark.png")
+        wait_until_done(url, len(made) - 1)
+        save(photograph_report(work), out / "report.png")
+        with urlopen(f"{url}api/status") as answer:
+            picks = json.load(answer)["picks"]
+    what = {"of": f"{micrographs} simulated micrographs, one cut off", "diameter_A": DIAMETER_A, "picks": picks}
+    return dict.fromkeys(("monitor_light.png", "monitor_dark.png", "report.png"), what)
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--micrographs", type=int, default=36)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    arguments = parser.parse_args()
+    take(arguments.out, arguments.micrographs)
 
 
 if __name__ == "__main__":

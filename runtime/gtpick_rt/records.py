@@ -52,14 +52,17 @@ class MicrographRecord:
     warnings: list[str] = field(default_factory=list)
     """What was odd about the file, though it was picked."""
     flags: list[str] = field(default_factory=list)
-    """What is wrong with the micrograph, by `quality.quality_flags`; picks are kept whatever it
-    says."""
+    """What is wrong with the micrograph, by `quality.quality_flags`."""
     median_score: float | None = None
     """Of the picks; None without picks, and where an older version picked."""
     exposure_uid: int | None = None
     """cryoSPARC's number of the exposure; None where no list of exposures named it."""
     exposure_group: int | None = None
     """cryoSPARC's number of its exposure group."""
+    left_out: int = 0
+    """Detections that lie where not to pick, and are not kept; see `detection.exclusion`."""
+    skipped: list[str] = field(default_factory=list)
+    """Flags for which all are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

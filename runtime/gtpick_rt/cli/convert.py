@@ -38,7 +38,7 @@ def convert(
         failed = convert_all(output)
         totals = output.totals
     for failure in failed:
-        typer.echo(f"{failure.kind}: {failure.message}", err=True)
+        typer.echo(f"not converted: {failure.message}", err=True)
     places = ", ".join(str(place) for place in asked.places(out)) or "STAR files are there already"
     typer.echo(f"{counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}: {places}")
     if failed:

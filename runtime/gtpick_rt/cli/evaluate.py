@@ -1,6 +1,6 @@
 """`gtpick-rt evaluate`: how good picks are against labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +140,8 @@ def _print(figures: "Report", known_A: float | None) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_micrograph_table(figures.micrographs))
+    for line in _micrograph_table(figures.micrographs):
+        typer.echo(line)
     if len(figures.micrographs) > MAX_ROWS:
         console.print(f"(the {MAX_ROWS} lowest F1 of {len(figures.micrographs)} micrographs; --json writes all)")
     console.print()
@@ -157,20 +158,21 @@ def _print(figures: "Report", known_A: float | None) -> None:
         typer.echo("; without --pixel-size, --diameter is taken in pixels" if lengths.pixel_size_A is None else "")
 
 
-def _micrograph_table(micrographs: "Sequence[MicrographFigures]") -> "Table":
+_HEADER = ("picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.", "micrograph")
+
+
+def _micrograph_table(micrographs: "Sequence[MicrographFigures]") -> "Iterator[str]":
+    from gtpick_rt.cli.tables import table
+
     shown = sorted(micrographs, key=lambda each: each.f1)[:MAX_ROWS] if len(micrographs) > MAX_ROWS else micrographs
-    table = _grid("micrograph", "picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.")
-    for each in shown:
-        ratios = (each.precision, each.recall, each.f1, each.f1_iou)
-        error = "-" if each.centre_error_px is None else f"{each.centre_error_px:.1f}"
-        table.add_row(
-            each.micrograph,
-            *(f"{count}" for count in (each.picks, each.labels, each.matches)),
-            *(f"{ratio:.3f}" for ratio in ratios),
-            error,
-            f"{each.duplicates}",
-        )
-    return table
+    return table(_HEADER, [_row(each) for each in shown])
+
+
+def _row(each: "MicrographFigures") -> tuple[str, ...]:
+    ratios = (each.precision, each.recall, each.f1, each.f1_iou)
+    error = "-" if each.centre_error_px is None else f"{each.centre_error_px:.1f}"
+    counts = (f"{count}" for count in (each.picks, each.labels, each.matches))
+    return (*counts, *(f"{ratio:.3f}" for ratio in ratios), error, f"{each.duplicates}", each.micrograph)
 
 
 def _summary(figures: "Report") -> "Table":

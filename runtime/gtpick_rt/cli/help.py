@@ -13,6 +13,7 @@ LOOK: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 INPUT, PARTICLE, MODEL, OUTPUT = "Input", "Particle", "Model", "Output"
+NOT_HERE = "Where not to pick"
 ON_THE_FLY, MACHINES, SLURM = "On the fly", "GPUs and machines", "Jobs of Slurm, with --cluster"
 """Groups of options."""
 PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt", "This machine"

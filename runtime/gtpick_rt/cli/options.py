@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.help import INPUT, MODEL, OUTPUT, PARTICLE
+from gtpick_rt.cli.help import INPUT, MODEL, NOT_HERE, OUTPUT, PARTICLE
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def format_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name not in ("", "star")))
 
 
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """Read a list with commas; None where nothing is asked for."""
+    return None if text is None else tuple(text.split(","))
+
+
 OutputOf = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a run of pick.")]
 Inputs = Annotated[
     list[str],
@@ -122,6 +127,39 @@ Threshold = Annotated[
         rich_help_panel=PARTICLE,
         help="Score from which a detection is a pick; by default as for the folder's picks, or what suits the first "
         "micrographs best.",
+    ),
+]
+Margin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WIDTH",
+        rich_help_panel=NOT_HERE,
+        help="No particle reaches into so many Å, or px as in 40px, along the borders; by default as wide as they are "
+        "smeared or constant. 0 is none.",
+    ),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        rich_help_panel=NOT_HERE,
+        help="MRC or PNG, white where picks may lie; or a folder with one named as each micrograph.",
+    ),
+]
+SkipFlagged = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        rich_help_panel=NOT_HERE,
+        help="Micrographs with one of these flags get no picks; with commas: empty,crowded,carbon,ice,low.",
+    ),
+]
+AvoidContamination = Annotated[
+    bool,
+    typer.Option(
+        "--avoid-contamination",
+        rich_help_panel=NOT_HERE,
+        help="No picks on film beyond a carbon edge, and none in ice larger than a particle.",
     ),
 ]
 Overlays = Annotated[

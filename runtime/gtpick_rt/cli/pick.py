@@ -9,6 +9,7 @@ from gtpick_rt.cli import clusters
 from gtpick_rt.cli.help import MODEL, ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
+    AvoidContamination,
     BackendName,
     Device,
     Diameter,
@@ -16,14 +17,18 @@ from gtpick_rt.cli.options import (
     Force,
     Include,
     Inputs,
+    Margin,
+    Mask,
     Model,
     Overlays,
     PixelSize,
     Recursive,
+    SkipFlagged,
     Threshold,
     choice,
     diameter_in_A,
     format_names,
+    listed,
 )
 
 
@@ -36,6 +41,10 @@ def pick(
     backend: BackendName = "auto",
     device: Device = None,
     threshold: Threshold = None,
+    margin: Margin = None,
+    mask: Mask = None,
+    skip_flagged: SkipFlagged = None,
+    avoid_contamination: AvoidContamination = False,
     recursive: Recursive = False,
     formats: Annotated[
         str,
@@ -147,6 +156,10 @@ def pick(
         model=model,
         backend=backend,
         threshold=threshold,
+        margin=margin,
+        mask=mask,
+        skip_flagged=listed(skip_flagged),
+        avoid_contamination=avoid_contamination,
         formats=format_names(formats),
         recursive=recursive,
         names=choice(include, exclude),

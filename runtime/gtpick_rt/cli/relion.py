@@ -20,14 +20,19 @@ from gtpick_rt.cli.main import errors_told
 from gtpick_rt.cli.options import (
     EXIT_SIGNAL,
     EXIT_SOME_FAILED,
+    AvoidContamination,
     BackendName,
     Diameter,
     Force,
+    Margin,
+    Mask,
     Model,
     Overlays,
     PixelSize,
+    SkipFlagged,
     Threshold,
     diameter_in_A,
+    listed,
 )
 from gtpick_rt.cli.streams import in_utf8, serving
 from gtpick_rt.errors import UsageError
@@ -70,6 +75,10 @@ def relion(
     model: Model = None,
     backend: BackendName = "auto",
     threshold: Threshold = None,
+    margin: Margin = None,
+    mask: Mask = None,
+    skip_flagged: SkipFlagged = None,
+    avoid_contamination: AvoidContamination = False,
     overlays: Overlays = False,
     force: Force = False,
 ) -> None:
@@ -88,6 +97,10 @@ def relion(
         model=model,
         backend=backend,
         threshold=threshold,
+        margin=margin,
+        mask=mask,
+        skip_flagged=listed(skip_flagged),
+        avoid_contamination=avoid_contamination,
         overlays=overlays,
         force=force,
     )

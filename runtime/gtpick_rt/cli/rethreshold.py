@@ -25,7 +25,7 @@ def rethreshold(
         done = rethreshold_all(output, threshold)
         totals = output.totals
     for failure in done.failed:
-        typer.echo(f"{failure.kind}: {failure.message}", err=True)
+        typer.echo(f"not rewritten: {failure.message}", err=True)
     rewritten = counted(done.micrographs, "micrograph")
     typer.echo(f"{rewritten} rewritten: {counted(done.before, 'pick')} before, {done.after} now")
     in_all = f"{counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}"

@@ -14,11 +14,13 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted
+from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
 from gtpick_rt.output.conversion import Conversion
@@ -77,6 +79,14 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     return summary
 
 
+class _Remaining(TimeRemainingColumn):
+    """How long it will take, where it is known how much there is."""
+
+    def render(self, task: Task) -> Text:
+        """Write it."""
+        return Text() if task.total is None else super().render(task)
+
+
 class Terminal:
     """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there
     is a terminal.
@@ -90,14 +100,15 @@ class Terminal:
         self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
-        texts = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[behind]}"))
-        columns = (BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
+        texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("picks", "rate", "behind")]
+        columns = (BarColumn(8), MofNCompleteColumn(), *texts, _Remaining())
         self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
         self._bar = Progress("{task.fields[by]}", *columns, console=console, disable=not console.is_terminal)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
         self._noted = False
+        self._warned, self._picks, self._picked = Warned(), 0, 0
 
     def building(self, phase: str, done: int, of: int) -> None:
         """Show how far the engine is that is built before anything is picked."""
@@ -118,7 +129,7 @@ class Terminal:
         for before in self._bar.task_ids:  # of a run that begins anew
             self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
-        self._bar.add_task("", total=work.total, rate="", behind="", by=by)
+        self._bar.add_task("", total=work.total, picks="", rate="", behind="", by=by)
         self._bar.start()
 
     def _backlog(self) -> int:
@@ -131,15 +142,23 @@ class Terminal:
     def done(self, record: Record) -> None:
         """Count a micrograph, and say what is wrong with it."""
         if isinstance(record, Failure):
-            self.notice(f"{record.kind}: {record.message}")
-        elif record.warnings:
-            self.notice(f"warning: {record.path}: {'; '.join(record.warnings)}")
+            self.notice(f"not picked: {record.message}")
+        else:
+            self._picks += record.picks
+            self._picked += 1
+            for line in self._warned.show(record.path, record.warnings):
+                self.notice(line)
         if self._lines:
             what = "failed" if isinstance(record, Failure) else counted(record.picks, "pick")
             typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
-        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,")
+        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,", picks=self._so_far())
+
+    def _so_far(self) -> str:
+        """Picks of this run, and on a micrograph."""
+        mean = f", {self._picks / self._picked:.0f} each" if self._picked > 1 else ""
+        return f"{counted(self._picks, 'pick')}{mean},"
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""
@@ -147,7 +166,7 @@ class Terminal:
             self._noted = True
             message = f"what is printed cannot be shown: {streams.problem()}; picking goes on"
             append_entry(log_path(self._out), {"state": "unseen", "message": message})
-        if "lag_s" in entry and self._bar.tasks:
+        if "lag_s" in entry and self._bar.tasks and self._bar.tasks[0].total is None:
             behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
             self._bar.update(self._bar.tasks[0].id, behind=behind)
         if "worker" in entry and self._bar.tasks:
@@ -157,7 +176,8 @@ class Terminal:
             self._metrics.observe(entry)
 
     def left(self) -> Iterator[str]:
-        """Say what was left out."""
+        """Say what was shown once for many, and what was left out."""
+        yield from self._warned.repeated()
         if self._work is None:
             return
         (task,) = self._bar.tasks
@@ -195,7 +215,8 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
     if summary.retries:
         yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
     picks, micrographs = counted(totals.picks, "pick"), counted(totals.micrographs, "micrograph")
-    yield f"in all: {picks} on {micrographs}, {_threshold(summary)}"
+    each = per_micrograph(totals.picks, totals.micrographs)
+    yield f"in all: {picks} on {micrographs}{each}, {_threshold(summary)}"
     if totals.failed:
         yield f"failed: {totals.failed}, the summary says why"
     if totals.flags:
@@ -207,6 +228,14 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
     if request.overlays:
         yield f"overlays: {out / 'overlays'}"
     yield f"summary: {out / 'summary.json'}"
+
+
+def per_micrograph(picks: int, micrographs: int) -> str:
+    """Say how many that is on each, where there are several."""
+    if micrographs < 2:
+        return ""
+    mean = picks / micrographs
+    return f" ({mean:.0f} on each)" if mean >= 10 else f" ({mean:.1f} on each)"
 
 
 def _threshold(summary: Summary) -> str:

@@ -91,7 +91,12 @@ def cell_means(image: FloatArray, spec: ModelSpec) -> FloatArray:
     """Means of an `(h, w)` working image over squares of half a particle's diameter, cut short at
     the far borders.
     """
-    return np.asarray(Image.fromarray(image).reduce(max(1, round(spec.diameter_px / 2))))
+    return np.asarray(Image.fromarray(image).reduce(cell_px(spec)))
+
+
+def cell_px(spec: ModelSpec) -> int:
+    """Side of such a square, in working pixels."""
+    return max(1, round(spec.diameter_px / 2))
 
 
 def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> tuple[int, int]:

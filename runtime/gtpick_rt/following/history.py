@@ -25,7 +25,7 @@ from gtpick_rt.following.records import (
     read_event,
     shard_of,
 )
-from gtpick_rt.following.status import FINISHED, IDLE, NO_PROCESS, RUNNING, STALLED, Status, facts_of
+from gtpick_rt.following.status import IDLE, RUNNING, STALLED, Status, facts_of, left_by
 from gtpick_rt.following.throughput import Throughput, quantile
 from gtpick_rt.following.workers import Workers
 from gtpick_rt.output.layout import summary_path
@@ -284,7 +284,9 @@ class History:
         writes = now - (self._sign or 0.0) < _SIGN_S
         alive = writes if self._lives is None else self._lives
         if not alive:
-            return NO_PROCESS if self._backlog or not (self.entries or self._failed) else FINISHED
+            return left_by(
+                begun=self._begun is not None, done=bool(self.entries or self._failed), backlog=self._backlog
+            )
         mute = self._heads.mtime is not None and not writes
         if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._throughput.seconds or 0.0))):
             return STALLED

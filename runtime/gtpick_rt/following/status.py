@@ -8,7 +8,9 @@ from gtpick_rt.following.records import Event, amount_or_none, mapping
 from gtpick_rt.following.workers import WorkerStatus
 
 RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS = "running", "idle", "stalled", "finished", "no process"
-STATES = (RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS)
+WAITING = "waiting"
+"""For a run of pick to begin in the folder."""
+STATES = (RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS, WAITING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,15 @@ class Status(Facts):
     """Since a micrograph was picked or failed."""
     workers: tuple[WorkerStatus, ...]
     """The processes that pick, where there are several."""
+
+
+def left_by(*, begun: bool, done: bool, backlog: int) -> str:
+    """The state of a folder to which no run writes: whether one has begun, has `done` anything, and
+    how much it left.
+    """
+    if done:
+        return NO_PROCESS if backlog else FINISHED
+    return NO_PROCESS if begun else WAITING
 
 
 def facts_of(summary: Mapping[str, Any], begun: Event | None) -> Facts:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
 from gtpick_rt.following.images import detections_of, preview_of
+from gtpick_rt.following.particles import Group
 from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.monitor.access import AccessControl
 from gtpick_rt.monitor.cache import ResultCache
@@ -30,7 +31,7 @@ from gtpick_rt.monitor.feed import Feed
 from gtpick_rt.monitor.figures import Figures
 from gtpick_rt.monitor.placeholder import placeholder
 from gtpick_rt.monitor.prometheus import exposition
-from gtpick_rt.monitor.rows import picks_of, problem_row, row_of, to_json
+from gtpick_rt.monitor.rows import particle_rows, picks_of, problem_row, row_of, to_json
 from gtpick_rt.output.retrying import ask_again
 from gtpick_rt.version import __version__
 
@@ -92,6 +93,8 @@ class _Monitor:
             Route("/api/micrographs/{id}/preview.jpg", self._show_preview),
             Route("/api/trends", self._show_trends),
             Route("/api/histograms", self._show_histograms),
+            Route("/api/particles", self._list_particles),
+            Route("/api/particles/{id}.jpg", self._show_particles),
             Route("/api/failures", self._list_failures),
             Route("/api/failures/{id}/retry", self._retry, methods=["POST"]),
             Route("/api/events", self._send_events),
@@ -160,6 +163,21 @@ class _Monitor:
     async def _show_histograms(self, request: Request) -> Response:
         threshold = self._history.status().threshold
         return _json(await self._figures.histograms(_THRESHOLD if threshold is None else threshold))
+
+    async def _particles(self) -> list[Group]:
+        status = self._history.status()
+        threshold = _THRESHOLD if status.threshold is None else status.threshold
+        return await self._figures.particles(threshold, status.diameter_A)
+
+    async def _list_particles(self, request: Request) -> Response:
+        return _json(to_json(particle_rows(await self._particles())))
+
+    async def _show_particles(self, request: Request) -> Response:
+        groups, number = await self._particles(), _id(request)
+        if number >= len(groups):
+            raise HTTPException(404)
+        sheet = groups[number].sheet
+        return _cached(request, sheet, "image/jpeg", _tag(sheet))
 
     async def _list_failures(self, request: Request) -> Response:
         failures = self._history.failures

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gtpick_rt.following import charts
 from gtpick_rt.following.history import History
+from gtpick_rt.following.particles import Group, particle_groups
 from gtpick_rt.following.records import Entry
 from gtpick_rt.monitor.rows import to_json
 
@@ -49,6 +50,14 @@ class Figures:
             return to_json(asdict(self._sampler.histograms(entries, threshold)))
 
         return await self._current("histograms", make, threshold)
+
+    async def particles(self, threshold: float, diameter_A: float | None) -> list[Group]:
+        """Particles by score."""
+
+        def make(entries: Sequence[Entry]) -> list[Group]:
+            return particle_groups(self._history, entries, threshold, diameter_A)
+
+        return await self._current("particles", make, (threshold, diameter_A))
 
     async def _current(self, name: str, make: Callable[[Sequence[Entry]], Any], about: object = None) -> Any:
         async with self._lock:

@@ -3,9 +3,11 @@ could be asked for.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from gtpick_rt.following.particles import SIDE, Group
 from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.types import Picks
 
@@ -42,6 +44,12 @@ def problem_row(problem: Problem, asked: bool) -> dict[str, Any]:
         "time": problem.time,
         "retry_asked": asked,
     }
+
+
+def particle_rows(groups: Sequence[Group]) -> dict[str, Any]:
+    """Groups of particles; `side` is that of a picture, in particle diameters."""
+    shown = tuple(field.name for field in fields(Group) if field.name != "sheet")
+    return {"side": SIDE, "groups": [{name: getattr(group, name) for name in shown} for group in groups]}
 
 
 def to_json(value: object) -> bytes:

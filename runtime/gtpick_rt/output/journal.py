@@ -29,9 +29,9 @@ CREATE TABLE IF NOT EXISTS picked (
     stem TEXT PRIMARY KEY, settings INTEGER, name TEXT, size INTEGER, mtime_ns INTEGER,
     picks INTEGER, detections INTEGER, flags TEXT, record TEXT);
 CREATE TABLE IF NOT EXISTS failed (stem TEXT PRIMARY KEY, record TEXT);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
-_VERSION = 1
+_VERSION = 2
 
 
 def _is_needed(field: "dataclasses.Field[Any]") -> bool:

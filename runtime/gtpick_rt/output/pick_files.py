@@ -13,7 +13,7 @@ from gtpick_rt.files.shared import bytes_of
 from gtpick_rt.output.commit import commit_picks, load_detections, write_star
 from gtpick_rt.output.conversion import OVERLAYS, SINGLE, Conversion, Finished
 from gtpick_rt.output.layout import converted_path, overlay_path, preview_path
-from gtpick_rt.output.overlay import draw_on_preview
+from gtpick_rt.output.overlay import Lengths, draw_on_preview
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.records import MicrographRecord
 from gtpick_rt.types import Picks
@@ -88,12 +88,12 @@ class PickFiles:
     def _overlay(self, done: Finished, stem: PurePosixPath) -> bytes:
         """Draw on the preview, which is there also where the micrograph itself is not any more."""
         path, record = preview_path(self.out, stem), done.record
-        diameter_px = self.settings.diameter_A / record.pixel_size_A
+        lengths = Lengths(self.settings.diameter_A, record.pixel_size_A)
         try:
             preview = bytes_of(path)
             if preview is None:
                 raise FileNotFoundError(errno.ENOENT, "is not there")
-            return draw_on_preview(preview, (record.height, record.width), done.picks, diameter_px)
+            return draw_on_preview(preview, (record.height, record.width), done.picks, lengths)
         except OSError as error:
             raise NoPreviewError(
                 f"{path}: no overlay can be drawn without the preview ({error.strerror or error}); pick {stem} again"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gtpick_rt.detection.exclusion import Exclusion
 from gtpick_rt.version import __version__
 
 
@@ -22,7 +23,7 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Exclusion):
     """What decides which picks come out of a micrograph: one output folder holds the picks of one
     of them.
     """
@@ -36,6 +37,11 @@ class Settings:
     pixel_size_A: float | None
     """As given for all micrographs; None where each file's own was taken."""
 
+    @property
+    def exclusion(self) -> Exclusion:
+        """Where nothing is picked."""
+        return Exclusion(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Exclusion)})
+
     def to_json(self) -> str:
         """Write the settings in one line; equal settings give equal lines."""
         return json.dumps(dataclasses.asdict(self))
@@ -47,7 +53,7 @@ class Settings:
     def differences(self, other: "Settings") -> list[str]:
         """What differs in `other`, in words: "threshold 0.47, now 0.5"."""
         pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
-        return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
+        return [f"{name} {before or 'none'}, now {now or 'none'}" for name, before, now in pairs if before != now]
 
 
 Parameters = dict[str, str | float | bool | None]

@@ -23,6 +23,7 @@ from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
 from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, outcome_in, with_adapted
+from gtpick_rt.picking.excluding import exclusion_of
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.picking.work import work_of
@@ -42,6 +43,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         _need_dask(request.cluster)
     if request.adapt:
         need_training()
+    exclusion_of(request, None)  # what is wrong with it is told before anything takes long
     with _output(request) as output:
         if request.adapt:
             request = adapted_first(request, output, work_of(request, output, stop).look, listeners, stop)
@@ -64,13 +66,13 @@ def _pick(
         opened.enter_context(_closing(picker))
         if picker.survey is not None and request.diameter_A is not None:
             _judge(picker.survey, request, output, listeners)
-        settings = settings_of(picker, _threshold(request, previous), request.pixel_size_A)
+        settings = _settings(picker, request, previous)
         agreed = output.agree(settings)
         if agreed != settings:
             opened.close()
             picker = _open_picker(request, agreed, work, listeners, stop)
             opened.enter_context(_closing(picker))
-            settings = settings_of(picker, _threshold(request, agreed), request.pixel_size_A)
+            settings = _settings(picker, request, agreed)
         again = _remeasuring(request, previous, picker, work, output, listeners, stop)
         source = work.source if again is None else opened.enter_context(_closing(again))
         before = work.before if settings == previous else 0
@@ -86,7 +88,7 @@ def _pick(
             output.discard(record.stem)
         picker.close()
         picker, work = again.picker, work_of(request, output, stop, listeners.notice)
-        settings = settings_of(picker, request.threshold, request.pixel_size_A)
+        settings = _settings(picker, request, None)
         with closing(adapting_from(work.source, request, picker, output, listeners)) as adapting:
             summary = _run(request, adapting, work, 0, picker, output, settings, listeners, stop, command)
         return summary, adapting.adapted
@@ -141,7 +143,7 @@ def _run(
     common: dict[str, Any] = {
         "formats": (*request.formats, OVERLAYS) if request.overlays else request.formats,
         "command": command,
-        "parameters": _parameters(request, picker, output.earlier),
+        "parameters": {**_parameters(request, picker, output.earlier), **vars(settings.exclusion)},
         "stop": stop,
         "listeners": listeners,
     }
@@ -249,9 +251,10 @@ def _undecided(error: UndecidedError, sample: Sample) -> str:
     return f"{error}; not looked at: {first}{rest}"
 
 
-def _threshold(request: Request, previous: Settings | None) -> float | None:
-    """As asked for, or as for the picks that are there; None is the picker's."""
-    return previous.threshold if request.threshold is None and previous else request.threshold
+def _settings(picker: Picker, request: Request, previous: Settings | None) -> Settings:
+    """As asked for, or else as for the picks that are there, or as the picker has it."""
+    threshold = previous.threshold if request.threshold is None and previous else request.threshold
+    return settings_of(picker, threshold, request.pixel_size_A, exclusion_of(request, previous))
 
 
 def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Parameters:

@@ -23,6 +23,10 @@ def pick(
     model: str | None = None,
     backend: str = "auto",
     threshold: float | None = None,
+    margin: float | str | None = None,
+    mask: str | os.PathLike[str] | None = None,
+    skip_flagged: Iterable[str] | None = None,
+    avoid_contamination: bool = False,
     formats: Iterable[str] = (),
     recursive: bool = False,
     include: Iterable[str] = (),
@@ -55,6 +59,12 @@ def pick(
         backend: what runs the network: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.
         threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the one
             that suits the first micrographs best, or the model's where they do not show it.
+        margin: along the borders, in Å, or as text in pixels, "40px": no particle reaches into it.
+            "auto" is what is smeared or constant. None is that of the picks in `out`, else "auto".
+        mask: MRC or PNG, white where picks may lie, or a folder with one named as each micrograph.
+        skip_flagged: quality flags; micrographs with one of them get no picks.
+        avoid_contamination: leave out picks on film beyond a carbon edge, and in ice larger than a
+            particle.
         formats: other formats than STAR: box, cbox, csv, json, cs, topaz.
         recursive: look in subfolders too.
         include: globs; where there are any, a file must match one of them.
@@ -96,6 +106,10 @@ def pick(
         model=model,
         backend=backend,
         threshold=threshold,
+        margin=None if margin is None else str(margin),
+        mask=None if mask is None else Path(mask),
+        skip_flagged=None if skip_flagged is None else tuple(skip_flagged),
+        avoid_contamination=avoid_contamination,
         formats=tuple(formats),
         recursive=recursive,
         names=Names(tuple(include), tuple(exclude)),

@@ -41,6 +41,15 @@ class Request:
     model: str | None = None
     backend: str = "auto"
     threshold: float | None = None
+    margin: str | None = None
+    """Width along the borders where nothing is picked, see `detection.exclusion.parse_margin`;
+    None is as for the picks that are there, as of the three that follow."""
+    mask: Path | None = None
+    """MRC or PNG, white where picks may lie, or a folder with one for each micrograph."""
+    skip_flagged: tuple[str, ...] | None = None
+    """Micrographs with one of these quality flags get no picks."""
+    avoid_contamination: bool = False
+    """Leave out picks on film and in ice larger than a particle."""
     formats: tuple[str, ...] = ()
     recursive: bool = False
     names: Names = DEFAULT_NAMES

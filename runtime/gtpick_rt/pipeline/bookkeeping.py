@@ -194,7 +194,7 @@ class Bookkeeping:
         """
         for failure in convert(self.output) if self.output.alone else ():
             self.output.report(failure)
-            self.listeners.notice(f"{failure.kind}: {failure.message}")
+            self.listeners.notice(f"not converted: {failure.message}")
 
     def end(self) -> None:
         """Write the lists for the last time. Raises UsageError when that cannot be done."""

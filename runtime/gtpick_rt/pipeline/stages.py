@@ -4,18 +4,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
+from gtpick_rt.detection.exclusion import Mask, keep
 from gtpick_rt.detection.picker import Picker, RawDetections
 from gtpick_rt.detection.preprocess import WorkingImage
-from gtpick_rt.detection.quality import quality_flags
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.output.conversion import OVERLAYS
-from gtpick_rt.output.overlay import draw_overlay, draw_preview
+from gtpick_rt.output.overlay import Lengths, draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
 from gtpick_rt.reading.field_of_view import judge_pixel_size
+from gtpick_rt.reading.masks import mask_beside, read_mask, read_one_mask
 from gtpick_rt.records import Failure, MicrographRecord, Record
 from gtpick_rt.types import Micrograph, Picks
 
@@ -41,6 +43,8 @@ class Item:
     pixel_size_A: float = 0.0
     image: WorkingImage | None = None
     raw: RawDetections | None = None
+    allowed: Mask | None = None
+    """Where the mask lets picks lie, at the model's scale."""
     warnings: list[str] = field(default_factory=list)
     error: Exception | None = None
 
@@ -114,6 +118,7 @@ class Stages:
             item.warnings.extend((*micrograph.warnings, *self._doubts(micrograph)))
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
+                item.allowed = self._allowed(item, item.image)
             if item.image.outside is not None and (share := float(item.image.outside.mean())) > _TOLD_SHARE:
                 item.warnings.append(f"{share:.0%} of the image is no ice (a beam stop, margin or block): left out")
             if item.image.blank:
@@ -126,6 +131,21 @@ class Stages:
         shape = (micrograph.data.shape[0], micrograph.data.shape[1])
         doubt = judge_pixel_size(micrograph.path, micrograph.pixel_size_A, shape, self.settings.diameter_A, given=given)
         return [doubt] if doubt else []
+
+    def _allowed(self, item: Item, image: WorkingImage) -> Mask | None:
+        """Where the mask lets picks lie; None without one. Raises FormatError or
+        UnreadableError.
+        """
+        if self.settings.mask is None:
+            return None
+        mask = Path(self.settings.mask)
+        if self.settings.mask_sha256 is not None:
+            return read_one_mask(mask, image.shape, image.data.shape)
+        own = mask_beside(mask, str(item.job.stem))
+        if own is None:
+            item.warnings.append(f"{mask} has no mask for it: picked everywhere")
+            return None
+        return read_mask(own, image.shape, image.data.shape)
 
     def tiles(self, item: Item) -> int:
         """How many tiles of a micrograph the network is shown."""
@@ -170,8 +190,10 @@ class Stages:
         with item.timing("write"):
             return self._write(item, item.image, item.stamp, detections)
 
-    def _write(self, item: Item, image: WorkingImage, stamp: Stamp, detections: Picks) -> MicrographRecord:
-        picks = detections[detections.score >= self.settings.threshold]
+    def _write(self, item: Item, image: WorkingImage, stamp: Stamp, found: Picks) -> MicrographRecord:
+        spec, size_A = self.picker.spec, item.pixel_size_A
+        kept = keep(found, image, spec, self.settings, pixel_size_A=size_A, allowed=item.allowed)
+        picks = kept.detections[kept.detections.score >= self.settings.threshold]
         self._draw(item, image, picks)
         height, width = image.shape
         record = MicrographRecord(
@@ -184,15 +206,17 @@ class Stages:
             height=height,
             pixel_size_A=item.pixel_size_A,
             picks=len(picks),
-            detections=len(detections),
+            detections=len(kept.detections),
             seconds=sum(item.seconds.values()),
             warnings=item.warnings,
-            flags=quality_flags(image, detections, self.picker.spec),
+            flags=kept.flags,
             median_score=picks.median_score,
             exposure_uid=item.job.exposure_uid,
             exposure_group=item.job.exposure_group,
+            left_out=kept.left_out,
+            skipped=kept.skipped,
         )
-        self.files.commit(record, detections)
+        self.files.commit(record, kept.detections)
         return record
 
     def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
@@ -203,7 +227,7 @@ class Stages:
             self.files.show(item.job.stem, draw_preview(image))
             picture = None
             if self.overlays:
-                picture = draw_overlay(image, picks, self.picker.diameter_A / item.pixel_size_A)
+                picture = draw_overlay(image, picks, Lengths(self.picker.diameter_A, item.pixel_size_A))
             self.files.draw(item.job.stem, picture)
         except UsageError:
             raise

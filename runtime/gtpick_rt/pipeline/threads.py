@@ -18,6 +18,7 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Source
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.backends.deadline import DeadlineThread
+from gtpick_rt.detection.exclusion import Exclusion
 from gtpick_rt.detection.picker import BATCH_TILES, Picker
 from gtpick_rt.errors import BackendError, HungError, UsageError
 from gtpick_rt.output.folder import OutputFolder
@@ -39,7 +40,12 @@ _TOGETHER = BATCH_TILES
 """Tiles from which no further micrograph joins those that are shown to the network together."""
 
 
-def settings_of(picker: Picker, threshold: float | None = None, pixel_size_A: float | None = None) -> Settings:
+def settings_of(
+    picker: Picker,
+    threshold: float | None = None,
+    pixel_size_A: float | None = None,
+    exclusion: Exclusion = Exclusion(),  # noqa: B008 - it is frozen
+) -> Settings:
     """What decides which picks a run makes; `threshold` is by default the picker's.
 
     Raises UsageError when the threshold is below the scores that the model keeps.
@@ -57,6 +63,7 @@ def settings_of(picker: Picker, threshold: float | None = None, pixel_size_A: fl
         contrast=picker.contrast,
         threshold=threshold,
         pixel_size_A=pixel_size_A,
+        **vars(exclusion),
     )
 
 

@@ -14,6 +14,7 @@ from gtpick_rt.errors import UsageError
 from gtpick_rt.following.history import History
 from gtpick_rt.following.images import detections_of, preview_of
 from gtpick_rt.following.records import Entry
+from gtpick_rt.output.overlay import bar_length_nm
 from gtpick_rt.report.drawing import element
 from gtpick_rt.types import Picks
 
@@ -143,8 +144,7 @@ def colour(score: float) -> str:
 def _scale_bar(entry: Entry, height: int) -> Markup:
     """A bar of a round length, about a fifth of the width."""
     width_nm = entry.width * entry.pixel_size_A / 10
-    decade = 10.0 ** math.floor(math.log10(width_nm / 4))
-    length_nm = next(decade * each for each in (5, 2, 1) if decade * each <= width_nm / 4)
+    length_nm = bar_length_nm(width_nm)
     long = round(SIDE_PX * length_nm / width_nm, 1)
     bar = element("rect", x=16, y=height - 20, width=long, height=6)
     return element("g", bar, element("text", f"{length_nm:g} nm", x=16, y=height - 30), class_="scale-bar")

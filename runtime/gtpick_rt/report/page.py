@@ -14,9 +14,10 @@ from markupsafe import Markup
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.charts import Histograms, Sampler, trends
 from gtpick_rt.following.history import History
+from gtpick_rt.following.particles import particle_groups
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.layout import log_path, shards_folder
-from gtpick_rt.report import facts, figures, gallery
+from gtpick_rt.report import facts, figures, gallery, particles
 
 _THRESHOLD = 0.5
 """Where the run has not told its own."""
@@ -82,9 +83,11 @@ def _rendered(card: str) -> Markup:
 def _figures(history: History) -> dict[str, object]:
     entries, status = history.entries, history.status()
     threshold = _THRESHOLD if status.threshold is None else status.threshold
+    found = particle_groups(history, entries, threshold, status.diameter_A)
     return {
         "trends": _trends(entries) if entries else None,
         "histograms": _histograms(Sampler(history).histograms(entries, threshold)),
+        "particles": [(each, particles.picture(each), particles.profile(each, found)) for each in found],
         "gallery": [
             (group, [gallery.card(history, entry, threshold, status.diameter_A) for entry in group.entries])
             for group in gallery.choose(entries)

@@ -116,12 +116,12 @@ def test_check_lists_what_would_be_picked_and_what_not_and_why(run: Callable[...
     result = run("check", "in")
     assert result.exit_code == 3
     good, *bad = (line for line in result.output.splitlines() if "in/" in line)
-    assert good.split() == ["in/good", "[red].mrc", "4", "6", "float32", "1.5"]
+    assert good.split() == ["4", "6", "float32", "1.5", "in/good", "[red].mrc"]
     assert bad == [
-        "IncompleteError: in/short.mrc: 1119 of 1120 bytes are there: " + UNFINISHED,
-        "IncompleteError: in/zero.mrc: 0 of 1024 bytes are there: " + UNFINISHED,
+        "cannot be picked: in/short.mrc: 1119 of 1120 bytes are there: " + UNFINISHED,
+        "cannot be picked: in/zero.mrc: 0 of 1024 bytes are there: " + UNFINISHED,
     ]
-    assert "1 micrographs can be picked, 2 cannot" in result.output
+    assert "1 micrograph can be picked, 2 cannot" in result.output
     assert sorted(path.name for path in folder.rglob("*")) == ["good [red].mrc", "in", "short.mrc", "zero.mrc"]
 
 
@@ -158,8 +158,8 @@ def test_check_counts_a_folder_that_cannot_be_listed_as_a_failure(
     monkeypatch.setattr("gtpick_rt.arrivals.jobs.find_jobs", lambda *_: Found([job], [failure]))
     result = run("check", "in", "--recursive")
     assert result.exit_code == 3
-    assert "UnreadableError: in/x: the folder cannot be listed: no" in result.output
-    assert "1 micrographs can be picked, 1 cannot" in result.output
+    assert "cannot be picked: in/x: the folder cannot be listed: no" in result.output
+    assert "1 micrograph can be picked, 1 cannot" in result.output
 
 
 def test_a_command_of_a_sibling_package_without_its_dependencies_says_what_to_install(

@@ -256,8 +256,8 @@ def test_one_run_over_every_kind_of_bad_file_picks_the_good_and_names_each_other
     summary = json.loads(Path("out/summary.json").read_text())
     failed = {failure["stem"]: (failure["kind"], failure["message"]) for failure in summary["failed"]}
     assert failed == {stem: (kind, f"in/{stem}.mrc: {message}") for stem, (kind, message) in expected.items()}
-    for kind, message in failed.values():
-        assert f"{kind}: {message}" in text
+    for _, message in failed.values():
+        assert f"not picked: {message}" in text
     assert {record["stem"]: record["picks"] for record in summary["micrographs"]} == {
         "constant": 0,
         "good1": 2,
@@ -298,7 +298,7 @@ def test_a_subfolder_that_cannot_be_listed_gives_code_3(
     code, text = pick(folder, "--recursive", "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
     assert code == 3
     message = f"{folder / 'sub'}: the folder cannot be listed: Permission denied"
-    assert f"UnreadableError: {message}" in text
+    assert f"not picked: {message}" in text
     assert "not begun" not in text
     (failure,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
     assert failure["message"] == message
@@ -332,12 +332,16 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     assert "finishing what is in hand; once more to stop at once" in capfd.readouterr().err
 
 
-def test_a_terminal_shows_the_rate_and_how_far_picking_is_behind(
-    folder: Path, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "shown_too"),
+    [([], r"\d:\d\d:\d\d"), (["--watch", "--max-wait=0.2", "--stop-after-idle=1"], r"0 waiting, \d+\.\d s behind")],
+)
+def test_a_terminal_shows_picks_and_rate_and_what_remains_or_how_far_picking_is_behind(
+    options: list[str], shown_too: str, folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     (folder / "broken.mrc").write_bytes(b"nothing")
     command = [sys.executable, "-m", "gtpick_rt", "pick", folder, "--out", tmp_path / "out"]
-    command += ["--diameter", "24", "--model", tiny_model]
+    command += ["--diameter", "24", "--model", tiny_model, "--threshold", "0.9", *options]
     ours, theirs = os.openpty()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs):
         os.close(theirs)
@@ -349,5 +353,6 @@ def test_a_terminal_shows_the_rate_and_how_far_picking_is_behind(
     text = shown.decode()
     assert "onnxruntime-cpu" in text
     assert re.search(r"\d\.\d\d/s,", text)
-    assert re.search(r"0 waiting, \d+\.\d s behind", text)
-    assert text.index("IncompleteError") < text.rindex("onnxruntime-cpu")  # the bar stays below what went wrong
+    assert re.search(r"\d+ picks?(, \d+ each)?,", text)
+    assert re.search(shown_too, text)
+    assert text.index("not picked: ") < text.rindex("onnxruntime-cpu")  # the bar stays below what went wrong

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gtpick_rt.detection import quality
+from gtpick_rt.detection import contamination
+from gtpick_rt.detection.contamination import find_contamination
 from gtpick_rt.detection.preprocess import to_working_scale
 from gtpick_rt.detection.quality import FLAGS, quality_flags
 from gtpick_rt.models.spec import ModelSpec
@@ -36,7 +37,8 @@ SOME = detections(100, 0.9)
 
 
 def flags(spec: ModelSpec, image: FloatArray, found: Picks = SOME) -> list[str]:
-    return quality_flags(to_working_scale(Micrograph(image, 1.0, Path("a.mrc")), 24, spec), found, spec)
+    working = to_working_scale(Micrograph(image, 1.0, Path("a.mrc")), 24, spec)
+    return quality_flags(working, found, spec, find_contamination(working, spec))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_a_thread_has_no_sides() -> None:
     """
     comb = np.zeros((30, 40), np.float32)
     comb[::6] = comb[:, 0] = 1
-    assert quality._side(comb) is None
+    assert contamination._side(comb) is None
 
 
 def test_ice_is_seen_beside_a_carbon_edge(spec: ModelSpec) -> None:

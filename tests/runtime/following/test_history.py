@@ -54,7 +54,7 @@ def test_a_real_run_is_told(
     out = tmp_path / "out"
     history = History(out)
     assert history.update() == []
-    assert history.status().state == "no process"
+    assert history.status().state == "waiting"
     with OutputFolder(out) as output:
         pipeline.run(Listed(jobs, []), dot_picker, output, settings_of(dot_picker))
         history.catch_up()
@@ -167,7 +167,7 @@ def test_a_log_that_is_removed_or_replaced_is_read_anew(told: Any) -> None:
     assert stems(history) == ["b"]
     shutil.rmtree(told.out)
     history.catch_up()
-    assert (stems(history), history.status().state) == ([], "no process")
+    assert (stems(history), history.status().state) == ([], "waiting")
 
 
 def test_a_long_log_is_read_a_bounded_part_at_a_time(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:

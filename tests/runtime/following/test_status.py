@@ -82,6 +82,12 @@ def test_a_run_that_ended_before_its_work_is_not_finished(told: Any) -> None:
     assert story_of(told).status().state == "finished"
 
 
+def test_a_folder_without_a_run_waits_for_one(told: Any) -> None:
+    assert story_of(told).status().state == "waiting"
+    told.begun()
+    assert story_of(told).status().state == "no process"
+
+
 def test_whether_a_process_holds_the_folder_is_seen_without_touching_its_lock(told: Any) -> None:
     path = lock_path(told.out)
     assert lives(path) is False

@@ -91,6 +91,22 @@ def test_a_micrograph_without_detections_is_named_as_such(client: TestClient, ru
     assert "damaged" in answer.text
 
 
+def test_particles_are_listed_and_their_pictures_sent(client: TestClient, run: Any) -> None:
+    assert client.get("/api/particles").json()["groups"] == []  # there is no picture of any micrograph yet
+    assert client.get("/api/particles/0.jpg").status_code == 404
+    picture = BytesIO()
+    Image.new("L", (300, 200), 100).save(picture, "JPEG")
+    preview_path(run.out, PurePosixPath("b")).write_bytes(picture.getvalue())
+    fresh = TestClient(make_app(run.out), base_url="http://127.0.0.1:8470")
+    found = fresh.get("/api/particles").json()
+    assert [(group["title"], group["count"]) for group in found["groups"]] == [("Best", 1), ("At the threshold", 1)]
+    assert set(found["groups"][0]) == {"title", "count", "low", "high", "profile"}
+    answer = fresh.get("/api/particles/1.jpg")
+    assert Image.open(BytesIO(answer.content)).size == (672, 96)
+    assert fresh.get("/api/particles/1.jpg", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert fresh.get("/api/particles/2.jpg").status_code == 404
+
+
 def test_a_preview_is_sent_once_and_again_when_it_is_another(
     client: TestClient, run: Any, until: Callable[..., None]
 ) -> None:
@@ -298,7 +314,7 @@ def test_an_empty_folder_or_none_at_all_is_shown_as_such_and_filled_later(
         out.mkdir()
     client = ask(out)
     assert client.get("/").status_code == 200
-    assert client.get("/api/status").json()["state"] == "no process"
+    assert client.get("/api/status").json()["state"] == "waiting"
     assert client.get("/api/micrographs").json() == {"micrographs": [], "total": 0}
     assert client.get("/api/trends").json()["micrographs"] == 0
     assert client.get("/api/histograms").json()["micrographs"] == 0

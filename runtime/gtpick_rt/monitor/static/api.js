@@ -10,6 +10,7 @@ export const status = () => get("/api/status");
 export const micrograph = (id) => get(`/api/micrographs/${id}`);
 export const trends = () => get("/api/trends");
 export const histograms = () => get("/api/histograms");
+export const particles = () => get("/api/particles");
 export const failures = () => get("/api/failures");
 export const preview = (id) => `/api/micrographs/${id}/preview.jpg`;
 

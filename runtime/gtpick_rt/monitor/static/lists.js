@@ -73,7 +73,7 @@ export async function loadFailures() {
   if (focused) $("failures").querySelector(`[data-retry="${CSS.escape(focused)}"]`)?.focus();
 }
 
-function failureOf({ id, name, kind, message, time, retry_asked }) {
+function failureOf({ id, name, message, time, retry_asked }) {
   const words = retry_asked ? "Asked for" : "Retry";
   const button = make("button", { type: "button", className: "small", dataset: { retry: id } }, words);
   button.setAttribute("aria-disabled", String(retry_asked));
@@ -85,7 +85,7 @@ function failureOf({ id, name, kind, message, time, retry_asked }) {
     {},
     make("p", { className: "row" }, make("strong", { title: name }, basename(name)), make("span", { className: "grow" }), button),
     make("p", { className: "reason" }, reason),
-    make("p", { className: "note" }, `${kind}, ${clock(time)}`),
+    make("p", { className: "note" }, clock(time)),
   );
 }
 

@@ -6,6 +6,7 @@ import { $, basename, flag, say } from "./dom.js";
 import { Overview } from "./overview.js";
 import { Inspector } from "./inspector.js";
 import { Browser, loadFailures } from "./lists.js";
+import { showParticles } from "./particles.js";
 import { LENGTH, Strip } from "./strip.js";
 import { Trends } from "./trends.js";
 import { Viewer } from "./viewer.js";
@@ -116,9 +117,11 @@ async function reload() {
 async function refresh() {
   if (!stale || document.hidden) return;
   stale = false;
-  const [bins, spread] = await Promise.all([api.trends(), api.histograms(), browser.load(), loadFailures()]);
+  const asked = [api.trends(), api.histograms(), api.particles(), browser.load(), loadFailures()];
+  const [bins, spread, particles] = await Promise.all(asked);
   trends.fill(bins);
   distributions.fill(spread);
+  showParticles(particles);
 }
 
 $("follow").addEventListener("click", () => follow(!following));

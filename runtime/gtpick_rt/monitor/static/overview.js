@@ -8,6 +8,7 @@ const STATES = {
   stalled: ["Stalled", "▲"],
   finished: ["Finished", "✓"],
   "no process": ["Not running", "■"],
+  waiting: ["Waiting for a run", "○"],
 };
 
 /** Shows a Status, and counts the seconds since its last event. */
@@ -28,7 +29,7 @@ export class Overview {
     this.#stages(status.stage_seconds ?? {});
     const { length } = status.workers;
     const by = length ? `${status.backend ?? ""} × ${length}` : status.backend;
-    const parts = [status.model, by, status.diameter_A && `${compact(status.diameter_A)} Å`];
+    const parts = [status.model, by, status.diameter_A && `${compact(status.diameter_A)} Å`, status.threshold && `threshold ${fixed(status.threshold, 2)}`];
     say($("setup"), parts.filter(Boolean).join("  ·  "));
     this.#age();
   }
@@ -37,8 +38,8 @@ export class Overview {
     const tiles = [
       ["Done", integer(status.done), ""], ["Waiting", integer(status.backlog), status.state === "stalled" ? "bad" : ""],
       ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", compact(status.files_per_hour), ""],
-      ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
-      ["Picks, median", compact(status.picks_per_micrograph), ""], ["Threshold", fixed(status.threshold, 2), ""],
+      ["Picks", compact(status.picks), ""], ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
+      ["Picks, median", compact(status.picks_per_micrograph), ""],
     ];
     if (!this.tiles) {
       this.tiles = tiles.map(tile);
@@ -67,7 +68,8 @@ export class Overview {
     if (!this.status) return;
     const { state, backlog, last_event_age_s: age } = this.status;
     const ago = age === null ? missing : seconds(Math.floor(age + (performance.now() - this.since) / 1000), 0);
-    say($("state-age"), age === null ? "nothing yet" : `last one ${ago} ago`);
+    const none = state === "waiting" ? "the folder is shown as soon as pick writes to it" : "no micrograph is done yet";
+    say($("state-age"), age === null ? none : `last one ${ago} ago`);
     const alarm = $("alarm");
     alarm.hidden = state !== "stalled";
     if (state !== "stalled") return;

@@ -1,0 +1,39 @@
+"""No picture is stale: each shows what the present model gives."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import gtpick_rt
+from benchmarks.pictures import take
+from gtpick_rt.models.files import resolve_model
+
+TAKEN = json.loads(take.SIDECAR.read_text())
+OF_RELION = {"class_averages.png"}
+"""By benchmarks/interoperability/relion_classes.py, whose result names the model."""
+
+
+def test_all_pictures_of_the_documents_are_taken_by_the_command() -> None:
+    pictures = {path.name for suffix in ("*.png", "*.jpg") for path in take.DOCS.glob(suffix)}
+    assert pictures - OF_RELION == TAKEN.keys()
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_picture_is_of_the_model_that_ships(name: str) -> None:
+    sha256 = hashlib.sha256(resolve_model(None).read_bytes()).hexdigest()
+    assert TAKEN[name]["model_sha256"] == sha256, "take the pictures anew: make pictures DATA=DIR"
+
+
+def test_the_sample_has_the_picks_that_its_picture_shows(tmp_path: Path) -> None:
+    shown = TAKEN["sample.jpg"]
+    summary = gtpick_rt.pick(take.ROOT / shown["of"], tmp_path, diameter_A=shown["diameter_A"], backend="cpu")
+    assert summary.totals.picks == shown["picks"], "take the pictures anew: make pictures DATA=DIR"
+
+
+@pytest.mark.skipif("DATA" not in os.environ, reason="DATA names no folder of public micrographs")
+def test_the_ribosomes_have_the_picks_that_their_picture_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(take, "save", lambda overlay, name: None)
+    assert take.take_ribosomes(Path(os.environ["DATA"])).items() <= TAKEN["ribosomes.jpg"].items()
