@@ -4,7 +4,7 @@
     python benchmarks/accuracy/adaptation.py --work WORK
 
 Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights of simulation alone,
-which never saw any of them. Labels judge: one-to-one within a third of the diameter, all labels, of
+which never saw any of them, or from others (--weights). Labels judge: one-to-one within a third of the diameter, all labels, of
 the very micrographs that were adapted to; with --half, the network adapts to every other micrograph
 and is judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds
 without adapting.
@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
     arguments = parser.parse_args()
-    suffix = ("_halves" if arguments.half else "") + ".json"
+    other = "" if arguments.weights == SIMULATED_ALONE else f"_{arguments.weights.stem}"
+    suffix = f"{other}{'_halves' * arguments.half}.json"
     path = result_path(__file__, suffix)
     for name in arguments.sets or (*SETS, *JUDGED):
         both = read_set(arguments.work / "real" / name)
