@@ -4,10 +4,10 @@
     python benchmarks/accuracy/adaptation.py --work WORK
 
 Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights of simulation alone,
-which never saw any of them, or from others (--weights). Labels judge: one-to-one within a third of the diameter, all labels, of
-the very micrographs that were adapted to; with --half, the network adapts to every other micrograph
-and is judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds
-without adapting.
+which never saw any of them, or from others (--weights). Labels judge: one-to-one within a third of
+the diameter, all labels, of the very micrographs that were adapted to; with --half, the network
+adapts to every other micrograph and is judged on the others. `threshold_auto` is at the threshold
+that `gtpick-rt pick` finds without adapting.
 """
 
 import argparse
