@@ -23,7 +23,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.jobs import Job, find_jobs
+from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.source import Arrival, Source
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
@@ -40,6 +41,8 @@ PROGRAM = (sys.executable, "-m", "gtpick_rt", "adapt")
 """What learns."""
 _NAME = "adapted"
 _NEEDED = ("torch", "safetensors", "onnx", "onnxscript")
+_REFUSED = 1
+"""Exit code of what says why it ends."""
 _LOWEST = 19
 """Of the priorities of a process: picking comes first."""
 _TICK_S = 0.2
@@ -142,7 +145,11 @@ class Adaptation:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What it has come to, which is kept in the output folder; None while it learns."""
+        """What it has come to; None while it learns.
+
+        It is kept in the output folder, unless the process broke: the next run begins once more
+        then.
+        """
         if self._process.poll() is None:
             return None
         for reader in self._readers:
@@ -155,7 +162,8 @@ class Adaptation:
         else:
             why = self._complaints[-1] if self._complaints else f"exit code {self._process.returncode}"
             found = Outcome(message=why.removeprefix("error: "))
-        write_atomic(_outcome_path(self._out), json.dumps(asdict(found)).encode())
+        if self._process.returncode in (0, _REFUSED):
+            write_atomic(_outcome_path(self._out), json.dumps(asdict(found)).encode())
         return found
 
     def wait(self, stop: threading.Event) -> Outcome | None:
@@ -210,10 +218,10 @@ class Adapting:
         first = dict.fromkeys(islice(self._picked(), MICROGRAPHS) if self._learn else ())  # in order, each once
         for arrival in self._source:
             yield arrival
-            if isinstance(arrival, Job):
+            if isinstance(arrival, Job) and len(first) < MICROGRAPHS:
                 first[arrival] = None
-            if self._learn and self._learning is None and len(first) >= MICROGRAPHS:
-                self._learning = self._learn(list(islice(first, MICROGRAPHS)))
+            if self._learn and self._learning is None and len(first) == MICROGRAPHS:
+                self._learning = self._learn(list(first))
             found = self._learning.outcome if self._learning else None
             if found is not None:
                 self.close()
@@ -230,20 +238,15 @@ class Adapting:
             self._learning = None
 
 
-def adapted_first(
-    request: Request,
-    output: OutputFolder,
-    look: Callable[[], Iterator[Job]],
-    listeners: Listeners,
-    stop: threading.Event,
-) -> Request:
+def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, stop: threading.Event) -> Request:
     """Let the network adapt itself before anything is picked, where the micrographs are there and
-    no earlier run has done so; the request that picks with what came of it.
-
-    `look` brings some of them.
+    no earlier run has done so, or by force; the request that picks with what came of it.
     """
+    if request.force:
+        shutil.rmtree(adapted_folder(request.out), ignore_errors=True)
     if outcome_in(request.out) is None and request.watching is None:
-        jobs = list(islice(look(), MICROGRAPHS))
+        there = find_jobs(request.inputs, request.recursive, request.names).jobs
+        jobs = list(islice(spread(there), MICROGRAPHS))
         listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
         on_step = partial(listeners.building, "adapting")
         learning = Adaptation(request.out, jobs, request.diameter_A, request.adapt_minutes, on_step)

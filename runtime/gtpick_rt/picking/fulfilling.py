@@ -46,7 +46,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
     exclusion_of(request, None)  # what is wrong with it is told before anything takes long
     with _output(request) as output:
         if request.adapt:
-            request = adapted_first(request, output, work_of(request, output, stop).look, listeners, stop)
+            request = adapted_first(request, output, listeners, stop)
         summary, adapted = _pick(request, output, listeners, stop, command)
         if adapted and not stop.is_set():
             summary, _ = _pick(with_adapted(request, output), output, listeners, stop, command)

@@ -24,7 +24,7 @@ from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.errors import UsageError
 from gtpick_rt.formats.star import read_record
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
-from gtpick_rt.output.layout import adapted_folder, list_path, log_path, star_path
+from gtpick_rt.output.layout import adapted_folder, list_path, log_path
 from gtpick_rt.picking import adapting, fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
 from gtpick_rt.types import FloatArray, Micrograph
@@ -32,7 +32,7 @@ from gtpick_rt.types import FloatArray, Micrograph
 DOT = np.array([[71, 39]], np.float32)
 WATCH = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=30.0)
 LEARNER = """
-    import pathlib, shutil, sys, time
+    import os, pathlib, shutil, sys, time
     model, way, *arguments = sys.argv[1:]
     out = pathlib.Path(arguments[arguments.index("--out") + 1])
     learners = out.parents[4] / "learners"
@@ -41,6 +41,8 @@ LEARNER = """
     print("step 1 of 2", file=sys.stderr, flush=True)
     if way == "refuses":
         sys.exit("error: no particles are seen there")
+    if way == "breaks":
+        os.kill(os.getpid(), 9)
     if way == "hangs":
         time.sleep(60)
     shutil.copy(model, out)
@@ -177,21 +179,33 @@ def test_a_run_that_is_stopped_while_it_learns_leaves_no_process_and_begins_once
     assert (models_of(out), times_learned(out)) == ({"learned": 13}, 2)
 
 
-def test_a_run_that_was_killed_right_after_learning_goes_on_with_what_was_learned(
+def test_what_the_general_network_has_picked_is_picked_once_more(
     run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
 ) -> None:
     out = folder.parent / "out"
     run(adapt=False)
     assert models_of(out) == {tiny_spec.name: 13}
-    run(force=True)
-    kept = adapted_folder(out)
-    shutil.copytree(kept, folder.parent / "kept")
-    shutil.rmtree(out)
-    run(adapt=False)
-    shutil.copytree(folder.parent / "kept", kept)
     summary, _ = run()
     assert (summary.picked, models_of(out)) == (13, {"learned": 13})
-    assert star_path(out, Path("a")).exists()  # type: ignore[arg-type]
+
+
+def test_by_force_it_learns_anew(run: Run, learner: Ways, folder: Path) -> None:
+    run()
+    summary, _ = run(force=True)
+    assert (summary.picked, times_learned(folder.parent / "out")) == (13, 2)
+
+
+def test_a_learner_that_breaks_is_told_and_tried_again_by_the_next_run(
+    run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+) -> None:
+    out = folder.parent / "out"
+    learner("breaks")
+    _, told = run()
+    assert told[-1] == "not adapted, the general network picks: exit code -9"
+    assert (models_of(out), adapting.outcome_in(out)) == ({tiny_spec.name: 13}, None)
+    learner("learns")
+    run()
+    assert models_of(out) == {"learned": 13}
 
 
 def test_shards_are_told_to_adapt_first() -> None:
