@@ -33,6 +33,7 @@ EXAMPLES = {
         "gtpick-rt export runs/first/weights.safetensors first.onnx",
         "gtpick-rt export runs/first/weights.safetensors first.onnx --precision fp16",
     ),
+    "adapt": ("gtpick-rt adapt micrographs/ --out adapted.onnx",),
     "finetune": ("gtpick-rt finetune a.mrc b.mrc --labels mine/ --diameter 160 --out mine.onnx",),
     "doctor": ("gtpick-rt doctor", "gtpick-rt doctor --model mine.onnx"),
     "selftest": ("gtpick-rt selftest --out selftest.json", "gtpick-rt selftest --backend tensorrt --device 1"),

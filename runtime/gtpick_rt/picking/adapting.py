@@ -115,9 +115,6 @@ class Adaptation:
     ) -> None:
         self._out, self._on_step = out, on_step
         adapted_folder(out).mkdir(parents=True, exist_ok=True)
-        for left in adapted_folder(out).iterdir():  # by a run that was killed
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
         self._scratch = Path(tempfile.mkdtemp(dir=adapted_folder(out)))
         pixel_size_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
         options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A}
@@ -242,8 +239,9 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
     """Let the network adapt itself before anything is picked, where the micrographs are there and
     no earlier run has done so, or by force; the request that picks with what came of it.
     """
-    if request.force:
-        shutil.rmtree(adapted_folder(request.out), ignore_errors=True)
+    kept = adapted_folder(request.out)
+    for left in [kept] if request.force else filter(Path.is_dir, kept.glob("*")):  # these by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     if outcome_in(request.out) is None and request.watching is None:
         there = find_jobs(request.inputs, request.recursive, request.names).jobs
         jobs = list(islice(spread(there), MICROGRAPHS))

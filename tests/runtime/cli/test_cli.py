@@ -33,7 +33,7 @@ COMMANDS = (
     "rethreshold",
     "selftest",
 )
-WITH_TORCH = ("simulate", "train", "export", "finetune")
+WITH_TORCH = ("simulate", "train", "export", "finetune", "adapt")
 
 
 @pytest.fixture

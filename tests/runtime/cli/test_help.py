@@ -62,7 +62,7 @@ def test_the_options_of_pick_are_in_groups(shown: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"relion"}))
 def test_help_ends_in_examples_and_fits_80_columns(shown: Callable[..., str], command: str) -> None:
-    if command in ("simulate", "train", "export", "finetune"):
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
         pytest.importorskip("torch", reason="the extra train is not installed")
     text = shown(command)
     assert text.rstrip().splitlines()[-len(EXAMPLES[command]) :] == [f"  {line}" for line in EXAMPLES[command]]
