@@ -40,7 +40,7 @@ ENOUGH = 100
 """Particles to be expected, so that there is something to learn from."""
 KEPT = 0.9
 """Least share of what the network was sure of that it must find again."""
-DENSE, FAINTLY = 0.3, 0.85
+DENSE, FAINTLY = 0.2, 0.85
 """Expected particles times the square of their diameter, over the area, from which they are dense;
 and promised F1 below which dense ones are faint. On simulated micrographs with both there are more
 particles than expected (benchmarks/accuracy/expected_particles.py)."""
