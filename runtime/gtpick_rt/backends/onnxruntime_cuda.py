@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtpick_rt.backends import onnx_file
+from gtpick_rt.backends.base import AtOnce, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import device_identity
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.building import PROFILES
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -43,7 +44,7 @@ def need_cuda() -> Any:
     return onnxruntime
 
 
-class OnnxRuntimeCuda:
+class OnnxRuntimeCuda(AtOnce):
     """ONNX Runtime's CUDA execution provider on the half-precision file beside the model.
 
     Batches of each size have buffers of their own on the GPU and are a CUDA graph, which ONNX
@@ -73,19 +74,24 @@ class OnnxRuntimeCuda:
                 "ONNX Runtime did not get the GPU: its driver, CUDA or cuDNN is missing or of another version than "
                 f"ONNX Runtime {onnxruntime.__version__} needs: pip install '.[gpu]' in the clone, and see nvidia-smi"
             )
-        self._sizes: tuple[int, ...] = PROFILE.batches
+        self._sizes: tuple[int, ...] = PROFILES.sizes
         self._slots: dict[int, _Slot] = {}
         self.version = f"{onnxruntime.__version__}, {device_identity()}"
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
+        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
+        return self.collect(Tiles.of(tiles))
+
+    def collect(self, submitted: Tiles) -> tuple[FloatArray, FloatArray]:
+        """Run what was submitted; see `Backend.collect`.
 
         Batches are halved while memory is too small.
         """
         while True:
             try:
-                answers = [self._slot(size).run(tiles[part]) for part, size in split(len(tiles), self._sizes)]
+                parts = split(len(submitted), self._sizes)
+                answers = [self._slot(size).run(submitted, part) for part, size in parts]
             except OutOfMemoryError as error:
                 self._slots.pop(self._sizes[-1], None)
                 self._sizes = halved(self._sizes, error)
@@ -122,9 +128,9 @@ class _Slot:
             self._binding.bind_ortvalue_output(spec.score_name, self._scores)
             self._binding.bind_ortvalue_output(spec.box_name, self._boxes)
 
-    def run(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        n = len(tiles)
-        self._host[:n] = tiles
+    def run(self, tiles: Tiles, part: slice) -> tuple[FloatArray, FloatArray]:
+        n = part.stop - part.start
+        tiles.cut(part, self._host)
         with _errors_told(len(self._host)):
             self._tiles.update_inplace(self._host)
             self._session.run_with_iobinding(self._binding, self._options)

@@ -15,10 +15,10 @@ from gtpick_rt.cli.files import write_file
 from gtpick_rt.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.backends.engines.building import Built, Profile
+    from gtpick_rt.backends.engines.building import Built, Profiles
     from gtpick_rt.backends.engines.libraries import LibraryName
 
-BATCHES = "1,8,32"
+BATCHES = "1,8,32,64"
 
 
 def build(
@@ -41,7 +41,7 @@ def build(
     ] = None,
     precision: Annotated[str, typer.Option(help="With --out: fp16 or fp32.")] = "fp16",
     batch: Annotated[
-        str, typer.Option(metavar="MIN,OPT,MAX", help="With --out: smallest, usual and largest batch.")
+        str, typer.Option(metavar="SIZES", help="With --out: sizes of batch, each with kernels of its own.")
     ] = BATCHES,
 ) -> None:
     """Build the TensorRT engine of a model for the GPU of this machine, prove it, and keep it for
@@ -56,13 +56,13 @@ def build(
     if precision not in ("fp16", "fp32"):
         raise UsageError(f"--precision {precision}: choose fp16 or fp32")
     if out is None and (precision, batch) != ("fp16", BATCHES):
-        raise UsageError("picking uses engines in half precision for batches of 1,8,32: give others an --out FILE")
+        raise UsageError(f"picking uses engines in half precision for batches of {BATCHES}: give others an --out FILE")
     name = best_library() if library == "auto" else _library_name(library)
     reference = resolve_model(model)
     if out is None:
         _for_picking(reference, name, profile, force)
     else:
-        _only_build(half_of(reference) if precision == "fp16" else reference, name, _profile(batch), out, profile)
+        _only_build(half_of(reference) if precision == "fp16" else reference, name, _profiles(batch), out, profile)
 
 
 def _library_name(text: str) -> "LibraryName":
@@ -74,14 +74,14 @@ def _library_name(text: str) -> "LibraryName":
     raise UsageError(f"--library {text}: choose auto, {' or '.join(LIBRARIES)}")
 
 
-def _profile(text: str) -> "Profile":
-    from gtpick_rt.backends.engines.building import Profile
+def _profiles(text: str) -> "Profiles":
+    from gtpick_rt.backends.engines.building import Profiles
 
     try:
-        smallest, usual, largest = map(int, text.split(","))
+        sizes = tuple(map(int, text.split(",")))
     except ValueError:
-        raise UsageError(f"--batch {text}: not three numbers of tiles, as in {BATCHES}") from None
-    return Profile(smallest, usual, largest)
+        raise UsageError(f"--batch {text}: not numbers of tiles, as in {BATCHES}") from None
+    return Profiles(sizes)
 
 
 def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, force: bool) -> None:
@@ -115,7 +115,7 @@ def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, for
         _write_profile(profile, half, name, "engine", engine_layers(name, engine.plan))
 
 
-def _only_build(runs: Path, name: "LibraryName", batches: "Profile", out: Path, profile: Path | None) -> None:
+def _only_build(runs: Path, name: "LibraryName", batches: "Profiles", out: Path, profile: Path | None) -> None:
     from gtpick_rt.backends.engines.building import build as build_engine
     from gtpick_rt.backends.engines.building import read_onnx
 

@@ -15,6 +15,7 @@ of them, which takes away what is smaller than about two particles. Scores are t
 of ten detections that score 0.3 three are expected to be particles.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -76,15 +77,19 @@ class _Cells(NamedTuple):
     """Logarithm of the mean square of the differences between neighbouring pixels."""
 
 
-def quality_flags(image: WorkingImage, detections: Picks, spec: ModelSpec) -> list[str]:
+def quality_flags(
+    image: WorkingImage, detections: Picks, spec: ModelSpec, of_image: Mapping[str, bool] | None = None
+) -> list[str]:
     """Name what is wrong with a micrograph, in the order of `FLAGS`; an empty list when nothing is.
 
     `detections` are all that were kept, in any pixels. Picks are here those above the model's own
     threshold, so that the flags describe the micrograph and not the threshold that was asked for.
+    `of_image` is what `flags_of_image` says, where that is known.
     """
-    found = _flags_of_picks(detections.score, image, spec)
-    if not image.blank:
-        found |= _flags_of_image(image, spec)
+    found = {
+        **_flags_of_picks(detections.score, image, spec),
+        **(flags_of_image(image, spec) if of_image is None else of_image),
+    }
     return [name for name in FLAGS if found.get(name)]
 
 
@@ -99,7 +104,10 @@ def _flags_of_picks(score: FloatArray, image: WorkingImage, spec: ModelSpec) -> 
     }
 
 
-def _flags_of_image(image: WorkingImage, spec: ModelSpec) -> dict[str, bool]:
+def flags_of_image(image: WorkingImage, spec: ModelSpec) -> dict[str, bool]:
+    """Those flags of which the image alone tells whether they hold, before it is picked."""
+    if image.blank:
+        return {}
     cells = _cells(image, spec)
     if min(cells.level.shape) < _MIN_SIDE_CELLS:
         return {}

@@ -5,12 +5,12 @@ is kept.
 import hashlib
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
+from gtpick_rt.backends.engines.building import FLAGS, PROFILES, Built, OnProgress, build, read_onnx
 from gtpick_rt.backends.engines.cache import EngineCache, Unfit
 from gtpick_rt.backends.engines.libraries import LibraryName, library
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
@@ -44,7 +44,7 @@ def engine_for(
     on_notice: OnNotice = _LOG.warning,
     force: bool = False,
 ) -> Engine:
-    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILE`.
+    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILES`.
 
     Args:
         model: the very file to run: that in half precision.
@@ -64,10 +64,28 @@ def engine_for(
     content = read_onnx(model)
     cache, key = EngineCache(), key_of(content, name, gpu)
     if not force:
-        try:
+        with suppress(Unfit):
             return Engine(*cache.load(key), fresh=False)
-        except Unfit as reason:
-            on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+    with cache.one_builds():
+        if not force:
+            try:
+                return Engine(*cache.load(key), fresh=False)  # which another process may have built meanwhile
+            except Unfit as reason:
+                on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+        return _build(model, content, name, key, cache, prove, on_progress, on_notice)
+
+
+def _build(
+    model: Path,
+    content: bytes,
+    name: LibraryName,
+    key: EngineKey,
+    cache: EngineCache,
+    prove: Callable[[bytes], Parity],
+    on_progress: OnProgress,
+    on_notice: OnNotice,
+) -> Engine:
+    """Build an engine, prove it and keep it."""
     built = build(model, content, name, timings=cache.timings(key), on_progress=on_progress)
     parity = prove(built.plan)
     if not parity.holds:
@@ -101,7 +119,7 @@ def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
         gpu=gpu.name,
         compute_capability=".".join(map(str, gpu.compute_capability)),
         driver=gpu.driver,
-        profile=str(PROFILE),
+        profile=str(PROFILES),
         flags=FLAGS,
     )
 
