@@ -109,11 +109,13 @@ def preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"]) -> onn
     """The graph, which takes `INPUTS` and gives `OUTPUTS`."""
     add = _Graph()
     pixel = add("Cast", "image", to=TensorProto.FLOAT)
-    image = add("MatMul", add("MatMul", "down", pixel), "across")
+    centre = add("ReduceMean", pixel, keepdims=0)  # without which products lose fewer digits
+    image = add("MatMul", add("MatMul", "down", add("Sub", pixel, centre)), "across")
     _tell_whether_plain(add, image)
-    add("Mul", add("MatMul", add("MatMul", "cells_down", image), "cells_across"), "sign", out="coarse")
+    coarse = add("MatMul", add("MatMul", "cells_down", image), "cells_across")
+    add("Mul", add("Add", coarse, centre), "sign", out="coarse")
     background = add("MatMul", add("MatMul", "smooth_down", image), "smooth_across")
-    level = add("Abs", add("ReduceMean", background, keepdims=0))
+    level = add("Abs", add("Add", add("ReduceMean", background, keepdims=0), centre))
     flat = add("Sub", image, background)
     flat = add("Sub", flat, _median(add, flat))
     deviation = add("Mul", _median(add, add("Abs", flat)), MAD_TO_SIGMA)

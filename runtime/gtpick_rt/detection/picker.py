@@ -124,14 +124,13 @@ class Picker:
         return list(map(RawDetections, grids, np.split(scores, ends), np.split(boxes, ends)))
 
     def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
-        """Decode each tile, join the tiles, and go back to the micrograph's pixels.
+        """Decode the tiles, join them, and go back to the micrograph's pixels.
 
         A particle counts when its circle of the nominal diameter lies on the micrograph, as in
         RELION's own autopicking: what reaches over the border cannot be cut out whole, nor what
         reaches into an area that is no ice.
         """
-        decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
-        merged = merge(_concatenate(decoded), self.spec.merge_distance)
+        merged = merge(decode(raw.scores, raw.boxes, raw.tiles, self.spec), self.spec.merge_distance)
         found = whole(merged, image.data.shape, self.spec.diameter_px)
         if image.outside is not None:
             found = found[~near(image.outside, found.xy_px, self.spec.diameter_px / 2)]
@@ -142,11 +141,6 @@ def check_diameter(diameter_A: float) -> None:
     """Raise UsageError unless this can be a diameter in Å."""
     if not 0 < diameter_A < np.inf:
         raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
-
-
-def _concatenate(parts: Sequence[Picks]) -> Picks:
-    every = [Picks.empty(), *parts]
-    return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
 
 
 def whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:
