@@ -20,7 +20,7 @@ from gtpick_export.half import export_half
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import VARIANTS
 from gtpick_model.network import GTPick
-from gtpick_rt.backends.engines.building import PROFILES, build, read_onnx
+from gtpick_rt.backends.engines.building import PROFILE, build, read_onnx
 
 UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
 
@@ -33,7 +33,7 @@ def measure(variant: str, precision: str, folder: Path, times: int) -> dict[str,
     export = export_half if precision == "fp16" else export_onnx
     export(network, make_spec(network, variant, "1", UNCALIBRATED), path)
     content = read_onnx(path)
-    builds = [build(path, content, "tensorrt-rtx", PROFILES) for _ in range(times)]
+    builds = [build(path, content, "tensorrt-rtx", PROFILE) for _ in range(times)]
     return {
         "variant": variant,
         "precision": precision,
@@ -68,7 +68,7 @@ def main() -> None:
                 rows.append(row)
     run = circumstances(sys.argv)
     run["versions"] |= {name: version(name) for name in ("tensorrt-rtx", "torch", "onnx")}
-    save(__file__, {**run, "batches": PROFILES.sizes, "engines": rows})
+    save(__file__, {**run, "batches": PROFILE.batches, "engines": rows})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 
 from gtpick_export.int8 import quantise
 from gtpick_export.to_onnx import write_model
-from gtpick_rt.backends.engines.building import PROFILES, Built, build, read_onnx
+from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.models.files import DEFAULT_MODEL, half_of, resolve_model
 
@@ -56,12 +56,12 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
     printed = tmp_path_factory.mktemp("printed") / "out"
     with printed.open("wb") as file, to_file(file.fileno()):
-        built = build(path, read_onnx(path), "tensorrt-rtx", PROFILES)
+        built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
     return Made(path, request.param == "fp16", graph, built, printed.read_text())
 
 
 def test_the_engine_is_built_for_batches_of_1_8_and_32(made: Made) -> None:
-    assert PROFILES.sizes == (1, 8, 32, 64)
+    assert PROFILE.batches == (1, 8, 32, 64)
     assert len(made.built.plan) > 1_000_000
 
 
@@ -99,6 +99,6 @@ def test_a_file_in_8_bits_is_parsed_and_built(tmp_path: Path) -> None:
     spec = OnnxRuntimeCpu().open(model)
     tiles = np.random.default_rng(0).normal(size=(2, 1, spec.tile_px, spec.tile_px)).astype(np.float32)
     write_model(quantise(onnx.load(model), spec, tiles), spec, path)
-    built = build(path, read_onnx(path), "tensorrt-rtx", PROFILES)
+    built = build(path, read_onnx(path), "tensorrt-rtx", PROFILE)
     kinds = [kind for layer in built.layers for kind in layer.outputs.values()]
     assert kinds.count("INT8") > 20

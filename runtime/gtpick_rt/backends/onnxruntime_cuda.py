@@ -13,7 +13,7 @@ from gtpick_rt.backends import onnx_file
 from gtpick_rt.backends.base import AtOnce, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import device_identity
-from gtpick_rt.backends.engines.building import PROFILES
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -74,7 +74,7 @@ class OnnxRuntimeCuda(AtOnce):
                 "ONNX Runtime did not get the GPU: its driver, CUDA or cuDNN is missing or of another version than "
                 f"ONNX Runtime {onnxruntime.__version__} needs: pip install '.[gpu]' in the clone, and see nvidia-smi"
             )
-        self._sizes: tuple[int, ...] = PROFILES.sizes
+        self._sizes: tuple[int, ...] = PROFILE.batches
         self._slots: dict[int, _Slot] = {}
         self.version = f"{onnxruntime.__version__}, {device_identity()}"
         return self._spec

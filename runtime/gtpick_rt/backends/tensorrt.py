@@ -16,7 +16,7 @@ import numpy as np
 from gtpick_rt.backends.base import Answers, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.engines.building import PROFILES
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
 from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.errors import BackendError
@@ -45,7 +45,7 @@ class TensorRt:
     def __init__(self, name: LibraryName) -> None:
         self.name = f"{name}-fp16"
         self._library = name
-        self._sizes: tuple[int, ...] = PROFILES.sizes
+        self._sizes: tuple[int, ...] = PROFILE.batches
         self._streams: list[Any] = []
         self._slots: dict[tuple[int, int], _Slot] = {}
         self._in_flight: deque[tuple[_Slot, _Submitted, slice]] = deque()
@@ -192,7 +192,7 @@ class _Slot:
         self._addresses: dict[str, int] = {}
         with ExitStack() as owned:
             self._context = loaded.context()
-            number = PROFILES.number(size)
+            number = PROFILE.number(size)
             self._check(self._context.set_optimization_profile_async(number, int(stream)), "its optimisation profile")
             tile = (size, 1, spec.tile_px, spec.tile_px)
             self._check(self._context.set_input_shape(spec.input_name, tile), f"the shape of {spec.input_name!r}")

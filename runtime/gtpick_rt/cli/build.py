@@ -15,7 +15,7 @@ from gtpick_rt.cli.files import write_file
 from gtpick_rt.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.backends.engines.building import Built, Profiles
+    from gtpick_rt.backends.engines.building import Built, Profile
     from gtpick_rt.backends.engines.libraries import LibraryName
 
 BATCHES = "1,8,32,64"
@@ -62,7 +62,7 @@ def build(
     if out is None:
         _for_picking(reference, name, profile, force)
     else:
-        _only_build(half_of(reference) if precision == "fp16" else reference, name, _profiles(batch), out, profile)
+        _only_build(half_of(reference) if precision == "fp16" else reference, name, _profile(batch), out, profile)
 
 
 def _library_name(text: str) -> "LibraryName":
@@ -74,14 +74,14 @@ def _library_name(text: str) -> "LibraryName":
     raise UsageError(f"--library {text}: choose auto, {' or '.join(LIBRARIES)}")
 
 
-def _profiles(text: str) -> "Profiles":
-    from gtpick_rt.backends.engines.building import Profiles
+def _profile(text: str) -> "Profile":
+    from gtpick_rt.backends.engines.building import Profile
 
     try:
         sizes = tuple(map(int, text.split(",")))
     except ValueError:
         raise UsageError(f"--batch {text}: not numbers of tiles, as in {BATCHES}") from None
-    return Profiles(sizes)
+    return Profile(sizes)
 
 
 def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, force: bool) -> None:
@@ -115,7 +115,7 @@ def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, for
         _write_profile(profile, half, name, "engine", engine_layers(name, engine.plan))
 
 
-def _only_build(runs: Path, name: "LibraryName", batches: "Profiles", out: Path, profile: Path | None) -> None:
+def _only_build(runs: Path, name: "LibraryName", batches: "Profile", out: Path, profile: Path | None) -> None:
     from gtpick_rt.backends.engines.building import build as build_engine
     from gtpick_rt.backends.engines.building import read_onnx
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
-_LOCK = threading.Lock()
+_MAKING, _LOCK = threading.Lock(), threading.Lock()
 _GROUPS: "dict[Path, Future[None]]" = {}
 """Who waits for a folder's next sync."""
 _UNDER_WAY: dict[Path, threading.Lock] = {}
@@ -75,11 +75,15 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, and make each last."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        _sync_folder(made.parent)
+    """Make `folder` and those above it that are missing, and make each last.
+
+    A thread that finds it there waits until the one that is making it is through.
+    """
+    with _MAKING:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from gtpick_rt.backends.engines.building import FLAGS, PROFILES, Built, OnProgress, build, read_onnx
+from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
 from gtpick_rt.backends.engines.cache import EngineCache, Unfit
 from gtpick_rt.backends.engines.libraries import LibraryName, library
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
@@ -44,7 +44,7 @@ def engine_for(
     on_notice: OnNotice = _LOG.warning,
     force: bool = False,
 ) -> Engine:
-    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILES`.
+    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILE`.
 
     Args:
         model: the very file to run: that in half precision.
@@ -119,7 +119,7 @@ def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
         gpu=gpu.name,
         compute_capability=".".join(map(str, gpu.compute_capability)),
         driver=gpu.driver,
-        profile=str(PROFILES),
+        profile=str(PROFILE),
         flags=FLAGS,
     )
 

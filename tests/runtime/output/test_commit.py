@@ -140,6 +140,30 @@ def test_threads_share_the_syncs_of_a_folder_and_each_waits_for_one_that_has_its
     assert len(synced) < len(names)
 
 
+def test_a_file_lasts_only_once_its_folder_does_which_another_thread_is_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, made, synced = os.fsync, threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            made.set()
+            time.sleep(0.3)  # the other has time to write
+            synced.set()
+        really(descriptor)
+
+    def write_when_made() -> bool:
+        assert made.wait(timeout=20)
+        write_atomic(tmp_path / "x" / "b", b"x")
+        return synced.is_set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(write_when_made)
+        write_atomic(tmp_path / "x" / "a", b"x")
+        assert other.result()
+
+
 def test_an_error_of_a_sync_that_is_shared_is_told_to_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really, together = os.fsync, threading.Barrier(3)
 

@@ -21,32 +21,32 @@ either."""
 
 
 @dataclass(frozen=True)
-class Profiles:
+class Profile:
     """The sizes of batch for which an engine has kernels of its own; what lies between has those of
     the next.
     """
 
-    sizes: tuple[int, ...] = (1, 8, 32, 64)
+    batches: tuple[int, ...] = (1, 8, 32, 64)
 
     def __post_init__(self) -> None:
-        grow = all(before < size for before, size in pairwise((0, *self.sizes)))
-        if not self.sizes or not grow:
+        grow = all(before < size for before, size in pairwise((0, *self.batches)))
+        if not self.batches or not grow:
             raise UsageError(f"batches must grow from 1 or more, as in 1,8,32,64: got {self}")
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.sizes))
+        return ",".join(map(str, self.batches))
 
     @property
     def ranges(self) -> list[tuple[int, int, int]]:
         """Smallest, usual and largest batch of each optimisation profile."""
-        return [(self.sizes[0],) * 3, *((before + 1, size, size) for before, size in pairwise(self.sizes))]
+        return [(self.batches[0],) * 3, *((before + 1, size, size) for before, size in pairwise(self.batches))]
 
     def number(self, batch: int) -> int:
         """Which of the profiles takes a batch of this size."""
-        return next(number for number, size in enumerate(self.sizes) if batch <= size)
+        return next(number for number, size in enumerate(self.batches) if batch <= size)
 
 
-PROFILES = Profiles()
+PROFILE = Profile()
 """Of the engines that picking uses."""
 
 
@@ -81,7 +81,7 @@ def build(
     model: Path,
     content: bytes,
     name: LibraryName,
-    profiles: Profiles = PROFILES,
+    profile: Profile = PROFILE,
     *,
     timings: bytes = b"",
     on_progress: OnProgress = lambda phase, done, of: None,
@@ -104,7 +104,7 @@ def build(
     layers = network_layers(trt, network)
     check(model, trt, network, layers)
     config = _config(trt, builder)
-    _add_profiles(builder, config, network, profiles)
+    _add_profile(builder, config, network, profile)
     cache = _timing_cache(config, timings) if name == "tensorrt" else None  # TensorRT-RTX measures nothing
     monitor = config.progress_monitor = _monitor(trt, on_progress)
     plan = builder.build_serialized_network(network, config)
@@ -150,9 +150,9 @@ def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> Non
     raise BackendError(f"{model}: cannot be parsed: {told or log.told('ERROR')}")
 
 
-def _add_profiles(builder: Any, config: Any, network: Any, profiles: Profiles) -> None:
+def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:
     """The batch alone is dynamic; `check` has seen to that."""
-    for batches in profiles.ranges:
+    for batches in profile.ranges:
         shapes = builder.create_optimization_profile()
         for i in range(network.num_inputs):
             tensor = network.get_input(i)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gtpick_rt.backends.cuda import gpu_is_here
 from gtpick_rt.backends.engines import inspecting
-from gtpick_rt.backends.engines.building import PROFILES, Built, Profiles, build, read_onnx
+from gtpick_rt.backends.engines.building import PROFILE, Built, Profile, build, read_onnx
 from gtpick_rt.errors import BackendError, ModelError, UsageError
 from gtpick_rt.models.files import resolve_model
 
@@ -49,8 +49,8 @@ def save(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def build_rtx(model: Path, profiles: Profiles = PROFILES, **options: Any) -> Built:
-    return build(model, read_onnx(model), "tensorrt-rtx", profiles, **options)
+def build_rtx(model: Path, profile: Profile = PROFILE, **options: Any) -> Built:
+    return build(model, read_onnx(model), "tensorrt-rtx", profile, **options)
 
 
 def grid_sample(mode: str) -> dict[str, Any]:
@@ -186,11 +186,11 @@ def test_sampling_without_interpolation_is_refused(save: Callable[..., Path]) ->
 @pytest.mark.parametrize("sizes", [(0, 1), (2, 1, 4), (1, 8, 4), (8, 8), ()])
 def test_batches_must_grow(sizes: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="must grow"):
-        Profiles(sizes)
+        Profile(sizes)
 
 
 def test_each_size_of_batch_has_a_profile_and_all_between_have_one_too() -> None:
-    profiles = Profiles((1, 8, 32))
+    profiles = Profile((1, 8, 32))
     assert profiles.ranges == [(1, 1, 1), (2, 8, 8), (9, 32, 32)]
     for batch in range(1, 33):
         low, _, high = profiles.ranges[profiles.number(batch)]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_rt.backends.engines.building import PROFILES
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -243,7 +243,7 @@ class PaperContext:
         return self._record("set_optimization_profile_async", number, stream)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        low, _, high = PROFILES.ranges[self._profile]
+        low, _, high = PROFILE.ranges[self._profile]
         assert low <= shape[0] <= high, "the profile has no kernels for this batch"
         self._shape = shape
         return self._record("set_input_shape", name, shape)
