@@ -204,7 +204,7 @@ def _summary(output: OutputFolder) -> Summary:
     model = ModelRecord(name="fake", version="1", sha256="", floor=0.05)
     return Summary(
         command=[],
-        parameters={},
+        parameters={"threshold": output.files.settings.threshold},
         model=model,
         backend="scripted",
         seconds=0.0,

@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import takewhile
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
@@ -80,7 +81,7 @@ def make_folder(folder: Path) -> None:
     A thread that finds it there waits until the one that is making it is through.
     """
     with _MAKING:
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
             _sync_folder(made.parent)
