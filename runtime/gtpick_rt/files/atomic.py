@@ -6,16 +6,12 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
 from itertools import takewhile
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
-_MAKING, _LOCK = threading.Lock(), threading.Lock()
-_GROUPS: "dict[Path, Future[None]]" = {}
-"""Who waits for a folder's next sync."""
-_UNDER_WAY: dict[Path, threading.Lock] = {}
-"""Held while a folder is synced."""
+_MAKING = threading.Lock()
+"""Held while folders are made."""
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
@@ -90,28 +86,8 @@ def make_folder(folder: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     """Make a rename in `folder` last.
 
-    Threads that ask while a sync of it is under way share the next one.
+    Some network file systems cannot sync a folder, and say so.
     """
-    with _LOCK:
-        group = _GROUPS.get(folder)
-        if leads := group is None:
-            group = _GROUPS[folder] = Future()
-        under_way = _UNDER_WAY.setdefault(folder, threading.Lock())
-    if leads:
-        try:
-            with under_way:
-                with _LOCK:
-                    del _GROUPS[folder]  # whoever asks from now on may have renamed too late
-                _sync_now(folder)
-        except BaseException as error:
-            group.set_exception(error)
-        else:
-            group.set_result(None)
-    group.result()
-
-
-def _sync_now(folder: Path) -> None:
-    """Some network file systems cannot sync a folder, and say so."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -115,31 +115,6 @@ def test_each_folder_that_is_made_is_synced_in_the_one_that_holds_it(
     assert [name for name in synced if not name.endswith(".tmp")] == ["x/y"]
 
 
-def test_threads_share_the_syncs_of_a_folder_and_each_waits_for_one_that_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really, names = os.fsync, [f"f{number}" for number in range(12)]
-    synced: list[set[str]] = []
-
-    def fsync(descriptor: int) -> None:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            return really(descriptor)
-        there = {path.name for path in tmp_path.iterdir()}
-        while not synced and not {*names} <= {path.name for path in tmp_path.iterdir()}:
-            time.sleep(0.01)  # all others ask for the next one meanwhile
-        synced.append(there)
-        return None
-
-    def write(name: str) -> bool:
-        write_atomic(tmp_path / name, b"x")
-        return any(name in there for there in synced)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with ThreadPoolExecutor(len(names)) as threads:
-        assert all(threads.map(write, names))
-    assert len(synced) < len(names)
-
-
 def test_a_file_lasts_only_once_its_folder_does_which_another_thread_is_making(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,25 +137,6 @@ def test_a_file_lasts_only_once_its_folder_does_which_another_thread_is_making(
         other = threads.submit(write_when_made)
         write_atomic(tmp_path / "x" / "a", b"x")
         assert other.result()
-
-
-def test_an_error_of_a_sync_that_is_shared_is_told_to_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really, together = os.fsync, threading.Barrier(3)
-
-    def fsync(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EIO, "Input/output error")
-        really(descriptor)
-        together.wait(timeout=20)
-
-    def write(name: str) -> str:
-        with pytest.raises(OSError, match="Input/output") as raised:
-            write_atomic(tmp_path / name, b"x")
-        return str(raised.value.filename)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with ThreadPoolExecutor(3) as threads:
-        assert list(threads.map(write, "abc")) == [str(tmp_path / name) for name in "abc"]
 
 
 def test_an_error_names_the_file_and_not_its_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
