@@ -819,12 +819,26 @@ def test_that_the_disk_is_full_is_told_once_by_several_writers(
 ) -> None:
     monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.01)
     (out / "full").mkdir(parents=True)
-    mend, told = fail_to_write("/full/", errno.ENOSPC), list[str]()
+    mend, told, really, tried = (
+        fail_to_write("/full/", errno.ENOSPC),
+        list[str](),
+        PickFiles.show,
+        threading.Semaphore(0),
+    )
+
+    def show(files: PickFiles, stem: PurePosixPath, preview: bytes) -> None:
+        tried.release()
+        really(files, stem, preview)
 
     def free_space(text: str) -> None:
         told.append(text)
-        time.sleep(0.2)
-        mend()
+        if len(told) == 1:
+            for _ in range(3):
+                assert tried.acquire(timeout=20)
+            time.sleep(0.2)
+            mend()
+
+    monkeypatch.setattr(PickFiles, "show", show)
 
     jobs = [make_job(f"full/m{number}") for number in range(9)]
     found = run(jobs, on_gpu(dot_picker), out, listeners=Listeners(notice=free_space))
