@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from benchmarks.shared.common import DATA, DIAMETER_A, PIXEL_SIZE_A, circumstances, save
 from gtpick_rt import Micrograph, Picker, Picks
+from gtpick_rt.detection.contamination import find_contamination
 from gtpick_rt.detection.exclusion import Exclusion, keep
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.evaluate.matching import match
@@ -52,7 +53,14 @@ class Looked:
     def picks(self, exclusion: Exclusion) -> Picks:
         """Those above the model's threshold that lie where one may pick."""
         spec = self.picker.spec
-        kept = keep(self.detections, self.image, spec, exclusion, pixel_size_A=self.pixel_size_A)
+        kept = keep(
+            self.detections,
+            self.image,
+            spec,
+            exclusion,
+            pixel_size_A=self.pixel_size_A,
+            contamination=find_contamination(self.image, spec),
+        )
         return kept.detections[kept.detections.score >= spec.threshold]
 
 

@@ -70,7 +70,7 @@ def _rivalled(picks: Picks, picker: Picker, raw: RawDetections, lead: float) -> 
     """Which picks hardly lead another detection with which merging has joined them."""
     rivalled = np.zeros(len(picks), bool)
     for tile, scores, boxes in zip(raw.tiles, raw.scores, raw.boxes, strict=True):
-        found = decode(scores, boxes, tile, picker.spec)
+        found = decode(scores[None], boxes[None], [tile], picker.spec)
         distance = cdist(picks.xy_px, found.xy_px)
         reach = picker.spec.merge_distance * (picks.diameter_px[:, None] + found.diameter_px) / 2
         close = _level(picks)[:, None] - _level(found) < lead

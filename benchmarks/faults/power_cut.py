@@ -5,13 +5,15 @@ What was committed must be there, whole.
 The model is stricter than any one file system. A file's bytes and a folder's names are on the disk
 only once they are synced; of what is not, each name may have reached it or not, in any order, and
 each file's bytes wholly, in part, as zeros or not at all. From each state that is drawn so, a
-second run must go on and end as if nothing had happened. The network is absent. Exits with code 1
-when anything is lost, short or not gone on with.
+second run must go on and end as if nothing had happened. The network is absent; every other run
+writes in several threads, as beside a GPU. Exits with code 1 when anything is lost, short or not
+gone on with.
 """
 
 import os
 import random
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.common import working_in
-from benchmarks.shared.tiny_runs import fake_picker, flaws_at_end, flaws_of, report, stems_done, write_micrograph
+from benchmarks.shared.tiny_runs import (
+    CORES,
+    fake_picker,
+    flaws_at_end,
+    flaws_of,
+    report,
+    stems_done,
+    write_micrograph,
+)
 from gtpick_rt.arrivals import listed
 from gtpick_rt.arrivals.jobs import find_jobs
 from gtpick_rt.arrivals.listed import Listed, unfinished
@@ -110,27 +120,33 @@ def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
     """
     really = os.open, os.fsync, Path.replace, Path.unlink
 
+    lock = threading.RLock()
+
     def opening(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
-        descriptor = really[0](path, flags, *arguments, **options)
-        if flags & os.O_EXCL:
-            disk.created(Path(path))
-            at_moment()
-        return descriptor
+        with lock:
+            descriptor = really[0](path, flags, *arguments, **options)
+            if flags & os.O_EXCL:
+                disk.created(Path(path))
+                at_moment()
+            return descriptor
 
     def fsync(descriptor: int) -> None:
-        at_moment()
-        assert stat.S_IFMT(os.fstat(descriptor).st_mode) in (stat.S_IFREG, stat.S_IFDIR)
-        disk.sync(Path(f"/proc/self/fd/{descriptor}").resolve())
-        at_moment()
+        with lock:
+            at_moment()
+            assert stat.S_IFMT(os.fstat(descriptor).st_mode) in (stat.S_IFREG, stat.S_IFDIR)
+            disk.sync(Path(f"/proc/self/fd/{descriptor}").resolve())
+            at_moment()
 
     def replace(path: Path, target: Path) -> Path:
-        replaced = really[2](path, target)
-        at_moment()
-        return replaced
+        with lock:
+            replaced = really[2](path, target)
+            at_moment()
+            return replaced
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
-        really[3](path, missing_ok)
-        at_moment()
+        with lock:
+            really[3](path, missing_ok)
+            at_moment()
 
     def end() -> None:
         os.open, os.fsync, Path.replace, Path.unlink = really  # type: ignore[method-assign]
@@ -139,9 +155,9 @@ def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
     return end
 
 
-def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None) -> None:
+def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None, on_cpu: bool = True) -> None:
     """Pick what has not been picked of `folder`, into the folder `OUT` below the current one."""
-    picker = fake_picker()
+    picker = fake_picker(on_cpu)
     with OutputFolder(OUT) as output:
         source = Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
         pipeline.run(source, picker, output, settings_of(picker), listeners=Listeners(done=on_done))
@@ -167,7 +183,7 @@ def cut_a_run(folder: Path, micrographs: Path, rng: random.Random, tally: Tally)
     with working_in(disk.root):
         end = observe(disk, at_moment)
         try:
-            pick(micrographs, on_done)
+            pick(micrographs, on_done, on_cpu=tally.runs % 2 == 0)
         finally:
             end()
     tally.runs += 1
@@ -191,6 +207,7 @@ def run_all(folder: Path, cuts: int, seed: int) -> Tally:
     """All of it, in an empty folder."""
     output_module._LISTS_EVERY_S, output_module._SHARE_OF_TIME = 0.0, 1.0
     queues._TICK_S = listed.TICK_S = 0.005
+    pipeline.usable_cores = lambda: CORES
     rng, tally = random.Random(seed), Tally()
     micrographs = folder / "in"
     for number in range(MICROGRAPHS):

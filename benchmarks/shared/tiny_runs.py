@@ -53,13 +53,17 @@ BOXES = np.array([[20, 20, 24], [44, 20, 24], [32, 44, 24], [1, 1, 24]], np.floa
 SCORES = np.array([0.9, 0.5, 0.2, 0.0], np.float32)
 
 
-def fake_picker() -> Picker:
+CORES = 12
+"""Of which a run that has a GPU is made to think, for threads that write side by side."""
+
+
+def fake_picker(on_cpu: bool = True) -> Picker:
     """Finds three particles wherever it looks, two of them above the threshold."""
 
     def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
         return np.tile(SCORES, (len(tiles), 1)), np.tile(BOXES, (len(tiles), 1, 1))
 
-    return Picker(ScriptedBackend(script), SPEC, DIAMETER_A)
+    return Picker(ScriptedBackend(script, on_cpu=on_cpu), SPEC, DIAMETER_A)
 
 
 def write_micrograph(path: Path) -> Path:

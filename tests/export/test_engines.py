@@ -64,7 +64,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_the_engine_is_built_for_batches_of_1_8_and_32(made: Made) -> None:
-    assert PROFILE.batches == (1, 8, 32)
+    assert PROFILE.batches == (1, 8, 32, 64)
     assert len(made.built.plan) > 1_000_000
 
 

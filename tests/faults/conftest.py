@@ -18,8 +18,7 @@ import pytest
 
 from benchmarks.shared import tiny_runs
 from gtpick_rt.arrivals import listed
-from gtpick_rt.pipeline import bookkeeping, queues
-from gtpick_rt.pipeline import threads as pipeline
+from gtpick_rt.pipeline import bookkeeping, queues, reading
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks" / "faults"
 STANDSTILL_S = 240
@@ -57,7 +56,7 @@ def tiny() -> ModuleType:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run try again without pauses, and its threads part without delay."""
-    monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
+    monkeypatch.setattr(reading, "_TRIES_S", (0.0, 0.0))
     monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.001)
     monkeypatch.setattr(queues, "_TICK_S", 0.005)
     monkeypatch.setattr(listed, "TICK_S", 0.005)

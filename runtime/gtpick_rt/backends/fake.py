@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gtpick_rt.backends.base import AtOnce
 from gtpick_rt.types import FloatArray
 
 
 @dataclass
-class ScriptedBackend:
+class ScriptedBackend(AtOnce):
     """Answers every batch with `script(tiles)`, which follows the contract of `Backend.infer`."""
 
     script: Callable[[FloatArray], tuple[FloatArray, FloatArray]]

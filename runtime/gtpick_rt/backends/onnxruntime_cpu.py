@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtpick_rt.backends import onnx_file
+from gtpick_rt.backends.base import AtOnce
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
 
-class OnnxRuntimeCpu:
+class OnnxRuntimeCpu(AtOnce):
     """ONNX Runtime's CPU execution provider, one tile at a time on each physical core that the
     process may use.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtpick_rt.backends import onnx_file
+from gtpick_rt.backends.base import AtOnce, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import current_gpu, driver_version
 from gtpick_rt.backends.deadline import DeadlineThread
@@ -57,7 +58,7 @@ def provider_options(version: str) -> dict[str, str]:
     return {"enable_cuda_graph": str(int(sound)), "use_tf32": "0"}
 
 
-class OnnxRuntimeCuda:
+class OnnxRuntimeCuda(AtOnce):
     """ONNX Runtime's CUDA execution provider on the half-precision file beside the model.
 
     Batches of each size have buffers of their own on the GPU and are a CUDA graph where ONNX
@@ -108,19 +109,24 @@ class OnnxRuntimeCuda:
         self.version = f"{version}, {gpu}"
         self._sizes = PROFILE.batches
         side = self._spec.tile_px
-        self._in_memory(lambda: [self._slot(n).run(np.zeros((n, 1, side, side), np.float32)) for n in self._sizes])
+        blank = Tiles.of(np.zeros((max(self._sizes), 1, side, side), np.float32))
+        self._in_memory(lambda: [self._slot(size).run(blank, slice(0, size)) for size in self._sizes])
         return self._spec
 
     def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
+        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
+        return self.collect(Tiles.of(tiles))
+
+    def collect(self, submitted: Tiles) -> tuple[FloatArray, FloatArray]:
+        """Run what was submitted; see `Backend.collect`.
 
         Batches are halved while memory is too small.
         """
-        return self._thread.call(partial(self._infer, tiles))
+        return self._thread.call(partial(self._run, submitted))
 
-    def _infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _run(self, tiles: Tiles) -> tuple[FloatArray, FloatArray]:
         answers = self._in_memory(
-            lambda: [self._slot(size).run(tiles[part]) for part, size in split(len(tiles), self._sizes)]
+            lambda: [self._slot(size).run(tiles, part) for part, size in split(len(tiles), self._sizes)]
         )
         return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
 
@@ -172,9 +178,9 @@ class _Slot:
             self._binding.bind_ortvalue_output(spec.score_name, self._scores)
             self._binding.bind_ortvalue_output(spec.box_name, self._boxes)
 
-    def run(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        n = len(tiles)
-        self._host[:n] = tiles
+    def run(self, tiles: Tiles, part: slice) -> tuple[FloatArray, FloatArray]:
+        n = part.stop - part.start
+        tiles.cut(part, self._host)
         with _errors_told(len(self._host)):
             self._tiles.update_inplace(self._host)
             self._session.run_with_iobinding(self._binding, self._options)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gtpick_rt.backends.base import AtOnce
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.errors import BackendError, ModelError
@@ -14,7 +15,7 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 
-class OpenVino:
+class OpenVino(AtOnce):
     """OpenVINO's CPU plugin, one tile at a time on each core."""
 
     name = "openvino-bf16"

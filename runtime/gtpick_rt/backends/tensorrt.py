@@ -2,18 +2,19 @@
 loop that runs it.
 
 Two lanes, each a stream of the GPU, take the batches in turn: while one computes, the other's tiles
-are copied in. All buffers are made once for each size of batch, and belong to their slot.
+are copied in, of whatever was submitted next. All buffers are made once for each size of batch, and
+belong to their slot.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from gtpick_rt.backends.base import Answers, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
 from gtpick_rt.backends.engines.building import PROFILE
@@ -23,7 +24,6 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 _LANES = 2
-T = TypeVar("T")
 _LOG = logging.getLogger("gtpick_rt")
 
 
@@ -46,6 +46,7 @@ class TensorRt:
         self._sizes: tuple[int, ...] = PROFILE.batches
         self._streams: list[Any] = []
         self._slots: dict[tuple[int, int], _Slot] = {}
+        self._in_flight: deque[tuple[_Slot, _Submitted, slice]] = deque()
 
     @garbage_waits()
     def load(self, plan: bytes, spec: ModelSpec, kernels: bytes = b"") -> None:
@@ -74,52 +75,76 @@ class TensorRt:
         loaded = self._loaded
         return b"" if loaded.compiled is None else bytes(loaded.check(loaded.compiled.serialize(), "its runtime cache"))
 
-    def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`.
+    def infer(self, tiles: FloatArray) -> Answers:
+        """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
+        return self.collect(self.submit(Tiles.of(tiles)))
+
+    def submit(self, tiles: Tiles) -> "_Submitted":
+        """Give tiles to the GPU in batches, as fast as lanes are free; see `Backend.submit`.
 
         Batches are halved while memory is too small.
         """
-        return self._in_memory(lambda: self._infer(tiles))
+        queries = self._loaded.spec.queries
+        n, begun = len(tiles), 0
+        submitted = _Submitted(np.empty((n, queries), np.float32), np.empty((n, queries, 3), np.float32))
+        while begun < n:
+            part, size = next(split(n - begun, self._sizes))
+            part = slice(begun, begun + part.stop)
+            if len(self._in_flight) == _LANES:
+                self._land()
+            try:
+                slot = self._slot(self._free_lane(), size)
+                slot.start(tiles, part)
+            except OutOfMemoryError as error:
+                self._shrink(error)
+            else:
+                self._in_flight.append((slot, submitted, part))
+                submitted.missing += 1
+                begun = part.stop
+        return submitted
+
+    def collect(self, submitted: "_Submitted") -> Answers:
+        """Wait for the answers to what was submitted; see `Backend.collect`."""
+        while submitted.missing:
+            self._land()
+        return submitted.scores, submitted.boxes
 
     def warm(self) -> None:
         """Make batches of all sizes ready, so that too small a memory shows before anything is
         picked.
         """
-        self._in_memory(lambda: [self._slot(lane, size) for lane in range(_LANES) for size in self._sizes])
-
-    def _in_memory(self, run: Callable[[], T]) -> T:
-        """Run, with smaller batches while memory is too small."""
         while True:
             try:
-                return run()
+                for lane in range(_LANES):
+                    for size in self._sizes:
+                        self._slot(lane, size)
+                return
             except OutOfMemoryError as error:
-                sizes = halved(self._sizes, error)
-                self._drop(self._sizes[-1])
-                self._sizes = sizes
+                self._shrink(error)
 
-    def _infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
-        queries = self._loaded.spec.queries
-        scores = np.empty((len(tiles), queries), np.float32)
-        boxes = np.empty((len(tiles), queries, 3), np.float32)
-        in_flight: deque[tuple[_Slot, slice]] = deque()
+    def _shrink(self, error: OutOfMemoryError) -> None:
+        """Do without the largest batches from now on. Raises BackendError when there are no
+        others.
+        """
+        while self._in_flight:  # what is given back may be in use
+            self._land()
+        sizes = halved(self._sizes, error)
+        self._drop(self._sizes[-1])
+        self._sizes = sizes
 
-        def land() -> None:
-            slot, part = in_flight.popleft()
-            scores[part], boxes[part] = slot.finish(part.stop - part.start)
+    def _free_lane(self) -> int:
+        taken = [slot.lane for slot, _, _ in self._in_flight]
+        return next(lane for lane in range(_LANES) if lane not in taken)
 
-        for number, (part, size) in enumerate(split(len(tiles), self._sizes)):
-            if len(in_flight) == _LANES:
-                land()
-            slot = self._slot(number % _LANES, size)
-            slot.start(tiles[part])
-            in_flight.append((slot, part))
-        while in_flight:
-            land()
-        return scores, boxes
+    def _land(self) -> None:
+        """Wait for the batch that was begun first."""
+        slot, submitted, part = self._in_flight.popleft()
+        submitted.scores[part], submitted.boxes[part] = slot.finish(part.stop - part.start)
+        submitted.missing -= 1
 
     def _slot(self, lane: int, size: int) -> "_Slot":
         if (lane, size) not in self._slots:
-            self._slots[lane, size] = _Slot(self._loaded, self._streams[lane], size)
+            self._slots[lane, size] = _Slot(self._loaded, lane, self._streams[lane], size)
         return self._slots[lane, size]
 
     def _drop(self, *sizes: int) -> None:
@@ -136,6 +161,7 @@ class TensorRt:
                 owned.callback(self._cuda.free_stream, self._streams.pop())
             while self._slots:
                 owned.callback(self._slots.popitem()[1].close)
+        self._in_flight.clear()
         self._loaded = None
 
 
@@ -154,6 +180,16 @@ def _compiled(trt: Any, engine: Any, kernels: bytes) -> Any:
     if kernels:
         cache.deserialize(kernels)
     return cache
+
+
+@dataclass(eq=False)
+class _Submitted:
+    """Tiles that were submitted, and the answers as far as they are there."""
+
+    scores: FloatArray
+    boxes: FloatArray
+    missing: int = 0
+    """Batches in flight."""
 
 
 @dataclass(frozen=True)
@@ -203,13 +239,16 @@ class _Slot:
     Between `start` and `finish` the buffers belong to the GPU.
     """
 
-    def __init__(self, loaded: _Loaded, stream: Any, size: int) -> None:
+    def __init__(self, loaded: _Loaded, lane: int, stream: Any, size: int) -> None:
         spec, cuda = loaded.spec, loaded.cuda
+        self.lane = lane
         self._loaded, self._stream, self._size = loaded, stream, size
         self._hosts: dict[str, FloatArray] = {}
         self._addresses: dict[str, int] = {}
         with ExitStack() as owned:
             self._context = loaded.context()
+            number = PROFILE.number(size)
+            self._check(self._context.set_optimization_profile_async(number, int(stream)), "its optimisation profile")
             tile = (size, 1, spec.tile_px, spec.tile_px)
             self._check(self._context.set_input_shape(spec.input_name, tile), f"the shape of {spec.input_name!r}")
             self._give(owned, spec.input_name, tile)
@@ -222,12 +261,12 @@ class _Slot:
             self._graph = self._captured(owned)
             self._owned = owned.pop_all()
 
-    def start(self, tiles: FloatArray) -> None:
-        """Give up to `size` tiles to the GPU.
+    def start(self, tiles: Tiles, part: slice) -> None:
+        """Give up to `size` tiles to the GPU, cut straight into its buffer.
 
         The rest of the batch stays as it is, and its answers are not read.
         """
-        self._hosts[self._loaded.spec.input_name][: len(tiles)] = tiles
+        tiles.cut(part, self._hosts[self._loaded.spec.input_name])
         if self._graph is None:
             self._enqueue()
         else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gtpick_rt.backends.engines.building import Built, Profile
     from gtpick_rt.backends.engines.libraries import LibraryName
 
-BATCHES = "1,8,32"
+BATCHES = "1,8,32,64"
 
 
 def build(
@@ -43,7 +43,7 @@ def build(
     ] = None,
     precision: Annotated[str, typer.Option(help="With --out: fp16 or fp32.")] = "fp16",
     batch: Annotated[
-        str, typer.Option(metavar="MIN,OPT,MAX", help="With --out: smallest, usual and largest batch.")
+        str, typer.Option(metavar="SIZES", help="With --out: sizes of batch, each with kernels of its own.")
     ] = BATCHES,
 ) -> None:
     """Build the TensorRT engine of a model for the GPU of this machine, prove it, and keep it for
@@ -58,7 +58,7 @@ def build(
     if precision not in ("fp16", "fp32"):
         raise UsageError(f"--precision {precision}: choose fp16 or fp32")
     if out is None and (precision, batch) != ("fp16", BATCHES):
-        raise UsageError("picking uses engines in half precision for batches of 1,8,32: give others an --out FILE")
+        raise UsageError(f"picking uses engines in half precision for batches of {BATCHES}: give others an --out FILE")
     name = best_library() if library == "auto" else _library_name(library)
     reference = resolve_model(model)
     if out is None:
@@ -80,10 +80,10 @@ def _profile(text: str) -> "Profile":
     from gtpick_rt.backends.engines.building import Profile
 
     try:
-        smallest, usual, largest = map(int, text.split(","))
+        sizes = tuple(map(int, text.split(",")))
     except ValueError:
-        raise UsageError(f"--batch {text}: not three numbers of tiles, as in {BATCHES}") from None
-    return Profile(smallest, usual, largest)
+        raise UsageError(f"--batch {text}: not numbers of tiles, as in {BATCHES}") from None
+    return Profile(sizes)
 
 
 def _for_picking(reference: Path, name: "LibraryName", profile: Path | None, force: bool) -> None:

@@ -5,7 +5,6 @@ given.
 import asyncio
 import os
 import secrets
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -23,12 +22,14 @@ from gtpick_rt.output.layout import lock_path
 from gtpick_rt.output.lock import holder
 from gtpick_rt.output.pick_files import BlockedError, PickFiles
 from gtpick_rt.output.summary import Settings
+from gtpick_rt.pipeline.inferring import SharedInferring
 from gtpick_rt.pipeline.stages import Stages, text_of
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.records import Record
 
 THREADS = 2
-"""Of a worker: while one is in the network, the other reads or writes."""
+"""Of a worker whose cores run the network: while one thread waits for it, the other reads or
+writes."""
 CORES = "GTPICK_CORES"
 """Environment variable with the cores of a worker that shares its machine with others, with
 commas."""
@@ -100,17 +101,18 @@ class Session(WorkerPlugin):
     async def setup(self, worker: Any) -> None:
         """Load the model; what stands in the way is kept, for who sends the first micrograph."""
         self.worker, self.address, self.problem = str(worker.name), str(worker.address), ""
-        self.watchdog, self.inferring = Watchdog(self.options.deadline_s), threading.Lock()
+        self.watchdog, self._opened = Watchdog(self.options.deadline_s), ExitStack()
         if CORES in os.environ:
             _keep_to([int(core) for core in os.environ[CORES].split(",")])
-        self._opened = ExitStack()
         try:
             self.stages = await asyncio.to_thread(self._load)  # meanwhile the worker shows that it lives
+            self.inferring = SharedInferring(self.stages, self.options.deadline_s)
+            self._opened.callback(self.inferring.close)
         except Exception as error:
             self.problem = text_of(error)
 
     async def teardown(self, worker: Any) -> None:
-        """Close the model, when the run or the worker ends."""
+        """Close the model and end the thread that serves it, when the run or the worker ends."""
         await asyncio.to_thread(self._opened.close)
 
     def _load(self) -> Stages:
@@ -135,8 +137,7 @@ class Session(WorkerPlugin):
             return Unfit(self.worker, self.address, self.problem, at_once=True)
         item = self.stages.read(job)
         try:
-            with self.inferring:
-                self.stages.detect(item)
+            self.inferring.infer(item)
         except GtpickError as error:  # of the device or its library: this process can do nothing more with them
             self.problem = text_of(error)
             return Unfit(self.worker, self.address, self.problem, at_once=False)

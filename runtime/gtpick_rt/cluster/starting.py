@@ -14,11 +14,13 @@ from typing import Any
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 
+from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.cluster.configuration import configured, starting
 from gtpick_rt.cluster.pool import LocalPool, WorkerPool
 from gtpick_rt.cluster.session import CORES, THREADS
 from gtpick_rt.cluster.specs import ClusterSpec, ExistingScheduler, LocalGpus, LocalWorkers
 from gtpick_rt.errors import UsageError
+from gtpick_rt.pipeline.threads import MOST_READERS
 
 LOOPBACK = "127.0.0.1"
 CONFIG = {
@@ -57,7 +59,9 @@ def _workers(spec: ClusterSpec, folder: Path) -> AbstractContextManager[WorkerPo
     if isinstance(spec, LocalWorkers):
         return _local(_sharing_cores(spec.count))
     if isinstance(spec, LocalGpus):
-        return _local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids})
+        share = usable_cores() // len(spec.ids)
+        threads = min(max(THREADS, share), MOST_READERS)  # each reads and writes, as readers do in one process
+        return _local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids}, threads)
     if isinstance(spec, ExistingScheduler):
         return _existing(spec)
     from gtpick_rt.cluster.slurm import slurm_jobs
@@ -89,8 +93,10 @@ def _sharing_cores(count: int) -> dict[str, dict[str, str]]:
 
 
 @contextmanager
-def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool]:
-    """One process for each environment; other users of this machine are kept out by TLS."""
+def _local(environments: Mapping[str, Mapping[str, str]], threads: int = THREADS) -> Iterator[WorkerPool]:
+    """One process for each environment, of so many threads; TLS keeps out other users of this
+    machine.
+    """
     _need_shared_memory()
     security = Security.temporary()
     http = {"dashboard": find_spec("bokeh") is not None, "dashboard_address": f"{LOOPBACK}:0"}
@@ -103,7 +109,7 @@ def _local(environments: Mapping[str, Mapping[str, str]]) -> Iterator[WorkerPool
             "host": LOOPBACK,
             "protocol": "tls",
             "security": security,
-            "nthreads": THREADS,
+            "nthreads": threads,
             "memory_limit": 0,
             "local_directory": folder,
             "dashboard": False,

@@ -1,4 +1,6 @@
-"""Turn the network's output for one tile into detections on the image."""
+"""Turn the network's output for the tiles of an image into detections on it."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,12 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Picks
 
 
-def decode(scores: FloatArray, boxes: FloatArray, tile: Tile, spec: ModelSpec) -> Picks:
-    """Select the detections that `tile` answers for, in working pixels of the image.
+def decode(scores: FloatArray, boxes: FloatArray, tiles: Sequence[Tile], spec: ModelSpec) -> Picks:
+    """Select the detections that each of the tiles answers for, in working pixels of the image.
 
-    `scores` is `(queries,)` and `boxes` `(queries, 3)`, as the model gives them. Dropped are
-    detections below `spec.floor`, any that are not finite, and those outside the tile's core.
+    `scores` is `(tiles, queries)` and `boxes` `(tiles, queries, 3)`, as the model gives them.
+    Dropped are detections below `spec.floor`, any that are not finite, and those outside their
+    tile's core.
 
     The core is widened by half the merge distance. Two tiles see a particle on their seam at
     slightly different places; were the core sharp, each could leave it to the other. Two detections
@@ -21,11 +24,19 @@ def decode(scores: FloatArray, boxes: FloatArray, tile: Tile, spec: ModelSpec) -
     that merging would call one particle is lost, and what is found twice merging joins.
     """
     calibrated = calibrate(scores, spec)
-    good = (calibrated >= spec.floor) & np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0)
-    boxes, calibrated = boxes[good], calibrated[good]
-    xy, diameter = boxes[:, :2] + np.array([tile.x0, tile.y0], np.float32), boxes[:, 2]
+    good = (calibrated >= spec.floor) & np.isfinite(boxes).all(axis=2) & (boxes[..., 2] > 0)
+    of_tile, boxes, calibrated = np.nonzero(good)[0], boxes[good], calibrated[good]
+    corners, cores_x, cores_y = (
+        np.array(values, np.float32).reshape(-1, 2)[of_tile]
+        for values in (
+            [(tile.x0, tile.y0) for tile in tiles],
+            [tile.core_x for tile in tiles],
+            [tile.core_y for tile in tiles],
+        )
+    )
+    xy, diameter = boxes[:, :2] + corners, boxes[:, 2]
     slack = spec.merge_distance / 2 * diameter
-    inside = _within(xy[:, 0], tile.core_x, slack) & _within(xy[:, 1], tile.core_y, slack)
+    inside = _within(xy[:, 0], cores_x, slack) & _within(xy[:, 1], cores_y, slack)
     return Picks(xy[inside], diameter[inside], calibrated[inside])
 
 
@@ -35,6 +46,6 @@ def calibrate(scores: FloatArray, spec: ModelSpec) -> FloatArray:
     return np.asarray(expit(a * logit(np.clip(scores, 0, 1)) + b), np.float32)
 
 
-def _within(value: FloatArray, bounds: tuple[float, float], slack: FloatArray) -> NDArray[np.bool_]:
-    low, high = bounds
+def _within(value: FloatArray, bounds: FloatArray, slack: FloatArray) -> NDArray[np.bool_]:
+    low, high = bounds.T
     return (value >= low - slack) & (value < high + slack)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gtpick_rt.detection.contamination import find_contamination, on_contamination
+from gtpick_rt.detection.contamination import Contamination, on_contamination
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.quality import FLAGS, quality_flags
 from gtpick_rt.errors import UsageError
@@ -121,6 +121,7 @@ def keep(
     exclusion: Exclusion,
     *,
     pixel_size_A: float,
+    contamination: Contamination,
     allowed: Mask | None = None,
 ) -> Kept:
     """Tell what is wrong with a micrograph, and leave out the detections that lie where not to
@@ -132,10 +133,10 @@ def keep(
         spec: of the model.
         exclusion: where not to pick.
         pixel_size_A: Å per pixel of the micrograph.
+        contamination: film and ice on it.
         allowed: `(h, w)` at the model's scale, where the mask lets centres lie; None without one.
 
     """
-    contamination = find_contamination(image, spec)
     flags = quality_flags(image, detections, spec, contamination)
     skipped = [flag for flag in flags if flag in exclusion.flags]
     if skipped:

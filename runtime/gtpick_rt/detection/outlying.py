@@ -27,7 +27,7 @@ _FLAT = 0.5
 where noise was removed, are no area."""
 _SMEARED_PX = 2
 """Working pixels around an area that resampling has mixed with it."""
-_STEP = 3
+STEP = 3
 """Of the pixels, as many rows and columns apart, are looked at to tell what is usual."""
 
 Mask = NDArray[np.bool_]
@@ -47,7 +47,7 @@ def outlying_areas(image: FloatArray, diameter_px: float) -> Outlying | None:
     """Find the areas of an `(h, w)` working image that are no ice; None where there are none, or
     little else.
     """
-    level, spread = usual_values(image[::_STEP, ::_STEP].ravel())
+    level, spread = usual_values(image[::STEP, ::STEP].ravel())
     if not 0 < spread < np.inf or np.abs([image.min() - level, image.max() - level]).max() <= FAR * spread:
         return None
     distance = np.abs(image - np.float32(level))

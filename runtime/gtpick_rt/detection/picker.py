@@ -1,8 +1,8 @@
 """The picker: a micrograph in, picks out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,10 @@ from gtpick_rt.detection.merge import merge
 from gtpick_rt.detection.outlying import near
 from gtpick_rt.detection.preprocess import WorkingImage, to_working_scale
 from gtpick_rt.detection.specimen import Contrast, Survey
-from gtpick_rt.detection.tile import Tile, cut, tile_grid
+from gtpick_rt.detection.tile import Tile, tile_grid, tiles_of
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph, Picks
-
-BATCH_TILES = 64
-"""Most tiles that are cut out, and given to the backend, at once: 16 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,13 +29,24 @@ class RawDetections:
     """`(tiles, queries, 3)`"""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Submitted:
+    """Images of which the backend has the tiles."""
+
+    grids: list[list[Tile]]
+    """The tiles of each."""
+    pending: Any
+    """What the backend's `collect` takes; None where there is no tile."""
+
+
 class Picker:
     """One model, loaded once, for particles of one size and contrast.
 
     Whoever opens it closes it; it is a context manager.
 
     `pick` does the whole; its three steps are public so that the pipeline can run them in different
-    threads. Only `infer` touches the backend, which serves one thread at a time.
+    threads. Only `infer`, or `submit` and `collect`, touch the backend, which serves one thread at
+    a time.
     """
 
     def __init__(
@@ -97,36 +105,44 @@ class Picker:
         """Run the network on every tile of the image, none when it is blank; see `tile_grid` for
         `grid_offset`.
         """
-        return self._infer([image], [self.tiles(image, grid_offset)])[0]
+        (raw,) = self.collect(self._submit([image], [self.tiles(image, grid_offset)]))
+        return raw
 
-    def infer_together(self, images: Sequence[WorkingImage]) -> list[RawDetections]:
-        """Do as `infer` for each of the images, with tiles of several in one batch: they fill
+    def submit(self, images: Sequence[WorkingImage]) -> Submitted:
+        """Begin with `infer` for each of the images, with tiles of several in one batch: they fill
         batches, and cores.
+
+        A device computes while further images are submitted.
         """
-        return self._infer(images, [self.tiles(image) for image in images])
+        return self._submit(images, [self.tiles(image) for image in images])
 
     def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> list[Tile]:
         """The tiles of an image that the network is shown."""
         return [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
 
-    def _infer(self, images: Sequence[WorkingImage], grids: Sequence[list[Tile]]) -> list[RawDetections]:
-        all_tiles = [(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid]
-        scores = np.empty((len(all_tiles), self.spec.queries), np.float32)
-        boxes = np.empty((len(all_tiles), self.spec.queries, 3), np.float32)
-        for part in _batches(len(all_tiles)):
-            scores[part], boxes[part] = self.backend.infer(cut(all_tiles[part], self.spec))
+    def _submit(self, images: Sequence[WorkingImage], grids: list[list[Tile]]) -> Submitted:
+        tiles = tiles_of(
+            [(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], self.spec
+        )
+        return Submitted(grids, self.backend.submit(tiles) if len(tiles) else None)
+
+    def collect(self, submitted: Submitted) -> list[RawDetections]:
+        """Wait for what the network says of each image that was submitted; once for each."""
+        grids, queries = submitted.grids, self.spec.queries
+        scores, boxes = np.empty((0, queries), np.float32), np.empty((0, queries, 3), np.float32)
+        if submitted.pending is not None:
+            scores, boxes = self.backend.collect(submitted.pending)
         ends = np.cumsum([len(grid) for grid in grids])[:-1]
         return list(map(RawDetections, grids, np.split(scores, ends), np.split(boxes, ends)))
 
     def assemble(self, image: WorkingImage, raw: RawDetections) -> Picks:
-        """Decode each tile, join the tiles, and go back to the micrograph's pixels.
+        """Decode the tiles, join them, and go back to the micrograph's pixels.
 
         A particle counts when its circle of the nominal diameter lies on the micrograph, as in
         RELION's own autopicking: what reaches over the border cannot be cut out whole, nor what
         reaches into an area that is no ice.
         """
-        decoded = [decode(s, b, tile, self.spec) for tile, s, b in zip(raw.tiles, raw.scores, raw.boxes, strict=True)]
-        merged = merge(_concatenate(decoded), self.spec.merge_distance)
+        merged = merge(decode(raw.scores, raw.boxes, raw.tiles, self.spec), self.spec.merge_distance)
         found = whole(merged, image.data.shape, self.spec.diameter_px)
         if image.outside is not None:
             found = found[~near(image.outside, found.xy_px, self.spec.diameter_px / 2)]
@@ -137,18 +153,6 @@ def check_diameter(diameter_A: float) -> None:
     """Raise UsageError unless this can be a diameter in Å."""
     if not 0 < diameter_A < np.inf:
         raise UsageError(f"the particle diameter must be a positive number of Å, got {diameter_A}")
-
-
-def _batches(n: int) -> Iterator[slice]:
-    """As few batches as may be, of about the same size: a last small one would be slow."""
-    count = -(-n // BATCH_TILES)
-    edges = [n * number // count for number in range(count + 1)] if count else []
-    return (slice(start, stop) for start, stop in pairwise(edges))
-
-
-def _concatenate(parts: Sequence[Picks]) -> Picks:
-    every = [Picks.empty(), *parts]
-    return Picks(*(np.concatenate([getattr(p, name) for p in every]) for name in ("xy_px", "diameter_px", "score")))
 
 
 def whole(picks: Picks, shape: tuple[int, ...], diameter_px: float) -> Picks:

@@ -15,11 +15,11 @@ from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MAX_UPSAMPLING = 2.0
 """A micrograph coarser than this holds too little of the particle to recognise it."""
-_ROUNDING = 8 * np.finfo(np.float32).eps
+ROUNDING = 8 * np.finfo(np.float32).eps
 """Contrast over the grey level that resampling makes of a constant image."""
 _LEAST_WEIGHT = 1e-3
 """Share of the pixels around one that tell its background."""
-_MAD_TO_SIGMA = 1.4826
+MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
 
@@ -75,7 +75,7 @@ def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec)
     micrograph is too coarse for this diameter, or smaller than one particle, or when its pixels are
     too large to reckon with.
     """
-    shape = _working_shape(micrograph, diameter_A, spec)
+    shape = working_shape(micrograph, diameter_A, spec)
     image = resample(micrograph.data, shape)
     with np.errstate(over="ignore", invalid="ignore"):
         outside = outlying_areas(image, spec.diameter_px)
@@ -95,11 +95,12 @@ def cell_means(image: FloatArray, spec: ModelSpec) -> FloatArray:
 
 
 def cell_px(spec: ModelSpec) -> int:
-    """Side of such a square, in working pixels."""
+    """Side of a cell in working pixels."""
     return max(1, round(spec.diameter_px / 2))
 
 
-def _working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> tuple[int, int]:
+def working_shape(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> tuple[int, int]:
+    """`(h, w)` at which the nominal particle diameter is `spec.diameter_px`. Raises PixelError."""
     diameter_px = diameter_A / micrograph.pixel_size_A
     scale = spec.diameter_px / diameter_px
     what = (
@@ -127,8 +128,8 @@ def _normalise(image: FloatArray, spec: ModelSpec, outside: Outlying | None) -> 
         ranked = flat.flatten() if outside is None else flat[~outside.mask]
         flat -= _median(ranked)
         np.abs(flat.ravel() if outside is None else flat[~outside.mask], out=ranked)
-        sigma = np.float32(_MAD_TO_SIGMA) * _median(ranked)
-        if sigma <= _ROUNDING * level < np.inf:
+        sigma = np.float32(MAD_TO_SIGMA) * _median(ranked)
+        if sigma <= ROUNDING * level < np.inf:
             return np.zeros_like(flat), 0.0
         flat /= sigma
         if outside is not None:

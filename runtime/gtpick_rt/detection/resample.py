@@ -57,6 +57,14 @@ def resample(image: NDArray[np.floating], shape: tuple[int, int]) -> FloatArray:
     return result
 
 
+def resampling_matrix(before: int, after: int) -> FloatArray:
+    """`(after, before)`: what `resample` multiplies a line of pixels with, as one matrix."""
+    (block,) = _blocks(before, after, after)
+    matrix = np.zeros((after, before), np.float32)
+    matrix[:, block.before] = block.weights
+    return matrix
+
+
 def _combine_rows(image: NDArray[np.floating], blocks: Sequence[_Block], lines: FloatArray) -> None:
     """Fill `lines`, which are so many rows of the result, as wide as the image still."""
     top, first, last = blocks[0].after.start, blocks[0].before.start, blocks[-1].before.stop

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from gtpick_rt.backends.base import Tiles
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
@@ -36,18 +37,30 @@ def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] =
     return [Tile(y0, x0, core_y, core_x) for y0, core_y in rows for x0, core_x in columns]
 
 
-def cut(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> FloatArray:
-    """Copy tiles, each out of its `(h, w)` image, as `(n, 1, tile_px, tile_px)`.
+def tiles_of(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> Tiles:
+    """Tiles of `(h, w)` images, each with its own, to be cut out as `(n, 1, tile_px, tile_px)`.
 
     Beyond its borders the image goes on as in a mirror: in a tile that is partly empty the network,
     which has seen only full ones, scores particles lower.
     """
-    batch = np.empty((len(tiles), 1, spec.tile_px, spec.tile_px), np.float32)
-    for plane, (image, tile) in zip(batch[:, 0], tiles, strict=True):
-        height, width = image.shape
-        rows, columns = (_mirrored(tile.y0, spec.tile_px, height), _mirrored(tile.x0, spec.tile_px, width))
-        plane[:] = image[np.ix_(rows, columns)]
-    return batch
+
+    def cut(part: slice, batch: FloatArray) -> None:
+        for plane, (image, tile) in zip(batch[:, 0], tiles[part], strict=False):
+            plane[:] = _square(image, tile.y0, tile.x0, spec.tile_px)
+
+    return Tiles((len(tiles), 1, spec.tile_px, spec.tile_px), cut)
+
+
+def cut(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> FloatArray:
+    """Do as `tiles_of`, and cut them out."""
+    return tiles_of(tiles, spec).array(slice(0, len(tiles)))
+
+
+def _square(image: FloatArray, y0: int, x0: int, side: int) -> FloatArray:
+    height, width = image.shape
+    if min(y0, x0) >= 0 and y0 + side <= height and x0 + side <= width:
+        return image[y0 : y0 + side, x0 : x0 + side]
+    return image[np.ix_(_mirrored(y0, side, height), _mirrored(x0, side, width))]
 
 
 def _mirrored(start: int, length: int, n: int) -> NDArray[np.intp]:

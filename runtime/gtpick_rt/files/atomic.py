@@ -4,10 +4,14 @@ import contextlib
 import errno
 import os
 import secrets
+import threading
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_MAKING = threading.Lock()
+"""Held while folders are made."""
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
@@ -68,11 +72,15 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, and make each last."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        _sync_folder(made.parent)
+    """Make `folder` and those above it that are missing, and make each last.
+
+    A thread that finds it there waits until the one that is making it is through.
+    """
+    with _MAKING:
+        missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:

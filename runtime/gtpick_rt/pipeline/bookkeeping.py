@@ -75,7 +75,7 @@ class Bookkeeping:
     ) -> None:
         self.source, self.output, self.stop, self.deadline_s = source, output, stop, deadline_s
         self.listeners, self._head = listeners, head
-        self._writing = DeadlineThread("gtpick-writing")
+        self._writing, self._blocked = DeadlineThread("gtpick-books"), threading.Event()
         self._requests = Requests(output.path, output.holds)
         self._rounds: Counter[Job] = Counter()
         self._picked, self._stage_seconds = 0, Counter[str](head().stage_seconds)
@@ -155,25 +155,26 @@ class Bookkeeping:
         self.output.log(**entry)
         self.listeners.log(entry)
 
-    def when_possible(self, write: Callable[[], T]) -> T:
-        """Write; while the disk is full or fails, wait and try again.
+    def when_possible(self, write: Callable[[], T], thread: DeadlineThread | None = None) -> T:
+        """Write, in the `thread` of who calls; while the disk is full or fails, wait and try again.
 
         Raises UsageError when `stop` ends the wait.
         """
-        told = False
         while True:
             try:
-                return self._on_disk(write)
+                written = self._on_disk(write, thread)
+                self._blocked.clear()
+                return written
             except (BlockedError, UnwritableError) as error:
-                if not told:
+                if not self._blocked.is_set():  # one of several who write tells it
+                    self._blocked.set()
                     self.listeners.notice(f"{error}: waiting until it can be written to")
-                    told = True
                 if self.stop.wait(AGAIN_S):
                     raise UsageError(f"{error}: free space and run again") from error
 
-    def _on_disk(self, write: Callable[[], T]) -> T:
+    def _on_disk(self, write: Callable[[], T], thread: DeadlineThread | None = None) -> T:
         try:
-            return self._writing.call(write, self.deadline_s)
+            return (thread or self._writing).call(write, self.deadline_s)
         except TimeoutError:
             raise UsageError(f"{self.output.path}: the disk does not answer; run again when it does") from None
 

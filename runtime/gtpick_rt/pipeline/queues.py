@@ -50,6 +50,13 @@ class BoundedQueue(Generic[T]):
         """Whether all was taken, and no more will come."""
         return self._ended.is_set() and self._queue.empty()
 
+    def get(self) -> T | None:
+        """An item, for which a while is waited; None where there has been none."""
+        try:
+            return self._queue.get(timeout=0 if self._ended.is_set() else _TICK_S)
+        except queue.Empty:
+            return None
+
     def get_nowait(self) -> T | None:
         """An item that waits now, None where there is none."""
         try:

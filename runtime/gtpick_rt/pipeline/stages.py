@@ -1,7 +1,7 @@
 """What each stage of a run does to one micrograph."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +9,9 @@ from pathlib import Path
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
+from gtpick_rt.detection.contamination import Contamination, find_contamination
 from gtpick_rt.detection.exclusion import Mask, keep
-from gtpick_rt.detection.picker import Picker, RawDetections
+from gtpick_rt.detection.picker import Picker, RawDetections, Submitted
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.output.conversion import OVERLAYS
@@ -42,6 +43,9 @@ class Item:
     seconds: dict[str, float] = field(default_factory=dict)
     pixel_size_A: float = 0.0
     image: WorkingImage | None = None
+    contamination: Contamination = field(default_factory=Contamination)
+    preview: bytes = b""
+    """Empty where it could not be drawn."""
     raw: RawDetections | None = None
     allowed: Mask | None = None
     """Where the mask lets picks lie, at the model's scale."""
@@ -66,6 +70,16 @@ class Item:
             yield
         finally:
             self.seconds[stage] = time.perf_counter() - started
+
+    @contextmanager
+    def warning(self, what: str) -> Iterator[None]:
+        """Note an error in what is not needed as a warning; an error of the set-up is raised."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            self.warnings.append(f"{what}: {text_of(error)}")
 
     @contextmanager
     def keeping_errors(self) -> Iterator[None]:
@@ -97,15 +111,40 @@ class Item:
         )
 
 
+@dataclass(slots=True)
+class Shown:
+    """Micrographs of which the network was shown the tiles."""
+
+    items: list[Item]
+    began: float = field(default_factory=time.perf_counter)
+    submitted: Submitted | None = None
+    error: Exception | None = None
+
+    @contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Note an error, which may be the fault of one of them; one of the set-up is raised."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            self.error = error
+
+
 class Stages:
-    """The stages of one run. `detect` is called in one thread at a time, the others in any."""
+    """The stages of one run. What concerns the network is called in one thread at a time, the rest
+    in any.
+    """
 
     def __init__(self, picker: Picker, files: PickFiles, overlays: bool) -> None:
         self.picker, self.files, self.settings = picker, files, files.settings
         self.overlays = overlays or OVERLAYS in files.conversion.formats
+        self._free_since = 0.0  # the network, which one micrograph must not be charged for twice
 
     def read(self, job: Job) -> Item:
-        """Read a micrograph and bring it to the model's scale."""
+        """Read a micrograph, bring it to the model's scale, and do all that needs no picks: there
+        are more readers than writers.
+        """
         item = Item(job)
         with item.keeping_errors():
             with item.timing("read"):
@@ -119,6 +158,9 @@ class Stages:
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
                 item.allowed = self._allowed(item, item.image)
+                item.contamination = find_contamination(item.image, self.picker.spec)
+                with item.warning("no picture"):
+                    item.preview = draw_preview(item.image)
             if item.image.outside is not None and (share := float(item.image.outside.mean())) > _TOLD_SHARE:
                 item.warnings.append(f"{share:.0%} of the image is no ice (a beam stop, margin or block): left out")
             if item.image.blank:
@@ -151,26 +193,38 @@ class Stages:
         """How many tiles of a micrograph the network is shown."""
         return 0 if item.image is None or item.error is not None else len(self.picker.tiles(item.image))
 
-    def detect(self, *items: Item) -> None:
-        """Show the network one micrograph, or several together. Raises BackendError."""
-        shown = [(item, item.image) for item in items if item.image is not None and item.error is None]
-        if not shown:
+    def detect(self, item: Item) -> None:
+        """Show the network one micrograph. Raises BackendError."""
+        self.collect(self.show([item]))
+
+    def show(self, items: Sequence[Item]) -> "Shown":
+        """Show the network one micrograph, or several together; what it says is to be collected.
+        Raises BackendError.
+        """
+        shown = Shown([item for item in items if item.image is not None and item.error is None])
+        if shown.items:
+            with shown.keeping_errors():
+                shown.submitted = self.picker.submit([item.image for item in shown.items if item.image is not None])
+        return shown
+
+    def collect(self, shown: "Shown") -> None:
+        """Wait for what the network says. Raises BackendError."""
+        if not shown.items:
             return
-        began = time.perf_counter()
-        try:
-            raws = self.picker.infer_together([image for _, image in shown])
-        except UsageError:
-            raise
-        except Exception as error:
-            if len(shown) > 1:  # it may be the fault of one
-                for item, _ in shown:
-                    self.detect(item)
-            else:
-                shown[0][0].error = error
-            return
-        per_tile_s = (time.perf_counter() - began) / max(1, sum(len(raw.tiles) for raw in raws))
-        for (item, _), raw in zip(shown, raws, strict=True):
-            item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
+        began = max(shown.began, self._free_since)
+        if shown.submitted is not None:
+            with shown.keeping_errors():
+                raws = self.picker.collect(shown.submitted)
+        self._free_since = time.perf_counter()
+        if shown.error is None:
+            per_tile_s = (self._free_since - began) / max(1, sum(len(raw.tiles) for raw in raws))
+            for item, raw in zip(shown.items, raws, strict=True):
+                item.raw, item.seconds["infer"] = raw, per_tile_s * len(raw.tiles)
+        elif len(shown.items) > 1:  # it may be the fault of one
+            for item in shown.items:
+                self.detect(item)
+        else:
+            shown.items[0].error = shown.error
 
     def write(self, item: Item) -> Record:
         """Make picks of what the network said and commit them; or say why that cannot be.
@@ -192,7 +246,15 @@ class Stages:
 
     def _write(self, item: Item, image: WorkingImage, stamp: Stamp, found: Picks) -> MicrographRecord:
         spec, size_A = self.picker.spec, item.pixel_size_A
-        kept = keep(found, image, spec, self.settings, pixel_size_A=size_A, allowed=item.allowed)
+        kept = keep(
+            found,
+            image,
+            spec,
+            self.settings,
+            pixel_size_A=size_A,
+            allowed=item.allowed,
+            contamination=item.contamination,
+        )
         picks = kept.detections[kept.detections.score >= self.settings.threshold]
         self._draw(item, image, picks)
         height, width = image.shape
@@ -220,19 +282,16 @@ class Stages:
         return record
 
     def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:
-        """Draw the preview, and the overlay if one is asked for; the picks are worth committing
+        """Write the preview, and the overlay if one is asked for; the picks are worth committing
         without them.
         """
-        try:
-            self.files.show(item.job.stem, draw_preview(image))
+        with item.warning("no picture"):
+            if item.preview:
+                self.files.show(item.job.stem, item.preview)
             picture = None
             if self.overlays:
                 picture = draw_overlay(image, picks, Lengths(self.picker.diameter_A, item.pixel_size_A))
             self.files.draw(item.job.stem, picture)
-        except UsageError:
-            raise
-        except Exception as error:
-            item.warnings.append(f"no picture: {text_of(error)}")
 
 
 def text_of(error: Exception | None) -> str:

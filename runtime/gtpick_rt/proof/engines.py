@@ -75,10 +75,29 @@ def engine_for(
     content = read_onnx(model)
     cache, key = EngineCache(), key_of(content, name, gpu)
     if not force:
-        try:
+        with suppress(Unfit):
             return Engine(*cache.load(key), fresh=False)
-        except Unfit as reason:
-            on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+    with cache.one_builds():
+        if not force:
+            try:
+                return Engine(*cache.load(key), fresh=False)  # which another process may have built meanwhile
+            except Unfit as reason:
+                on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+        return _build(model, content, name, key, gpu, cache, prove, on_progress, on_notice)
+
+
+def _build(
+    model: Path,
+    content: bytes,
+    name: LibraryName,
+    key: EngineKey,
+    gpu: Gpu,
+    cache: EngineCache,
+    prove: Callable[[bytes], Parity],
+    on_progress: OnProgress,
+    on_notice: OnNotice,
+) -> Engine:
+    """Build an engine, prove it and keep it."""
     built = build(
         model,
         content,

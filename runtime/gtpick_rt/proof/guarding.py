@@ -8,10 +8,11 @@ be sound by its own answers, in batches of all sizes: at opening, up and down, a
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.base import Answers, Backend, Tiles
 from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.decode import decode
@@ -44,9 +45,17 @@ class Guarded:
         for size in (*PROFILE.batches, *reversed(PROFILE.batches)):
             self._look(size)
 
-    def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def infer(self, tiles: FloatArray) -> Answers:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
-        answers = self.backend.infer(tiles)
+        return self.collect(self.submit(Tiles.of(tiles)))
+
+    def submit(self, tiles: Tiles) -> Any:
+        """Begin with tiles; see `Backend.submit`."""
+        return self.backend.submit(tiles)
+
+    def collect(self, submitted: Any) -> Answers:
+        """Wait for the answers to what was submitted; see `Backend.collect`."""
+        answers = self.backend.collect(submitted)
         self._calls += 1
         if self._calls % EVERY == 0:
             for size in PROFILE.batches:
@@ -105,7 +114,7 @@ class _Seen:
 def _seen(spec: ModelSpec, scores: FloatArray, boxes: FloatArray) -> _Seen:
     """Look at the answer to one tile, scores `(queries,)` and boxes `(queries, 3)`."""
     core = (float(spec.margin_px), float(spec.tile_px - spec.margin_px))
-    found = merge(decode(scores, boxes, Tile(0, 0, core, core), spec), spec.merge_distance)
+    found = merge(decode(scores[None], boxes[None], [Tile(0, 0, core, core)], spec), spec.merge_distance)
     low, high = core[0] + spec.diameter_px / 2, core[1] - spec.diameter_px / 2
     inside = ((found.xy_px >= low) & (found.xy_px <= high)).all(axis=1)
     return _Seen(found.xy_px[inside & (found.score >= spec.threshold)], found.xy_px)

@@ -321,7 +321,7 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
 
     picker = Picker(ScriptedBackend(interrupted), dot_picker.spec, 24)
     monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", lambda *args, **kwargs: picker)
-    monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)
+    monkeypatch.setattr("gtpick_rt.pipeline.inferring._TOGETHER", 1)
     before = signal.getsignal(number)
     got, text = pick(folder, "--out", tmp_path / "out", "--diameter", 24)
     assert got == code

@@ -17,7 +17,7 @@ from gtpick_rt.cli.main import app
 from gtpick_rt.cluster import pool as crew_module
 from gtpick_rt.cluster import starting
 from gtpick_rt.cluster.pool import WorkerPool
-from gtpick_rt.cluster.specs import ExistingScheduler
+from gtpick_rt.cluster.specs import ExistingScheduler, LocalGpus
 from gtpick_rt.cluster.starting import workers_at
 from gtpick_rt.errors import UsageError
 from gtpick_rt.pipeline.bookkeeping import Listeners
@@ -176,3 +176,14 @@ def test_when_the_scheduler_is_lost_the_run_ends_and_says_so(
         here.run(pool, listeners=lose)
     assert 1 <= len(here.picked()) < 100
     assert (here.out / "summary.json").exists()
+
+
+@pytest.mark.parametrize(("cores", "ids", "threads"), [(16, (0, 1), 8), (64, (0, 1), 12), (4, (0, 1, 2), 2)])
+def test_each_gpu_has_the_threads_of_its_share_of_the_cores(
+    cores: int, ids: tuple[int, ...], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "usable_cores", lambda: cores)
+    monkeypatch.setattr(starting, "_local", lambda environments, threads: (environments, threads))
+    environments, found = starting._workers(LocalGpus(ids), tmp_path)  # type: ignore[misc]
+    assert environments == {f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in ids}
+    assert found == threads

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gtpick_rt.detection.decode import calibrate, decode
+from gtpick_rt.detection import decode as decoding
+from gtpick_rt.detection.decode import calibrate
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.detection.tile import Tile, tile_grid
 from gtpick_rt.models.spec import ModelSpec
@@ -18,6 +19,11 @@ TILE = Tile(y0=100, x0=300, core_y=(131.5, 323.5), core_x=(331.5, 523.5))
 
 def f32(*values: object) -> FloatArray:
     return np.array(values, np.float32)
+
+
+def decode(scores: FloatArray, boxes: FloatArray, tile: Tile, spec: ModelSpec) -> Picks:
+    """What one tile answers for."""
+    return decoding.decode(scores[None], boxes[None], [tile], spec)
 
 
 def test_boxes_are_moved_to_the_image_and_stay_with_their_scores(spec: ModelSpec) -> None:
@@ -74,3 +80,15 @@ def test_a_particle_on_a_seam_is_found_once_though_tiles_disagree_on_its_place(
     seen = [decode(f32(0.9), f32([at - tile.x0, 128, 24]), tile, spec) for tile, at in views]
     together = Picks(*(np.concatenate([getattr(p, n) for p in seen]) for n in ("xy_px", "diameter_px", "score")))
     assert len(merge(together, spec.merge_distance)) == 1
+
+
+def test_several_tiles_are_decoded_as_each_alone_and_none_as_nothing(spec: ModelSpec) -> None:
+    rng, tiles = np.random.default_rng(3), tile_grid((500, 700), spec)
+    scores = rng.random((len(tiles), 40), np.float32)
+    boxes = rng.uniform(-10, 266, (len(tiles), 40, 3)).astype(np.float32)
+    together = decoding.decode(scores, boxes, tiles, spec)
+    alone = [decode(s, b, tile, spec) for s, b, tile in zip(scores, boxes, tiles, strict=True)]
+    for name in ("xy_px", "diameter_px", "score"):
+        np.testing.assert_array_equal(getattr(together, name), np.concatenate([getattr(each, name) for each in alone]))
+    assert len(together) > 20
+    assert len(decoding.decode(scores[:0], boxes[:0], [], spec)) == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from gtpick_rt.detection.contamination import find_contamination
 from gtpick_rt.detection.exclusion import Exclusion, Kept, keep, parse_flags, parse_margin, smeared_px
 from gtpick_rt.detection.preprocess import to_working_scale
 from gtpick_rt.errors import UsageError
@@ -28,7 +29,15 @@ def at(*xy: tuple[float, float]) -> Picks:
 
 def kept(spec: ModelSpec, image: FloatArray, found: Picks, exclusion: Exclusion, allowed: object = None) -> Kept:
     working = to_working_scale(Micrograph(image, 2.0, Path("a.mrc")), 48, spec)
-    return keep(found, working, spec, exclusion, pixel_size_A=2.0, allowed=allowed)  # type: ignore[arg-type]
+    return keep(
+        found,
+        working,
+        spec,
+        exclusion,
+        pixel_size_A=2.0,
+        contamination=find_contamination(working, spec),
+        allowed=allowed,
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gtpick_rt.backends.base import MOST_AT_ONCE, Tiles
 from gtpick_rt.backends.fake import ScriptedBackend
-from gtpick_rt.detection.picker import BATCH_TILES, Picker, _batches
+from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph, Picks
@@ -140,9 +142,31 @@ def test_a_diameter_must_be_positive(diameter_A: float, dot_picker: Picker) -> N
         Picker(dot_picker.backend, dot_picker.spec, diameter_A)
 
 
-@pytest.mark.parametrize("n", [0, 1, 8, 64, 65, 200])
+@pytest.mark.parametrize("n", [1, 8, 64, 65, 200])
 def test_batches_are_few_and_of_about_one_size(n: int) -> None:
-    sizes = [len(range(n)[part]) for part in _batches(n)]
-    assert sum(sizes) == n
-    assert len(sizes) == math.ceil(n / BATCH_TILES)
-    assert not sizes or max(sizes) - min(sizes) <= 1
+    sizes: list[int] = []
+
+    def script(tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+        sizes.append(len(tiles))
+        return tiles[:, 0, 0, :1], np.zeros((len(tiles), 1, 3), np.float32)
+
+    backend = ScriptedBackend(script)
+    numbers = np.arange(n, dtype=np.float32).reshape(n, 1, 1, 1)
+    scores, _ = backend.collect(backend.submit(Tiles.of(numbers)))
+    np.testing.assert_array_equal(scores[:, 0], np.arange(n))
+    assert len(sizes) == math.ceil(n / MOST_AT_ONCE)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_images_that_are_submitted_before_others_are_collected_are_picked_as_alone(
+    dot_picker: Picker, dots: MakeDots
+) -> None:
+    images = [dot_picker.prepare(dots(centres(n)[:n], (HEIGHT, WIDTH), seed=n)) for n in (60, 60, 60)]
+    blank = dot_picker.prepare(Micrograph(np.ones((HEIGHT, WIDTH), np.float32), 1.0, Path("blank.mrc")))
+    submitted = [dot_picker.submit(images[:2]), dot_picker.submit([blank]), dot_picker.submit(images[2:])]
+    raws = [raw for each in submitted for raw in dot_picker.collect(each)]
+    assert [len(raw.tiles) for raw in raws[2:3]] == [0]
+    for image, raw in zip(images, raws[:2] + raws[3:], strict=True):
+        alone = dot_picker.infer(image)
+        np.testing.assert_array_equal(raw.scores, alone.scores)
+        np.testing.assert_array_equal(raw.boxes, alone.boxes)

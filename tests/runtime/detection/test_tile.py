@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gtpick_rt.detection.tile import Tile, cut, tile_grid
+from gtpick_rt.detection.tile import Tile, cut, tile_grid, tiles_of
 from gtpick_rt.models.spec import ModelSpec
 
 on_any_spec = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -70,6 +70,16 @@ def test_beyond_its_borders_the_image_goes_on_as_in_a_mirror(y0: int, x0: int, s
     (plane,) = cut([(image, Tile(y0, x0, whole, whole))], spec)[:, 0]
     endless = np.pad(image, 600, mode="symmetric")
     np.testing.assert_array_equal(plane, endless[y0 + 600 : y0 + 856, x0 + 600 : x0 + 856])
+
+
+def test_tiles_are_cut_into_the_first_rows_of_a_buffer_and_touch_no_other(spec: ModelSpec) -> None:
+    image = np.random.default_rng(0).normal(size=(500, 700)).astype(np.float32)
+    small = image[:100, :280].copy()
+    grid = [(image, tile) for tile in tile_grid(image.shape, spec)] + [(small, tile_grid(small.shape, spec)[0])]
+    tiles, buffer = tiles_of(grid, spec), np.full((6, 1, 256, 256), -7, np.float32)
+    tiles.cut(slice(len(grid) - 3, len(grid)), buffer)
+    np.testing.assert_array_equal(buffer[:3], cut(grid, spec)[-3:])
+    assert (buffer[3:] == -7).all()
 
 
 def test_without_a_margin_tiles_abut(spec: ModelSpec) -> None:

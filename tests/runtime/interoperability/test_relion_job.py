@@ -174,7 +174,7 @@ def during_inference(
             return find_dots(tiles)
 
         picker = Picker(ScriptedBackend(script), dot_picker.spec, 24)
-        monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)  # so that one is in hand
+        monkeypatch.setattr("gtpick_rt.pipeline.inferring._TOGETHER", 1)  # so that one is in hand
         monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", lambda *args, **kwargs: picker)
 
     return happens

@@ -6,6 +6,7 @@ import stat
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -112,6 +113,30 @@ def test_each_folder_that_is_made_is_synced_in_the_one_that_holds_it(
     synced.clear()
     write_atomic(tmp_path / "x" / "y" / "b", b"1")
     assert [name for name in synced if not name.endswith(".tmp")] == ["x/y"]
+
+
+def test_a_file_lasts_only_once_its_folder_does_which_another_thread_is_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, made, synced = os.fsync, threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            made.set()
+            time.sleep(0.3)  # the other has time to write
+            synced.set()
+        really(descriptor)
+
+    def write_when_made() -> bool:
+        assert made.wait(timeout=20)
+        write_atomic(tmp_path / "x" / "b", b"x")
+        return synced.is_set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(write_when_made)
+        write_atomic(tmp_path / "x" / "a", b"x")
+        assert other.result()
 
 
 def test_an_error_names_the_file_and_not_its_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,19 +20,22 @@ from PIL import Image
 from gtpick_rt.arrivals import opening
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.backends.base import Answers, AtOnce, Tiles
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import BackendError, UsageError
 from gtpick_rt.output.commit import load_detections
 from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.layout import log_path
+from gtpick_rt.output.pick_files import PickFiles
 from gtpick_rt.output.summary import Summary
-from gtpick_rt.pipeline import bookkeeping, stages
+from gtpick_rt.pipeline import bookkeeping, inferring, reading, stages
 from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.records import Failure, MicrographRecord, Record
-from gtpick_rt.types import FloatArray, Micrograph
+from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 PLACES = np.array([[60, 50], [200, 90], [130, 140]], np.float32)
 Script = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -89,7 +92,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two micrographs are shown to the network together, so that calls of it can be counted."""
-    monkeypatch.setattr(pipeline, "_TOGETHER", 1)
+    monkeypatch.setattr(inferring, "_TOGETHER", 1)
 
 
 def acting(picker: Picker, act: Callable[[int], None]) -> Picker:
@@ -380,7 +383,7 @@ def test_what_killed_runs_have_left_is_removed(dot_picker: Picker, make_job: Cal
 def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHANGED_S", 0.0)
+    monkeypatch.setattr(reading, "CHANGED_S", 0.0)
     job, reads = make_job("a"), 0
 
     def changing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
@@ -406,7 +409,7 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
+    monkeypatch.setattr(reading, "_TRIES_S", (0.0, 0.0))
     monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
     faults = [number] * times
 
@@ -424,7 +427,7 @@ def test_a_file_system_that_fails_for_a_while_costs_no_micrograph(
 def test_a_file_system_that_keeps_failing_is_a_failure_in_the_end(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_TRIES_S", (0.0, 0.0))
+    monkeypatch.setattr(reading, "_TRIES_S", (0.0, 0.0))
     monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
 
     def failing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
@@ -472,7 +475,7 @@ def test_the_log_has_a_line_for_each_micrograph(dot_picker: Picker, make_job: Ca
     gone = make_job("gone\u2028")
     gone.path.unlink()
     run([make_job("a"), gone], dot_picker, out)
-    begun, *lines = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
+    begun, *lines = log_of(out)
     assert (begun["state"], begun["settings"]["diameter_A"], begun["backend"]) == ("begun", 48.0, "scripted")
     assert [(line["state"], line["stem"]) for line in lines] == [("picked", "a"), ("failed", "gone\u2028")]
     assert [line["backlog"] for line in lines] == [1, 0]
@@ -668,7 +671,7 @@ class Gathered:
     """
 
     def __init__(self, picker: Picker, monkeypatch: pytest.MonkeyPatch, reads: int, on_cpu: bool = True) -> None:
-        monkeypatch.setattr(pipeline, "_TOGETHER", 64)
+        monkeypatch.setattr(inferring, "_TOGETHER", 64)
         backend = picker.backend
         assert isinstance(backend, ScriptedBackend)
         self.shown: list[int] = []
@@ -755,6 +758,132 @@ def test_a_gpu_is_served_by_several_readers_and_the_order_stays(
     told: list[Record] = []
     run([*jobs[:4], absent, *jobs[4:]], gathered.picker, out, listeners=Listeners(done=told.append))
     assert [record.stem for record in told] == ["m0", "m1", "m2", "m3", "absent", "m4", "m5", "m6", "m7", "m8"]
+
+
+@pytest.fixture
+def three_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as with so many cores."""
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 12)
+
+
+@pytest.mark.usefixtures("three_writers")
+def test_several_threads_commit_at_the_same_time_and_the_order_stays(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, really, begun = threading.Barrier(3), PickFiles.commit, iter(range(1000))
+
+    def commit(files: PickFiles, record: MicrographRecord, detections: Picks) -> None:
+        if next(begun) < 3:
+            together.wait(timeout=20)  # fails unless three write at the same time
+        if record.stem == "m0":
+            time.sleep(0.3)
+        really(files, record, detections)
+
+    monkeypatch.setattr(PickFiles, "commit", commit)
+    told: list[Record] = []
+    jobs = [make_job(f"m{number}") for number in range(9)]
+    picker = on_gpu(dot_picker)
+    found = run(jobs, picker, out, listeners=Listeners(done=told.append))
+    stems = [str(job.stem) for job in jobs]
+    assert [record.stem for record in told] == [record.stem for record in found.micrographs] == stems
+    assert [entry["stem"] for entry in log_of(out) if entry["state"] == "picked"] == stems
+
+
+@pytest.mark.usefixtures("three_writers")
+def test_an_error_in_one_of_several_writers_ends_the_run_and_what_is_committed_is_listed(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = PickFiles.commit
+
+    def commit(files: PickFiles, record: MicrographRecord, detections: Picks) -> None:
+        if record.stem == "m3":
+            raise UsageError("the folder is gone")
+        really(files, record, detections)
+
+    monkeypatch.setattr(PickFiles, "commit", commit)
+    with pytest.raises(UsageError, match="the folder is gone"):
+        run([make_job(f"m{number}") for number in range(30)], on_gpu(dot_picker), out)
+    written = {path.name.removesuffix("_autopick.star") for path in out.glob("m*.star")}
+    records = json.loads((out / "summary.json").read_text())["micrographs"]
+    assert written == {record["stem"] for record in records}
+    assert {"m0", "m1", "m2"} <= written < {f"m{number}" for number in range(30)} - {"m3"}
+
+
+@pytest.mark.usefixtures("three_writers")
+def test_that_the_disk_is_full_is_told_once_by_several_writers(
+    dot_picker: Picker,
+    make_job: Callable[[str], Job],
+    out: Path,
+    fail_to_write: Callable[[str, int], Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.01)
+    (out / "full").mkdir(parents=True)
+    mend, told, really, tried = (
+        fail_to_write("/full/", errno.ENOSPC),
+        list[str](),
+        PickFiles.show,
+        threading.Semaphore(0),
+    )
+
+    def show(files: PickFiles, stem: PurePosixPath, preview: bytes) -> None:
+        tried.release()
+        really(files, stem, preview)
+
+    def free_space(text: str) -> None:
+        told.append(text)
+        if len(told) == 1:
+            for _ in range(3):
+                assert tried.acquire(timeout=20)
+            time.sleep(0.2)
+            mend()
+
+    monkeypatch.setattr(PickFiles, "show", show)
+
+    jobs = [make_job(f"full/m{number}") for number in range(9)]
+    found = run(jobs, on_gpu(dot_picker), out, listeners=Listeners(notice=free_space))
+    assert len(told) == 1
+    assert [record.stem for record in found.micrographs] == [str(job.stem) for job in jobs]
+
+
+def test_a_gpu_is_shown_the_next_before_the_answers_to_the_last_are_awaited(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    backend = Ahead(dot_picker.backend.infer)
+    picker = Picker(backend, dot_picker.spec, dot_picker.diameter_A)
+    found = run([make_job(f"m{number}") for number in range(6)], picker, out)
+    assert [record.picks for record in found.micrographs] == 6 * [3]
+    assert backend.most == 2
+
+
+class Ahead(AtOnce):
+    """A device that notes how much it was given before it was asked for answers."""
+
+    name, on_cpu = "ahead", False
+
+    def __init__(self, script: Script) -> None:
+        self.infer = script  # type: ignore[method-assign]
+        self.given = self.most = 0
+
+    def submit(self, tiles: Tiles) -> Tiles:
+        self.given += 1
+        self.most = max(self.most, self.given)
+        time.sleep(0.2)  # the next is read meanwhile
+        return tiles
+
+    def collect(self, submitted: Tiles) -> Answers:
+        self.given -= 1
+        return super().collect(submitted)
+
+
+def on_gpu(picker: Picker) -> Picker:
+    """The same picker, whose backend leaves the processor's cores alone."""
+    assert isinstance(picker.backend, ScriptedBackend)
+    return Picker(replace(picker.backend, on_cpu=False), picker.spec, picker.diameter_A)
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log_path(out).read_text().splitlines()]
 
 
 def test_an_error_in_one_of_several_readers_ends_the_run(

@@ -3,8 +3,11 @@ is in doubt.
 """
 
 import errno
+import fcntl
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +18,7 @@ import pytest
 from gtpick_rt.backends.engines.building import Built
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.inspecting import Layer
-from gtpick_rt.backends.engines.records import Gpu
+from gtpick_rt.backends.engines.records import EngineKey, Gpu
 from gtpick_rt.errors import BackendError, ModelError, UnlikeError
 from gtpick_rt.proof import engines as obtaining
 from gtpick_rt.proof.engines import Engine, engine_for
@@ -83,11 +86,38 @@ def test_an_engine_is_built_and_proved_once(workshop: Workshop) -> None:
     assert "building the engine of m.fp16.onnx for GPU of a test, once" in workshop.notices[0]
 
 
+def test_one_of_several_builds_while_the_others_wait_and_load(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, looked = EngineCache.load, threading.Barrier(3)
+    looks: list[int] = []
+
+    def load(cache: EngineCache, key: EngineKey) -> Any:
+        looks.append(threading.get_ident())
+        if looks.count(threading.get_ident()) == 1:
+            looked.wait(timeout=20)  # none of them has found anything
+        return really(cache, key)
+
+    monkeypatch.setattr(EngineCache, "load", load)
+    with ThreadPoolExecutor(3) as threads:
+        engines = list(threads.map(lambda _: workshop.engine(), range(3)))
+    assert workshop.builds == [b"engine 0"]
+    assert sorted(engine.fresh for engine in engines) == [False, False, True]
+
+
+def test_where_there_are_no_locks_each_builds_for_itself(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert workshop.engine().plan == b"engine 0"
+
+
 def test_the_record_holds_the_proof_and_what_was_built(workshop: Workshop) -> None:
     record = workshop.engine().record
     assert record.parity == {"matched": 300, "holds": True}
     assert (record.half_share, record.seconds, record.size) == (0.5, 1.5, 8)
-    assert (record.key.version, record.key.compute_capability, record.key.profile) == ("11.4", "9.0", "1,8,32")
+    assert (record.key.version, record.key.compute_capability, record.key.profile) == ("11.4", "9.0", "1,8,32,64")
 
 
 def test_an_engine_that_does_not_pick_alike_is_refused_with_the_figures_and_not_kept(

@@ -5,6 +5,7 @@ tensor by tensor.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,28 @@ either."""
 
 @dataclass(frozen=True)
 class Profile:
-    """The batches that an engine takes: the smallest, the one that it is optimised for, the
-    largest.
+    """The sizes of batch for which an engine has kernels of its own; what lies between has those of
+    the next.
     """
 
-    min: int = 1
-    opt: int = 8
-    max: int = 32
+    batches: tuple[int, ...] = (1, 8, 32, 64)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min <= self.opt <= self.max:
-            raise UsageError(f"batches must grow from 1 or more, as in 1,8,32: got {self}")
+        grow = all(before < size for before, size in pairwise((0, *self.batches)))
+        if not self.batches or not grow:
+            raise UsageError(f"batches must grow from 1 or more, as in 1,8,32,64: got {self}")
 
     def __str__(self) -> str:
-        return f"{self.min},{self.opt},{self.max}"
+        return ",".join(map(str, self.batches))
 
     @property
-    def batches(self) -> tuple[int, int, int]:
-        """Smallest, usual and largest batch."""
-        return self.min, self.opt, self.max
+    def ranges(self) -> list[tuple[int, int, int]]:
+        """Smallest, usual and largest batch of each optimisation profile."""
+        return [(self.batches[0],) * 3, *((before + 1, size, size) for before, size in pairwise(self.batches))]
+
+    def number(self, batch: int) -> int:
+        """Which of the profiles takes a batch of this size."""
+        return next(number for number, size in enumerate(self.batches) if batch <= size)
 
 
 PROFILE = Profile()
@@ -162,12 +166,13 @@ def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> Non
 
 def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:
     """The batch alone is dynamic; `check` has seen to that."""
-    shapes = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        _, *rest = tensor.shape
-        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile.batches))
-    config.add_optimization_profile(shapes)
+    for batches in profile.ranges:
+        shapes = builder.create_optimization_profile()
+        for i in range(network.num_inputs):
+            tensor = network.get_input(i)
+            _, *rest = tensor.shape
+            shapes.set_shape(tensor.name, *((batch, *rest) for batch in batches))
+        config.add_optimization_profile(shapes)
 
 
 def _timing_cache(config: Any, timings: bytes) -> Any:

@@ -9,9 +9,11 @@ What does not agree is not used: the engine is built anew from the ONNX file.
         <key>.timings               what builds have measured on one device
         <key>.kernels               what TensorRT-RTX has compiled for an engine on this device
         secret                      with which records are sealed
+        building                    locked by who builds, while others wait
 """
 
 import errno
+import fcntl
 import hashlib
 import hmac
 import json
@@ -19,7 +21,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,7 +32,8 @@ from gtpick_rt.files.shared import names_in, unless_gone
 
 _FOLDER_MODE, _FILE_MODE, _OTHERS = 0o700, 0o600, 0o077
 _SEAL_BYTES = hashlib.sha256().digest_size
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OWN = os.O_CLOEXEC | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NONBLOCK | _OWN
 
 
 class Unfit(Exception):
@@ -86,6 +89,20 @@ class EngineCache:
             seal = self._seal(folder, canonical(content)).hex()
         self._write(f"{record.key.stem}.engine", plan)
         self._write(f"{record.key.stem}.json", json.dumps({"record": content, "seal": seal}, indent=1).encode())
+
+    @contextmanager
+    def one_builds(self) -> Iterator[None]:
+        """Wait until no other process of this user builds an engine, and let none meanwhile.
+
+        Where the folder cannot be made, or its file system has no locks, each builds for itself.
+        """
+        with ExitStack() as held:
+            with suppress(OSError, Unfit):
+                folder = held.enter_context(self._opened(make=True))
+                lock = os.open("building", os.O_WRONLY | os.O_CREAT | _OWN, _FILE_MODE, dir_fd=folder)
+                held.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def timings(self, key: EngineKey) -> bytes:
         """What builds of the same library have measured on the same device; nothing where that

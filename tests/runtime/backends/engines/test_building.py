@@ -183,10 +183,18 @@ def test_sampling_without_interpolation_is_refused(save: Callable[..., Path]) ->
         build_rtx(model)
 
 
-@pytest.mark.parametrize("batches", [(0, 1, 1), (2, 1, 4), (1, 8, 4)])
-def test_batches_must_grow(batches: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("sizes", [(0, 1), (2, 1, 4), (1, 8, 4), (8, 8), ()])
+def test_batches_must_grow(sizes: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="must grow"):
-        Profile(*batches)
+        Profile(sizes)
+
+
+def test_each_size_of_batch_has_a_profile_and_all_between_have_one_too() -> None:
+    profiles = Profile((1, 8, 32))
+    assert profiles.ranges == [(1, 1, 1), (2, 8, 8), (9, 32, 32)]
+    for batch in range(1, 33):
+        low, _, high = profiles.ranges[profiles.number(batch)]
+        assert low <= batch <= high
 
 
 def test_the_layer_list_is_plain_data(tiny_model: Path) -> None:

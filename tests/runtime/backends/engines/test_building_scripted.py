@@ -76,13 +76,15 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return scripted
 
 
-def test_the_network_is_strongly_typed_and_takes_the_batches_of_the_profile(library: Library) -> None:
+def test_the_network_is_strongly_typed_and_has_a_profile_for_each_size_of_batch(library: Library) -> None:
     built = build(MODEL, b"onnx", "tensorrt")
     assert built.plan == b"plan"
     assert ("create_network", 1 << 1) in library.calls
     assert ("clear_flag", "tf32") in library.calls
     assert ("parse", b"onnx") in library.calls
-    assert ("set_shape", "tiles", (1, 1, 8, 8), (8, 1, 8, 8), (32, 1, 8, 8)) in library.calls
+    shapes = [[shape[0] for shape in call[2:]] for call in library.calls if call[0] == "set_shape"]
+    assert shapes == [[1, 1, 1], [2, 8, 8], [9, 32, 32], [33, 64, 64]]
+    assert sum(call[0] == "add_optimization_profile" for call in library.calls) == 4
 
 
 def test_a_build_goes_on_with_what_was_measured_before(library: Library) -> None:

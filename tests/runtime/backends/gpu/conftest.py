@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -234,7 +235,7 @@ class PaperContext:
 
     def __init__(self, trt: "PaperTrt", number: int) -> None:
         self._trt, self._number = trt, number
-        self._shape: tuple[int, ...] = ()
+        self._profile, self._shape = 0, tuple[int, ...]()
         self._addresses: dict[str, int] = {}
         self._scratch: int | None = None
 
@@ -242,7 +243,13 @@ class PaperContext:
         self._trt.cudart.calls.append((name, self._number, *arguments))
         return name not in self._trt.refusals
 
+    def set_optimization_profile_async(self, number: int, stream: int) -> bool:
+        self._profile = number
+        return self._record("set_optimization_profile_async", number, stream)
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        low, _, high = PROFILE.ranges[self._profile]
+        assert low <= shape[0] <= high, "the profile has no kernels for this batch"
         self._shape = shape
         return self._record("set_input_shape", name, shape)
 

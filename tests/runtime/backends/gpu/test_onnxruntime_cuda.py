@@ -99,7 +99,7 @@ def test_when_memory_is_too_small_batches_are_halved(
 ) -> None:
     failing = failing_in(backend, message, most=4)
     np.testing.assert_allclose(backend.infer(tiles)[0], reference[0], rtol=1e-6)
-    assert failing.sizes == [32, 16, 8, *25 * [4]]
+    assert failing.sizes == [64, 32, 16, 8, *25 * [4]]
 
 
 def test_when_not_even_one_tile_fits_the_message_says_so(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:

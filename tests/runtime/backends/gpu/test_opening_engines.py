@@ -157,7 +157,7 @@ def test_what_was_in_hand_when_the_gpu_was_lost_is_picked_by_the_next_run(
         return pick(tmp_path / "in", tmp_path / out, diameter_A=24.0, model=str(tiny_model))
 
     monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", lambda *_: (ScriptedBackend(on_gpu), sharp))
-    monkeypatch.setattr("gtpick_rt.pipeline.threads._TOGETHER", 1)
+    monkeypatch.setattr("gtpick_rt.pipeline.inferring._TOGETHER", 1)
     run("whole")
     lost_at, calls = calls - 1, 0
     with pytest.raises(BackendError, match="the GPU was lost"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gtpick_rt.backends.base import Tiles
 from gtpick_rt.backends.cuda import Cuda
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.errors import BackendError
@@ -37,15 +38,16 @@ def test_results_stay_when_the_next_batch_is_inferred(backend: TensorRt, tiles: 
 def test_shape_memory_and_addresses_are_set_before_anything_is_enqueued(
     backend: TensorRt, tiles: FloatArray, cudart: Any
 ) -> None:
-    backend.infer(tiles)
+    backend.infer(tiles[:76])
     contexts = {call[1] for call in sequence(cudart, "set_input_shape")}
-    assert len(contexts) == 3, "32 tiles in both lanes and 8 in one"
+    assert len(contexts) == 3, "64 tiles in one lane and 8 in both"
     for context in contexts:
         names = [call[0] for call in cudart.calls if call[1:2] == (context,) and not call[0].startswith("cuda")]
         first_run = names.index("execute_async_v3")
         assert sorted(names[:first_run]) == [
             "set_device_memory",
             "set_input_shape",
+            "set_optimization_profile_async",
             *3 * ["set_tensor_address"],
             "update_device_memory_size_for_shapes",
         ]
@@ -71,9 +73,9 @@ def test_a_graph_is_captured_after_a_run_for_warming_up_and_replayed_from_then_o
 
 
 def test_one_lane_computes_while_the_other_is_filled(backend: TensorRt, tiles: FloatArray, cudart: Any) -> None:
-    backend.infer(tiles[:96])
+    backend.infer(tiles[:76])
     cudart.calls.clear()
-    backend.infer(tiles[:96])
+    backend.infer(tiles[:76])
     calls = sequence(cudart, "cudaGraphLaunch", "cudaStreamSynchronize")
     assert [(name, arguments[-1]) for name, *arguments in calls] == [
         ("cudaGraphLaunch", 7),
@@ -83,6 +85,32 @@ def test_one_lane_computes_while_the_other_is_filled(backend: TensorRt, tiles: F
         ("cudaStreamSynchronize", 8),
         ("cudaStreamSynchronize", 7),
     ]
+
+
+def test_the_gpu_goes_on_from_one_submission_to_the_next(
+    backend: TensorRt, tiles: FloatArray, answer: Any, cudart: Any
+) -> None:
+    for each in [backend.submit(Tiles.of(tiles[:8])) for _ in range(2)]:  # both lanes are made
+        backend.collect(each)
+    cudart.calls.clear()
+    parts = [tiles[:8], tiles[8:16], tiles[16:24], tiles[24:27]]
+    submitted = [backend.submit(Tiles.of(part)) for part in parts]
+    calls = [call[0] for call in sequence(cudart, "cudaGraphLaunch", "cudaStreamSynchronize")]
+    assert calls[:4] == ["cudaGraphLaunch", "cudaGraphLaunch", "cudaStreamSynchronize", "cudaGraphLaunch"]
+    for part, each in zip(parts, submitted, strict=True):
+        for got, wanted in zip(backend.collect(each), answer(part), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
+def test_when_memory_runs_out_what_was_submitted_before_is_answered(
+    backend: TensorRt, tiles: FloatArray, answer: Any, cudart: Any, tiny_spec: ModelSpec
+) -> None:
+    tile_bytes = 4 * (tiny_spec.tile_px**2 + 4 * tiny_spec.queries) + 100
+    cudart.capacity = 17 * tile_bytes
+    submitted = [backend.submit(Tiles.of(part)) for part in (tiles[:8], tiles[8:40])]
+    for part, each in zip((tiles[:8], tiles[8:40]), submitted, strict=True):
+        for got, wanted in zip(backend.collect(each), answer(part), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
 def test_a_second_batch_of_a_size_makes_nothing_new(backend: TensorRt, tiles: FloatArray, cudart: Any) -> None:
@@ -138,6 +166,7 @@ def test_when_not_even_one_tile_fits_the_message_says_so(backend: TensorRt, tile
 @pytest.mark.parametrize(
     ("method", "what"),
     [
+        ("set_optimization_profile_async", "its optimisation profile in batches of 8"),
         ("set_input_shape", "the shape of 'tiles' in batches of 8"),
         ("set_tensor_address", "the address of 'tiles' in batches of 8"),
         ("update_device_memory_size_for_shapes", "the memory of its layers in batches of 8"),
