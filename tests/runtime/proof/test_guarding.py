@@ -46,7 +46,7 @@ def tile(two: ModelSpec) -> FloatArray:
 def test_all_sizes_are_looked_at_up_and_down_before_anything_is_picked(two: ModelSpec, tile: FloatArray) -> None:
     device = Device()
     Guarded(ScriptedBackend(device.answer), two, tile, EXPECTED)
-    assert device.sizes == [1, 8, 32, 32, 8, 1]
+    assert device.sizes == [1, 8, 32, 64, 64, 32, 8, 1]
 
 
 @pytest.mark.parametrize(("shift_px", "holds"), [(0.2, True), (0.3, False)])
@@ -74,14 +74,14 @@ def test_a_smaller_size_that_a_larger_one_has_spoilt_is_refused(two: ModelSpec, 
         Guarded(ScriptedBackend(spoiling), two, tile, EXPECTED)
 
 
-@pytest.mark.parametrize("size", [1, 8, 32])
+@pytest.mark.parametrize("size", [1, 8, 32, 64])
 def test_a_size_that_begins_to_answer_otherwise_stops_the_run(size: int, two: ModelSpec, tile: FloatArray) -> None:
     device = Device()
     backend = Guarded(ScriptedBackend(device.answer), two, tile, EXPECTED)
     tiles = np.repeat(tile, 5, axis=0)
     for _ in range(EVERY):
         assert len(backend.infer(tiles)[0]) == 5
-    assert device.sizes[-3:] == [1, 8, 32]
+    assert device.sizes[-4:] == [1, 8, 32, 64]
     device.shift_px = {size: 50}
     for _ in range(EVERY - 1):
         backend.infer(tiles)

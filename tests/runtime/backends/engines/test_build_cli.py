@@ -135,7 +135,7 @@ def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_mo
         (["--library", "trt"], "--library trt: choose auto, tensorrt or tensorrt-rtx"),
         (["--precision", "fp32"], "give others an --out FILE"),
         (["--batch", "1,2,4"], "give others an --out FILE"),
-        (["--out", "x", "--batch", "1,2", "--precision", "fp32"], "--batch 1,2: not three numbers"),
+        (["--out", "x", "--batch", "1,two", "--precision", "fp32"], "--batch 1,two: not numbers of tiles"),
         (["--out", "x", "--batch", "4,2,1", "--precision", "fp32"], "batches must grow"),
     ],
 )

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import count
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,8 @@ class PaperCudart:
     """Whether something failed while it was captured."""
     graphs: dict[int, list[Work]] = field(default_factory=dict)
     recordings: dict[int, list[Work]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(100))
+    """Of recordings and graphs."""
     cudaError_t = Status
     cudaMemcpyKind = Copy
     cudaStreamCaptureMode = Capture
@@ -203,13 +206,13 @@ class PaperCudart:
         if self.spoilt:
             self.captured, self.spoilt = None, False
             return Status.cudaErrorStreamCaptureInvalidated, None
-        number = 100 + len(self.calls)
+        number = next(self.numbers)
         self.recordings[number], self.captured = self.captured, None
         return Status.cudaSuccess, number
 
     @recorded
     def cudaGraphInstantiate(self, recording: int, flags: int) -> tuple[Any, ...]:
-        number = 100 + len(self.calls)
+        number = next(self.numbers)
         self.graphs[number] = list(self.recordings[recording])
         return Status.cudaSuccess, number
 

@@ -199,7 +199,7 @@ def test_all_runs_in_one_thread_whoever_calls(with_half: Path, on_cpu: None, mon
 
 
 def test_batches_of_all_sizes_are_ready_once_it_is_open(backend: OnnxRuntimeCuda) -> None:
-    assert sorted(backend._slots) == [1, 8, 32]
+    assert sorted(backend._slots) == [1, 8, 32, 64]
 
 
 def test_what_is_closed_lets_go_of_session_buffers_and_thread(backend: OnnxRuntimeCuda) -> None:
