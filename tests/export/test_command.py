@@ -13,6 +13,7 @@ from gtpick_export import release as releasing
 from gtpick_export.commands import export
 from gtpick_model.tiles import libraries
 from gtpick_rt.backends.base import Backend
+from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.errors import BackendError, ModelError, UnlikeError, UsageError
 from gtpick_rt.models.files import half_of
 from gtpick_rt.models.spec import ModelSpec
@@ -83,16 +84,20 @@ def test_a_precision_that_is_not_there_is_refused(
         release(exported, tmp_path / "model.onnx", GOOD, monkeypatch, "--precision", "fp8")
 
 
+def opened_as(name: str) -> Backend:
+    return ScriptedBackend(lambda tiles: (tiles, tiles), name)
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Which backend was opened with which file; there is no backend but cpu and cuda."""
     found: list[tuple[str, str]] = []
 
-    def open_backend(name: str, path: Path) -> tuple[str, None]:
+    def open_backend(name: str, path: Path) -> tuple[Backend, None]:
         if name not in ("cpu", "cuda"):
             raise BackendError(f"no {name} here")
         found.append((name, path.name))
-        return name, None
+        return opened_as(name), None
 
     from gtpick_rt.proof import opening
 
@@ -110,9 +115,9 @@ def test_every_backend_that_is_here_is_compared_with_float32_on_the_cpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def compare(reference: str, candidate: str, spec: None) -> Parity:
-        assert reference == "cpu"
-        return BAD if candidate == faulty else GOOD
+    def compare(reference: Backend, candidate: Backend, spec: None) -> Parity:
+        assert reference.name == "cpu"
+        return BAD if candidate.name == faulty else GOOD
 
     monkeypatch.setattr("gtpick_rt.proof.parity.compare", compare)
     out = tmp_path / "model.onnx"
@@ -165,7 +170,7 @@ def test_8_bits_are_judged_by_their_own_limits_and_a_backend_by_those_of_picking
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gtpick_rt.proof.opening.BACKENDS", ("auto", name))
-    monkeypatch.setattr(releasing, "open_backend", lambda name, path: (None, None))
+    monkeypatch.setattr(releasing, "open_backend", lambda name, path: (opened_as(name), None))
     result = compare_backends(OF_INT8, exported, tmp_path / "model.onnx", monkeypatch, "--precision", "int8")
     assert isinstance(result.exception, UnlikeError) == fails, result.exception
     assert bool(result.exit_code) == fails

@@ -80,7 +80,8 @@ def test_garbage_waits_for_all_threads() -> None:
         thread = threading.Thread(target=wait)
         thread.start()
         inside.wait()
-    assert not gc.isenabled(), "the other thread is not through"
+    still_off = not gc.isenabled()
     leave.set()
     thread.join()
+    assert still_off, "the other thread was not through"
     assert gc.isenabled()
