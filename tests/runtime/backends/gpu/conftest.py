@@ -11,8 +11,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import count
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
