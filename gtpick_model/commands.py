@@ -83,6 +83,8 @@ def train(
     from gtpick_model.curves import draw_curve
     from gtpick_model.projections import kept_libraries
     from gtpick_model.real.specimens import read_folders
+    from gtpick_model.resuming import refuse_others, settings_of
+    from gtpick_model.simulator.field import Conditions
     from gtpick_model.training import Schedule, Start, Trainer
     from gtpick_model.weights import load_weights
     from gtpick_rt.errors import UsageError
@@ -95,6 +97,8 @@ def train(
     begun = Start(*load_weights(start)) if start else None
     config = begun.network.config if begun else VARIANTS[variant]
     micrographs = read_folders(real or [], config)
+    sha256 = begun.sha256 if begun else None
+    refuse_others(out, settings_of(config, schedule, Conditions(), micrographs, sha256))
     typer.echo("projecting the structures, or reading their projections ...")
     split = kept_libraries(out / "projections.safetensors", structures, procedurals)
     trainer = Trainer(config, schedule, split, out, torch.device(device), real=micrographs, start=begun)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from gtpick_model.network import GTPick
 from gtpick_model.real.mixing import RealTiles
 from gtpick_model.real.specimens import RealMicrograph
 from gtpick_model.real.validation import score_micrographs
+from gtpick_model.resuming import refuse_others, settings_of
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import RIM_PX, Tiles, make_tiles
 from gtpick_model.weights import save_weights
-from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import write_atomic
 
 EVALUATION_BATCH = 16
@@ -228,18 +228,9 @@ class Trainer(Learner):
 
     def _settings(self) -> dict[str, Any]:
         """All that must not change within a run; the number of steps may."""
-        schedule = {name: value for name, value in asdict(self.schedule).items() if name != "steps"}
-        settings = {
-            "config": asdict(self.config),
-            "schedule": schedule,
-            "conditions": asdict(self.conditions),
-            "structures": self.train_library.names,
-        }
-        if self.micrographs:
-            settings["real"] = {f"{each.folder}/{each.name}": each.sha256 for each in self.micrographs}
-        if self.start:
-            settings["start"] = self.start.sha256
-        return dict(json.loads(json.dumps(settings)))
+        start = self.start.sha256 if self.start else None
+        known = settings_of(self.config, self.schedule, self.conditions, self.micrographs, start)
+        return {**known, "structures": list(self.train_library.names)}
 
     def _provenance(self) -> dict[str, str]:
         last = self.curve[-1]
@@ -268,14 +259,7 @@ class Trainer(Learner):
         if not path.exists():
             return
         run = json.loads((self.folder / "curve.json").read_text())
-        settings = self._settings()
-        names = [*settings, *(name for name in ("real", "start") if name in run and name not in settings)]
-        changed = [name for name in names if run.get(name) != settings.get(name)]
-        if changed:
-            raise UsageError(
-                f"{self.folder} holds a run of another network or with other settings ({', '.join(changed)} differ); "
-                "train into a new folder or remove it"
-            )
+        refuse_others(self.folder, self._settings())
         state = load_file(path)
         for name, module in (("network", self.network), ("average", self.average)):
             prefix = name + "."

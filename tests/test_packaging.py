@@ -127,3 +127,30 @@ def test_the_entry_points_of_the_wheel_can_be_loaded(site: Path, tmp_path: Path)
     )
     names = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).split()
     assert names == sorted(["gtpick-rt", "gtpick-relion", "simulate", "train", "export", "finetune"])
+
+
+USES = {
+    "cpu": ("gtpick-rt", "pick", str(SAMPLE), "--diameter", "214", "--out", "picks"),
+    "monitor": ("python", "-c", "import gtpick_rt.monitor.serving, gtpick_rt.report.page"),
+    "cluster": ("python", "-c", "import gtpick_rt.cluster.starting, gtpick_rt.cluster.slurm"),
+    "plot": ("python", "-c", "from gtpick_rt.evaluate.drawing import draw"),
+}
+"""What each extra is for."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("extra", USES)
+def test_an_extra_of_the_wheel_is_all_that_its_use_needs(extra: str, wheel: Path, tmp_path: Path) -> None:
+    """In an empty environment, as pip installs it."""
+    run(sys.executable, "-m", "venv", str(tmp_path / "venv"), cwd=tmp_path)
+    programs = tmp_path / "venv" / "bin"
+    install = (str(programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    done = subprocess.run((*install, f"{wheel}[{extra}]"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    if "No matching distribution" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    program, *arguments = USES[extra]
+    run(str(programs / program), *arguments, cwd=tmp_path)
+    assert run(str(programs / "gtpick-rt"), "models", cwd=tmp_path).startswith("gtpick-nano")
+    if extra == "cpu":
+        assert (tmp_path / "picks" / "autopick.star").exists()

@@ -116,7 +116,11 @@ def photograph(url: str, scheme: Literal["light", "dark"], whole: bool) -> bytes
         page.locator("#hist-score rect").first.wait_for(state="attached")
         page.locator("#failures li").first.wait_for()
         page.locator("#particles img").first.wait_for()
-        page.wait_for_function("[...document.images].every((each) => each.complete && each.naturalWidth)")
+        loaded = "[...document.querySelectorAll('#particles img')].every((each) => each.complete && each.naturalWidth)"
+        page.locator("#particles").scroll_into_view_if_needed()
+        while not page.evaluate(loaded):
+            page.wait_for_timeout(100)
+        page.evaluate("scrollTo(0, 0)")
         page.wait_for_function("document.getElementById('picture').complete")
         below = page.locator(".lists").bounding_box()
         height = int(below["y"]) if whole and below else SIZE_PX[1]

@@ -1,5 +1,9 @@
 """From a trained network to one ONNX file that says itself how it is to be run."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +66,36 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
 def to_graph(network: GTPick, spec: ModelSpec) -> onnx.ModelProto:
     """Trace inference, in the precision of the network's weights, with a dynamic batch."""
     tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
-    program = torch.onnx.export(
-        Inference(network.cpu()).eval(),
-        (tiles,),
-        input_names=[spec.input_name],
-        output_names=[spec.score_name, spec.box_name],
-        dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=1024)}},
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            Inference(network.cpu()).eval(),
+            (tiles,),
+            input_names=[spec.input_name],
+            output_names=[spec.score_name, spec.box_name],
+            dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=1024)}},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     graph: onnx.ModelProto = optimize(program.model_proto, input_size_limit=FOLDED, output_size_limit=FOLDED)
     return graph
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what PyTorch says of its own parts: a torchvision that is not needed, and what it
+    will have to change itself.
+    """
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:

@@ -146,6 +146,16 @@ def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path:
     assert [point["step"] for point in json.loads((out / "curve.json").read_text())["curve"]] == [2, 3]
 
 
+def test_other_settings_are_refused_before_anything_is_projected(
+    tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("train", tmp_path / "run", "--variant", "tiny", "--batch", 1, "--steps", 1)
+    assert call(*arguments)[0] == 0
+    monkeypatch.setattr("gtpick_model.projections.kept_libraries", None)
+    with pytest.raises(UsageError, match=r"other settings \(schedule differ\)"):
+        call(*arguments, "--seed", 5)
+
+
 def test_an_unknown_variant_is_a_usage_error_that_names_the_others(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"'huge'; choose one of {', '.join(VARIANTS)}"):
         call("train", tmp_path / "run", "--variant", "huge")

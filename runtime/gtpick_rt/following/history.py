@@ -284,9 +284,7 @@ class History:
         writes = now - (self._sign or 0.0) < _SIGN_S
         alive = writes if self._lives is None else self._lives
         if not alive:
-            return left_by(
-                begun=self._begun is not None, done=bool(self.entries or self._failed), backlog=self._backlog
-            )
+            return left_by(self._begun is not None, bool(self.entries or self._failed), self._backlog)
         mute = self._heads.mtime is not None and not writes
         if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._throughput.seconds or 0.0))):
             return STALLED

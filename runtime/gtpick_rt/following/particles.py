@@ -26,7 +26,7 @@ COLUMNS, ROWS = 12, 2
 MOST_MICROGRAPHS = 12
 """Spread over the run, that particles are taken from."""
 _MOST_MEAN = 120
-"""Particles that are averaged in a group."""
+"""Particles that are averaged in a group; of few, a third."""
 SIDE = 1.6
 """Of a picture, in particle diameters."""
 _QUALITY = 80
@@ -99,7 +99,8 @@ def _look(history: History, entry: Entry, diameter_A: float) -> _Looked | None:
 def _group(title: str, looked: Sequence[_Looked], threshold: float) -> Group | None:
     every = np.concatenate([np.zeros(0, np.float32), *(one.detections.score for one in looked)])
     of = np.repeat(np.arange(len(looked)), [len(one.detections) for one in looked])
-    chosen = np.sort(_ranked(title, every, threshold)[:_MOST_MEAN])
+    ranked = _ranked(title, every, threshold)
+    chosen = np.sort(ranked[: min(_MOST_MEAN, max(COLUMNS * ROWS, len(ranked) // 3))])
     if not len(chosen):
         return None
     starts = np.searchsorted(of, np.arange(len(looked)))

@@ -59,7 +59,7 @@ class Status(Facts):
     """The processes that pick, where there are several."""
 
 
-def left_by(*, begun: bool, done: bool, backlog: int) -> str:
+def left_by(begun: bool, done: bool, backlog: int) -> str:
     """The state of a folder to which no run writes: whether one has begun, has `done` anything, and
     how much it left.
     """

@@ -72,3 +72,12 @@ def test_a_profile_is_the_mean_over_rings_less_the_outermost() -> None:
     profile = radial_profile(np.where(np.hypot(rows, columns) < 10, 3.0, 5.0))
     assert len(profile) == 24
     assert (profile[0], profile[5], profile[15], profile[-1]) == (-2.0, -2.0, 0.0, 0.0)
+
+
+def test_of_few_particles_the_best_are_not_those_at_the_threshold(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(particles, "COLUMNS", 1)
+    best, at, _ = particle_groups(history, history.entries, 0.4, 48.0)
+    assert (best.count, at.count) == (2, 2)  # a third of eight
+    assert at.high < best.low
