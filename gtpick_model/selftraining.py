@@ -7,8 +7,7 @@ is taught as particles; what comes next counts neither way; all the rest is back
 set of faint particles, whose best scores are low, teaches as much as one of clear ones. The network
 that has learned orders them anew, and so on in rounds.
 
-Where particles are faint and dense there are more of them than the scores add up to, as there are
-on simulated micrographs: so more is taught there.
+Where particles are faint and dense many of them lie far down the order: more is taught there.
 """
 
 import time

@@ -42,8 +42,8 @@ KEPT = 0.9
 """Least share of what the network was sure of that it must find again."""
 DENSE, FAINTLY = 0.2, 0.85
 """Expected particles times the square of their diameter, over the area, from which they are dense;
-and promised F1 below which dense ones are faint. On simulated micrographs with both there are more
-particles than expected (benchmarks/accuracy/expected_particles.py)."""
+and promised F1 below which dense ones are faint. Chosen on EMPIAR-10059;
+benchmarks/accuracy/expected_particles.py tells how many particles there are for each expected."""
 THRESHOLD = 0.7
 """Of the adapted network: what it has taught itself is well apart, so that all from 0.3 to 0.9 give
 about the same picks."""
