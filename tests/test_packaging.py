@@ -126,7 +126,7 @@ def test_the_entry_points_of_the_wheel_can_be_loaded(site: Path, tmp_path: Path)
         "print(*sorted(point.name for point in points))"
     )
     names = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).split()
-    assert names == sorted(["gtpick-rt", "gtpick-relion", "simulate", "train", "export", "finetune"])
+    assert names == sorted(["gtpick-rt", "gtpick-relion", "simulate", "train", "export", "finetune", "adapt"])
 
 
 USES = {
@@ -151,6 +151,6 @@ def test_an_extra_of_the_wheel_is_all_that_its_use_needs(extra: str, wheel: Path
     assert done.returncode == 0, done.stderr
     program, *arguments = USES[extra]
     run(str(programs / program), *arguments, cwd=tmp_path)
-    assert run(str(programs / "gtpick-rt"), "models", cwd=tmp_path).startswith("gtpick-nano")
+    assert run(str(programs / "gtpick-rt"), "--version", cwd=tmp_path).startswith("gtpick-rt ")
     if extra == "cpu":
         assert (tmp_path / "picks" / "autopick.star").exists()

@@ -96,7 +96,7 @@ def keep_engine(tiny_model: Path) -> Callable[..., None]:
             "gpu": GPU.name,
             "compute_capability": "8.6",
             "driver": GPU.driver,
-            "profile": "1,8,32",
+            "profile": "1,8,32,64",
             "flags": FLAGS,
         }
         record = Record(

@@ -12,6 +12,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.encoding import number
 from gtpick_rt.formats.star import read_document
 from gtpick_rt.formats.table import Table
 from gtpick_rt.types import Picks
@@ -82,4 +83,4 @@ def _boxes(path: Path, block: cif.Block) -> Table:
 
 
 def _numbers(column: cif.Column) -> NDArray[np.float64]:
-    return np.array([cif.as_number(text) for text in column], np.float64)
+    return np.array([number(text) for text in column], np.float64)

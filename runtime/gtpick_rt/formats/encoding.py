@@ -7,6 +7,7 @@ as lone surrogates, stand for the time being as characters that nobody uses.
 """
 
 import codecs
+import math
 import re
 
 from gemmi import cif
@@ -50,6 +51,11 @@ def parse(data: bytes) -> cif.Document:
 def word(value: str) -> str:
     """What a value of a parsed file says, without its quotes."""
     return str(cif.as_string(value)).translate(_SHOWN)
+
+
+def number(value: str) -> float:
+    """What a value of a parsed file says as a number; NaN where it says none."""
+    return float(cif.as_number(value)) if value.isascii() else math.nan
 
 
 def _quoted(text: str) -> str:

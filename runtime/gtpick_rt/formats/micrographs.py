@@ -12,7 +12,7 @@ from pathlib import Path
 from gemmi import cif
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.encoding import word
+from gtpick_rt.formats.encoding import number, word
 from gtpick_rt.formats.listed import ListedMicrograph, known_pixel_size, unused_pixel_size
 from gtpick_rt.formats.star import read_document
 
@@ -97,7 +97,7 @@ def _own_size(row: cif.Table.Row, size: _Size) -> _Size:
     """From the row itself."""
     own = _first_size(row, range(4, 4 + len(_SIZES)))
     if own.pixel_A is None and row.has(2) and row.has(3):
-        detector_um, magnification = (known_pixel_size(cif.as_number(row[index])) for index in (2, 3))
+        detector_um, magnification = (known_pixel_size(number(row[index])) for index in (2, 3))
         if detector_um and magnification:
             return _Size(1e4 * detector_um / magnification)
     return own if own.pixel_A is not None or own.note else size
@@ -106,5 +106,5 @@ def _own_size(row: cif.Table.Row, size: _Size) -> _Size:
 def _first_size(row: cif.Table.Row, columns: range) -> _Size:
     """Of the first column that has one; a value that cannot be one is told."""
     found = [word(row[index]) for index in columns if row.has(index)]
-    pixel_A = next((size for text in found if (size := known_pixel_size(cif.as_number(text)))), None)
+    pixel_A = next((size for text in found if (size := known_pixel_size(number(text)))), None)
     return _Size(pixel_A, unused_pixel_size(found[0]) if found and pixel_A is None else "")

@@ -12,7 +12,7 @@ import numpy as np
 from gemmi import cif
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.encoding import parse, word
+from gtpick_rt.formats.encoding import number, parse, word
 from gtpick_rt.formats.table import Table, sizes_in
 from gtpick_rt.types import Picks
 
@@ -93,7 +93,7 @@ def read_star(path: Path) -> Table:
     for block in document:
         if not block.find_loop("_rlnCoordinateX"):
             continue
-        columns = [[cif.as_number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
+        columns = [[number(text) for text in block.find_loop(name)] for name in COORDINATE_COLUMNS[:3]]
         x, y, score = (np.array(column, np.float64) for column in columns)
         if len(y) != len(x):
             raise UsageError(f"{path}: no column _rlnCoordinateY; give a STAR file of coordinates")
@@ -116,7 +116,7 @@ def _pixel_sizes_A(path: Path, document: cif.Document) -> tuple[float, ...]:
         return sizes_in([json.loads(read_record(path))["record"]["pixel_size_A"]])
     except (OSError, ValueError, KeyError, TypeError):
         columns = [block.find_values("_rlnMicrographPixelSize") for block in document]
-        return sizes_in(cif.as_number(text) for column in columns for text in column)
+        return sizes_in(number(text) for column in columns for text in column)
 
 
 def read_document(path: Path) -> cif.Document:

@@ -66,7 +66,7 @@ def test_a_list_may_name_both(put: Put) -> None:
 def test_check_says_which_is_taken(put: Put) -> None:
     put("in/a.mrc", "in/a_DW.mrc")
     result = CliRunner().invoke(app, ["check", "in"])
-    assert "1 micrographs can be picked, 0 cannot" in result.output
+    assert "1 micrograph can be picked, 0 cannot" in result.output
     assert "in/a.mrc is the same micrograph as in/a_DW.mrc, which is taken" in result.output
 
 

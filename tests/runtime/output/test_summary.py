@@ -35,7 +35,7 @@ def test_settings_tell_in_words_what_differs() -> None:
     )
     assert settings.differences(settings) == []
     other = dataclasses.replace(settings, threshold=0.5, pixel_size_A=1.5)
-    assert settings.differences(other) == ["threshold 0.4, now 0.5", "pixel_size_A None, now 1.5"]
+    assert settings.differences(other) == ["threshold 0.4, now 0.5", "pixel_size_A none, now 1.5"]
 
 
 def summary_of(picked: int, **changes: Any) -> Summary:
