@@ -25,6 +25,11 @@ TOGETHER = ("tests/export/", "tests/runtime/cluster/", "tests/benchmarks/cluster
 """Tests that share what is dear to make, or a machine's Slurm: one process runs all of them."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file comes first, lest all wait for it at the end."""
+    items.sort(key=lambda item: "test_packaging.py" not in item.nodeid)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file in one process, where several run tests side by side."""
