@@ -64,7 +64,7 @@ def need_training() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--adapt: {missing[0]} is not installed: install the extra train: pip install '.[train]' in the clone"
+            f"--adapt: {missing[0]} is not installed: install the extra train: pip install '.[cpu,train]' in the clone"
         )
 
 
