@@ -118,7 +118,7 @@ def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
 
     Returns how to end it.
     """
-    really = os.open, os.fsync, Path.replace, Path.unlink
+    really = os.open, os.fsync, Path.replace, Path.unlink, os.mkdir
 
     lock = threading.RLock()
 
@@ -148,10 +148,15 @@ def observe(disk: Disk, at_moment: Callable[[], None]) -> Callable[[], None]:
             really[3](path, missing_ok)
             at_moment()
 
-    def end() -> None:
-        os.open, os.fsync, Path.replace, Path.unlink = really  # type: ignore[method-assign]
+    def mkdir(*arguments: Any, **options: Any) -> None:
+        with lock:  # a folder that comes while the state of a cut is written would be taken for a file
+            really[4](*arguments, **options)
 
-    os.open, os.fsync, Path.replace, Path.unlink = opening, fsync, replace, unlink  # type: ignore[assignment, method-assign]
+    def end() -> None:
+        os.open, os.fsync, Path.replace, Path.unlink, os.mkdir = really  # type: ignore[method-assign]
+
+    os.open, os.fsync, os.mkdir = opening, fsync, mkdir  # type: ignore[assignment]
+    Path.replace, Path.unlink = replace, unlink  # type: ignore[assignment, method-assign]
     return end
 
 
