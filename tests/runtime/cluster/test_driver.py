@@ -236,8 +236,7 @@ def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(pool:
     notices: list[str] = []
     with pytest.raises(BackendError, match=r"no worker is left that can pick; worker .*: no GPU can be used here"):
         here.run(pool, gpu=True, listeners=Listeners(notice=notices.append))
-    assert sorted(notice.partition(":")[0] for notice in notices) == [
-        "worker worker0 is left out",
-        "worker worker1 is left out",
-    ]
+    told = {notice.partition(":")[0] for notice in notices}
+    told.discard("no worker is there; waiting for one")  # where they take long to start
+    assert told == {"worker worker0 is left out", "worker worker1 is left out"}
     assert here.picked() == []
