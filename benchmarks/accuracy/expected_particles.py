@@ -4,7 +4,7 @@
 
 Simulated data sets of held-out structures, each of one specimen and one signal-to-noise ratio.
 For each: the F1 that its scores promise, and how many particles there are for each that is
-expected. `gtpick-rt adapt` teaches more where particles are faint and dense, as it says.
+expected, where `gtpick-rt adapt` takes particles for faint and dense, and elsewhere.
 """
 
 import argparse
@@ -37,7 +37,6 @@ def data_sets(weights: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
     network, provenance = load_weights(weights)
     network.eval()
     spec = make_spec(network, weights.stem, "1", provenance)
-    assert spec.calibration is not None
     _, library = libraries(None, 120, views=24)
     rng = np.random.default_rng(seed)
     for number in range(count):

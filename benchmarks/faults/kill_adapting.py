@@ -9,7 +9,7 @@ of this is broken.
 """
 
 import dataclasses
-import json
+import hashlib
 import os
 import random
 import shutil
@@ -21,16 +21,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.faults.crashing import forked, status_of
-from benchmarks.shared.tiny_runs import DIAMETER_A, fake_picker, flaws_of, listed_in, report, write_micrograph
+from benchmarks.shared.tiny_runs import (
+    DIAMETER_A,
+    fake_picker,
+    flaws_of,
+    listed_in,
+    models_of,
+    report,
+    write_micrograph,
+)
 from gtpick_rt.arrivals import lookahead
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.formats.star import read_record
-from gtpick_rt.output.layout import STAR_SUFFIX, adapted_folder, list_path, star_path
+from gtpick_rt.output.layout import adapted_folder, list_path, star_path
 from gtpick_rt.picking import adapting, fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
 
@@ -62,17 +69,8 @@ def open_picker(diameter_A: float | None = None, *, model: str | None = None, **
     general = fake_picker()
     name = "adapted" if model else "general"
     spec = dataclasses.replace(general.spec, name=name)
-    sha256 = adapting.hashlib.sha256(Path(model).read_bytes()).hexdigest() if model else "general"
+    sha256 = hashlib.sha256(Path(model).read_bytes()).hexdigest() if model else "general"
     return Picker(general.backend, spec, DIAMETER_A, model_sha256=sha256)
-
-
-def models_of(out: Path) -> dict[str, str]:
-    """The model that has picked each micrograph, by its stem."""
-    stars = (path for path in out.glob(f"*{STAR_SUFFIX}") if not path.name.startswith("."))
-    return {
-        path.name.removesuffix(STAR_SUFFIX): json.loads(read_record(path))["settings"]["model"].split()[0]
-        for path in stars
-    }
 
 
 def watch(folder: Path, ended: Callable[[], bool]) -> None:
@@ -104,7 +102,7 @@ def flaws_of_end(out: Path, stems: set[str]) -> list[str]:
     flaws += [f"{stem}: picked by the {model} model" for stem, model in models.items() if model != "adapted"]
     flaws += [f"{path}: left behind" for path in adapted_folder(out).iterdir() if path.is_dir()]
     listed = sorted(listed_in(list_path(out)))
-    if listed != sorted(str(star_path(out, Path(stem))) for stem in stems):  # type: ignore[arg-type]
+    if listed != sorted(str(star_path(out, PurePosixPath(stem))) for stem in stems):
         flaws.append(f"autopick.star lists {len(listed)} micrographs, not each of {len(stems)} once")
     return flaws
 

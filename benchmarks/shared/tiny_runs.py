@@ -121,6 +121,14 @@ def record_of(star: Path) -> MicrographRecord:
     return MicrographRecord(**json.loads(read_record(star))["record"])
 
 
+def models_of(out: Path) -> dict[str, str]:
+    """The model that has picked each micrograph, by its stem."""
+    return {
+        stem: json.loads(read_record(star_path(out, PurePosixPath(stem))))["settings"]["model"].split()[0]
+        for stem in stems_done(out)
+    }
+
+
 def listed_in(autopick: Path) -> list[str]:
     """The coordinate files that `autopick.star` lists."""
     block = cif.read(str(autopick)).sole_block()

@@ -115,7 +115,6 @@ def adapt_to(
     before = detect(picker, images)
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
-    assert spec.calibration is not None
     data = [each.data for each in images]
     rounds = FAINT if promised < FAINTLY and _coverage(before, data, spec) > DENSE else CLEAR
     adapted, cuts = self_train(network, data, spec.calibration, library, on_step, rounds, seconds)

@@ -171,7 +171,6 @@ def finetune(
     )
     images = finetuning.to_learn(known, seen, spec, share)
     library, _ = libraries(None, PROCEDURALS, views=24)
-    assert spec.calibration is not None
     with _progress("fine-tuning") as on_step:
         adapted = finetuning.learn(network, images, others, spec.calibration, library, on_step, PACE)
     tuned = Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast)

@@ -1,9 +1,11 @@
 """One small network, exported once by the command that users call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import mrcfile
+import numpy as np
 import pytest
 import torch
 import typer
@@ -27,6 +29,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Callable[[int], list[Path]]:
+    """A function that writes so many micrographs of noise at 2 Å/px: m0.mrc, m1.mrc, ..."""
+
+    def write(count: int) -> list[Path]:
+        paths = [tmp_path / f"m{i}.mrc" for i in range(count)]
+        for i, path in enumerate(paths):
+            with mrcfile.new(path) as mrc:
+                mrc.set_data(np.random.default_rng(i).normal(size=(150, 190)).astype(np.float32))
+                mrc.voxel_size = 2.0
+        return paths
+
+    return write
 
 
 @dataclass(frozen=True)

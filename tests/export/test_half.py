@@ -3,7 +3,6 @@ are the same.
 """
 
 import copy
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,7 @@ def path(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network in half precision."""
     path = tmp_path_factory.mktemp("half") / "tiny.fp16.onnx"
     spec = OnnxRuntimeCpu().open(exported.path)
-    with warnings.catch_warnings():
-        # torch.onnx of torch 2.13 uses a part of torch that torch itself has deprecated.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        export_half(exported.network, spec, path)
+    export_half(exported.network, spec, path)
     return path
 
 

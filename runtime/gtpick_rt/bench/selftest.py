@@ -16,12 +16,13 @@ import numpy as np
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.cuda import Cuda
+from gtpick_rt.backends.engines.building import PROFILE
 from gtpick_rt.errors import GtpickError, UnlikeError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import Parity, compare, sample_tiles
 
-BATCHES = (1, 8, 32, 64)
+BATCHES = PROFILE.batches
 REPLAYS, ROUNDS = 50, 20
 OPENINGS = 20
 MOST_GROWTH = 2_000_000

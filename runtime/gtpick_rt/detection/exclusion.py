@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gtpick_rt.detection.contamination import Contamination, on_contamination
+from gtpick_rt.detection.contamination import Contamination, Mask, on_contamination
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.quality import FLAGS, quality_flags
 from gtpick_rt.errors import UsageError
@@ -28,8 +27,6 @@ _CONSTANT = 0.2
 border leaves some."""
 _MOST = 8
 """A margin that is found is at most this fraction of the image."""
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.files import HALF_SUFFIX
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder
+from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
 from gtpick_rt.records import MicrographRecord
 
@@ -86,7 +87,7 @@ def with_adapted(request: Request, output: OutputFolder) -> Request:
     model, before = adapted_folder(request.out) / found.model, output.previous
     if before is not None and before.model_sha256 != hashlib.sha256(model.read_bytes()).hexdigest():
         output.renew()
-        request = replace(request, diameter_A=before.diameter_A)
+        request = replace(excluding_as(request, before), diameter_A=before.diameter_A)
     return replace(request, model=str(model))
 
 

@@ -27,6 +27,20 @@ def exclusion_of(request: Request, previous: Settings | None) -> Exclusion:
     return replace(exclusion, avoid_contamination=exclusion.avoid_contamination or request.avoid_contamination)
 
 
+def excluding_as(request: Request, previous: Settings) -> Request:
+    """The request, which says itself where the picks that are there were not wanted. Raises
+    UsageError.
+    """
+    found = exclusion_of(request, previous)
+    return replace(
+        request,
+        margin=found.margin,
+        mask=None if found.mask is None else Path(found.mask),
+        skip_flagged=found.flags,
+        avoid_contamination=found.avoid_contamination,
+    )
+
+
 def _mask(path: Path) -> dict[str, Any]:
     """The settings of a mask, or of a folder of masks."""
     where = str(path.absolute())

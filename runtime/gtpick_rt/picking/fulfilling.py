@@ -76,10 +76,9 @@ def _pick(
         again = _remeasuring(request, previous, picker, work, output, listeners, stop)
         source = work.source if again is None else opened.enter_context(_closing(again))
         before = work.before if settings == previous else 0
-        with closing(adapting_from(source, request, picker, output, listeners)) as adapting:
-            summary = _run(request, adapting, work, before, picker, output, settings, listeners, stop, command)
+        summary, adapted = _run(request, source, work, before, picker, output, settings, listeners, stop, command)
         if again is None or again.picker is None:
-            return summary, adapting.adapted
+            return summary, adapted
         output.hold.begin(0)
         if stop.is_set():  # what is picked is all that there will be
             output.write_lists(summary)
@@ -89,9 +88,7 @@ def _pick(
         picker.close()
         picker, work = again.picker, work_of(request, output, stop, listeners.notice)
         settings = _settings(picker, request, None)
-        with closing(adapting_from(work.source, request, picker, output, listeners)) as adapting:
-            summary = _run(request, adapting, work, 0, picker, output, settings, listeners, stop, command)
-        return summary, adapting.adapted
+        return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
 
 
 @contextmanager
@@ -100,10 +97,10 @@ def _closing(opened: _Closes) -> Iterator[_Closes]:
     try:
         yield opened
     finally:
-        closing = DeadlineThread("gtpick-closing")
+        thread = DeadlineThread("gtpick-closing")
         with suppress(TimeoutError):
-            closing.call(opened.close, _CLOSING_S)
-        closing.close()
+            thread.call(opened.close, _CLOSING_S)
+        thread.close()
 
 
 def _remeasuring(
@@ -138,7 +135,8 @@ def _run(
     listeners: Listeners,
     stop: threading.Event,
     command: Sequence[str],
-) -> Summary:
+) -> tuple[Summary, bool]:
+    """Pick what `source` brings; and whether the network has adapted itself meanwhile."""
     listeners.begun(picker, work, before)
     common: dict[str, Any] = {
         "formats": (*request.formats, OVERLAYS) if request.overlays else request.formats,
@@ -147,9 +145,12 @@ def _run(
         "stop": stop,
         "listeners": listeners,
     }
-    if request.cluster is None:
-        return run(source, picker, output, settings, **common)
-    return _run_in_workers(request.cluster, request, source, picker, output, settings, **common)
+    with closing(adapting_from(source, request, picker, output, listeners)) as adapting:
+        if request.cluster is None:
+            summary = run(adapting, picker, output, settings, **common)
+        else:
+            summary = _run_in_workers(request.cluster, request, adapting, picker, output, settings, **common)
+    return summary, adapting.adapted
 
 
 def _backend(request: Request) -> str:

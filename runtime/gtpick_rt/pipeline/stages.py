@@ -1,16 +1,17 @@
 """What each stage of a run does to one micrograph."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
-from gtpick_rt.detection.contamination import Contamination, find_contamination
-from gtpick_rt.detection.exclusion import Mask, keep
+from gtpick_rt.detection.contamination import Contamination, Mask, find_contamination
+from gtpick_rt.detection.exclusion import keep
 from gtpick_rt.detection.picker import Picker, RawDetections, Submitted
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
@@ -71,27 +72,15 @@ class Item:
         finally:
             self.seconds[stage] = time.perf_counter() - started
 
-    @contextmanager
-    def warning(self, what: str) -> Iterator[None]:
+    def warning(self, what: str) -> AbstractContextManager[None]:
         """Note an error in what is not needed as a warning; an error of the set-up is raised."""
-        try:
-            yield
-        except UsageError:
-            raise
-        except Exception as error:
-            self.warnings.append(f"{what}: {text_of(error)}")
+        return _noted(lambda error: self.warnings.append(f"{what}: {text_of(error)}"))
 
-    @contextmanager
-    def keeping_errors(self) -> Iterator[None]:
+    def keeping_errors(self) -> AbstractContextManager[None]:
         """Note an error, which ends this micrograph's way; an error of the set-up, or a full disk,
         is raised.
         """
-        try:
-            yield
-        except UsageError:
-            raise
-        except Exception as error:
-            self.error = error
+        return _noted(partial(setattr, self, "error"))
 
     @property
     def errno(self) -> int | None:
@@ -120,15 +109,9 @@ class Shown:
     submitted: Submitted | None = None
     error: Exception | None = None
 
-    @contextmanager
-    def keeping_errors(self) -> Iterator[None]:
+    def keeping_errors(self) -> AbstractContextManager[None]:
         """Note an error, which may be the fault of one of them; one of the set-up is raised."""
-        try:
-            yield
-        except UsageError:
-            raise
-        except Exception as error:
-            self.error = error
+        return _noted(partial(setattr, self, "error"))
 
 
 class Stages:
@@ -197,7 +180,7 @@ class Stages:
         """Show the network one micrograph. Raises BackendError."""
         self.collect(self.show([item]))
 
-    def show(self, items: Sequence[Item]) -> "Shown":
+    def show(self, items: Sequence[Item]) -> Shown:
         """Show the network one micrograph, or several together; what it says is to be collected.
         Raises BackendError.
         """
@@ -207,7 +190,7 @@ class Stages:
                 shown.submitted = self.picker.submit([item.image for item in shown.items if item.image is not None])
         return shown
 
-    def collect(self, shown: "Shown") -> None:
+    def collect(self, shown: Shown) -> None:
         """Wait for what the network says. Raises BackendError."""
         if not shown.items:
             return
@@ -292,6 +275,16 @@ class Stages:
             if self.overlays:
                 picture = draw_overlay(image, picks, Lengths(self.picker.diameter_A, item.pixel_size_A))
             self.files.draw(item.job.stem, picture)
+
+
+@contextmanager
+def _noted(note: Callable[[Exception], None]) -> Iterator[None]:
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        note(error)
 
 
 def text_of(error: Exception | None) -> str:

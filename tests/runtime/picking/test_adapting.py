@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.shared import tiny_runs
 from benchmarks.shared.tiny_runs import flaws_of, listed_in
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.errors import UsageError
-from gtpick_rt.formats.star import read_record
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.output.layout import adapted_folder, list_path, log_path
 from gtpick_rt.picking import adapting, fulfilling
@@ -99,12 +100,8 @@ def run(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def models_of(out: Path) -> dict[str, int]:
-    """How many micrographs each model has picked, by the STAR files."""
-    found: dict[str, int] = {}
-    for star in out.glob("*_autopick.star"):
-        model = json.loads(read_record(star))["settings"]["model"].split()[0]
-        found[model] = found.get(model, 0) + 1
-    return found
+    """How many micrographs each model has picked."""
+    return Counter(tiny_runs.models_of(out).values())
 
 
 def times_learned(out: Path) -> int:
@@ -187,6 +184,15 @@ def test_what_the_general_network_has_picked_is_picked_once_more(
     assert models_of(out) == {tiny_spec.name: 13}
     summary, _ = run()
     assert (summary.picked, models_of(out)) == (13, {"learned": 13})
+
+
+def test_where_not_to_pick_stays_when_the_adapted_model_takes_over(run: Run, learner: Ways, folder: Path) -> None:
+    asked = {"margin": "20", "skip_flagged": ("ice",), "avoid_contamination": True}
+    before, _ = run(adapt=False, **asked)
+    summary, _ = run()
+    assert models_of(folder.parent / "out") == {"learned": 13}
+    for name in ("margin", "mask", "skip_flagged", "avoid_contamination"):
+        assert summary.parameters[name] == before.parameters[name]
 
 
 def test_by_force_it_learns_anew(run: Run, learner: Ways, folder: Path) -> None:
