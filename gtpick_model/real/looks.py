@@ -16,8 +16,11 @@ from gtpick_rt.detection.resample import resample
 from gtpick_rt.types import FloatArray, Picks
 
 SCALES = (0.7, LARGEST)
-PART_PX = 448
-"""Side of the part of a micrograph that is looked at: a dozen tiles of training."""
+PART_PX = 320
+"""Side of the part of a micrograph that is looked at: half a dozen tiles of training."""
+MARGIN_PX = 48
+"""Seen around it, where the micrograph has it: two particles, on which the background at its rim
+rests too."""
 NOISY, PROCESSED = 0.5, 0.3
 """Share of looks with noise added, and of those that look denoised or contrast-equalised."""
 NOISE = (0.2, 2.0)
@@ -39,36 +42,58 @@ def draw_look(
         rng: decides part, scale and processing.
     """
     scale = math.exp(rng.uniform(math.log(SCALES[0]), math.log(SCALES[1])))
-    image, centres = at_scale(micrograph, scale)
-    pixels = torch.from_numpy(image)
+    inner, outer = _part(micrograph, scale, rows, rng)
+    height, width = (max(1, round((last - first) * scale / LARGEST)) for first, last in outer)
+    pixels = torch.from_numpy(resample(micrograph.pixels[slice(*outer[0]), slice(*outer[1])], (height, width)))
+    zoom = np.array([width, height]) / [last - first for first, last in reversed(outer)]
+
+    def on_it(xy: FloatArray) -> FloatArray:
+        corner = [first for first, _ in reversed(outer)]
+        return np.asarray((xy + 0.5 - corner) * zoom - 0.5, np.float32)
+
     nominal_px = scale * config.nominal_diameter_px
     extent_px = nominal_px * micrograph.extent
     if rng.random() < NOISY:
         level = math.exp(rng.uniform(*np.log(NOISE)))
-        pixels = pixels + pixels.std() * level * _noise(image.shape, extent_px, rng)
+        pixels = pixels + pixels.std() * level * _noise(pixels.shape, extent_px, rng)
     if rng.random() < PROCESSED:
         pixels = detector.prefilter(rng, pixels, extent_px)
     data = normalise(pixels[None], config.highpass_px, config.clip)[0].numpy()
     if micrograph.particles == "none":
         background = np.ones_like(data)
     else:
-        before = _shape_at(micrograph, 1.0)
-        ratio = np.array(image.shape[::-1], np.float32) / np.array(before[::-1], np.float32)
-        xy = (doubts.xy_px + np.float32(0.5)) * ratio - np.float32(0.5)
+        stored = np.array(micrograph.pixels.shape[::-1]) / _shape_at(micrograph, 1.0)[::-1]
+        xy = on_it((doubts.xy_px + np.float32(0.5)) * stored - 0.5)
         background = background_map(data.shape, nominal_px, xy, doubts.score)
-    first_x, first_y, width, height = _part((round(rows * len(data)), data.shape[1]), rng)
-    here = (slice(first_y, first_y + height), slice(first_x, first_x + width))
-    centres = centres - np.array([first_x, first_y], np.float32)
-    centres = centres[((centres > -0.5) & (centres < np.array([width, height]) - 0.5)).all(axis=1)]
+    y, x = (
+        [round((end - whole[0]) * ratio) for end in ends]
+        for ends, whole, ratio in zip(inner, outer, zoom[::-1], strict=True)
+    )
+    centres = on_it(micrograph.centres) - np.array([x[0], y[0]], np.float32)
+    centres = centres[((centres > -0.5) & (centres < np.array([x[1] - x[0], y[1] - y[0]]) - 0.5)).all(axis=1)]
     boxes = np.column_stack((centres, np.full(len(centres), extent_px, np.float32)))
+    here = (slice(*y), slice(*x))
     return LabelledImage(data[here], boxes, background[here])
 
 
-def _part(shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """First x and y, width and height of a window of at most `PART_PX` at a random place."""
-    height, width = (min(n, PART_PX) for n in shape)
-    y0, x0 = int(rng.integers(shape[0] - height + 1)), int(rng.integers(shape[1] - width + 1))
-    return x0, y0, width, height
+Ends = tuple[int, int]
+
+
+def _part(
+    micrograph: RealMicrograph, scale: float, rows: float, rng: np.random.Generator
+) -> tuple[tuple[Ends, Ends], tuple[Ends, Ends]]:
+    """Rows and columns, as stored, of a part of at most `PART_PX` at `scale`, and of what is seen
+    with it.
+    """
+    side, margin = (round(px * LARGEST / scale) for px in (PART_PX, MARGIN_PX))
+    inner, outer = [], []
+    for length, allowed in zip(micrograph.pixels.shape, (rows, 1.0), strict=True):
+        end = round(allowed * length)
+        first = int(rng.integers(max(0, end - side) + 1))
+        last = min(first + side, end)
+        inner.append((first, last))
+        outer.append((max(0, first - margin), min(length, last + margin)))
+    return (inner[0], inner[1]), (outer[0], outer[1])
 
 
 def plain(micrograph: RealMicrograph, config: ModelConfig) -> tuple[FloatArray, FloatArray]:

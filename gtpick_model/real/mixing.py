@@ -21,7 +21,7 @@ from gtpick_rt.types import FloatArray, Picks
 VALIDATION = 0.2
 """Share of each labelled micrograph, its last rows, never trained on: threshold and calibration are
 chosen there."""
-LABELLED = 0.65
+LABELLED = 0.75
 """Share of real crops that come from labelled micrographs, where there are others that hold no
 particle."""
 LARGEST_TILE_PX = 256
@@ -37,7 +37,7 @@ class RealTiles:
     """Crops and backgrounds of real micrographs, at least one of them labelled or without
     particles.
 
-    Of each micrograph there is one look at a time, and at every step the oldest is drawn anew.
+    Of each micrograph there is one look at a time, and at every step one of them is drawn anew.
     Folders are shown equally often, however many micrographs they have. All depends on the step and
     on the last network that was followed alone, so that a resumed run goes on as it would have.
     """
@@ -100,14 +100,22 @@ class RealTiles:
 
     def _refresh(self, step: int) -> None:
         """Draw anew the look whose turn it is; where there are none, each as in its last turn."""
-        count = len(self.micrographs)
-        if not self.looks:
-            self.looks = [self._look(i, step - (step - i) % count) for i in range(count)]
-        else:
-            self.looks[step % count] = self._look(step % count, step)
+        if self.looks:
+            turn = self._turn(step)
+            self.looks[turn] = self._look(turn, step)
+            return
+        last = dict.fromkeys(range(len(self.micrographs)), -1)
+        for before in range(step + 1):
+            last[self._turn(before)] = before
+        self.looks = [self._look(i, turn) for i, turn in last.items()]
+
+    def _turn(self, step: int) -> int:
+        """Whose look is drawn anew at a step: every other time one of those that are shown most."""
+        rng = np.random.default_rng((*self.seed, 3, step))
+        return int(rng.choice(len(self.odds), p=(self.odds + 1 / len(self.odds)) / 2))
 
     def _look(self, i: int, turn: int) -> LabelledImage:
-        rng = np.random.default_rng((*self.seed, 0, turn + len(self.micrographs), i))
+        rng = np.random.default_rng((*self.seed, 0, turn + 1, i))
         micrograph = self.micrographs[i]
         look = draw_look(micrograph, _rows(micrograph), self.doubts[i], self.config, rng)
         return at_least_a_tile(look, LARGEST_TILE_PX)
