@@ -7,7 +7,7 @@ Topaz's pretrained detectors are run as in topaz.py, on the micrographs that the
 other programs there are coordinates of the ten of EMPIAR-10017, made by others at one threshold,
 presumably on the raw images; crYOLO's general model was trained on that set. Matching is one-to-one
 within a third of the diameter; labels are those that lie on the micrograph wholly, and so must
-picks. Writes results/real_peers.json.
+picks. Writes results/real_peers.json; sets that are not asked for stay as they are there.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from scipy.special import expit
 from benchmarks.accuracy import topaz
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import SETS, SPECIMENS
-from benchmarks.shared.common import circumstances, save
+from benchmarks.shared.common import circumstances, result_path, save
 from gtpick_model.metrics import RADIUS
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.evaluate.curves import curve
@@ -64,7 +64,7 @@ def run_topaz(program: Path, judged: RealSet, work: Path) -> list[dict[str, Any]
             topaz.extract(program, way, [each.path for each in judged.micrographs], judged.diameter_px, table)
         found = topaz.read(table, [each.path.stem for each in judged.micrographs], judged.diameter_px)
         for at in (float(expit(topaz.LOWEST)), LIKELY):
-            row = {"set": judged.name, "picker": f"Topaz {way.name}", "threshold": round(at, 4)}
+            row = {"picker": f"Topaz {way.name}", "threshold": round(at, 4)}
             rows.append(row | figures(judged, found, at))
     return rows
 
@@ -75,7 +75,7 @@ def read_peers(data: Path, judged: RealSet) -> list[dict[str, Any]]:
     rows = []
     for folder in sorted(path for path in (data / PEERS).iterdir() if path.is_dir()):
         found = {path.stem: _binned(read_coordinates(path), factor) for path in sorted(folder.glob("*.csv"))}
-        rows.append({"set": "empiar10017", "picker": folder.name, **figures(judged, found, None)})
+        rows.append({"picker": folder.name, **figures(judged, found, None)})
     return rows
 
 
@@ -91,15 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--topaz", type=Path, required=True, help="the topaz program, of an environment of its own")
     parser.add_argument("--sets", nargs="+", choices=SPECIMENS, default=SPECIMENS, help="Topaz takes minutes for each")
     given = parser.parse_args(arguments)
-    result = circumstances(["python", __file__, "--sets", *given.sets])
-    result["topaz"], result["results"] = topaz.version(given.topaz), []
+    path = result_path(__file__, ".json")
+    sets: dict[str, Any] = json.loads(path.read_text())["sets"] if path.exists() else {}
     for name in given.sets:
         judged = read_set(given.work / "real" / name)
         rows = run_topaz(given.topaz, judged, given.work)
         rows += read_peers(given.data, judged) if name == "empiar10017" else []
         print(*map(json.dumps, rows), sep="\n", flush=True)
-        result["results"] += rows
-    save(__file__, result)
+        made = circumstances(["python", __file__, "--sets", name])
+        sets[name] = {"date": made["date"], "commit": made["commit"], "pickers": rows}
+        save(__file__, made | {"topaz": topaz.version(given.topaz), "sets": sets})
 
 
 if __name__ == "__main__":

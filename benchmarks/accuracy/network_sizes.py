@@ -1,0 +1,139 @@
+"""What a larger network, a wider stem or a finer working scale is worth, and what it costs.
+
+    python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
+    python benchmarks/accuracy/network_sizes.py --work WORK --structures STRUCTURES --steps 2000
+
+Each network begins with nothing and is trained alike, half on simulated tiles and half on every
+other micrograph of the labelled sets and of those where there is nothing to pick; it is scored on
+the other half of the labelled ones, at the best threshold, one-to-one within a third of the
+diameter, whole particles only. The finer network sees particles a third larger, in
+tiles as large in particles, and so more pixels of each. Seconds are of a whole EMPIAR-10017
+micrograph on one core in PyTorch, all networks in turns, the median of several rounds: their ratio
+counts. One training each, so small differences mean little. Training can be stopped and goes on
+when called again.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.leave_one_out import HALVES, PROCEDURALS, numbered
+from benchmarks.accuracy.prepare_real import JUDGED
+from benchmarks.shared.common import circumstances, save
+from benchmarks.speed.model_size import size
+from gtpick_model.config import NANO, SMALL, ModelConfig
+from gtpick_model.projections import kept_libraries
+from gtpick_model.real.looks import plain
+from gtpick_model.real.specimens import RealMicrograph, read_folders
+from gtpick_model.real.teacher import RADIUS, detect_whole
+from gtpick_model.simulator.field import Conditions
+from gtpick_model.training import Schedule, Trainer
+from gtpick_model.weights import load_weights
+from gtpick_rt.detection.picker import whole
+from gtpick_rt.evaluate.curves import curve
+from gtpick_rt.types import Picks
+
+FINER = 4 / 3
+NETWORKS = {
+    "nano": NANO,
+    "nano, wider stem": replace(NANO, stem=(24, 48)),
+    "nano, finer scale": replace(NANO, nominal_diameter_px=FINER * NANO.nominal_diameter_px, highpass_px=129),
+    "small": SMALL,
+}
+ROUNDS = 3
+
+
+def conditions(config: ModelConfig) -> Conditions:
+    """Those of training, for particles as large as the network's."""
+    low, high = Conditions().extent_px
+    zoom = config.nominal_diameter_px / NANO.nominal_diameter_px
+    return Conditions(extent_px=(zoom * low, zoom * high))
+
+
+def train(name: str, arguments: argparse.Namespace) -> Trainer:
+    """Train one network to the end, or go on with it."""
+    config = NETWORKS[name]
+    micrographs = [each for each, number in halves(arguments.work, config) if number % 2 == HALVES["half_a"]]
+    libraries = kept_libraries(arguments.work / "projections.safetensors", arguments.structures, PROCEDURALS)
+    schedule = Schedule(
+        steps=arguments.steps,
+        batch=16,
+        warm_up=min(200, arguments.steps // 10),
+        ema=0.995,
+        evaluate_every=min(1000, arguments.steps),
+    )
+    out = arguments.work / "sizes" / name.replace(", ", "_").replace(" ", "_")
+    trainer = Trainer(config, schedule, libraries, out, torch.device("cpu"), conditions(config), real=micrographs)
+
+    def on_step(step: int) -> None:
+        if step % schedule.evaluate_every == 0 or step == schedule.steps:
+            print(time.strftime("%H:%M:%S"), name, trainer.describe(), flush=True)
+
+    trainer.run(on_step)
+    return trainer
+
+
+def halves(work: Path, config: ModelConfig) -> list[tuple[RealMicrograph, int]]:
+    """All micrographs to train on, with their numbers in their folders."""
+    folders = [folder for folder in sorted((work / "real").iterdir()) if folder.name not in JUDGED]
+    return numbered(read_folders(folders, config))
+
+
+def score(trainer: Trainer, work: Path) -> dict[str, Any]:
+    """Figures of the other half, by specimen."""
+    network, _ = load_weights(trainer.folder / "weights.safetensors")
+    nominal_px = network.config.nominal_diameter_px
+    pairs: dict[str, list[tuple[Picks, Picks]]] = {}
+    for micrograph, number in halves(work, network.config):
+        if micrograph.particles == "labelled" and number % 2 != HALVES["half_a"]:
+            data, centres = plain(micrograph, network.config)
+            ones = np.ones(len(centres), np.float32)
+            found = detect_whole(network, data)
+            both = (whole(each, data.shape, nominal_px) for each in (found, Picks(centres, ones, ones)))
+            pairs.setdefault(micrograph.folder, []).append((next(both), next(both)))
+    drawn = {name: curve(each, RADIUS * nominal_px) for name, each in pairs.items()}
+    return {
+        name: {"best_f1": round(each.best()[0], 4), "ap": round(each.average_precision, 4)}
+        for name, each in drawn.items()
+    }
+
+
+def seconds(trainers: Mapping[str, Trainer], work: Path) -> dict[str, float]:
+    """What a whole micrograph takes each network, in turns."""
+    images = {name: plain(halves(work, each.config)[0][0], each.config)[0] for name, each in trainers.items()}
+    taken: dict[str, list[float]] = {name: [] for name in trainers}
+    torch.set_num_threads(1)
+    for _ in range(ROUNDS):
+        for name, trainer in trainers.items():
+            began = time.perf_counter()
+            detect_whole(trainer.average.eval(), images[name])
+            taken[name].append(time.perf_counter() - began)
+    return {name: round(float(np.median(each)), 3) for name, each in taken.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and score all, print a table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
+    parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
+    parser.add_argument("--steps", type=int, default=2000)
+    given = parser.parse_args(arguments)
+    trainers = {name: train(name, given) for name in NETWORKS}
+    taken = seconds(trainers, given.work)
+    rows = {
+        name: {"seconds": taken[name], **size(trainer.config), "sets": score(trainer, given.work)}
+        for name, trainer in trainers.items()
+    }
+    for name, row in rows.items():
+        print(f"{name:18} {row['seconds']:.2f} s", row["sets"])
+    save(__file__, circumstances(["python", __file__, "--steps", str(given.steps)]) | {"networks": rows})
+
+
+if __name__ == "__main__":
+    main()
