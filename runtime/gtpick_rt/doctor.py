@@ -129,7 +129,7 @@ def _examine(name: str, model: Path, gpus: list[Gpu], gpu_problem: str, cache: E
     if engine is not None:
         problems = _problems(partial(library, engine), gpu_problem)
         if not problems and not _is_built(engine, model, gpus[0], cache):
-            todo = f"no engine of {model.name} yet: gtpick-rt build --library {name}, or the first pick, builds it"
+            todo = f"no engine of {model.name} yet: gtpick-rt build --backend {name}, or the first pick, builds it"
             return BackendState(name=name, usable=True, detail=todo)
     if name == "cuda":
         problems = _problems(need_cuda, "" if gpus else gpu_problem)

@@ -140,7 +140,7 @@ def test_no_engine_is_built_by_looking(tiny_model: Path, opened: list[str]) -> N
     state = state_of("tensorrt", tiny_model)
     assert state.usable
     assert state.tile_ms is None
-    assert "gtpick-rt build --library tensorrt" in state.detail
+    assert "gtpick-rt build --backend tensorrt" in state.detail
     assert set(opened) == {"cpu", "openvino", "cuda"}
 
 
