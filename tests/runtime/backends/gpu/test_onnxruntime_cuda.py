@@ -73,7 +73,7 @@ class Slow:
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
         self.begun.release()
-        assert self.may.wait(60)
+        assert self.may.wait(20)
         self._session.run_with_iobinding(binding, options)
 
 
