@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here
+from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here, memory_in_use
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName, library
 from gtpick_rt.backends.engines.records import Gpu, superseded
@@ -39,6 +39,9 @@ class BackendState:
     """What it is, or why it cannot be used and what to do."""
     tile_ms: float | None = None
     """Of one tile alone, in a second run; None where none was run."""
+    memory_bytes: int | None = None
+    """Of the GPU, for the network and the buffers of all sizes of batch; None where none was
+    opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,7 @@ def _examine(name: str, model: Path, gpus: list[Gpu], gpu_problem: str, cache: E
     if engine is not None:
         problems = _problems(partial(library, engine), gpu_problem)
         if not problems and not _is_built(engine, model, gpus[0], cache):
-            todo = f"no engine of {model.name} yet: gtpick-rt build --library {name}, or the first pick, builds it"
+            todo = f"no engine of {model.name} yet: gtpick-rt build --backend {name}, or the first pick, builds it"
             return BackendState(name=name, usable=True, detail=todo)
     if name == "cuda":
         problems = _problems(need_cuda, "" if gpus else gpu_problem)
@@ -161,16 +164,19 @@ def _is_built(name: LibraryName, model: Path, gpu: Gpu, cache: EngineCache) -> b
 
 
 def _run_one_tile(name: str, model: Path) -> BackendState:
+    before = memory_in_use() if name in GPU_BACKENDS else None
     backend, spec = open_backend(name, model)
     tile = np.random.default_rng(0).standard_normal((1, 1, spec.tile_px, spec.tile_px), np.float32)
     with closing(backend):
         backend.infer(tile)  # the first run allocates, compiles and captures
         began = time.perf_counter()
         scores, _ = backend.infer(tile)
-    tile_ms = 1e3 * (time.perf_counter() - began)
+        tile_ms = 1e3 * (time.perf_counter() - began)
+        now = memory_in_use() if before is not None else None
     if not np.isfinite(scores).all():
         raise BackendError(f"{backend.name} answers a tile of noise with numbers that are none")
-    return BackendState(name=name, usable=True, detail=backend.name, tile_ms=tile_ms)
+    taken = None if before is None or now is None else now[0] - before[0]
+    return BackendState(name=name, usable=True, detail=backend.name, tile_ms=tile_ms, memory_bytes=taken)
 
 
 def _engines(cache: EngineCache) -> tuple[list[EngineState], str]:

@@ -19,6 +19,7 @@ from gtpick_rt.backends.engines.building import FLAGS
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.cli.doctor import _print
 from gtpick_rt.cli.main import app
 from gtpick_rt.doctor import BackendState, examine
 from gtpick_rt.errors import BackendError
@@ -140,7 +141,7 @@ def test_no_engine_is_built_by_looking(tiny_model: Path, opened: list[str]) -> N
     state = state_of("tensorrt", tiny_model)
     assert state.usable
     assert state.tile_ms is None
-    assert "gtpick-rt build --library tensorrt" in state.detail
+    assert "gtpick-rt build --backend tensorrt" in state.detail
     assert set(opened) == {"cpu", "openvino", "cuda"}
 
 
@@ -167,6 +168,20 @@ def test_an_engine_that_is_there_runs_a_tile(
     state = state_of("tensorrt", tiny_model)
     assert state.usable
     assert ("tensorrt" in opened) == runs == (state.tile_ms is not None)
+
+
+@pytest.mark.usefixtures("with_gpu", "opened")
+def test_what_a_backend_takes_of_the_gpu_s_memory_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = iter([(500_000_000, 8_000_000_000), (912_000_000, 8_000_000_000)])
+    monkeypatch.setattr(doctor, "memory_in_use", lambda: next(asked))
+    found = examine(tiny_model)
+    assert {state.name: state.memory_bytes for state in found.backends if state.memory_bytes is not None} == {
+        "cuda": 412_000_000
+    }
+    _print(found)
+    assert re.search(r"cuda +yes +[\d.]+ ms +412 MB", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("opened")

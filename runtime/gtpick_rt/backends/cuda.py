@@ -177,6 +177,16 @@ class Cuda:
         raise _error(what, function, status.name)
 
 
+def memory_in_use() -> tuple[int, int] | None:
+    """Bytes of the GPU's memory that all programs use, and that it has; None where it cannot be
+    asked.
+    """
+    try:
+        return Cuda().memory_in_use()
+    except BackendError:
+        return None
+
+
 def current_gpu() -> Gpu:
     """The GPU that backends run on: the first that is visible to the process.
 

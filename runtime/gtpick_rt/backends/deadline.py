@@ -5,6 +5,7 @@ not answer.
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,17 +30,20 @@ class DeadlineThread:
 
         Raises TimeoutError when that takes longer than a deadline, and what `call` raises.
         """
-        answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-        self._tasks.put((call, answer))
-        try:
-            result, error = answer.get(timeout=deadline_s)
-        except queue.Empty:
+        begun = self.begin(call)
+        if not wait((begun,), deadline_s).done:
             self._tasks.put(None)  # should it ever come back, it is to end
             self._start()
-            raise TimeoutError from None
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
+            raise TimeoutError
+        return begun.result()
+
+    def begin(self, call: Callable[[], T]) -> "Future[T]":
+        """Let the other thread call, once it is through with what it was given before; does not
+        wait.
+        """
+        begun: Future[T] = Future()
+        self._tasks.put((call, begun))
+        return begun
 
     @property
     def ended(self) -> bool:
@@ -54,9 +58,9 @@ class DeadlineThread:
 
 def _work(tasks: "queue.SimpleQueue[Any]") -> None:
     while (task := tasks.get()) is not None:
-        call, answer = task
+        call, begun = task
         try:
-            answer.put((call(), None))
+            begun.set_result(call())
         except BaseException as error:
-            answer.put((None, error))
-        del task, call, answer  # what they hold may be large
+            begun.set_exception(error)
+        del task, call, begun  # what they hold may be large

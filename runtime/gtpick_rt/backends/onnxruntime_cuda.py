@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtpick_rt.backends import onnx_file
-from gtpick_rt.backends.base import AtOnce, Tiles
+from gtpick_rt.backends.base import Answers, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import current_gpu, driver_version
 from gtpick_rt.backends.deadline import DeadlineThread
@@ -33,7 +34,6 @@ _ERROR = 3
 as it should."""
 _MEMORY = re.compile(r"allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What ONNX Runtime, CUDA, cuBLAS and cuDNN say when there is not enough."""
-_Answers = list[tuple[FloatArray, FloatArray]]
 
 
 def need_cuda() -> Any:
@@ -58,12 +58,13 @@ def provider_options(version: str) -> dict[str, str]:
     return {"enable_cuda_graph": str(int(sound)), "use_tf32": "0"}
 
 
-class OnnxRuntimeCuda(AtOnce):
+class OnnxRuntimeCuda:
     """ONNX Runtime's CUDA execution provider on the half-precision file beside the model.
 
     Batches of each size have buffers of their own on the GPU and are a CUDA graph where ONNX
     Runtime can be trusted with them. It keeps graphs for each thread, so all runs in one thread:
-    what is proved is what infers.
+    what is proved is what infers. What is submitted waits there for its turn, so that the GPU has
+    the next batch without anybody's asking.
     """
 
     name = "onnxruntime-cuda-fp16"
@@ -113,24 +114,26 @@ class OnnxRuntimeCuda(AtOnce):
         self._in_memory(lambda: [self._slot(size).run(blank, slice(0, size)) for size in self._sizes])
         return self._spec
 
-    def infer(self, tiles: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def infer(self, tiles: FloatArray) -> Answers:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
-        return self.collect(Tiles.of(tiles))
+        return self.collect(self.submit(Tiles.of(tiles)))
 
-    def collect(self, submitted: Tiles) -> tuple[FloatArray, FloatArray]:
-        """Run what was submitted; see `Backend.collect`.
+    def submit(self, tiles: Tiles) -> "Future[Answers]":
+        """Give tiles to the thread, which cuts them out in their turn; see `Backend.submit`."""
+        return self._thread.begin(partial(self._run, tiles))
 
-        Batches are halved while memory is too small.
-        """
-        return self._thread.call(partial(self._run, submitted))
+    def collect(self, submitted: "Future[Answers]") -> Answers:
+        """Wait for the answers to what was submitted; see `Backend.collect`."""
+        return submitted.result()
 
-    def _run(self, tiles: Tiles) -> tuple[FloatArray, FloatArray]:
+    def _run(self, tiles: Tiles) -> Answers:
+        """Run in batches, which are halved while memory is too small."""
         answers = self._in_memory(
             lambda: [self._slot(size).run(tiles, part) for part, size in split(len(tiles), self._sizes)]
         )
         return np.concatenate([scores for scores, _ in answers]), np.concatenate([boxes for _, boxes in answers])
 
-    def _in_memory(self, run: Callable[[], _Answers]) -> _Answers:
+    def _in_memory(self, run: Callable[[], list[Answers]]) -> list[Answers]:
         """Run, with smaller batches while memory is too small."""
         while True:
             try:
@@ -140,7 +143,9 @@ class OnnxRuntimeCuda(AtOnce):
                 self._sizes = halved(self._sizes, error)
 
     def close(self) -> None:
-        """Let go of the session, its graphs and its buffers; see `Backend.close`."""
+        """Let go of the session, its graphs and its buffers, once what was submitted is done; see
+        `Backend.close`.
+        """
         if self._thread.ended:
             return
         self._thread.call(self._let_go)
@@ -178,7 +183,7 @@ class _Slot:
             self._binding.bind_ortvalue_output(spec.score_name, self._scores)
             self._binding.bind_ortvalue_output(spec.box_name, self._boxes)
 
-    def run(self, tiles: Tiles, part: slice) -> tuple[FloatArray, FloatArray]:
+    def run(self, tiles: Tiles, part: slice) -> Answers:
         n = part.stop - part.start
         tiles.cut(part, self._host)
         with _errors_told(len(self._host)):

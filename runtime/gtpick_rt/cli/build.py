@@ -26,7 +26,7 @@ def build(
     model: Annotated[
         str | None, typer.Argument(help="Name of a shipped model, or path of an ONNX file; else the default model.")
     ] = None,
-    library: Annotated[str, typer.Option(help="What builds it: auto, tensorrt or tensorrt-rtx.")] = "auto",
+    backend: Annotated[str, typer.Option(help="What runs it, and builds it: auto, tensorrt or tensorrt-rtx.")] = "auto",
     device: Device = None,
     force: Annotated[bool, typer.Option("--force", help="Build it again, whatever the cache holds.")] = False,
     profile: Annotated[
@@ -59,7 +59,7 @@ def build(
         raise UsageError(f"--precision {precision}: choose fp16 or fp32")
     if out is None and (precision, batch) != ("fp16", BATCHES):
         raise UsageError(f"picking uses engines in half precision for batches of {BATCHES}: give others an --out FILE")
-    name = best_library() if library == "auto" else _library_name(library)
+    name = best_library() if backend == "auto" else _library_name(backend)
     reference = resolve_model(model)
     if out is None:
         _for_picking(reference, name, profile, force)
@@ -73,7 +73,7 @@ def _library_name(text: str) -> "LibraryName":
     for name in LIBRARIES:
         if name == text:
             return name
-    raise UsageError(f"--library {text}: choose auto, {' or '.join(LIBRARIES)}")
+    raise UsageError(f"--backend {text}: choose auto, {' or '.join(LIBRARIES)}; others of pick have no engine to build")
 
 
 def _profile(text: str) -> "Profile":

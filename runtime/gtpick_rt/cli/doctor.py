@@ -48,11 +48,12 @@ def _print(found: "Diagnosis") -> None:
         console.print(f"GPU: {gpu.name}, compute capability {major}.{minor}", highlight=False, markup=False)
     if found.gpu_problem:
         console.print(f"GPU: {found.gpu_problem}", highlight=False, markup=False)
-    table = Table("backend", "usable", "one tile", Column(overflow="fold"), box=None, header_style="bold")
+    table = Table("backend", "usable", "one tile", "memory", Column(overflow="fold"), box=None, header_style="bold")
     for state in found.backends:
         usable = Text("yes", "green") if state.usable else Text("no", "red")
         speed = "" if state.tile_ms is None else f"{state.tile_ms:.1f} ms"
-        table.add_row(state.name, usable, speed, Text(state.detail))
+        memory = "" if state.memory_bytes is None else f"{state.memory_bytes / 1e6:.0f} MB"
+        table.add_row(state.name, usable, speed, memory, Text(state.detail))
     console.print("", table, "", f"engines: {found.engine_folder}", highlight=False, markup=False)
     if found.engine_problem:
         console.print(found.engine_problem, style="red", highlight=False, markup=False)

@@ -41,7 +41,7 @@ EXAMPLES = {
         "gtpick-rt bench",
         "gtpick-rt bench micrographs/ --diameter 160 --count 20 --plot bench.png",
     ),
-    "build": ("gtpick-rt build", "gtpick-rt build mine.onnx --library tensorrt-rtx"),
+    "build": ("gtpick-rt build", "gtpick-rt build mine.onnx --backend tensorrt-rtx"),
     "relion": (
         "gtpick-relion --o External/job010/ --in_mics CtfFind/job003/micrographs_ctf.star",
         "gtpick-relion --o External/job010/ --in_mics mics.star --diameter 160",

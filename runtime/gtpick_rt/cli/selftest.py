@@ -61,20 +61,7 @@ def _told(tested: dict[str, Any]) -> str:
 def _circumstances(model: Path) -> dict[str, Any]:
     """On what this was seen."""
     import hashlib
-    import platform
-    from datetime import datetime, timezone
-    from importlib.metadata import distributions
 
-    from gtpick_rt.version import __version__
+    from gtpick_rt.proof.refusing import machine
 
-    told = ("onnxruntime", "tensorrt", "cuda", "nvidia", "openvino", "numpy")
-    versions = {each.name.lower(): each.version for each in distributions() if each.name.lower().startswith(told)}
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "packages": dict(sorted(versions.items())),
-        "model": model.name,
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-    }
+    return {**machine(), "model": model.name, "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}

@@ -16,9 +16,9 @@ from gtpick_rt.backends.engines.libraries import LibraryName, library
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.tensorrt import TensorRt
-from gtpick_rt.errors import UnlikeError
 from gtpick_rt.models.files import sample_sha256
 from gtpick_rt.proof.parity import Parity, compare
+from gtpick_rt.proof.refusing import refusal
 
 OnNotice = Callable[[str], None]
 _LOG = logging.getLogger("gtpick_rt")
@@ -108,9 +108,12 @@ def _build(
     )
     parity = prove(built.plan)
     if not parity.holds:
-        raise UnlikeError(
+        raise refusal(
+            f"{name} on {gpu.name}",
             f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
-            "pick with --backend cuda, or --backend cpu, which runs in single precision"
+            "pick with --backend cuda, or --backend cpu, which runs in single precision",
+            asdict(key),
+            {"check": "picks of the sample", **parity.report()},
         )
     record = Record(
         key=key,

@@ -18,11 +18,12 @@ from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.decode import decode
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.detection.tile import Tile
-from gtpick_rt.errors import ModelError, UnlikeError
+from gtpick_rt.errors import ModelError
 from gtpick_rt.evaluate.matching import match
-from gtpick_rt.models.files import SAMPLE
+from gtpick_rt.models.files import SAMPLE, sample_sha256
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.parity import MAX_DRIFT_PX, sample_tiles
+from gtpick_rt.proof.refusing import refusal
 from gtpick_rt.types import FloatArray
 
 EVERY = 100
@@ -69,12 +70,17 @@ class Guarded:
     def _look(self, size: int) -> None:
         """Show the tile in every row of a batch."""
         answers = self.backend.infer(np.repeat(self._tile, size, axis=0))
-        rows = (_seen(self._spec, scores, boxes) for scores, boxes in zip(*answers, strict=True))
-        if not all(self._expected.is_like(row) for row in rows):
+        rows = [_seen(self._spec, scores, boxes) for scores, boxes in zip(*answers, strict=True)]
+        others = [number for number, row in enumerate(rows) if not self._expected.is_like(row)]
+        if others:
             doubt = f"; what was picked in the last {EVERY} calls is in doubt" if self._calls else ""
-            raise UnlikeError(
+            seen = {"rows": others, "wanted": self._expected.report(), "got": rows[others[0]].report()}
+            raise refusal(
+                self.name,
                 f"{self.name} answers a known tile, in batches of {size}, otherwise than the reference{doubt}: pick "
-                "again with --force --backend cpu, and report it"
+                "again with --force --backend cpu",
+                {"model": self._spec.name, "model_version": self._spec.version, "sample_sha256": sample_sha256()},
+                {"check": "a known tile", "batch": size, "calls": self._calls, **seen},
             )
 
 
@@ -109,6 +115,10 @@ class _Seen:
     def is_like(self, other: "_Seen") -> bool:
         """Whether each has the clear picks of the other."""
         return _found(self.clear, other.any) and _found(other.clear, self.any)
+
+    def report(self) -> dict[str, Any]:
+        """All centres, for a file."""
+        return {"clear": self.clear.tolist(), "any": self.any.tolist()}
 
 
 def _seen(spec: ModelSpec, scores: FloatArray, boxes: FloatArray) -> _Seen:

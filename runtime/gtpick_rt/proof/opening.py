@@ -107,7 +107,22 @@ def _open(name: str, model: Path, on_build: OnProgress) -> Opened:
         "tensorrt": partial(_open_tensorrt, "tensorrt", on_build),
         "tensorrt-rtx": partial(_open_tensorrt, "tensorrt-rtx", on_build),
     }
-    return openers[name](model)
+    before = _memory_in_use(name)
+    opened = openers[name](model)
+    if before is not None and (now := _memory_in_use(name)) is not None:
+        taken, (used, total) = now[0] - before[0], now
+        _LOG.info(
+            f"{opened[0].name} takes {taken / 1e6:.0f} MB of the GPU's memory, of which {used / 1e9:.1f} of "
+            f"{total / 1e9:.1f} GB are in use"
+        )
+    return opened
+
+
+def _memory_in_use(name: str) -> tuple[int, int] | None:
+    """Of the GPU that a backend needs."""
+    from gtpick_rt.backends.cuda import memory_in_use
+
+    return memory_in_use() if name in _MODULES else None
 
 
 def _open_cpu(model: Path) -> Opened:
@@ -141,7 +156,7 @@ def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Open
     """Open the engine of the half-precision file beside `model`; one that is not there yet is built
     and proved.
     """
-    from gtpick_rt.backends.cuda import Cuda, current_gpu
+    from gtpick_rt.backends.cuda import current_gpu
     from gtpick_rt.backends.onnx_file import half_beside
     from gtpick_rt.backends.support import unsupported
     from gtpick_rt.backends.tensorrt import TensorRt, UnloadableError
@@ -166,8 +181,6 @@ def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Open
             backend.load(engine.plan, spec)
         backend.warm()
         engine.keep_kernels(backend.kernels)
-        used, total = Cuda().memory_in_use()
-        _LOG.info(f"{backend.name} is ready; {used / 1e9:.1f} of the GPU's {total / 1e9:.1f} GB are in use")
         return guard(backend, model), spec
 
 

@@ -6,8 +6,10 @@ fault that only one batch size has shows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -46,6 +48,17 @@ _BATCHES = (1, 2, 5, 8, 16, 32, 16, 8, 5, 2, 1)
 may suffer from a larger one that was captured after it."""
 _ROWS = 32
 """Of one tile; each must give the same."""
+_MOST_UNLIKE = 50
+_FARTHEST = {"drift_px": MAX_DRIFT_PX, "usual_drift_px": MAX_USUAL_DRIFT_PX}
+
+
+class Unlike(TypedDict):
+    """A pick that one has and the other has not, or has elsewhere."""
+
+    view: int
+    wanted: list[float] | None
+    """Its centre x, y in working pixels as the reference has it."""
+    got: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,10 @@ class Parity:
     in_bfloat16: bool = False
     """Whether the other is one of `BFLOAT16`, and judged by the usual drift instead of the
     largest."""
+    score_errors: Sequence[float] = field(default=(), compare=False)
+    """`max_score_error` tile by tile, as they are shown: view by view, in batches of `_BATCHES`."""
+    unlike: Sequence[Unlike] = field(default=(), compare=False)
+    """The first picks that are missed, come newly, or move by more than `MAX_USUAL_DRIFT_PX`."""
 
     @property
     def agreement(self) -> float:
@@ -82,13 +99,19 @@ class Parity:
 
         Scores are told, not judged: half precision moves them all, and hardly a pick.
         """
-        return self.agreement >= MIN_AGREEMENT and self._hardly_drifts and self.rows_alike
+        return not self.not_kept
 
     @property
-    def _hardly_drifts(self) -> bool:
-        if self.in_bfloat16:
-            return self.usual_drift_px <= MAX_DRIFT_PX
-        return self.drift_px <= MAX_DRIFT_PX and self.usual_drift_px <= MAX_USUAL_DRIFT_PX
+    def not_kept(self) -> list[str]:
+        """The limits that are not kept: "drift_px <= 0.25"."""
+        farthest = {"usual_drift_px": MAX_DRIFT_PX} if self.in_bfloat16 else _FARTHEST
+        kept = {f"{which} <= {most_px}": getattr(self, which) <= most_px for which, most_px in farthest.items()}
+        kept |= {f"agreement >= {MIN_AGREEMENT}": self.agreement >= MIN_AGREEMENT, "rows_alike": self.rows_alike}
+        return [limit for limit, holds in kept.items() if not holds]
+
+    def report(self) -> dict[str, Any]:
+        """All figures, for a file."""
+        return {"not_kept": self.not_kept, "agreement": self.agreement, "batches": _BATCHES, **asdict(self)}
 
     def __str__(self) -> str:
         rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
@@ -148,15 +171,19 @@ def parity_of(
     There is a pair of centres for each image or tile; `alike` is what `rows_alike` says.
     """
     drifts_px = np.concatenate([_drifts_px(wanted, got) for wanted, got in centres])
+    score_errors = np.abs(np.sort(expected) - np.sort(found)).max(axis=1)
+    unlike = (each for view, (wanted, got) in enumerate(centres) for each in _unlike(view, wanted, got))
     return Parity(
         tiles=len(expected),
-        max_score_error=float(np.abs(np.sort(expected) - np.sort(found)).max()),
+        max_score_error=float(score_errors.max()),
         reference_picks=sum(len(wanted) for wanted, _ in centres),
         picks=sum(len(got) for _, got in centres),
         matched=len(drifts_px),
         drift_px=float(drifts_px.max(initial=0)),
         usual_drift_px=float(np.quantile(drifts_px, MIN_AGREEMENT, method="higher")) if len(drifts_px) else 0.0,
         rows_alike=alike,
+        score_errors=score_errors.tolist(),
+        unlike=list(islice(unlike, _MOST_UNLIKE)),
     )
 
 
@@ -165,6 +192,17 @@ def _drifts_px(wanted: FloatArray, got: FloatArray) -> FloatArray:
     pairs = match(got, wanted, PICK_RADIUS_PX)
     distances: FloatArray = np.linalg.norm(got[pairs[:, 0]] - wanted[pairs[:, 1]], axis=1)
     return distances
+
+
+def _unlike(view: int, wanted: FloatArray, got: FloatArray) -> Iterator[Unlike]:
+    """The picks of one view, by their centres `(n, 2)`, that are not as they should be."""
+    pairs = match(got, wanted, PICK_RADIUS_PX)
+    for mine, other in pairs[_drifts_px(wanted, got) > MAX_USUAL_DRIFT_PX]:
+        yield {"view": view, "wanted": wanted[other].tolist(), "got": got[mine].tolist()}
+    for centre in np.delete(wanted, pairs[:, 1], axis=0):
+        yield {"view": view, "wanted": centre.tolist(), "got": None}
+    for centre in np.delete(got, pairs[:, 0], axis=0):
+        yield {"view": view, "wanted": None, "got": centre.tolist()}
 
 
 def rows_alike(backend: Backend, spec: ModelSpec, tile: FloatArray) -> bool:

@@ -11,10 +11,10 @@ from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.cores import processor
 from gtpick_rt.backends.engines.cache import default_folder
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.errors import UnlikeError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.files import sample_sha256
 from gtpick_rt.proof.parity import Parity, compare
+from gtpick_rt.proof.refusing import refusal
 
 
 def proofs_folder() -> Path:
@@ -27,7 +27,7 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     of these before.
 
     `version` is that of the candidate's library, and whatever else answers may depend on beside the
-    processor. Raises UnlikeError with the figures when they do not pick alike.
+    processor. Raises UnlikeError with the figures, which are kept, when they do not pick alike.
     """
     model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
     key = (model_sha256, sample_sha256(), candidate.name, version, processor())
@@ -41,7 +41,12 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
         with suppress(OSError):  # then it is proved anew next time
             write_atomic(path, json.dumps(asdict(parity)).encode())
     if not parity.holds:
-        raise UnlikeError(f"{candidate.name} does not pick {model.name} as the reference does: {parity}; --backend cpu")
+        raise refusal(
+            candidate.name,
+            f"{candidate.name} does not pick {model.name} as the reference does: {parity}; --backend cpu",
+            {"model_sha256": model_sha256, "sample_sha256": sample_sha256(), "version": version},
+            {"check": "picks of the sample", **parity.report()},
+        )
     return parity
 
 

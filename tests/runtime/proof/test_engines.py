@@ -4,6 +4,7 @@ is in doubt.
 
 import errno
 import fcntl
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -35,6 +36,9 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.matched} picks matched"
+
+    def report(self) -> dict[str, int]:
+        return {"matched": self.matched}
 
 
 class Workshop:
@@ -127,6 +131,9 @@ def test_an_engine_that_does_not_pick_alike_is_refused_with_the_figures_and_not_
     with pytest.raises(UnlikeError, match="is refused: 17 picks matched; pick with --backend cuda, or --backend cpu"):
         workshop.engine()
     assert cache.entries() == []
+    report = json.loads((cache.folder.parent / "refused" / "tensorrt-on-gpu-of-a-test.json").read_text())
+    assert report["seen"] == {"check": "picks of the sample", "matched": 17}
+    assert (report["of"]["version"], report["of"]["driver"]) == ("11.4", "580.159")
     workshop.verdict = Verdict(300)
     assert workshop.engine().plan == b"engine 1"
 

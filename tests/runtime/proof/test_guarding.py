@@ -1,7 +1,9 @@
 """A backend on a GPU is shown a known tile: in all sizes at opening, and again while it works."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,13 @@ class Device:
         scores, boxes = (np.repeat(each, len(tiles), axis=0) for each in EXPECTED)
         boxes[-1, 0, 0] += self.shift_px.get(len(tiles), 0)
         return scores, boxes
+
+
+@pytest.fixture(autouse=True)
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for reports that is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "gtpick-rt" / "refused"
 
 
 @pytest.fixture
@@ -87,6 +96,25 @@ def test_a_size_that_begins_to_answer_otherwise_stops_the_run(size: int, two: Mo
         backend.infer(tiles)
     with pytest.raises(UnlikeError, match=r"in the last 100 calls is in doubt: pick again with --force --backend cpu"):
         backend.infer(tiles)
+
+
+def test_what_was_answered_otherwise_is_kept_for_whoever_is_to_find_out_why(
+    two: ModelSpec, tile: FloatArray, refused: Path
+) -> None:
+    device = Device()
+    device.shift_px = {32: 50}
+    with pytest.raises(UnlikeError, match=rf"; report it with {refused}/paper-gpu\.json$"):
+        Guarded(ScriptedBackend(device.answer, "Paper GPU"), two, tile, EXPECTED)
+    report = json.loads((refused / "paper-gpu.json").read_text())
+    assert report["of"]["model"] == two.name
+    assert report["seen"] == {
+        "check": "a known tile",
+        "batch": 32,
+        "calls": 0,
+        "rows": [31],
+        "wanted": {"clear": [[100, 120]], "any": [[100, 120]]},
+        "got": {"clear": [[150, 120]], "any": [[150, 120]]},
+    }
 
 
 def test_a_guarded_backend_is_closed(two: ModelSpec, tile: FloatArray) -> None:

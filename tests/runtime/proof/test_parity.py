@@ -145,6 +145,43 @@ def test_a_fault_of_one_batch_size_is_found_out(wrong: int, judge: Judge) -> Non
     assert not parity.holds
 
 
+def test_the_report_tells_which_limit_tile_and_pick(judge: Judge) -> None:
+    count = 0
+
+    def faulty(answers: Answers) -> Answers:
+        """Of the second batch of two, no particle is found; that of eight moves them."""
+        nonlocal count
+        count += 1
+        scores, boxes = answers[0].copy(), answers[1].copy()
+        scores[:] *= count != 2
+        boxes[..., 0] += 0.4 * (count == 4)
+        return scores, boxes
+
+    parity = judge(faulty)
+    report = json.loads(json.dumps(parity.report()))
+    assert Parity(**{key: value for key, value in report.items() if key in asdict(parity)}) == parity
+    assert report["not_kept"] == ["drift_px <= 0.25", "usual_drift_px <= 0.05", "agreement >= 0.995"]
+    assert [n for n, error in enumerate(report["score_errors"]) if error > 0] == [1, 2]
+    (missed,) = {(each["view"], each["got"] is None) for each in report["unlike"] if each["got"] is None}
+    assert missed == (0, True)
+    moved = [each for each in report["unlike"] if each["wanted"] and each["got"]]
+    assert moved
+    for each in moved:
+        np.testing.assert_allclose(np.subtract(each["got"], each["wanted"]), [0.4, 0], atol=0.01)
+
+
+def test_picks_that_are_missed_new_or_moved_are_told_by_view() -> None:
+    wanted, scores = np.float32([[10, 20], [40, 50]]), np.ones((2, 1), np.float32)
+    centres = [(wanted, wanted), (wanted, np.float32([[10, 20.5], [90, 90]]))]
+    assert parity_of(scores, scores, centres, alike=True).unlike == [
+        {"view": 1, "wanted": [10, 20], "got": [10, 20.5]},
+        {"view": 1, "wanted": [40, 50], "got": None},
+        {"view": 1, "wanted": None, "got": [90, 90]},
+    ]
+    many = np.float32([[0, 9 * n] for n in range(100)])
+    assert len(parity_of(scores, scores, [(many, many[:0])], alike=True).unlike) == 50
+
+
 def test_rows_of_a_batch_must_be_alike(judge: Judge) -> None:
     def by_row(answers: Answers) -> Answers:
         scores, boxes = answers[0], answers[1].copy()

@@ -45,12 +45,15 @@ def test_a_backend_is_proved_once(candidate: ScriptedBackend, comparisons: list[
 
 
 def test_a_failed_proof_is_remembered_with_its_figures(
-    candidate: ScriptedBackend, comparisons: list[Parity], tiny_model: Path
+    candidate: ScriptedBackend, comparisons: list[Parity], tiny_model: Path, proofs: Path
 ) -> None:
     comparisons.append(UNLIKE)
     for _ in range(2):
         with pytest.raises(UnlikeError, match=r"does not pick .* as the reference does: .*900 of 1000.*--backend cpu"):
             proving.prove_once(candidate, tiny_model, "1")
+    report = proofs.with_name("refused") / "candidate.json"
+    seen = json.loads(report.read_text())["seen"]
+    assert (seen["not_kept"], seen["matched"]) == (["agreement >= 0.995"], 900)
 
 
 def test_another_version_processor_sample_or_model_is_proved_anew(

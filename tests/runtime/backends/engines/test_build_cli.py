@@ -64,24 +64,24 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
 def test_an_engine_is_built_proved_and_kept_for_picking(
     run: Callable[..., Result], pair: Path, gpu: list[tuple[Path, str]], cache: EngineCache
 ) -> None:
-    first = run(pair, "--library", "tensorrt-rtx")
+    first = run(pair, "--backend", "tensorrt-rtx")
     assert first.exit_code == 0, first.output
     assert gpu == [(pair, "tensorrt-rtx")]
     assert "tiny.fp16.onnx on GPU of a test: tensorrt-rtx" in first.stdout
     assert "built in" in first.stdout
     (entry,) = cache.entries()
     assert entry.problem == ""
-    second = run(pair, "--library", "tensorrt-rtx")
+    second = run(pair, "--backend", "tensorrt-rtx")
     assert "in the cache since" in second.stdout
     assert len(gpu) == 1
-    assert "built in" in run(pair, "--library", "tensorrt-rtx", "--force").stdout
+    assert "built in" in run(pair, "--backend", "tensorrt-rtx", "--force").stdout
 
 
 def test_the_layers_of_an_engine_are_written(
     run: Callable[..., Result], pair: Path, gpu: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspecting, "engine_layers", lambda name, plan: [{"Name": "conv", "Precision": "Half"}])
-    assert run(pair, "--library", "tensorrt-rtx", "--profile", tmp_path / "p.json").exit_code == 0
+    assert run(pair, "--backend", "tensorrt-rtx", "--profile", tmp_path / "p.json").exit_code == 0
     assert json.loads((tmp_path / "p.json").read_text()) == {
         "model": "tiny.fp16.onnx",
         "library": "tensorrt-rtx",
@@ -97,7 +97,7 @@ def test_without_a_gpu_nothing_is_built_and_the_reason_told(
         raise BackendError("there is no GPU")
 
     monkeypatch.setattr(cuda, "current_gpu", none)
-    result = run(pair, "--library", "tensorrt-rtx")
+    result = run(pair, "--backend", "tensorrt-rtx")
     assert result.exit_code == 1
     assert result.stderr == "error: there is no GPU; to build only, without running it: --out FILE\n"
 
@@ -109,7 +109,7 @@ def test_without_a_gpu_an_engine_is_built_into_a_file_and_said_not_to_be_run(
     out, profile = tmp_path / "new" / "tiny.engine", tmp_path / "layers.json"
     result = run(
         tiny_model,
-        *("--library", "tensorrt-rtx", "--precision", "fp32", "--batch", "1,2,4", "--out", out, "--profile", profile),
+        *("--backend", "tensorrt-rtx", "--precision", "fp32", "--batch", "1,2,4", "--out", out, "--profile", profile),
     )
     assert result.exit_code == 0, result.output
     assert f"{out}: tiny.onnx, batches 1,2,4," in result.stdout
@@ -123,7 +123,7 @@ def test_without_a_gpu_an_engine_is_built_into_a_file_and_said_not_to_be_run(
 
 def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
-    options = ("--library", "tensorrt-rtx", "--precision", "fp32", "--out", tmp_path / "tiny.engine")
+    options = ("--backend", "tensorrt-rtx", "--precision", "fp32", "--out", tmp_path / "tiny.engine")
     assert "100%" in run(tiny_model, *options, env={"FORCE_COLOR": "1", "TERM": "xterm"}).stderr
     assert run(tiny_model, *options).stderr == ""
 
@@ -132,7 +132,8 @@ def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_mo
     ("arguments", "message"),
     [
         (["--precision", "int8"], "--precision int8: choose fp16 or fp32"),
-        (["--library", "trt"], "--library trt: choose auto, tensorrt or tensorrt-rtx"),
+        (["--backend", "trt"], "--backend trt: choose auto, tensorrt or tensorrt-rtx"),
+        (["--backend", "cuda"], "--backend cuda: choose auto, tensorrt or tensorrt-rtx; others of pick have no engine"),
         (["--precision", "fp32"], "give others an --out FILE"),
         (["--batch", "1,2,4"], "give others an --out FILE"),
         (["--out", "x", "--batch", "1,two", "--precision", "fp32"], "--batch 1,two: not numbers of tiles"),
@@ -165,9 +166,9 @@ def test_the_shipped_model_is_built_proved_kept_and_its_layers_told(
         cuda.current_gpu()
     except BackendError as error:
         pytest.skip(f"needs an NVIDIA GPU and {name}: {error}")
-    first = run("--library", name, "--profile", tmp_path / "p.json")
+    first = run("--backend", name, "--profile", tmp_path / "p.json")
     assert first.exit_code == 0, first.output
     layers = json.loads((tmp_path / "p.json").read_text())
     assert layers["of"] == "engine"
     assert "Half" in json.dumps(layers["layers"])
-    assert "in the cache since" in run("--library", name).stdout
+    assert "in the cache since" in run("--backend", name).stdout

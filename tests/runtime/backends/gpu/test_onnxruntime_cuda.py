@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from gtpick_rt.backends import onnxruntime_cuda
+from gtpick_rt.backends.base import Tiles
 from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from gtpick_rt.errors import BackendError, ModelError
@@ -63,6 +64,26 @@ class Failing:
         self._session.run_with_iobinding(binding, options)
 
 
+class Slow:
+    """A session whose GPU answers nothing until it may."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self.may = session, threading.Event()
+        self.begun = threading.Semaphore(0)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.begun.release()
+        assert self.may.wait(20)
+        self._session.run_with_iobinding(binding, options)
+
+
+def slow_from_now_on(backend: OnnxRuntimeCuda) -> Slow:
+    slow = Slow(backend._session)
+    for slot in backend._slots.values():
+        slot._session = slow  # type: ignore[assignment]
+    return slow
+
+
 def failing_in(backend: OnnxRuntimeCuda, message: str, most: int) -> Failing:
     """Let it fail from now on, with nothing made ready."""
     backend._session = failing = Failing(backend._session, message, most)
@@ -84,6 +105,45 @@ def test_results_stay_when_the_next_batch_is_inferred(backend: OnnxRuntimeCuda, 
     before = scores.copy()
     backend.infer(tiles[8:16])
     np.testing.assert_array_equal(scores, before)
+
+
+def test_tiles_are_submitted_while_the_gpu_is_at_work_and_answered_in_whichever_order(
+    backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
+) -> None:
+    slow, parts = slow_from_now_on(backend), (slice(0, 8), slice(8, 50), slice(50, 51))
+    submitted = [backend.submit(Tiles.of(tiles[part])) for part in parts]
+    assert slow.begun.acquire(timeout=60)
+    assert not any(each.done() for each in submitted)
+    slow.may.set()
+    for each, part in reversed(list(zip(submitted, parts, strict=True))):
+        for got, wanted in zip(backend.collect(each), reference, strict=True):
+            np.testing.assert_allclose(got, wanted[part], rtol=1e-6)
+
+
+def test_what_fails_is_told_to_who_submitted_it_alone(
+    backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
+) -> None:
+    failing_in(backend, "CUDA failure 700", most=1)
+    wrong, right = backend.submit(Tiles.of(tiles[:8])), backend.submit(Tiles.of(tiles[:1]))
+    np.testing.assert_allclose(backend.collect(right)[0], reference[0][:1], rtol=1e-6)
+    with pytest.raises(BackendError, match="CUDA failure 700"):
+        backend.collect(wrong)
+
+
+def test_closing_waits_for_what_was_submitted(
+    backend: OnnxRuntimeCuda, tiles: FloatArray, reference: tuple[FloatArray, FloatArray]
+) -> None:
+    slow = slow_from_now_on(backend)
+    submitted = backend.submit(Tiles.of(tiles[:8]))
+    assert slow.begun.acquire(timeout=60)
+    closing = threading.Thread(target=backend.close)
+    closing.start()
+    assert backend._slots
+    slow.may.set()
+    closing.join(60)
+    assert backend._thread.ended
+    assert backend._session is None
+    np.testing.assert_allclose(backend.collect(submitted)[0], reference[0][:8], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

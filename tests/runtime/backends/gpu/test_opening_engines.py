@@ -2,6 +2,7 @@
 proof of a new one.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,17 @@ class Engine:
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_the_engine_of_the_half_precision_file_runs_on_this_gpu(
-    name: str, with_half: Path, trt: Any, tiles: FloatArray, answer: Any, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    with_half: Path,
+    trt: Any,
+    tiles: FloatArray,
+    answer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     asked, told = [], []
+    trt.cudart.capacity = 8_000_000_000
+    caplog.set_level(logging.INFO, "gtpick_rt")
 
     def engine_for(half: Path, library: str, gpu: Gpu, proof: Any, *, on_progress: Any) -> Engine:
         asked.append((half, library, gpu.name, proof.keywords))
@@ -52,6 +61,9 @@ def test_the_engine_of_the_half_precision_file_runs_on_this_gpu(
     assert backend.name == f"{name}-fp16 on Paper GPU"
     assert asked == [(with_half.with_name("tiny.fp16.onnx"), name, "Paper GPU", {"model": with_half, "name": name})]
     assert told == [("kernels", 1, 2)]
+    megabytes = round(trt.cudart.used() / 1e6)
+    assert megabytes > 0
+    assert f"{backend.name} takes {megabytes} MB of the GPU's memory, of which 0.0 of 8.0 GB are in use" in caplog.text
     np.testing.assert_allclose(backend.infer(tiles[:3])[0], answer(tiles[:3])[0], rtol=1e-4)
 
 

@@ -307,6 +307,15 @@ def test_what_is_opened_and_closed_a_hundred_times_leaves_nothing(
         assert not trt.alive, "an engine or a context is held by somebody"
 
 
+def test_nothing_is_given_back_before_what_is_in_flight_has_landed(
+    backend: TensorRt, tiles: FloatArray, cudart: Any
+) -> None:
+    backend.submit(Tiles.of(tiles[:40]))
+    assert any(cudart.queues.values())
+    backend.close()
+    assert not (cudart.blocks or cudart.graphs or cudart.queues)
+
+
 def test_a_lost_gpu_is_closed_without_another_error(backend: TensorRt, tiles: FloatArray, trt: Any) -> None:
     backend.infer(tiles)
     trt.cudart.failures["cudaStreamSynchronize"] = trt.cudart.cudaError_t.cudaErrorLaunchFailure
