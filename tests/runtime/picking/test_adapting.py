@@ -3,6 +3,7 @@ not learned changes nothing.
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -247,9 +248,19 @@ def test_a_learner_that_breaks_is_told_and_tried_again_by_the_next_run(
     assert models_of(out) == {"learned": 13}
 
 
-def test_shards_are_told_to_adapt_first() -> None:
-    with pytest.raises(UsageError, match=r"adapt MICROGRAPHS --out adapted\.onnx"):
-        Request(inputs=("in",), out=Path("out"), adapt=True, shard="1/2")
+@pytest.mark.parametrize(
+    ("inputs", "options", "command"),
+    [
+        (("my mics",), {}, "adapt 'my mics' --out adapted.onnx"),
+        (("in",), {"diameter_A": 160.0, "pixel_size_A": 1.2}, "adapt in --diameter 160 --pixel-size 1.2 --out"),
+        (("a", "b", "c", "d"), {}, "adapt MICROGRAPHS --out"),
+    ],
+)
+def test_shards_are_told_what_to_type_to_adapt_first(
+    inputs: tuple[str, ...], options: dict[str, float], command: str
+) -> None:
+    with pytest.raises(UsageError, match=f"with gtpick-rt {re.escape(command)}.* every shard --model adapted"):
+        Request(inputs=inputs, out=Path("out"), adapt=True, shard="1/2", **options)  # type: ignore[arg-type]
 
 
 def test_what_is_not_installed_is_said_before_anything_is_picked(
