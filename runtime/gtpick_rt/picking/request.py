@@ -76,7 +76,7 @@ class Request:
             raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
         if self.adapt and self.shard is not None:
             raise UsageError(
-                f"--adapt goes without --shard, since all shards need the same model: make it once with "
+                "--adapt goes without --shard, since all shards need the same model: make it once with "
                 f"{self._adapt()}, and then give every shard --model adapted.onnx in place of --adapt"
             )
 
