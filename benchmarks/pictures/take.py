@@ -91,7 +91,7 @@ def take_adapted(data: Path) -> dict[str, Any]:
     both = Image.new("RGB", (left.width + GAP_PX + right.width, left.height), "white")
     both.paste(left, (0, 0))
     both.paste(right, (left.width + GAP_PX, 0))
-    save(both, "adapted.jpg", 2 * SIDE_PX)
+    save(both, "adapted.jpg", 3 * SIDE_PX // 2)
     return {"of": f"EMPIAR-10059, {micrographs[0].stem}", "diameter_A": diameter_A, "picks": [few, many]}
 
 
