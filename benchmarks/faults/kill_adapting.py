@@ -48,7 +48,9 @@ END_AFTER = 8
 LEARNER = """
     import pathlib, random, sys, time
     time.sleep(random.uniform(0, 0.3))
-    pathlib.Path(sys.argv[sys.argv.index("--out") + 1]).write_bytes(b"learned")
+    model = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    model.with_suffix(".json").write_text("[]")
+    model.write_bytes(b"learned")
     print("learned")
 """
 

@@ -30,6 +30,7 @@ from gtpick_rt.detection.threshold import expect
 from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.output.summary import Change
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MOST = 12
@@ -65,6 +66,7 @@ class Adapted:
     rounds: Sequence[Round]
     """What was taught."""
     threshold_before: float
+    """That `pick` would have found for these micrographs."""
     before: list[Picks]
     after: list[Picks]
     """Detections on each, in working pixels."""
@@ -82,13 +84,18 @@ class Adapted:
         return found / max(wanted, 1)
 
     @property
-    def picks(self) -> tuple[int, int]:
-        """How many reached the threshold before, and how many do now."""
-        before, after = (
-            sum(int((each.score >= threshold).sum()) for each in found)
-            for found, threshold in ((self.before, self.threshold_before), (self.after, self.spec.threshold))
-        )
-        return before, after
+    def changes(self) -> list[Change]:
+        """The picks on each micrograph before, and now."""
+        return [
+            _change(name, before[before.score >= self.threshold_before], after[after.score >= self.spec.threshold])
+            for name, before, after in zip(self.names, self.before, self.after, strict=True)
+        ]
+
+
+def _change(name: str, before: Picks, now: Picks) -> Change:
+    both = (before, now)
+    low, high = (round(float(np.median(each.score)), 4) if len(each) else None for each in both)
+    return Change(name=name, picks=(len(before), len(now)), median_score=(low, high))
 
 
 def adapt_to(
@@ -109,9 +116,9 @@ def adapt_to(
     spec = make_spec(network, start.stem, "1", trained)
     backend = to_backend(network)
     found = survey(backend, spec, micrographs, diameter_A)
-    picker = Picker(backend, spec, found.diameter_A, found.contrast)
-    prepared = {each.path.name: picker.prepare(each) for each in islice(micrographs, MOST)}
-    names, images = list(prepared), list(prepared.values())
+    picker = Picker(backend, spec, found.diameter_A, found.contrast, survey=found)
+    prepared = [(each.path.name, picker.prepare(each)) for each in islice(micrographs, MOST)]
+    names, images = [name for name, _ in prepared], [image for _, image in prepared]
     before = detect(picker, images)
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
@@ -130,7 +137,7 @@ def adapt_to(
     described = replace(spec, threshold=THRESHOLD, provenance=provenance)
     after = detect(Picker(to_backend(adapted), spec, found.diameter_A, found.contrast), images)
     return _checked(
-        Adapted(adapted, described, found.diameter_A, names, promised, rounds, spec.threshold, before, after)
+        Adapted(adapted, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)
     )
 
 

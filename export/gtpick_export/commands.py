@@ -3,9 +3,10 @@
 PyTorch and ONNX are imported only when a command runs.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -195,7 +196,8 @@ def adapt(
         Path,
         typer.Option(
             dir_okay=False,
-            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it.",
+            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it, "
+            "and model.json tells the picks and their median score on each micrograph, before and now.",
         ),
     ],
     diameter: Diameter = "auto",
@@ -218,6 +220,7 @@ def adapt(
     from gtpick_export.adapting import MOST, adapt_to
     from gtpick_export.finetuning import find_micrographs, shipped_weights
     from gtpick_rt.arrivals.sampling import Sample, spread
+    from gtpick_rt.files.atomic import write_atomic
 
     jobs = list(islice(spread(find_micrographs(micrographs, pixel_size)), MOST))
     with _progress("adapting") as on_step:
@@ -225,9 +228,11 @@ def adapt(
             Sample(jobs), weights or shipped_weights(), diameter_in_A(diameter), on_step, seconds=60 * minutes
         )
     typer.echo(f"learned from {counted(len(adapted.names), 'micrograph')}, particles of {adapted.diameter_A:.0f} Å")
-    before, now = adapted.picks
+    changes = adapted.changes
+    before, now = (sum(counts) for counts in zip(*(each.picks for each in changes), strict=True))
     typer.echo(f"picks on them: {before} before, {now} now, with {adapted.kept:.1%} of what was sure before")
     _write(adapted.network, replace(adapted.spec, name=out.stem), out)
+    write_atomic(out.with_suffix(".json"), json.dumps([asdict(each) for each in changes], indent=1).encode())
 
 
 def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:

@@ -3,6 +3,7 @@ teach one.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,12 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     assert set(provenance["micrographs"].split(", ")) == {"m0.mrc", "m1.mrc", "m2.mrc"}
     told = result.stdout.splitlines()
     assert told[0] == "learned from 3 micrographs, particles of 48 Å"
-    assert told[1].startswith("picks on them: ")
+    changes = json.loads((tmp_path / "mine.json").read_text())
+    assert [each["name"] for each in changes] == ["m0.mrc", "m1.mrc", "m2.mrc"]
+    before, now = (sum(each["picks"][which] for each in changes) for which in (0, 1))
+    assert told[1].startswith(f"picks on them: {before} before, {now} now")
+    for each in changes:
+        assert [score is None for score in each["median_score"]] == [count == 0 for count in each["picks"]]
     assert {"step 1 of 4", "step 4 of 4"} <= set(result.stderr.splitlines())
 
 

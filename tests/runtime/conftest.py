@@ -26,7 +26,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.output import lock
 from gtpick_rt.output.layout import detections_path, log_path, shards_folder, summary_path
-from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
+from gtpick_rt.output.summary import Change, ModelRecord, Outcome, Summary, Totals, WorkerRecord
 from gtpick_rt.records import Failure, MicrographRecord
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
@@ -286,7 +286,13 @@ class Told:
         settings = {"model": "nano 2", "diameter_A": 100.0, "threshold": 0.5} | changes
         self.line(state="begun", settings=settings, backend="cpu")
 
-    def summary(self, threshold: float = 0.5, backlog: int = 0, workers: Sequence[WorkerRecord] = ()) -> None:
+    def summary(
+        self,
+        threshold: float = 0.5,
+        backlog: int = 0,
+        workers: Sequence[WorkerRecord] = (),
+        adaptation: Outcome | None = None,
+    ) -> None:
         """The lists are written."""
         summary = Summary(
             command=["gtpick-rt", "pick"],
@@ -299,6 +305,7 @@ class Told:
             totals=Totals(micrographs=1, failed=0, picks=3, detections=5, flags={}),
             backlog=backlog,
             workers=list(workers),
+            adaptation=adaptation,
         )
         path = summary_path(self.out)
         if self.shard:
@@ -310,6 +317,17 @@ class Told:
 def told(tmp_path: Path, record_of: Callable[[str], MicrographRecord]) -> Told:
     """An output folder without anything in it yet."""
     return Told(tmp_path / "told", record_of)
+
+
+@pytest.fixture
+def adapted() -> Outcome:
+    """Of an adaptation that has learned from three micrographs, one of which had no picks."""
+    changes = [
+        Change(name="a.mrc", picks=(30, 44), median_score=(0.61, 0.93)),
+        Change(name="b.mrc", picks=(0, 12), median_score=(None, 0.9)),
+        Change(name="c.mrc", picks=(41, 40), median_score=(0.7, 0.94)),
+    ]
+    return Outcome(message="learned from 3 micrographs", model="adapted.onnx", changes=changes)
 
 
 @pytest.fixture

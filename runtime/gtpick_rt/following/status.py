@@ -6,6 +6,7 @@ from typing import Any
 
 from gtpick_rt.following.records import Event, amount_or_none, mapping
 from gtpick_rt.following.workers import WorkerStatus
+from gtpick_rt.output.summary import Outcome
 
 RUNNING, IDLE, STALLED, FINISHED, NO_PROCESS = "running", "idle", "stalled", "finished", "no process"
 WAITING = "waiting"
@@ -25,6 +26,8 @@ class Facts:
     backend: str | None
     version: str | None
     """Of the gtpick-rt that picked."""
+    adaptation: Outcome | None
+    """Of the network to the micrographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def facts_of(summary: Mapping[str, Any], begun: Event | None) -> Facts:
         model=name or _text(settings.get("model")),
         backend=_text(summary.get("backend", line.get("backend"))),
         version=_text(summary.get("version")),
+        adaptation=_outcome(summary.get("adaptation")),
     )
 
 
@@ -90,6 +94,13 @@ def _amount(value: object) -> float | None:
     try:
         return amount_or_none(value)
     except ValueError:
+        return None
+
+
+def _outcome(value: Any) -> Outcome | None:
+    try:
+        return Outcome.of(value)
+    except (ValueError, KeyError, TypeError):
         return None
 
 

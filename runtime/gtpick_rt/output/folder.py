@@ -29,7 +29,7 @@ from gtpick_rt.output.lock import FolderLock, holder, lock_folder
 from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
-from gtpick_rt.output.summary import Settings, Summary, Totals, read_summary
+from gtpick_rt.output.summary import Outcome, Settings, Summary, Totals, read_summary
 from gtpick_rt.records import Failure, MicrographRecord
 
 _SHARE_OF_TIME = 0.05
@@ -59,6 +59,7 @@ class OutputFolder:
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
         self.earlier: Summary | None = None  # what the last run says of itself, whose picks are gone on with
+        self.adaptation: Outcome | None = None  # of the network that picks, where this run was asked for it
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self.hold = Hold(out)
         self._lock = self._take_lock()

@@ -5,9 +5,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gtpick_rt.detection.exclusion import Exclusion
 from gtpick_rt.version import __version__
+
+_MANY = 1_000_000_000
+"""Picks that no micrograph has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,52 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """A micrograph from which a network has learned: before, and now."""
+
+    name: str
+    picks: tuple[int, int]
+    median_score: tuple[float | None, float | None]
+    """Of the picks; None without picks."""
+
+    def __post_init__(self) -> None:
+        scores = [score for score in self.median_score if score is not None]
+        counted = all(type(count) is int and 0 <= count < _MANY for count in self.picks)
+        if not (len(self.picks) == len(self.median_score) == 2 and counted and all(0 <= each <= 1 for each in scores)):
+            raise ValueError(f"{self} is no change of picks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an adaptation of the network to the micrographs has come to."""
+
+    message: str
+    """What was learned from and what changed, or why nothing may be used."""
+    model: str | None = None
+    """Name of the model's file in its folder; None where there is none."""
+    changes: list[Change] = field(default_factory=list)
+    """On each micrograph that was learned from; there are few."""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(each, str) for each in (self.message, self.model or "", *(c.name for c in self.changes))):
+            raise ValueError(f"{self} is no outcome of an adaptation")
+
+    @property
+    def told(self) -> str:
+        """Which network picks, and why, in a line."""
+        return f"{'adapted' if self.model else 'not adapted, the general network picks'}: {self.message}"
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> "Outcome":
+        """Make it of the mapping that JSON holds. Raises ValueError, KeyError or TypeError."""
+        changes = [
+            Change(name=each["name"], picks=tuple(each["picks"]), median_score=tuple(each["median_score"]))
+            for each in found["changes"]
+        ]
+        return cls(message=found["message"], model=found["model"], changes=changes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """One run of `pick`, and the totals of the folder that it wrote into."""
 
@@ -105,6 +155,8 @@ class Summary:
     """Micrographs that were known and not yet done when this was written."""
     workers: list[WorkerRecord] = field(default_factory=list)
     """The processes that picked in this run; empty where this one did."""
+    adaptation: Outcome | None = None
+    """Of the network to the micrographs; None where that was not asked for."""
     retries: int = 0
     """Times that a micrograph was picked again because a worker was lost."""
     version: str = __version__
@@ -117,7 +169,8 @@ class Summary:
         if earlier is None or self.picked:
             return self
         earlier = earlier.at_threshold(self.parameters["threshold"])
-        return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog)
+        now = self.adaptation or earlier.adaptation
+        return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog, adaptation=now)
 
     def at_threshold(self, threshold: str | float | bool | None) -> "Summary":
         """The same run, whose picks have been brought to this threshold."""
@@ -138,6 +191,7 @@ class Summary:
         found = {name: value for name, value in found.items() if name in known}
         found |= {"model": ModelRecord(**found["model"]), "totals": Totals(**found["totals"])}
         found["workers"] = [WorkerRecord(**worker) for worker in found.get("workers", ())]
+        found["adaptation"] = Outcome.of(found["adaptation"]) if found.get("adaptation") else None
         return cls(**found)
 
     def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
@@ -32,6 +32,7 @@ from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.files import HALF_SUFFIX
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder
+from gtpick_rt.output.summary import Outcome
 from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
 from gtpick_rt.records import MicrographRecord
@@ -50,16 +51,6 @@ _TICK_S = 0.2
 _STEP = re.compile(r"step (\d+) of (\d+)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What an adaptation has come to."""
-
-    message: str
-    """What was learned from and what changed, or why nothing may be used."""
-    model: str | None = None
-    """Name of the model's file in its folder; None where there is none."""
-
-
 def need_training() -> None:
     """Raise UsageError where an adaptation cannot run, before anything is picked."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -72,8 +63,8 @@ def need_training() -> None:
 def outcome_in(out: Path) -> Outcome | None:
     """What an earlier adaptation for this output folder has come to; None where there was none."""
     try:
-        return Outcome(**json.loads(_outcome_path(out).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return Outcome.of(json.loads(_outcome_path(out).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -81,7 +72,7 @@ def with_adapted(request: Request, output: OutputFolder) -> Request:
     """The request, to be picked with the model that has adapted itself for its output folder, where
     there is one; what another model has picked there is to be picked once more.
     """
-    found = outcome_in(request.out)
+    found = output.adaptation
     if found is None or found.model is None:
         return request
     model, before = adapted_folder(request.out) / found.model, output.previous
@@ -156,7 +147,8 @@ class Adaptation:
             for name in (f"{_NAME}{HALF_SUFFIX}", f"{_NAME}.onnx"):
                 if (self._scratch / name).exists():
                     (self._scratch / name).replace(adapted_folder(self._out) / name)
-            found = Outcome(message="; ".join(self._said[:2]), model=f"{_NAME}.onnx")
+            changes = json.loads((self._scratch / f"{_NAME}.json").read_bytes())
+            found = Outcome.of({"message": "; ".join(self._said[:2]), "model": f"{_NAME}.onnx", "changes": changes})
         else:
             why = self._complaints[-1] if self._complaints else f"exit code {self._process.returncode}"
             found = Outcome(message=why.removeprefix("error: "))
@@ -243,7 +235,8 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
     kept = adapted_folder(request.out)
     for left in [kept] if request.force else filter(Path.is_dir, kept.glob("*")):  # these by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
-    if outcome_in(request.out) is None and request.watching is None:
+    output.adaptation = outcome_in(request.out)
+    if output.adaptation is None and request.watching is None:
         there = find_jobs(request.inputs, request.recursive, request.names).jobs
         jobs = list(islice(spread(there), MICROGRAPHS))
         listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
@@ -255,11 +248,11 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
 
 
 def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> None:
-    """Say what an adaptation has come to, and log it."""
+    """Say what an adaptation has come to, log it, and let the summary tell it."""
     if found is None:
         return
-    what = "adapted" if found.model else "not adapted, the general network picks"
-    listeners.notice(f"{what}: {found.message}")
+    output.adaptation = found
+    listeners.notice(found.told)
     output.log(state="adapted" if found.model else "not adapted", message=found.message)
 
 

@@ -22,7 +22,7 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, outcome_in, with_adapted
+from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, with_adapted
 from gtpick_rt.picking.excluding import exclusion_of
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
@@ -262,7 +262,7 @@ def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Pa
     """Every setting in force; of the survey, what an `earlier` run has found that this one goes
     on with.
     """
-    found, adaptation = picker.survey, outcome_in(request.out) if request.adapt else None
+    found = picker.survey
     low, high = (found and found.quartiles_A) or (None, None)
     survey: Parameters = {
         "diameter_auto": request.diameter_A is None,
@@ -285,6 +285,5 @@ def _parameters(request: Request, picker: Picker, earlier: Summary | None) -> Pa
         "backend": request.backend,
         "overlays": request.overlays,
         "adapt": request.adapt,
-        "adaptation": adaptation.message if adaptation else None,
         "force": request.force,
     }

@@ -1,6 +1,7 @@
 """What is asked for, what there is to do, and who is told of it."""
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
 from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.pipeline import bookkeeping
+
+_FEW = 3
+"""Inputs that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +76,16 @@ class Request:
             raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
         if self.adapt and self.shard is not None:
             raise UsageError(
-                "--adapt goes without --shard, since all shards need the same model: make it first with gtpick-rt "
-                "adapt MICROGRAPHS --out adapted.onnx, and pick with --model adapted.onnx"
+                "--adapt goes without --shard, since all shards need the same model: make it once with "
+                f"{self._adapt()}, and then give every shard --model adapted.onnx in place of --adapt"
             )
+
+    def _adapt(self) -> str:
+        """The command that makes an adapted model for these micrographs, to be typed."""
+        micrographs = self.inputs if len(self.inputs) <= _FEW else ("MICROGRAPHS",)
+        options = {"--diameter": self.diameter_A, "--pixel-size": self.pixel_size_A}
+        given = [text for name, value in options.items() if value is not None for text in (name, f"{value:g}")]
+        return shlex.join(["gtpick-rt", "adapt", *micrographs, *given, "--out", "adapted.onnx"])
 
 
 @dataclass(frozen=True, kw_only=True)

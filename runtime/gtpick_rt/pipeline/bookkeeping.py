@@ -90,6 +90,7 @@ class Bookkeeping:
             picked=self._picked,
             totals=self.output.totals,
             backlog=self.source.backlog,
+            adaptation=self.output.adaptation,
         )
 
     def arrivals(self) -> Iterator[Job | Failure | None]:

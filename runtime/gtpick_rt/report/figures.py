@@ -1,6 +1,7 @@
 """The charts of the report."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -8,6 +9,7 @@ from markupsafe import Markup
 from gtpick_rt.detection.quality import FLAGS
 from gtpick_rt.following.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
 from gtpick_rt.following.records import Entry
+from gtpick_rt.output.summary import Outcome
 from gtpick_rt.report.drawing import (
     FOOT_PX,
     TOP_PX,
@@ -140,6 +142,49 @@ def _median(found: Histogram) -> float:
             return left + (right - left) * (half - before) / count
         before += count
     return found.edges[0]
+
+
+def picks_changed(found: Outcome) -> Markup:
+    """Picks on each micrograph that was learned from, before and now."""
+    pairs = [each.picks for each in found.changes]
+    return _changed(found, pairs, max(1, *(max(pair) for pair in pairs)) * 1.05, "Picks", 0)
+
+
+def scores_changed(found: Outcome) -> Markup:
+    """Median score of the picks on each micrograph that was learned from, before and now."""
+    return _changed(found, [each.median_score for each in found.changes], 1.0, "Median score", 2)
+
+
+def _changed(
+    found: Outcome, pairs: Sequence[tuple[float | None, float | None]], top: float, what: str, digits: int
+) -> Markup:
+    frame = Frame(0, len(pairs), 0, top)
+    marks, told = [], list[str]()
+    for kind, values in zip(("before", "now"), zip(*pairs, strict=True), strict=True):
+        known = [value for value in values if value is not None]
+        told += [f"{statistics.median(known):,.{digits}f} {kind}"] if known else []
+        marks += [
+            element("circle", class_=f"change {kind}", cx=f"{frame.x(at + 0.5)}%", cy=frame.y(value), r=4)
+            for at, value in enumerate(values)
+            if value is not None
+        ]
+    return chart(
+        frame,
+        f"{what} on each of {len(pairs)} micrographs: median {', '.join(told) or 'not known'}",
+        [*(_step(frame, at, pair, found.changes[at].name, digits) for at, pair in enumerate(pairs)), *marks],
+        numbered(ticks(0, top)),
+        [(0.5, "1"), (len(pairs) - 0.5, str(len(pairs)))] if len(pairs) > 1 else [(0.5, "1")],
+    )
+
+
+def _step(frame: Frame, at: int, pair: tuple[float | None, float | None], name: str, digits: int) -> Markup:
+    """A line from the value before to the one now, with both in words; none where one is absent."""
+    before, now = pair
+    if before is None or now is None:
+        return Markup("")
+    x = f"{frame.x(at + 0.5)}%"
+    told = element("title", f"{name}: {before:,.{digits}f} before, {now:,.{digits}f} now")
+    return element("line", told, class_="change", x1=x, x2=x, y1=frame.y(before), y2=frame.y(now))
 
 
 def stage_bar(share: float) -> Markup:

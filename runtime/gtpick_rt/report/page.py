@@ -17,6 +17,7 @@ from gtpick_rt.following.history import History
 from gtpick_rt.following.particles import particle_groups
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.layout import log_path, shards_folder
+from gtpick_rt.output.summary import Outcome
 from gtpick_rt.report import facts, figures, gallery, particles
 
 _THRESHOLD = 0.5
@@ -86,6 +87,7 @@ def _figures(history: History) -> dict[str, object]:
     found = particle_groups(history, entries, threshold, status.diameter_A)
     return {
         "trends": _trends(entries) if entries else None,
+        "adaptation": _adaptation(status.adaptation),
         "histograms": _histograms(Sampler(history).histograms(entries, threshold)),
         "particles": [(each, particles.picture(each), particles.profile(each, found)) for each in found],
         "gallery": [
@@ -105,6 +107,13 @@ def _trends(entries: list[Entry]) -> dict[str, object]:
         "score": figures.trend_of_scores(found),
         "flags": figures.trend_of_flags(found),
     }
+
+
+def _adaptation(found: Outcome | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    shown = {"picks": figures.picks_changed(found), "score": figures.scores_changed(found)} if found.changes else {}
+    return {"told": found.told[:1].upper() + found.told[1:], "figures": shown}
 
 
 def _histograms(found: Histograms) -> dict[str, object] | None:

@@ -1,5 +1,6 @@
 """Whether a run goes on, has nothing to do or is stuck is seen from outside, and how fast it is."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from gtpick_rt.following.history import History
 from gtpick_rt.output.layout import lock_path, summary_path
 from gtpick_rt.output.lock import lives, lock_folder
+from gtpick_rt.output.summary import Outcome
 
 
 def story_of(told: Any) -> History:
@@ -25,6 +27,32 @@ def held(told: Any) -> Iterator[None]:
     lock = lock_folder(lock_path(told.out))
     yield
     lock.release()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [],
+        {"message": 3},
+        {"changes": 3},
+        {"changes": [{"name": "a"}]},
+        {"changes": [{"name": "a", "picks": [1], "median_score": [0.5, 0.5]}]},
+        {"changes": [{"name": "a", "picks": [1, -1], "median_score": [0.5, 0.5]}]},
+        {"changes": [{"name": "a", "picks": [1, 1], "median_score": [0.5, float("nan")]}]},
+        {"changes": [{"name": 7, "picks": [1, 1], "median_score": [0.5, 0.5]}]},
+    ],
+)
+def test_an_adaptation_is_told_unless_it_is_damaged(told: Any, adapted: Outcome, damage: Any) -> None:
+    told.begun()
+    told.picked("a")
+    told.summary(adaptation=adapted)
+    assert story_of(told).status().adaptation == adapted
+    path = summary_path(told.out)
+    summary = json.loads(path.read_text())
+    summary["adaptation"] = {**summary["adaptation"], **damage} if isinstance(damage, dict) else damage
+    path.write_text(json.dumps(summary, indent=1))
+    assert story_of(told).status().adaptation is None
+    assert story_of(told).status().done == 1
 
 
 @pytest.mark.usefixtures("held")

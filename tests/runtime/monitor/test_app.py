@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from gtpick_rt.monitor import figures
 from gtpick_rt.monitor.app import make_app
 from gtpick_rt.output.layout import detections_path, preview_path, retry_folder
+from gtpick_rt.output.summary import Outcome
 from gtpick_rt.types import Picks
 
 POST = {"X-Gtpick": "1", "Origin": "http://127.0.0.1:8470"}
@@ -33,6 +34,14 @@ def test_the_status_is_that_of_the_run(client: TestClient, run: Any) -> None:
     assert (status["done"], status["failed"], status["picks"], status["state"]) == (3, 1, 9, "finished")
     assert (status["threshold"], status["floor"], status["diameter_A"]) == (0.5, 0.05, 100.0)
     assert status["flags"] == {"ice": 1}
+
+
+def test_the_status_tells_of_an_adaptation(run: Any, adapted: Outcome) -> None:
+    run.summary(adaptation=adapted)
+    client = TestClient(make_app(run.out), base_url="http://127.0.0.1:8470")
+    told = client.get("/api/status").json()["adaptation"]
+    assert (told["message"], told["model"]) == ("learned from 3 micrographs", "adapted.onnx")
+    assert told["changes"][1] == {"name": "b.mrc", "picks": [0, 12], "median_score": [None, 0.9]}
 
 
 def test_all_is_known_before_the_first_answer(run: Any) -> None:

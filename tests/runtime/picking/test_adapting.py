@@ -3,6 +3,7 @@ not learned changes nothing.
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,8 @@ from benchmarks.shared.tiny_runs import flaws_of, listed_in
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
-from gtpick_rt.output.layout import adapted_folder, list_path, log_path
+from gtpick_rt.output.layout import adapted_folder, list_path, log_path, summary_path
+from gtpick_rt.output.summary import Change, Outcome, read_summary
 from gtpick_rt.picking import adapting, fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
 from gtpick_rt.types import FloatArray, Micrograph
@@ -33,7 +35,7 @@ from gtpick_rt.types import FloatArray, Micrograph
 DOT = np.array([[71, 39]], np.float32)
 WATCH = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=30.0)
 LEARNER = """
-    import os, pathlib, shutil, sys, time
+    import json, os, pathlib, shutil, sys, time
     model, way, *arguments = sys.argv[1:]
     out = pathlib.Path(arguments[arguments.index("--out") + 1])
     learners = out.parents[4] / "learners"
@@ -47,11 +49,15 @@ LEARNER = """
     if way == "hangs":
         time.sleep(60)
     shutil.copy(model, out)
+    change = {"name": "a.mrc", "picks": [3, 4], "median_score": [None, 0.5]}
+    out.with_suffix(".json").write_text(json.dumps([change]))
     print("learned from them")
     print("picks on them: 3 before, 4 now")
     print("parity with something")
 """
 """Stands for `gtpick-rt adapt`."""
+LEARNED = Change(name="a.mrc", picks=(3, 4), median_score=(None, 0.5))
+"""What it says that it has changed."""
 
 
 @pytest.fixture
@@ -126,7 +132,11 @@ def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, lea
     summary, told = run()
     assert models_of(out) == {"learned": 13}
     assert summary.model.name == "learned"
-    assert summary.parameters["adaptation"] == "learned from them; picks on them: 3 before, 4 now"
+    assert summary.adaptation.message == "learned from them; picks on them: 3 before, 4 now"
+    assert summary.adaptation.changes == [LEARNED]
+    kept = read_summary(summary_path(out))
+    assert kept is not None
+    assert kept.adaptation == summary.adaptation
     assert told[-1] == "adapted: learned from them; picks on them: 3 before, 4 now"
     (begun,) = (folder.parent / "learners").iterdir()
     assert begun.name.endswith(f"-{adapting.MICROGRAPHS}")
@@ -134,6 +144,7 @@ def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, lea
     shutil.copy(folder / "a.mrc", folder / "n.mrc")
     again, _ = run()
     assert (again.picked, models_of(out), times_learned(out)) == (1, {"learned": 14}, 1)
+    assert again.adaptation == summary.adaptation
 
 
 def test_what_cannot_be_learned_is_told_once_and_the_general_network_picks(
@@ -148,6 +159,8 @@ def test_what_cannot_be_learned_is_told_once_and_the_general_network_picks(
     assert "not adapted" in states
     again, told = run()
     assert (again.picked, told, times_learned(out)) == (0, [], 1)
+    for kept in (again, read_summary(summary_path(out))):
+        assert kept.adaptation == Outcome(message="no particles are seen there")
 
 
 def test_while_micrographs_arrive_picking_begins_at_once_and_all_end_with_the_adapted_model(
@@ -161,6 +174,27 @@ def test_while_micrographs_arrive_picking_begins_at_once_and_all_end_with_the_ad
     assert len(listed_in(list_path(out))) == 13
     assert flaws_of(out) == []
     assert any(line.startswith("adapted: ") for line in told)
+    assert summary.adaptation.changes == [LEARNED]
+
+
+def test_a_refusal_while_micrographs_arrive_stands_in_the_summary_of_that_run(
+    run: Run, learner: Ways, folder: Path
+) -> None:
+    learner("refuses")
+    out = folder.parent / "out"
+    summary, _ = run(stop_when(lambda: adapting.outcome_in(out) is not None), watching=WATCH)
+    for kept in (summary, read_summary(summary_path(out))):
+        assert kept.adaptation == Outcome(message="no particles are seen there")
+
+
+def test_a_refusal_is_told_where_another_run_has_picked_all(run: Run, learner: Ways, folder: Path) -> None:
+    learner("refuses")
+    before, _ = run(adapt=False)
+    summary, _ = run()
+    kept = read_summary(summary_path(folder.parent / "out"))
+    assert (before.adaptation, summary.picked) == (None, 0)
+    assert kept is not None
+    assert kept.adaptation == Outcome(message="no particles are seen there")
 
 
 @pytest.mark.parametrize("watching", [None, WATCH])
@@ -214,9 +248,19 @@ def test_a_learner_that_breaks_is_told_and_tried_again_by_the_next_run(
     assert models_of(out) == {"learned": 13}
 
 
-def test_shards_are_told_to_adapt_first() -> None:
-    with pytest.raises(UsageError, match=r"adapt MICROGRAPHS --out adapted\.onnx"):
-        Request(inputs=("in",), out=Path("out"), adapt=True, shard="1/2")
+@pytest.mark.parametrize(
+    ("inputs", "options", "command"),
+    [
+        (("my mics",), {}, "adapt 'my mics' --out adapted.onnx"),
+        (("in",), {"diameter_A": 160.0, "pixel_size_A": 1.2}, "adapt in --diameter 160 --pixel-size 1.2 --out"),
+        (("a", "b", "c", "d"), {}, "adapt MICROGRAPHS --out"),
+    ],
+)
+def test_shards_are_told_what_to_type_to_adapt_first(
+    inputs: tuple[str, ...], options: dict[str, float], command: str
+) -> None:
+    with pytest.raises(UsageError, match=f"with gtpick-rt {re.escape(command)}.* every shard --model adapted"):
+        Request(inputs=inputs, out=Path("out"), adapt=True, shard="1/2", **options)  # type: ignore[arg-type]
 
 
 def test_what_is_not_installed_is_said_before_anything_is_picked(

@@ -3,6 +3,7 @@ import builtins
 import hashlib
 import io
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 from gtpick_rt.errors import UsageError
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.layout import detections_path, preview_path
-from gtpick_rt.output.summary import WorkerRecord
+from gtpick_rt.output.summary import Outcome, WorkerRecord
 from gtpick_rt.types import Picks
 
 pytest.importorskip("jinja2", reason="Jinja2 is not installed (extra monitor)")
@@ -101,6 +102,27 @@ def test_the_page_is_well_formed_and_tells_the_figures_of_the_run(run_of_ten: Pa
         assert told in text
     for told in ("nano 2", "Threshold 0.50", "Diameter 100 Å", "in/bad.mrc", "no image", "infer 400 ms"):
         assert told in text
+
+
+def test_an_adaptation_is_told_in_a_line_and_two_charts(told: Any, run_of_ten: Path, adapted: Outcome) -> None:
+    assert "Adaptation" not in Page(make_report(run_of_ten)).text
+    told.summary(adaptation=adapted)
+    page = Page(make_report(run_of_ten))
+    assert "Adapted: learned from 3 micrographs" in page.text
+    charts = [each["aria-label"] for each in page.all("div") if "aria-label" in each]
+    assert "Picks on each of 3 micrographs: median 30 before, 40 now" in charts
+    assert "Median score on each of 3 micrographs: median 0.66 before, 0.93 now" in charts
+    assert "b.mrc: 0 before, 12 now" in page.text
+    assert "b.mrc: 0.00" not in page.text
+    kinds = Counter(each["class"] for each in page.all("circle") if (each.get("class") or "").startswith("change"))
+    assert kinds == {"change before": 5, "change now": 6}
+
+
+def test_a_refusal_to_adapt_is_told_with_its_reason(told: Any, run_of_ten: Path) -> None:
+    told.summary(adaptation=Outcome(message="no <b>particles</b> are seen"))
+    page = Page(make_report(run_of_ten))
+    assert "Not adapted, the general network picks: no <b>particles</b> are seen" in page.text
+    assert not [each for each in page.all("circle") if (each.get("class") or "").startswith("change")]
 
 
 def test_nothing_is_loaded_and_nothing_runs(run_of_ten: Path) -> None:

@@ -1,6 +1,7 @@
 /* Joins the parts of the page: what the server tells goes in, what the user chooses goes round. */
 
 import * as api from "./api.js";
+import { showAdaptation } from "./adaptation.js";
 import { Distributions } from "./distributions.js";
 import { $, basename, flag, say } from "./dom.js";
 import { Overview } from "./overview.js";
@@ -91,6 +92,7 @@ function onStatus(status) {
   if (!status.state) return; /* the server has not read the folder yet */
   overview.fill(status);
   showWorkers(status.workers);
+  showAdaptation(status.adaptation);
   if (status.failed !== failed) {
     failed = status.failed;
     loadFailures().catch(report);
