@@ -64,11 +64,16 @@ def main() -> None:
 
 @app.command(cls=HelpfulCommand)
 def relion(
-    o: Annotated[Path, typer.Option("--o", help="Folder of the job.")],
-    in_mics: Annotated[Path, typer.Option("--in_mics", help="STAR file of the micrographs; it may grow between runs.")],
-    j: Annotated[int, typer.Option("--j", help="Accepted, without effect: all cores granted to the job are used.")] = 1,
+    o: Annotated[Path, typer.Option("--o", metavar="FOLDER", help="Folder of the job.")],
+    in_mics: Annotated[
+        Path, typer.Option("--in_mics", metavar="FILE", help="STAR file of the micrographs; it may grow between runs.")
+    ],
+    j: Annotated[
+        int, typer.Option("--j", metavar="N", help="Accepted, without effect: all cores granted to the job are used.")
+    ] = 1,
     pipeline_control: Annotated[
-        Path | None, typer.Option("--pipeline_control", "--pipeline-control", help="Accepted: the same as --o.")
+        Path | None,
+        typer.Option("--pipeline_control", "--pipeline-control", metavar="FOLDER", help="Accepted: the same as --o."),
     ] = None,
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,

@@ -142,7 +142,7 @@ class Terminal:
     def done(self, record: Record) -> None:
         """Count a micrograph, and say what is wrong with it."""
         if isinstance(record, Failure):
-            self.notice(f"{record.kind}: {record.message}")
+            self.notice(f"failed: {record.message}")
         else:
             self._picks += record.picks
             self._picked += 1
@@ -201,7 +201,9 @@ def _specimen(picker: Picker) -> str:
     """Say what will be picked, and how that is known."""
     line = f"particles of {picker.diameter_A:.0f} Å, {picker.contrast}"
     found = picker.survey
-    if found is None or found.quartiles_A is None:
+    if found is None:
+        return f"{line}: as settled in this folder before"
+    if found.quartiles_A is None:
         return line
     low, high = found.quartiles_A
     return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
@@ -231,11 +233,11 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
 
 
 def per_micrograph(picks: int, micrographs: int) -> str:
-    """Say how many that is on each, where there are several."""
+    """Say how many that is on one, where there are several."""
     if micrographs < 2:
         return ""
     mean = picks / micrographs
-    return f" ({mean:.0f} on each)" if mean >= 10 else f" ({mean:.1f} on each)"
+    return f" ({int(mean + 0.5) if mean >= 10 else round(mean, 1):g} on average)"
 
 
 def _threshold(summary: Summary) -> str:

@@ -56,6 +56,7 @@ def test_the_options_of_pick_are_in_groups(shown: Callable[..., str]) -> None:
     }
     for group, option in groups.items():
         assert re.search(rf"^  {option}\b", listed[group], re.MULTILINE)
+    assert list(listed)[-2:] == ["Options", "Examples"]
     assert listed["Options"].split()[0] == "-h,"
     assert "[default: auto]" in listed[PARTICLE]
 
@@ -67,6 +68,16 @@ def test_help_ends_in_examples_and_fits_80_columns(shown: Callable[..., str], co
     text = shown(command)
     assert text.rstrip().splitlines()[-len(EXAMPLES[command]) :] == [f"  {line}" for line in EXAMPLES[command]]
     assert max(map(len, text.splitlines())) <= COLUMNS
+
+
+@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"relion"}))
+def test_every_value_has_a_name_that_is_no_type_of_python(shown: Callable[..., str], command: str) -> None:
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
+        pytest.importorskip("torch", reason="the extra train is not installed")
+    text = shown(command)
+    assert not re.findall(r"<[a-z]+[^>]*>", text)
+    assert not re.findall(r"^  (?:--[\w-]+ )?(?:TEXT|INTEGER|FLOAT)\b", text, re.MULTILINE)
+    assert not re.findall(r"[{}]", text.splitlines()[0])
 
 
 def test_every_command_has_examples() -> None:

@@ -83,7 +83,7 @@ def test_a_shard_says_who_lists_what_it_has_picked() -> None:
 
 
 def test_the_end_tells_the_threshold_and_whether_it_was_found() -> None:
-    assert ending()[1] == "in all: 15 picks on 5 micrographs (3.0 on each), threshold 0.40"
+    assert ending()[1] == "in all: 15 picks on 5 micrographs (3 on average), threshold 0.40"
     found = "threshold 0.40 suits these micrographs (the model's own: 0.47)"
-    assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs (3.0 on each), {found}"
+    assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs (3 on average), {found}"
     assert ending(threshold_of_model=0.47, threshold_auto=False)[1].endswith("threshold 0.40")
