@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.help import LOOK, HelpfulCommand
+from gtpick_rt.cli.help import INPUT, LOOK, OUTPUT, HelpfulCommand
 from gtpick_rt.cli.main import errors_told
 from gtpick_rt.cli.options import (
     EXIT_SIGNAL,
@@ -64,9 +64,15 @@ def main() -> None:
 
 @app.command(cls=HelpfulCommand)
 def relion(
-    o: Annotated[Path, typer.Option("--o", metavar="FOLDER", help="Folder of the job.")],
+    o: Annotated[Path, typer.Option("--o", metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the job.")],
     in_mics: Annotated[
-        Path, typer.Option("--in_mics", metavar="FILE", help="STAR file of the micrographs; it may grow between runs.")
+        Path,
+        typer.Option(
+            "--in_mics",
+            metavar="FILE",
+            rich_help_panel=INPUT,
+            help="STAR file of the micrographs; it may grow between runs.",
+        ),
     ],
     j: Annotated[
         int, typer.Option("--j", metavar="N", help="Accepted, without effect: all cores granted to the job are used.")

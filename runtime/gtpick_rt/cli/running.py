@@ -14,12 +14,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import Progress
 
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted
+from gtpick_rt.cli.progress import FIELDS, progress_bar
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
@@ -79,14 +79,6 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     return summary
 
 
-class _Remaining(TimeRemainingColumn):
-    """How long it will take, where it is known how much there is."""
-
-    def render(self, task: Task) -> Text:
-        """Write it."""
-        return Text() if task.total is None else super().render(task)
-
-
 class Terminal:
     """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there
     is a terminal.
@@ -100,10 +92,8 @@ class Terminal:
         self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
-        texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("picks", "rate", "behind")]
-        columns = (BarColumn(8), MofNCompleteColumn(), *texts, _Remaining())
         self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self._bar = Progress("{task.fields[by]}", *columns, console=console, disable=not console.is_terminal)
+        self._bar = progress_bar(console)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
@@ -129,7 +119,7 @@ class Terminal:
         for before in self._bar.task_ids:  # of a run that begins anew
             self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
-        self._bar.add_task("", total=work.total, picks="", rate="", behind="", by=by)
+        self._bar.add_task("", total=work.total, **{**dict.fromkeys(FIELDS, ""), "by": by})
         self._bar.start()
 
     def _backlog(self) -> int:
@@ -153,12 +143,8 @@ class Terminal:
             typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
-        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,", picks=self._so_far())
-
-    def _so_far(self) -> str:
-        """Picks of this run, and on a micrograph."""
-        mean = f", {self._picks / self._picked:.0f} each" if self._picked > 1 else ""
-        return f"{counted(self._picks, 'pick')}{mean},"
+        each = f"{self._picks / self._picked:.0f} each" if self._picked > 1 else ""
+        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s", picks=counted(self._picks, "pick"), each=each)
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""

@@ -1,11 +1,14 @@
 """What the terminal shows of a run: who picks, and how it ended."""
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.cli.progress import progress_bar
 from gtpick_rt.cli.running import Terminal, _result
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
@@ -47,6 +50,23 @@ def test_the_bar_counts_the_workers_that_have_done_something(begun: Callable[[bo
         assert shown(terminal) == words
     terminal.log({"state": "again", "path": "a.mrc", "backlog": 2})
     assert shown(terminal) == "2 workers"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("total", [10_000, None])
+def test_the_bar_is_never_cut(width: int, total: int | None) -> None:
+    screen = io.StringIO()
+    bar = progress_bar(Console(file=screen, force_terminal=True, width=width, color_system=None))
+    behind = "" if total else "31 waiting, 12.2 s behind"
+    told = {"picks": "1234500 picks", "each": "125 each", "behind": behind, "rate": "2.25/s", "by": "onnxruntime-cpu"}
+    with bar:
+        bar.add_task("", total=total, completed=9876, **told)
+    line = screen.getvalue().splitlines()[-1]
+    assert "…" not in line
+    assert (f"9876/{total}" if total else "9876,") in line
+    assert "1234500 picks, " in line
+    assert behind in line
+    assert ("125 each, 2.25/s, onnxruntime-cpu" in line) == (width > (60 if total else 80))
 
 
 def ending(workers: int = 0, retries: int = 0, shard: str | None = None, **parameters: float) -> list[str]:
