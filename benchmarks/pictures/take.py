@@ -30,18 +30,21 @@ from gtpick_rt.models.files import resolve_model
 DOCS = ROOT / "docs"
 SIDECAR = DOCS / "pictures.json"
 SIDE_PX = 720
-SAMPLE, SAMPLE_DIAMETER_A = "sample/sim_0000.mrc", 214.0
+SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A = "sample", "sim_0000", 214.0
 RIBOSOMES, RIBOSOMES_PIXEL_SIZE_A, RIBOSOMES_DIAMETER_A = "061_10028", 5.36, 300.0
 
 
-def picked(path: Path, diameter_A: float) -> tuple[Image.Image, int]:
-    """Pick a micrograph by the public command: its overlay, and the number of picks."""
+def picked(path: Path, stem: str, diameter_A: float) -> tuple[Image.Image, int]:
+    """Pick a micrograph, or a folder, by the public command: the overlay of a micrograph, and the
+    number of its picks.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "picks"
         command = [*pick_command([path], out, None, diameter_A), "--overlays"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        picks = json.loads((out / "summary.json").read_text())["totals"]["picks"]
-        return Image.open(io.BytesIO((out / "overlays" / f"{path.stem}.png").read_bytes())), picks
+        records = json.loads((out / "summary.json").read_text())["micrographs"]
+        (picks,) = (record["picks"] for record in records if record["stem"] == stem)
+        return Image.open(io.BytesIO((out / "overlays" / f"{stem}.png").read_bytes())), picks
 
 
 def save(overlay: Image.Image, name: str) -> None:
@@ -53,9 +56,9 @@ def save(overlay: Image.Image, name: str) -> None:
 
 def take_sample() -> dict[str, Any]:
     """The first micrograph of sample/, as `make pick` picks it."""
-    overlay, picks = picked(ROOT / SAMPLE, SAMPLE_DIAMETER_A)
+    overlay, picks = picked(ROOT / SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A)
     save(overlay, "sample.jpg")
-    return {"of": SAMPLE, "diameter_A": SAMPLE_DIAMETER_A, "picks": picks}
+    return {"of": f"{SAMPLE}/{SAMPLE_FIRST}.mrc", "diameter_A": SAMPLE_DIAMETER_A, "picks": picks}
 
 
 def take_ribosomes(data: Path) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def take_ribosomes(data: Path) -> dict[str, Any]:
         with Image.open(data / "empiar10028" / "images" / f"{RIBOSOMES}.png") as image, mrcfile.new(path) as mrc:
             mrc.set_data(np.asarray(image.convert("F"), np.float32))
             mrc.voxel_size = RIBOSOMES_PIXEL_SIZE_A
-        overlay, picks = picked(path, RIBOSOMES_DIAMETER_A)
+        overlay, picks = picked(path, RIBOSOMES, RIBOSOMES_DIAMETER_A)
     save(overlay, "ribosomes.jpg")
     return {"of": f"EMPIAR-10028, {RIBOSOMES}", "diameter_A": RIBOSOMES_DIAMETER_A, "picks": picks}
 

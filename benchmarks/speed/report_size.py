@@ -1,7 +1,7 @@
 """How large `gtpick-rt report` becomes with the number of micrographs.
 
 The folder is made up: a K3's micrographs, whose pictures are noise, which JPEG can make least
-smaller, with a thousand detections each. Flags take turns, and of 50 micrographs one has failed, so
+smaller, with as many picks each as a report draws at most. Flags take turns, and of 50 micrographs one has failed, so
 that the report has all the pictures and failures that it may have. The micrographs are one file by
 many names. Writes results/report_size.json.
 """
@@ -26,7 +26,8 @@ from gtpick_rt.formats.star import read_record
 from gtpick_rt.output.layout import detections_path, log_path, preview_path, star_path
 from gtpick_rt.output.overlay import draw_preview
 
-DETECTIONS = 1000
+DETECTIONS = 4000
+"""Of which half are picks, at `SETTINGS.threshold`."""
 EVERY_FAILED = 50
 FIRST = PurePosixPath("FoilHole_00000000_Data_31419_fractions")
 

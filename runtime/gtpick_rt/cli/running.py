@@ -119,7 +119,8 @@ class Terminal:
         for before in self._bar.task_ids:  # of a run that begins anew
             self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
-        self._bar.add_task("", total=work.total, **{**dict.fromkeys(FIELDS, ""), "by": by})
+        told: dict[str, Any] = {**dict.fromkeys(FIELDS, ""), "by": by}
+        self._bar.add_task("", total=work.total, **told)
         self._bar.start()
 
     def _backlog(self) -> int:
