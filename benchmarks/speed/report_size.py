@@ -1,9 +1,9 @@
 """How large `gtpick-rt report` becomes with the number of micrographs.
 
 The folder is made up: a K3's micrographs, whose pictures are noise, which JPEG can make least
-smaller, with as many picks each as a report draws at most. Flags take turns, and of 50 micrographs one has failed, so
-that the report has all the pictures and failures that it may have. The micrographs are one file by
-many names. Writes results/report_size.json.
+smaller, with as many picks each as a report draws at most. Flags take turns, and of 50 micrographs
+one has failed, so that the report has all the pictures and failures that it may have. The
+micrographs are one file by many names. Writes results/report_size.json.
 """
 
 import argparse
