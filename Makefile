@@ -13,7 +13,7 @@ VENV     ?= .venv
 TORCH    ?= torch==2.13.0
 SAMPLE   ?= sample
 DIAMETER ?= 214
-OUT      ?= picks
+OUT      ?= sample_picks
 EXTRA    ?= cpu
 
 # The branch of NVIDIA's driver, 0 without one: from 580 on it runs CUDA 13.

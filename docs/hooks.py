@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from gtpick_rt.cli import relion
 from gtpick_rt.cli.examples import EXAMPLES
+from gtpick_rt.cli.help import record_of
 from gtpick_rt.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +54,7 @@ def _command(title: str, name: str, context: Any) -> Iterator[str]:
     yield f"{command.help}\n"
     groups: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(context):
-        record = param.get_help_record(context)
+        record = record_of(param, context)
         if record is not None and "--help" not in record[0]:
             groups.setdefault(param.rich_help_panel or "", []).append(record)
     for group, records in groups.items():

@@ -12,21 +12,26 @@ Structures = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
+        metavar="FOLDER",
         help="Folder of density maps (.mrc) and atomic models (.pdb, .cif) to use beside the procedural particles.",
     ),
 ]
-Procedurals = Annotated[int, typer.Option(min=12, help="Procedural particles to make.")]
+Procedurals = Annotated[int, typer.Option(min=12, metavar="N", help="Procedural particles to make.")]
 
 
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
-    count: Annotated[int, typer.Option(min=1, help="Micrographs to write.")] = 3,
-    size: Annotated[int, typer.Option(min=64, help="Width and height of a micrograph in px.")] = 2048,
-    particle: Annotated[float, typer.Option(min=8, help="Particle diameter in px of the micrograph.")] = 80.0,
-    snr: Annotated[float, typer.Option(min=1e-4, help="Signal-to-noise ratio at a pixel of 1/100 diameter.")] = 0.05,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Micrographs to write.")] = 3,
+    size: Annotated[int, typer.Option(min=64, metavar="PX", help="Width and height of a micrograph in px.")] = 2048,
+    particle: Annotated[
+        float, typer.Option(min=8, metavar="PX", help="Particle diameter in px of the micrograph.")
+    ] = 80.0,
+    snr: Annotated[
+        float, typer.Option(min=1e-4, metavar="SNR", help="Signal-to-noise ratio at a pixel of 1/100 diameter.")
+    ] = 0.05,
     structures: Structures = None,
     procedurals: Procedurals = 24,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Write simulated micrographs (MRC) of one specimen with exact labels (RELION STAR).
 
@@ -48,26 +53,34 @@ def simulate(
 
 
 def train(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run that is already there is resumed.")],
-    variant: Annotated[str, typer.Option(help="nano, small or base.")] = "nano",
-    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 6000,
-    batch: Annotated[int, typer.Option(min=1, help="Tiles per step.")] = 32,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of the run; a run that is already there is resumed.")
+    ],
+    variant: Annotated[str, typer.Option(metavar="VARIANT", help="nano, small or base.")] = "nano",
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps in all.")] = 6000,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Tiles per step.")] = 32,
     structures: Structures = None,
     procedurals: Procedurals = 240,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same run.")] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     real: Annotated[
         list[Path] | None,
         typer.Option(
             exists=True,
             file_okay=False,
+            metavar="FOLDER",
             help="Folder of real micrographs of one specimen with labels, in any format that is read, and a "
             'specimen.json such as {"diameter_A": 191}; may be given several times.',
         ),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="weights.safetensors to go on from; they decide the variant."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="weights.safetensors to go on from; they decide the variant.",
+        ),
     ] = None,
 ) -> None:
     """Train GTpick on simulated tiles, and on real ones where there are any.

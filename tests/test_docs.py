@@ -98,6 +98,12 @@ def test_messages_that_are_explained_are_those_of_the_program() -> None:
     assert not [part for part in parts if part not in printed]
 
 
+def test_the_sample_is_not_picked_into_the_folder_that_the_readme_names_next() -> None:
+    """Its diameter would be that of the reader's own micrographs."""
+    (out,) = re.findall(r"^OUT +\?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert out not in re.findall(r"--out (\S+)", (ROOT / "README.md").read_text())
+
+
 def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 

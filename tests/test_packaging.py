@@ -48,7 +48,7 @@ def test_the_wheel_holds_exactly_the_three_packages(wheel: Path) -> None:
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    kinds = {".py", ".typed", ".onnx", ".mrc", ".safetensors", ".md", ".html", ".css", ".js"}
+    kinds = {".py", ".typed", ".onnx", ".mrc", ".safetensors", ".md", ".html", ".css", ".js", ".ttf"}
     sources = {
         path.relative_to(parent).as_posix()
         for package, parent in PACKAGES.items()
@@ -74,6 +74,7 @@ def test_links_in_the_readme_of_the_wheel_lead_somewhere(wheel: Path) -> None:
     assert "gtpick-rt pick" in text
     assert links
     assert not [link for link in links if not link.startswith("https://")]
+    assert "EMPIAR-10028](" not in text  # what is said below a picture goes with it
 
 
 def test_the_licence_is_in_the_wheel(wheel: Path) -> None:

@@ -35,19 +35,22 @@ from gtpick_rt.models.files import resolve_model
 DOCS = ROOT / "docs"
 SIDECAR = DOCS / "pictures.json"
 SIDE_PX = 720
-SAMPLE, SAMPLE_DIAMETER_A = "sample/sim_0000.mrc", 214.0
+SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A = "sample", "sim_0000", 214.0
 RIBOSOMES, RIBOSOMES_PIXEL_SIZE_A, RIBOSOMES_DIAMETER_A = "061_10028", 5.36, 300.0
 ADAPTED_TO, LONGEST_MIN, GAP_PX = "empiar10059", 60, 16
 
 
-def picked(path: Path, diameter_A: float, model: Path | None = None) -> tuple[Image.Image, int]:
-    """Pick a micrograph by the public command: its overlay, and the number of picks."""
+def picked(path: Path, stem: str, diameter_A: float, model: Path | None = None) -> tuple[Image.Image, int]:
+    """Pick a micrograph, or a folder, by the public command: the overlay of a micrograph, and the
+    number of its picks.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "picks"
         command = [*pick_command([path], out, model and str(model), diameter_A), "--overlays"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        picks = json.loads((out / "summary.json").read_text())["totals"]["picks"]
-        return Image.open(io.BytesIO((out / "overlays" / f"{path.stem}.png").read_bytes())), picks
+        records = json.loads((out / "summary.json").read_text())["micrographs"]
+        (picks,) = (record["picks"] for record in records if record["stem"] == stem)
+        return Image.open(io.BytesIO((out / "overlays" / f"{stem}.png").read_bytes())), picks
 
 
 def save(overlay: Image.Image, name: str, side_px: int = SIDE_PX) -> None:
@@ -59,9 +62,9 @@ def save(overlay: Image.Image, name: str, side_px: int = SIDE_PX) -> None:
 
 def take_sample() -> dict[str, Any]:
     """The first micrograph of sample/, as `make pick` picks it."""
-    overlay, picks = picked(ROOT / SAMPLE, SAMPLE_DIAMETER_A)
+    overlay, picks = picked(ROOT / SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A)
     save(overlay, "sample.jpg")
-    return {"of": SAMPLE, "diameter_A": SAMPLE_DIAMETER_A, "picks": picks}
+    return {"of": f"{SAMPLE}/{SAMPLE_FIRST}.mrc", "diameter_A": SAMPLE_DIAMETER_A, "picks": picks}
 
 
 def take_ribosomes(data: Path) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def take_ribosomes(data: Path) -> dict[str, Any]:
         with Image.open(data / "empiar10028" / "images" / f"{RIBOSOMES}.png") as image, mrcfile.new(path) as mrc:
             mrc.set_data(np.asarray(image.convert("F"), np.float32))
             mrc.voxel_size = RIBOSOMES_PIXEL_SIZE_A
-        overlay, picks = picked(path, RIBOSOMES_DIAMETER_A)
+        overlay, picks = picked(path, RIBOSOMES, RIBOSOMES_DIAMETER_A)
     save(overlay, "ribosomes.jpg")
     return {"of": f"EMPIAR-10028, {RIBOSOMES}", "diameter_A": RIBOSOMES_DIAMETER_A, "picks": picks}
 
@@ -87,12 +90,13 @@ def take_adapted(data: Path) -> dict[str, Any]:
         learn = [f"--diameter={diameter_A:g}", f"--weights={SIMULATED_ALONE}", f"--minutes={LONGEST_MIN}"]
         for command in (["export", SIMULATED_ALONE, before], ["adapt", *micrographs, *learn, f"--out={after}"]):
             subprocess.run([PROGRAM, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
-        (left, few), (right, many) = (picked(micrographs[0], diameter_A, model) for model in (before, after))
+        first = micrographs[0]
+        (left, few), (right, many) = (picked(first, first.stem, diameter_A, model) for model in (before, after))
     both = Image.new("RGB", (left.width + GAP_PX + right.width, left.height), "white")
     both.paste(left, (0, 0))
     both.paste(right, (left.width + GAP_PX, 0))
     save(both, "adapted.jpg", 3 * SIDE_PX // 2)
-    return {"of": f"EMPIAR-10059, {micrographs[0].stem}", "diameter_A": diameter_A, "picks": [few, many]}
+    return {"of": f"EMPIAR-10059, {first.stem}", "diameter_A": diameter_A, "picks": [few, many]}
 
 
 def note(taken: Mapping[str, Mapping[str, Any]]) -> None:

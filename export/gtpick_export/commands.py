@@ -27,18 +27,23 @@ PROCEDURALS = 60
 
 def export(
     weights: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="weights.safetensors of a training run.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False, metavar="WEIGHTS", help="weights.safetensors of a training run."),
     ],
     out: Annotated[
         Path,
         typer.Argument(
-            help="The ONNX file to write: model.onnx in fp32, beside it model.fp16.onnx or model.int8.onnx."
+            metavar="OUT",
+            help="The ONNX file to write: model.onnx in fp32, beside it model.fp16.onnx or model.int8.onnx.",
         ),
     ],
-    name: Annotated[str, typer.Option(help="Name of the model, shown in every result.")] = "",
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model, shown in every result.")] = "",
+    version: Annotated[str, typer.Option(metavar="VERSION", help="Version of the model.")] = "1",
     precision: Annotated[
-        str, typer.Option(help="fp32, which every backend is measured by; fp16, which GPUs run; or int8, to try out.")
+        str,
+        typer.Option(
+            metavar="KIND", help="fp32, which every backend is measured by; fp16, which GPUs run; or int8, to try out."
+        ),
     ] = "fp32",
     parity: Annotated[
         bool, typer.Option("--parity", help="Also compare every backend that is here with the CPU in fp32.")
@@ -105,15 +110,19 @@ def finetune(
         Path,
         typer.Option(
             exists=True,
+            metavar="PATH",
             help="Your picks on them: a folder of .star, .csv, .box or .cbox files of the micrographs' names, the one "
             "file of a single micrograph, or a list of many.",
         ),
     ],
-    diameter: Annotated[float, typer.Option(min=0, callback=finite, help="Particle diameter in Å, as for `pick`.")],
+    diameter: Annotated[
+        float, typer.Option(min=0, metavar="Å", callback=finite, help="Particle diameter in Å, as for `pick`.")
+    ],
     out: Annotated[
         Path,
         typer.Option(
             dir_okay=False,
+            metavar="FILE",
             help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it.",
         ),
     ],
@@ -136,7 +145,12 @@ def finetune(
     ] = False,
     weights: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="weights.safetensors to start from; else the shipped ones."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="weights.safetensors to start from; else the shipped ones.",
+        ),
     ] = None,
 ) -> None:
     """Adapt the network to your own picks on a few micrographs, in minutes on two cores, and write
@@ -196,6 +210,7 @@ def adapt(
         Path,
         typer.Option(
             dir_okay=False,
+            metavar="FILE",
             help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it, "
             "and model.json tells the picks and their median score on each micrograph, before and now.",
         ),
@@ -203,11 +218,19 @@ def adapt(
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,
     minutes: Annotated[
-        float, typer.Option(min=0.1, callback=finite, help="Time to learn; with less there are fewer steps.")
+        float,
+        typer.Option(
+            min=0.1, metavar="MINUTES", callback=finite, help="Time to learn; with less there are fewer steps."
+        ),
     ] = 5.0,
     weights: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="weights.safetensors to start from; else the shipped ones."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="weights.safetensors to start from; else the shipped ones.",
+        ),
     ] = None,
 ) -> None:
     """Adapt the network to a specimen without labels, in minutes on two cores, and write it as an

@@ -23,7 +23,7 @@ MIN_MICROGRAPHS = 2
 
 def bench(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[INPUT]...", help="Micrographs; without any, synthetic ones.")
+        list[str] | None, typer.Argument(metavar="INPUT", help="Micrographs; without any, synthetic ones.")
     ] = None,
     diameter: Annotated[
         float | None, typer.Option(min=0, metavar="Å", help="Particle diameter in Å; must be given with INPUT.")
@@ -37,8 +37,12 @@ def bench(
     side: Annotated[
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Of synthetic micrographs, in pixels.")
     ] = f"{SIDE_PX}x{SIDE_PX}",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw them to this PNG (needs the extra plot).")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw them to this PNG (needs the extra plot).")
+    ] = None,
 ) -> None:
     """Measure how fast picking is here: each stage alone, the network alone, and all together.
 

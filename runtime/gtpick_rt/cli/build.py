@@ -24,9 +24,14 @@ BATCHES = "1,8,32,64"
 
 def build(
     model: Annotated[
-        str | None, typer.Argument(help="Name of a shipped model, or path of an ONNX file; else the default model.")
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="Name of a shipped model, or path of an ONNX file; else the default model."
+        ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="What runs it, and builds it: auto, tensorrt or tensorrt-rtx.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="BACKEND", help="What runs it, and builds it: auto, tensorrt or tensorrt-rtx.")
+    ] = "auto",
     device: Device = None,
     force: Annotated[bool, typer.Option("--force", help="Build it again, whatever the cache holds.")] = False,
     profile: Annotated[
@@ -41,7 +46,7 @@ def build(
             "tensorrt-rtx.",
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="With --out: fp16 or fp32.")] = "fp16",
+    precision: Annotated[str, typer.Option(metavar="KIND", help="With --out: fp16 or fp32.")] = "fp16",
     batch: Annotated[
         str, typer.Option(metavar="SIZES", help="With --out: sizes of batch, each with kernels of its own.")
     ] = BATCHES,

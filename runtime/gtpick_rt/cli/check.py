@@ -21,9 +21,7 @@ def check(
 ) -> None:
     """List the micrographs that would be picked, and those that cannot be read and why.
 
-    Picks nothing.
-
-    Only headers are read. Exit code 3 tells that some micrographs cannot be picked.
+    Picks nothing. Only headers are read. Exit code 3 tells that some micrographs cannot be picked.
     """
     from rich.console import Console
 

@@ -37,19 +37,30 @@ ShardOf = Annotated[
         help="The i-th of n parts, beside others into the same OUT, as in a job array.",
     ),
 ]
-Jobs = Annotated[int, typer.Option(rich_help_panel=SLURM, help="With --cluster: jobs, with a worker each.")]
+Jobs = Annotated[
+    int, typer.Option(metavar="N", rich_help_panel=SLURM, help="With --cluster: jobs, with a worker each.")
+]
 JobCores = Annotated[
-    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: cores of a job; none asks for none.")
+    str, typer.Option(metavar="N", rich_help_panel=SLURM, help="With --cluster: cores of a job; none asks for none.")
 ]
 JobMemory = Annotated[
-    str, typer.Option(rich_help_panel=SLURM, help="With --cluster: memory of a job; none asks for none.")
+    str,
+    typer.Option(metavar="SIZE", rich_help_panel=SLURM, help="With --cluster: memory of a job; none asks for none."),
 ]
 JobTime = Annotated[
     str,
-    typer.Option(rich_help_panel=SLURM, help="With --cluster: time of a job; another follows. none leaves it open."),
+    typer.Option(
+        metavar="HH:MM:SS",
+        rich_help_panel=SLURM,
+        help="With --cluster: time of a job; another follows. none leaves it open.",
+    ),
 ]
-Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's partition.")]
-Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM, help="With --cluster: Slurm's account.")]
+Partition = Annotated[
+    str | None, typer.Option(metavar="NAME", rich_help_panel=SLURM, help="With --cluster: Slurm's partition.")
+]
+Account = Annotated[
+    str | None, typer.Option(metavar="NAME", rich_help_panel=SLURM, help="With --cluster: Slurm's account.")
+]
 JobOptions = Annotated[
     list[str] | None,
     typer.Option(

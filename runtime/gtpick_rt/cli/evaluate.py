@@ -38,36 +38,52 @@ def evaluate(
     diameter: Annotated[
         float,
         typer.Option(
-            min=0, callback=finite, help="Particle diameter: in Å where the pixel size is known, else in pixels."
+            min=0,
+            metavar="LENGTH",
+            callback=finite,
+            help="Particle diameter: in Å where the pixel size is known, else in pixels.",
         ),
     ],
     pixel_size: Annotated[
         float | None,
         typer.Option(
-            min=0, callback=finite, help="Å per pixel of the coordinates; by default what picks or labels say."
+            min=0,
+            metavar="Å",
+            callback=finite,
+            help="Å per pixel of the coordinates; by default what picks or labels say.",
         ),
     ] = None,
     radius: Annotated[
         float | None,
         typer.Option(
-            min=0, callback=finite, help="Matching radius, in the diameter's unit; by default a third of the diameter."
+            min=0,
+            metavar="LENGTH",
+            callback=finite,
+            help="Matching radius, in the diameter's unit; by default a third of the diameter.",
         ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
+            metavar="SCORE",
             callback=finite,
             help="Count picks of at least this score, in the scores of the file; by default all. The curve and the "
             "calibration take all in any case. A .cbox and Topaz's lists go below what their programs pick.",
         ),
     ] = None,
     negatives: Annotated[
-        Path | None, typer.Option(help="Places marked as no particle, like LABELS: how many of them are picked?")
+        Path | None,
+        typer.Option(metavar="PATH", help="Places marked as no particle, like LABELS: how many of them are picked?"),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the precision-recall curve and the calibration (needs the extra plot).")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw the precision-recall curve and the calibration (needs the extra plot)."
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures to this file.")
+    ] = None,
 ) -> None:
     """Compare picks with labels: precision, recall, F1, AP, duplicates, calibration; by one-to-one
     matching.

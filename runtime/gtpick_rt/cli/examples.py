@@ -43,7 +43,7 @@ EXAMPLES = {
     ),
     "build": ("gtpick-rt build", "gtpick-rt build mine.onnx --backend tensorrt-rtx"),
     "relion": (
-        "gtpick-relion --o External/job010/ --in_mics CtfFind/job003/micrographs_ctf.star",
+        "gtpick-relion --o External/job010/ --in_mics Select/job009/micrographs.star",
         "gtpick-relion --o External/job010/ --in_mics mics.star --diameter 160",
     ),
 }

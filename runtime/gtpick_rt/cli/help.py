@@ -22,19 +22,25 @@ PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt
 
 class HelpfulCommand(TyperCommand):
     """A command whose options are listed by group, in the order in which the groups first appear,
-    and whose help ends in examples.
+    those of no group last, and whose help ends in examples.
     """
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name the arguments by what is to be typed."""
+        arguments = [param for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *map(_usage, arguments)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List arguments and options."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
+            record = record_of(param, ctx)
             if record is not None:
                 kind = "Arguments" if param.param_type_name == "argument" else "Options"
                 group = _group(param) or kind
                 groups.setdefault(group, []).append(record)
-        for group, records in groups.items():
+        ungrouped = groups.pop("Options", [])
+        for group, records in (*groups.items(), ("Options", ungrouped)):
             with formatter.section(group):
                 formatter.write_dl(records)
 
@@ -57,6 +63,22 @@ class HelpfulGroup(TyperGroup):
             of_group = [name for name, command in self.commands.items() if _group(command) == group]
             with formatter.section(group):
                 formatter.write_dl([(f"{name:{width}}", sentence(self.commands[name].help)) for name in of_group])
+
+
+def record_of(param: Any, ctx: Any) -> tuple[str, str] | None:
+    """Return what help says of a parameter: its name, of arguments without their Python type, and
+    the text; None for what is hidden.
+    """
+    record: tuple[str, str] | None = param.get_help_record(ctx)
+    if record is None or param.param_type_name != "argument":
+        return record
+    return param.metavar, record[1]
+
+
+def _usage(argument: Any) -> str:
+    """Return an argument as it stands in the line of usage."""
+    name = argument.metavar if argument.required else f"[{argument.metavar}]"
+    return name if argument.nargs == 1 else f"{name}..."
 
 
 def _group(listed: Any) -> str | None:

@@ -87,6 +87,7 @@ PixelSize = Annotated[
     float | None,
     typer.Option(
         min=0.01,
+        metavar="Å",
         callback=finite,
         rich_help_panel=INPUT,
         help="Å per pixel, instead of what STAR or .cs files, or else image headers, say.",
@@ -101,12 +102,15 @@ Diameter = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option(rich_help_panel=MODEL, help="Name of a shipped model, or path of an ONNX file.")
+    str | None,
+    typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="Name of a shipped model, or path of an ONNX file."),
 ]
 BackendName = Annotated[
     str,
     typer.Option(
-        rich_help_panel=MODEL, help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
+        metavar="BACKEND",
+        rich_help_panel=MODEL,
+        help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.",
     ),
 ]
 Device = Annotated[
@@ -124,6 +128,7 @@ Threshold = Annotated[
     typer.Option(
         min=0,
         max=1,
+        metavar="SCORE",
         rich_help_panel=PARTICLE,
         help="Score from which a detection is a pick; by default as for the folder's picks, or what suits the first "
         "micrographs best.",

@@ -34,7 +34,7 @@ from gtpick_rt.cli.options import (
 
 def pick(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option(rich_help_panel=OUTPUT, help="Folder for the picks.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder for the picks.")],
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,
     model: Model = None,
@@ -61,7 +61,7 @@ def pick(
         ),
     ] = False,
     adapt_minutes: Annotated[
-        float, typer.Option(min=0.1, metavar="M", rich_help_panel=MODEL, help="With --adapt: time to learn.")
+        float, typer.Option(min=0.1, metavar="MINUTES", rich_help_panel=MODEL, help="With --adapt: time to learn.")
     ] = 5.0,
     include: Include = None,
     exclude: Exclude = None,
@@ -75,24 +75,27 @@ def pick(
         float,
         typer.Option(
             min=0,
-            metavar="S",
+            metavar="SECONDS",
             rich_help_panel=ON_THE_FLY,
-            help="Watching: pick a file that is whole and unchanged for so long.",
+            help="Watching: pick a file that is whole and unchanged for so many seconds.",
         ),
     ] = 2.0,
     max_wait: Annotated[
         float,
         typer.Option(
             min=0,
-            metavar="S",
+            metavar="SECONDS",
             rich_help_panel=ON_THE_FLY,
-            help="Watching: report a file that is not whole after so long.",
+            help="Watching: report a file that is not whole after so many seconds.",
         ),
     ] = 600.0,
     stop_after_idle: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="S", rich_help_panel=ON_THE_FLY, help="Watching: end when nothing has arrived for so long."
+            min=0,
+            metavar="SECONDS",
+            rich_help_panel=ON_THE_FLY,
+            help="Watching: end when nothing has arrived for so many seconds.",
         ),
     ] = None,
     metrics: Annotated[

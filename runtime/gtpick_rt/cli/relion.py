@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.help import LOOK, HelpfulCommand
+from gtpick_rt.cli.help import INPUT, LOOK, OUTPUT, HelpfulCommand
 from gtpick_rt.cli.main import errors_told
 from gtpick_rt.cli.options import (
     EXIT_SIGNAL,
@@ -64,11 +64,22 @@ def main() -> None:
 
 @app.command(cls=HelpfulCommand)
 def relion(
-    o: Annotated[Path, typer.Option("--o", help="Folder of the job.")],
-    in_mics: Annotated[Path, typer.Option("--in_mics", help="STAR file of the micrographs; it may grow between runs.")],
-    j: Annotated[int, typer.Option("--j", help="Accepted, without effect: all cores granted to the job are used.")] = 1,
+    o: Annotated[Path, typer.Option("--o", metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the job.")],
+    in_mics: Annotated[
+        Path,
+        typer.Option(
+            "--in_mics",
+            metavar="FILE",
+            rich_help_panel=INPUT,
+            help="STAR file of the micrographs; it may grow between runs.",
+        ),
+    ],
+    j: Annotated[
+        int, typer.Option("--j", metavar="N", help="Accepted, without effect: all cores granted to the job are used.")
+    ] = 1,
     pipeline_control: Annotated[
-        Path | None, typer.Option("--pipeline_control", "--pipeline-control", help="Accepted: the same as --o.")
+        Path | None,
+        typer.Option("--pipeline_control", "--pipeline-control", metavar="FOLDER", help="Accepted: the same as --o."),
     ] = None,
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,

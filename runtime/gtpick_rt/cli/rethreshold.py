@@ -10,7 +10,8 @@ from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, counted, finite
 def rethreshold(
     out: OutputOf,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, callback=finite, help="Score from which a detection is a pick.")
+        float,
+        typer.Option(metavar="SCORE", min=0, max=1, callback=finite, help="Score from which a detection is a pick."),
     ],
 ) -> None:
     """Rewrite finished picks at another threshold, from the detections that were kept; every format

@@ -14,12 +14,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import Progress
 
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted
+from gtpick_rt.cli.progress import FIELDS, progress_bar
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
@@ -79,14 +79,6 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     return summary
 
 
-class _Remaining(TimeRemainingColumn):
-    """How long it will take, where it is known how much there is."""
-
-    def render(self, task: Task) -> Text:
-        """Write it."""
-        return Text() if task.total is None else super().render(task)
-
-
 class Terminal:
     """Shows a run: what is picked, failures and warnings as they happen, a progress bar where there
     is a terminal.
@@ -100,10 +92,8 @@ class Terminal:
         self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
-        texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("picks", "rate", "behind")]
-        columns = (BarColumn(8), MofNCompleteColumn(), *texts, _Remaining())
         self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self._bar = Progress("{task.fields[by]}", *columns, console=console, disable=not console.is_terminal)
+        self._bar = progress_bar(console)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
         self._started = 0.0
@@ -129,7 +119,8 @@ class Terminal:
         for before in self._bar.task_ids:  # of a run that begins anew
             self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
-        self._bar.add_task("", total=work.total, picks="", rate="", behind="", by=by)
+        told: dict[str, Any] = {**dict.fromkeys(FIELDS, ""), "by": by}
+        self._bar.add_task("", total=work.total, **told)
         self._bar.start()
 
     def _backlog(self) -> int:
@@ -142,7 +133,7 @@ class Terminal:
     def done(self, record: Record) -> None:
         """Count a micrograph, and say what is wrong with it."""
         if isinstance(record, Failure):
-            self.notice(f"{record.kind}: {record.message}")
+            self.notice(f"failed: {record.message}")
         else:
             self._picks += record.picks
             self._picked += 1
@@ -153,12 +144,8 @@ class Terminal:
             typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
-        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s,", picks=self._so_far())
-
-    def _so_far(self) -> str:
-        """Picks of this run, and on a micrograph."""
-        mean = f", {self._picks / self._picked:.0f} each" if self._picked > 1 else ""
-        return f"{counted(self._picks, 'pick')}{mean},"
+        each = f"{self._picks / self._picked:.0f} each" if self._picked > 1 else ""
+        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s", picks=counted(self._picks, "pick"), each=each)
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""
@@ -201,7 +188,9 @@ def _specimen(picker: Picker) -> str:
     """Say what will be picked, and how that is known."""
     line = f"particles of {picker.diameter_A:.0f} Å, {picker.contrast}"
     found = picker.survey
-    if found is None or found.quartiles_A is None:
+    if found is None:
+        return f"{line}: as settled in this folder before"
+    if found.quartiles_A is None:
         return line
     low, high = found.quartiles_A
     return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
@@ -231,11 +220,11 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
 
 
 def per_micrograph(picks: int, micrographs: int) -> str:
-    """Say how many that is on each, where there are several."""
+    """Say how many that is on one, where there are several."""
     if micrographs < 2:
         return ""
     mean = picks / micrographs
-    return f" ({mean:.0f} on each)" if mean >= 10 else f" ({mean:.1f} on each)"
+    return f" ({int(mean + 0.5) if mean >= 10 else round(mean, 1):g} on average)"
 
 
 def _threshold(summary: Summary) -> str:

@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ _SCORES = np.array([0.3, 0.6, 0.9])
 _RGB = np.array([[86, 180, 233], [240, 228, 66], [213, 94, 0]])
 """Sky blue, yellow and vermilion of the Okabe-Ito palette, which colour-blind readers tell apart,
 for these scores."""
+_LETTERS = Path(__file__).with_name("letters.ttf")
+"""DejaVu Sans, of which `pyftsubset --unicodes=U+0020-007E,U+00C5 --no-hinting` leaves what is
+written here. Pillow's own font has no Å."""
 _LEAST_LETTER_PX, _LETTERS_ACROSS = 10, 60
 
 
@@ -60,7 +64,7 @@ def _with_circles(picture: Image.Image, shape: tuple[int, int], picks: Picks, le
     for (x, y), rgb in zip(centres.tolist(), _colours(picks.score), strict=True):
         draw.circle((x, y), radius, outline=rgb, width=2)
     letter_px = max(_LEAST_LETTER_PX, picture.width // _LETTERS_ACROSS)
-    _caption(draw, f"{len(picks)} {'pick' if len(picks) == 1 else 'picks'} of {lengths.diameter_A:.0f} A", letter_px)
+    _caption(draw, f"{len(picks)} {'pick' if len(picks) == 1 else 'picks'} of {lengths.diameter_A:.0f} Å", letter_px)
     _scale_bar(draw, picture.size, lengths.pixel_size_A / float(zoom[0]), letter_px)
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)  # on noise, as small as the default and several times faster
@@ -74,7 +78,7 @@ def _colours(score: NDArray[np.floating]) -> list[tuple[int, int, int]]:
 
 def _caption(draw: ImageDraw.ImageDraw, text: str, letter_px: int) -> None:
     """A line of text, and which score has which colour."""
-    draw.font = ImageFont.load_default(letter_px)
+    draw.font = ImageFont.truetype(_LETTERS, letter_px)
     gap, top, bottom = letter_px // 2, letter_px // 3, letter_px + 4
     scores = [f"{score:g}" for score in _SCORES.tolist()]
     width = draw.textlength(text) + sum(draw.textlength(each) + letter_px + 2 * gap for each in scores) + gap

@@ -25,7 +25,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The help of a command, or of all, in a terminal of 80 columns."""
     for name, value in {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
-    return lambda *command: CliRunner().invoke(app, [*command, "--help"], prog_name="gtpick-rt").output
+
+    def show(*command: str) -> str:
+        if command == ("relion",):
+            return CliRunner().invoke(relion.app, ["--help"], prog_name="gtpick-relion").output
+        return CliRunner().invoke(app, [*command, "--help"], prog_name="gtpick-rt").output
+
+    return show
 
 
 def sections(text: str) -> dict[str, str]:
@@ -56,17 +62,28 @@ def test_the_options_of_pick_are_in_groups(shown: Callable[..., str]) -> None:
     }
     for group, option in groups.items():
         assert re.search(rf"^  {option}\b", listed[group], re.MULTILINE)
+    assert list(listed)[-2:] == ["Options", "Examples"]
     assert listed["Options"].split()[0] == "-h,"
     assert "[default: auto]" in listed[PARTICLE]
 
 
-@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"relion"}))
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
 def test_help_ends_in_examples_and_fits_80_columns(shown: Callable[..., str], command: str) -> None:
     if command in ("simulate", "train", "export", "finetune", "adapt"):
         pytest.importorskip("torch", reason="the extra train is not installed")
     text = shown(command)
     assert text.rstrip().splitlines()[-len(EXAMPLES[command]) :] == [f"  {line}" for line in EXAMPLES[command]]
     assert max(map(len, text.splitlines())) <= COLUMNS
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_every_value_has_a_name_that_is_no_type_of_python(shown: Callable[..., str], command: str) -> None:
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
+        pytest.importorskip("torch", reason="the extra train is not installed")
+    text = shown(command)
+    assert not re.findall(r"<[a-z]+[^>]*>", text)
+    assert not re.findall(r"^  (?:--[\w-]+ )?(?:TEXT|INTEGER|FLOAT)\b", text, re.MULTILINE)
+    assert not re.findall(r"[{}]", text.splitlines()[0])
 
 
 def test_every_command_has_examples() -> None:

@@ -1,11 +1,14 @@
 """What the terminal shows of a run: who picks, and how it ended."""
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.cli.progress import progress_bar
 from gtpick_rt.cli.running import Terminal, _result
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
@@ -49,6 +52,23 @@ def test_the_bar_counts_the_workers_that_have_done_something(begun: Callable[[bo
     assert shown(terminal) == "2 workers"
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("total", [10_000, None])
+def test_the_bar_is_never_cut(width: int, total: int | None) -> None:
+    screen = io.StringIO()
+    bar = progress_bar(Console(file=screen, force_terminal=True, width=width, color_system=None))
+    behind = "" if total else "31 waiting, 12.2 s behind"
+    told = {"picks": "1234500 picks", "each": "125 each", "behind": behind, "rate": "2.25/s", "by": "onnxruntime-cpu"}
+    with bar:
+        bar.add_task("", total=total, completed=9876, **told)
+    line = next(each for each in reversed(screen.getvalue().splitlines()) if "picks" in each)
+    assert "…" not in line
+    assert (f"9876/{total}" if total else "9876,") in line
+    assert "1234500 picks, " in line
+    assert behind in line
+    assert ("125 each, 2.25/s, onnxruntime-cpu" in line) == (width > (60 if total else 80))
+
+
 def ending(workers: int = 0, retries: int = 0, shard: str | None = None, **parameters: float) -> list[str]:
     """The lines after a run."""
     summary = Summary(
@@ -83,7 +103,7 @@ def test_a_shard_says_who_lists_what_it_has_picked() -> None:
 
 
 def test_the_end_tells_the_threshold_and_whether_it_was_found() -> None:
-    assert ending()[1] == "in all: 15 picks on 5 micrographs (3.0 on each), threshold 0.40"
+    assert ending()[1] == "in all: 15 picks on 5 micrographs (3 on average), threshold 0.40"
     found = "threshold 0.40 suits these micrographs (the model's own: 0.47)"
-    assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs (3.0 on each), {found}"
+    assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs (3 on average), {found}"
     assert ending(threshold_of_model=0.47, threshold_auto=False)[1].endswith("threshold 0.40")

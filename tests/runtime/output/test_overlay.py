@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.output.overlay import MAX_SIDE_PX, Lengths, bar_length_nm, draw_overlay
@@ -69,6 +69,16 @@ def test_the_caption_has_the_colours_of_the_scores_and_the_bar_a_round_length() 
     white = (picture[-7] == 255).all(axis=1)
     assert white.sum() == 251
     assert white[5:256].all()
+
+
+def test_the_caption_has_the_diameter_in_letters_that_the_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, ImageFont.FreeTypeFont]] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, xy, text, **_: written.append((text, draw.font)))
+    draw_overlay(WorkingImage(noise(100, 100), (2048, 2048), COARSE), Picks.empty(), Lengths(200, 1))
+    assert [text for text, _ in written] == ["0 picks of 200 Å", "0.3", "0.6", "0.9", "50 nm"]
+    for text, font in written:
+        absent = bytes(font.getmask("\uffff"))
+        assert not [letter for letter in text.replace(" ", "") if bytes(font.getmask(letter)) == absent]
 
 
 @pytest.mark.parametrize(("width", "length"), [(205, 50), (199, 20), (81, 20), (39.9, 5), (8, 2), (1000, 200)])

@@ -115,7 +115,7 @@ def test_workers_heed_it(folder: Path, mask: Path, pick: Callable[..., Any]) -> 
     [
         ({"margin": "wide"}, "--margin wide: neither"),
         ({"skip_flagged": ["dirt"]}, "--skip-flagged dirt: is no flag"),
-        ({"mask": "none.png"}, r"--mask .*none\.png: cannot be read"),
+        ({"mask": "none.png"}, r"--mask .*none\.png: no such file or folder$"),
         ({"mask": "mask.jpg"}, r"--mask mask\.jpg: neither a mask"),
     ],
 )
