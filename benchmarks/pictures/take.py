@@ -38,6 +38,8 @@ SIDE_PX = 720
 SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A = "sample", "sim_0000", 214.0
 RIBOSOMES, RIBOSOMES_PIXEL_SIZE_A, RIBOSOMES_DIAMETER_A = "061_10028", 5.36, 300.0
 ADAPTED_TO, LONGEST_MIN, GAP_PX = "empiar10059", 60, 16
+OF_OTHERS = {"adapted.jpg": SIMULATED_ALONE}
+"""Pictures of another model than the one that ships."""
 
 
 def picked(path: Path, stem: str, diameter_A: float, model: Path | None = None) -> tuple[Image.Image, int]:
@@ -99,11 +101,15 @@ def take_adapted(data: Path) -> dict[str, Any]:
     return {"of": f"EMPIAR-10059, {first.stem}", "diameter_A": diameter_A, "picks": [few, many]}
 
 
+def model_sha256(name: str) -> str:
+    """Of the model by which the picture of this name must be taken."""
+    return hashlib.sha256((OF_OTHERS.get(name) or resolve_model(None)).read_bytes()).hexdigest()
+
+
 def note(taken: Mapping[str, Mapping[str, Any]]) -> None:
     """Write down what the pictures show, and by which model."""
-    sha256 = hashlib.sha256(resolve_model(None).read_bytes()).hexdigest()
     known = json.loads(SIDECAR.read_text()) if SIDECAR.exists() else {}
-    known |= {name: {**what, "model_sha256": sha256} for name, what in taken.items()}
+    known |= {name: {**what, "model_sha256": model_sha256(name)} for name, what in taken.items()}
     SIDECAR.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
