@@ -46,10 +46,10 @@ def _mask(path: Path) -> dict[str, Any]:
     where = str(path.absolute())
     if path.is_dir():
         return {"mask": where, "mask_sha256": None}
-    if not path.exists():
-        raise UsageError(f"--mask {path}: no such file or folder")
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--mask {path}: neither a mask ({' or '.join(SUFFIXES)}) nor a folder of masks")
+    if not path.exists():
+        raise UsageError(f"--mask {path}: no such file or folder")
     try:
         read_pixels(path)
     except MicrographError as error:
