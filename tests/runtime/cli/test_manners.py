@@ -92,7 +92,7 @@ def test_the_monitor_goes_on_too(command: list[str]) -> None:
         address = next(line.strip() for line in run.stdout if line.startswith("http"))
         run.send_signal(signal.SIGINT)
         for _ in range(3):
-            with urllib.request.urlopen(address, timeout=10) as answer:
+            with urllib.request.urlopen(address, timeout=60) as answer:
                 assert answer.status == 200
             time.sleep(0.2)
     finally:
