@@ -133,7 +133,7 @@ class Terminal:
     def done(self, record: Record) -> None:
         """Count a micrograph, and say what is wrong with it."""
         if isinstance(record, Failure):
-            self.notice(f"failed: {record.message}")
+            self.notice(f"{record.kind}: {record.message}")
         else:
             self._picks += record.picks
             self._picked += 1

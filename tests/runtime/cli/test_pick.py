@@ -256,8 +256,8 @@ def test_one_run_over_every_kind_of_bad_file_picks_the_good_and_names_each_other
     summary = json.loads(Path("out/summary.json").read_text())
     failed = {failure["stem"]: (failure["kind"], failure["message"]) for failure in summary["failed"]}
     assert failed == {stem: (kind, f"in/{stem}.mrc: {message}") for stem, (kind, message) in expected.items()}
-    for _, message in failed.values():
-        assert f"failed: {message}" in text
+    for kind, message in failed.values():
+        assert f"{kind}: {message}" in text
     assert {record["stem"]: record["picks"] for record in summary["micrographs"]} == {
         "constant": 0,
         "good1": 2,
@@ -298,7 +298,7 @@ def test_a_subfolder_that_cannot_be_listed_gives_code_3(
     code, text = pick(folder, "--recursive", "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
     assert code == 3
     message = f"{folder / 'sub'}: the folder cannot be listed: Permission denied"
-    assert f"failed: {message}" in text
+    assert f"UnreadableError: {message}" in text
     assert "not begun" not in text
     (failure,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
     assert failure["message"] == message
@@ -355,4 +355,4 @@ def test_a_terminal_shows_picks_and_rate_and_what_remains_or_how_far_picking_is_
     assert re.search(r"\d\.\d\d/s", text)
     assert re.search(r"\d+ picks?, ", text)
     assert re.search(shown_too, text)
-    assert text.index("failed: ") < text.rindex("/s")  # the bar stays below what went wrong
+    assert text.index("IncompleteError") < text.rindex("/s")  # the bar stays below what went wrong

@@ -120,7 +120,7 @@ def test_a_file_that_never_becomes_whole_is_reported_and_gives_code_3(
     arguments = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model, "--watch")
     result = CliRunner().invoke(app, command(*arguments, "--max-wait", 1, "--stop-after-idle", 1))
     assert result.exit_code == 3, result.output
-    assert "failed: " in result.output
+    assert "IncompleteError" in result.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [failure["stem"] for failure in summary["failed"]] == ["cut"]
     assert picked(tmp_path / "out") == list("abcde")

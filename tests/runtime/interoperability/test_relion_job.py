@@ -209,7 +209,7 @@ def test_a_signal_counts_as_an_abort(
 def test_a_bad_micrograph_does_not_fail_the_job(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path(NAMES[1]).write_bytes(b"nothing")
     assert job("--diameter", 24) == (0, ["EXIT_SUCCESS"])
-    assert f"failed: {NAMES[1]}: " in capsys.readouterr().err
+    assert f"IncompleteError: {NAMES[1]}: " in capsys.readouterr().err
     (failure,) = json.loads((JOB / "summary.json").read_text())["failed"]
     assert failure["path"] == NAMES[1]
     assert listed() == [NAMES[0], NAMES[2]]
