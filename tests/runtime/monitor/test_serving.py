@@ -182,9 +182,9 @@ def test_a_folder_with_nothing_to_show_is_said_to_be_so_and_served_all_the_same(
     if kind == "empty":
         out.mkdir()
     with monitor(out) as (process, link):
-        assert httpx.get(f"{link}api/status", timeout=20).status_code == 200
+        assert httpx.get(f"{link}api/status", timeout=60).status_code == 200
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=20)[1]
+        error = process.communicate(timeout=60)[1]
     assert (f"{out}: {words}" in error) if words else error == ""
 
 
