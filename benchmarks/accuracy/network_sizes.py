@@ -94,9 +94,9 @@ def score(trainer: Trainer, work: Path) -> dict[str, Any]:
         if micrograph.particles == "labelled" and number % 2 != HALVES["half_a"]:
             data, centres = plain(micrograph, network.config)
             ones = np.ones(len(centres), np.float32)
-            found = detect_whole(network, data)
-            both = (whole(each, data.shape, nominal_px) for each in (found, Picks(centres, ones, ones)))
-            pairs.setdefault(micrograph.folder, []).append((next(both), next(both)))
+            found = whole(detect_whole(network, data), data.shape, nominal_px)
+            wanted = whole(Picks(centres, ones, ones), data.shape, nominal_px)
+            pairs.setdefault(micrograph.folder, []).append((found, wanted))
     drawn = {name: curve(each, RADIUS * nominal_px) for name, each in pairs.items()}
     return {
         name: {"best_f1": round(each.best()[0], 4), "ap": round(each.average_precision, 4)}

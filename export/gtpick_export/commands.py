@@ -24,6 +24,13 @@ NEEDED = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime")
 PROCEDURALS = 60
 """Particles between which fine-tuning puts the user's own."""
 
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", help="weights.safetensors to start from; else the shipped ones."
+    ),
+]
+
 
 def export(
     weights: Annotated[
@@ -143,15 +150,7 @@ def finetune(
             "particle that was passed over is not learned at all.",
         ),
     ] = False,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            help="weights.safetensors to start from; else the shipped ones.",
-        ),
-    ] = None,
+    weights: Start = None,
 ) -> None:
     """Adapt the network to your own picks on a few micrographs, in minutes on two cores, and write
     it as an ONNX model.
@@ -223,15 +222,7 @@ def adapt(
             min=0.1, metavar="MINUTES", callback=finite, help="Time to learn; with less there are fewer steps."
         ),
     ] = 5.0,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            help="weights.safetensors to start from; else the shipped ones.",
-        ),
-    ] = None,
+    weights: Start = None,
 ) -> None:
     """Adapt the network to a specimen without labels, in minutes on two cores, and write it as an
     ONNX model.

@@ -3,9 +3,11 @@ processing.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.labelled import LabelledImage, background_map
@@ -43,14 +45,8 @@ def draw_look(
     """
     scale = math.exp(rng.uniform(math.log(SCALES[0]), math.log(SCALES[1])))
     inner, outer = _part(micrograph, scale, rows, rng)
-    height, width = (max(1, round((last - first) * scale / LARGEST)) for first, last in outer)
-    pixels = torch.from_numpy(resample(micrograph.pixels[slice(*outer[0]), slice(*outer[1])], (height, width)))
-    zoom = np.array([width, height]) / [last - first for first, last in reversed(outer)]
-
-    def on_it(xy: FloatArray) -> FloatArray:
-        corner = [first for first, _ in reversed(outer)]
-        return np.asarray((xy + 0.5 - corner) * zoom - 0.5, np.float32)
-
+    seen = _see(micrograph, outer, scale)
+    pixels = torch.from_numpy(seen.pixels)
     nominal_px = scale * config.nominal_diameter_px
     extent_px = nominal_px * micrograph.extent
     if rng.random() < NOISY:
@@ -63,37 +59,51 @@ def draw_look(
         background = np.ones_like(data)
     else:
         stored = np.array(micrograph.pixels.shape[::-1]) / _shape_at(micrograph, 1.0)[::-1]
-        xy = on_it((doubts.xy_px + np.float32(0.5)) * stored - 0.5)
+        xy = seen.place((doubts.xy_px + np.float32(0.5)) * stored - 0.5)
         background = background_map(data.shape, nominal_px, xy, doubts.score)
-    y, x = (
-        [round((end - whole[0]) * ratio) for end in ends]
-        for ends, whole, ratio in zip(inner, outer, zoom[::-1], strict=True)
-    )
-    centres = on_it(micrograph.centres) - np.array([x[0], y[0]], np.float32)
-    centres = centres[((centres > -0.5) & (centres < np.array([x[1] - x[0], y[1] - y[0]]) - 0.5)).all(axis=1)]
+    first, last = np.rint((inner - seen.corner) * seen.zoom).astype(int)
+    centres = seen.place(micrograph.centres) - first.astype(np.float32)
+    centres = centres[((centres > -0.5) & (centres < (last - first) - 0.5)).all(axis=1)]
     boxes = np.column_stack((centres, np.full(len(centres), extent_px, np.float32)))
-    here = (slice(*y), slice(*x))
+    here = (slice(first[1], last[1]), slice(first[0], last[0]))
     return LabelledImage(data[here], boxes, background[here])
 
 
-Ends = tuple[int, int]
+class _Seen(NamedTuple):
+    """A part of a micrograph at a scale."""
+
+    pixels: FloatArray
+    corner: NDArray[np.intp]
+    """x, y of its first pixel, as stored."""
+    zoom: NDArray[np.float64]
+    """Its pixels for each that is stored, in x and in y."""
+
+    def place(self, xy: NDArray[np.floating]) -> FloatArray:
+        """Centres `(n, 2)` of the micrograph, as stored, in px of the part."""
+        return np.asarray((xy + 0.5 - self.corner) * self.zoom - 0.5, np.float32)
+
+
+def _see(micrograph: RealMicrograph, part: NDArray[np.intp], scale: float) -> _Seen:
+    """Bring a part, its first and last x, y as stored, to a scale."""
+    (x0, y0), (x1, y1) = part
+    width, height = (max(1, round(n * scale / LARGEST)) for n in (part[1] - part[0]).tolist())
+    pixels = resample(micrograph.pixels[y0:y1, x0:x1], (height, width))
+    return _Seen(pixels, part[0], np.array([width, height]) / (part[1] - part[0]))
 
 
 def _part(
     micrograph: RealMicrograph, scale: float, rows: float, rng: np.random.Generator
-) -> tuple[tuple[Ends, Ends], tuple[Ends, Ends]]:
-    """Rows and columns, as stored, of a part of at most `PART_PX` at `scale`, and of what is seen
-    with it.
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """A part of at most `PART_PX` at `scale`, and what is seen with it: first and last x, y `(2,
+    2)`, as stored.
     """
     side, margin = (round(px * LARGEST / scale) for px in (PART_PX, MARGIN_PX))
-    inner, outer = [], []
-    for length, allowed in zip(micrograph.pixels.shape, (rows, 1.0), strict=True):
-        end = round(allowed * length)
-        first = int(rng.integers(max(0, end - side) + 1))
-        last = min(first + side, end)
-        inner.append((first, last))
-        outer.append((max(0, first - margin), min(length, last + margin)))
-    return (inner[0], inner[1]), (outer[0], outer[1])
+    height, width = micrograph.pixels.shape
+    most = np.array([width, round(rows * height)])
+    y0, x0 = (int(rng.integers(max(0, int(n) - side) + 1)) for n in reversed(most))
+    inner = np.array([[x0, y0], np.minimum([x0 + side, y0 + side], most)])
+    outer = np.clip(inner + np.array([[-margin], [margin]]), 0, [width, height])
+    return inner, outer
 
 
 def plain(micrograph: RealMicrograph, config: ModelConfig) -> tuple[FloatArray, FloatArray]:
