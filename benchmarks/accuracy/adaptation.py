@@ -4,10 +4,12 @@
     python benchmarks/accuracy/adaptation.py --work WORK
 
 Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights of simulation alone,
-which never saw any of them, or from others (--weights). Labels judge: one-to-one within a third of
-the diameter, all labels, of the very micrographs that were adapted to; with --half, the network
-adapts to every other micrograph and is judged on the others. `threshold_auto` is at the threshold
-that `gtpick-rt pick` finds without adapting.
+which never saw any of them, or from others (--weights), such as a network of leave_one_out.py that
+never saw the set (`without_<specimen>/weights.safetensors`, whose result is named after its
+folder). Labels judge: one-to-one within a third of the diameter, all labels, of the very
+micrographs that were adapted to; with --half, the network adapts to every other micrograph and is
+judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds without
+adapting.
 """
 
 import argparse
@@ -88,20 +90,22 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
     arguments = parser.parse_args()
-    other = "" if arguments.weights == SIMULATED_ALONE else f"_{arguments.weights.stem}"
+    weights: Path = arguments.weights
+    name_of = weights.parent.name if weights.stem == "weights" else weights.stem
+    other = "" if weights == SIMULATED_ALONE else f"_{name_of}"
     suffix = f"{other}{'_halves' * arguments.half}.json"
     path = result_path(__file__, suffix)
     for name in arguments.sets or (*SETS, *JUDGED):
         both = read_set(arguments.work / "real" / name)
         shown, judged = (both.but_every_other(half if arguments.half else None) for half in (1, 0))
-        row = adapted_to(arguments.weights, shown, judged, arguments.minutes)
+        row = adapted_to(weights, shown, judged, arguments.minutes)
         print(name, json.dumps(row), flush=True)
         peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         made = circumstances(["python", *sys.argv])
         rows = json.loads(path.read_text())["sets"] if path.exists() else {}  # several may run beside each other
         save(
             __file__,
-            made | {"weights": arguments.weights.stem, "peak_MB": round(peak_MB), "sets": rows | {name: row}},
+            made | {"weights": name_of, "peak_MB": round(peak_MB), "sets": rows | {name: row}},
             suffix,
         )
 
