@@ -3,16 +3,18 @@
     python benchmarks/accuracy/suite.py SUITE --structures DIR
     python benchmarks/accuracy/topaz_comparison.py SUITE --topaz PROGRAM --work WORK
 
-Ours is picked by the public command with the specimen's true diameter, at the model's one default
-threshold. Topaz is given the best of its detectors and scales, and the best threshold, anew in
-every cell of the table. What it is not given is this simulator: ours was trained on its images of
-other particles, Topaz on real micrographs. Both are judged on whole particles: a pick or label
-whose circle reaches over the border does not count.
+Ours is picked by the public command with the specimen's true diameter, and judged at the model's
+one default threshold; beside it at the thresholds that the command finds for each specimen. Topaz
+is given the best of its detectors and scales, and the best threshold, anew in every cell of the
+table. What it is not given is this simulator: ours was trained on its images of other particles,
+Topaz on real micrographs. Both are judged on whole particles: a pick or label whose circle reaches
+over the border does not count.
 
 Beside it: what the best threshold of each specimen would bring us; the F1 of a lattice of picks
 laid without looking, for where particles are dense a best threshold never does much worse than to
 pick everything; and the picks on micrographs that hold no particle. Topaz's picks are kept in WORK
-and used again. Writes results/topaz_comparison.json and .png.
+and used again; without --topaz its figures of the last result stay, if that is of the same suite.
+Writes results/topaz_comparison.json and .png.
 """
 
 import argparse
@@ -21,24 +23,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.accuracy import topaz
-from benchmarks.accuracy.suite import EMPTIES, SNR, SPECIMENS
+from benchmarks.accuracy.comparison_shown import RULE, plot, show
+from benchmarks.accuracy.suite import SNR, SPECIMENS
 from benchmarks.accuracy.suite_files import Entry, Suite, by, load_suite
 from benchmarks.shared.common import circumstances, pick_command, result_path, save
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.evaluate.curves import Curve, curve
 from gtpick_rt.evaluate.figures import precision_recall
+from gtpick_rt.models.files import resolve_model
 from gtpick_rt.output.commit import load_detections
 from gtpick_rt.types import Picks
 
-RULE = (
-    "one-to-one within a third of the diameter, better scores first; whole particles and picks only, for both programs"
-)
 Picked = dict[str, Picks]
 """All detections by the micrograph's file, down to the lowest score kept."""
 
@@ -49,19 +52,24 @@ class Ours(NamedTuple):
     picked: Picked
     threshold: float
     model: str
+    found: dict[str, float]
+    """The thresholds that picking finds, by specimen."""
 
 
 def pick_ours(suite: Suite, out: Path, model: str | None) -> Ours:
     """Pick every specimen's folder by the public command; whatever is in `out` is replaced."""
     shutil.rmtree(out, ignore_errors=True)
     picked: Picked = {}
+    found: dict[str, float] = {}
     summary: dict[str, Any] = {}
     for name, entries in by(suite.entries, "specimen").items():
         target = out / name
         subprocess.run(pick_command([suite.folder / name], target, model, entries[0].diameter_A), check=True)
         picked |= {e.file: load_detections(target, PurePosixPath(Path(e.file).stem)) for e in entries}
         summary = json.loads((target / "summary.json").read_text())
-    return Ours(picked, summary["parameters"]["threshold"], summary["model"])
+        found[name] = summary["parameters"]["threshold"]
+    spec = OnnxRuntimeCpu().open(resolve_model(model))
+    return Ours(picked, spec.threshold, summary["model"], found)
 
 
 def draw_curve(suite: Suite, entries: list[Entry], picked: Picked) -> Curve:
@@ -84,9 +92,12 @@ def compare(suite: Suite, entries: list[Entry], ours: Ours) -> dict[str, Any]:
     """Our figures over some micrographs of one size, at the default and at the best threshold."""
     drawn = draw_curve(suite, entries, ours.picked)
     default, (best, threshold) = at(drawn, ours.threshold), drawn.best()
+    kept = {e.file: ours.picked[e.file] for e in entries}
+    kept = {e.file: kept[e.file][kept[e.file].score >= ours.found[e.specimen]] for e in entries}
     return {
         "particles": drawn.labels,
         **default,
+        "found_f1": at(draw_curve(suite, entries, kept), -np.inf)["f1"],
         "average_precision": drawn.average_precision,
         "best_f1": best,
         "best_threshold": threshold,
@@ -118,16 +129,28 @@ def lattice(entry: Entry) -> Picks:
     return Picks(xy, np.full(len(xy), pitch, np.float32), np.ones(len(xy), np.float32))
 
 
-def measure(suite: Suite, ours: Ours, ways: dict[str, Picked]) -> dict[str, Any]:
-    """Every figure of the benchmark."""
+def earlier_topaz(suite: Suite) -> tuple[str | None, dict[tuple[str, float], dict[str, Any]]]:
+    """Topaz's version, and its figures of the last result by size and SNR, if of this suite."""
+    path = result_path(__file__, ".json")
+    result = json.loads(path.read_text()) if path.exists() else {}
+    if result.get("suite") != suite.sha256 or not result["topaz"]:
+        return None, {}
+    cells = {(c["size"], c["snr"]): {k: v for k, v in c.items() if k.startswith("topaz")} for c in result["cells"]}
+    return result["topaz"], cells
+
+
+def measure(
+    suite: Suite, ours: Ours, ways: dict[str, Picked], earlier: Mapping[tuple[str, float], dict[str, Any]]
+) -> dict[str, Any]:
+    """Every figure of the benchmark; Topaz's are those of `ways`, or of an `earlier` result."""
     cells = []
     for size in SPECIMENS:
         for snr in SNR:
             entries = [entry for entry in suite.filled if entry.size == size and entry.snr == snr]
             cell = {"size": size, "snr": snr, "micrographs": len(entries), **compare(suite, entries, ours)}
             cell["chance_f1"] = draw_curve(suite, entries, {e.file: lattice(e) for e in entries}).best()[0]
-            if ways:
-                cell |= best_topaz(suite, entries, ways)
+            cell |= best_topaz(suite, entries, ways) if ways else earlier.get((size, snr), {})
+            if "topaz_f1" in cell:
                 cell["ahead"] = cell["f1"] - cell["topaz_f1"]
             cells.append(cell)
     specimens = []
@@ -148,59 +171,6 @@ def measure(suite: Suite, ours: Ours, ways: dict[str, Picked]) -> dict[str, Any]
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the three tables."""
-    print("\nsize     SNR  labels  precision recall  F1     best F1  chance   Topaz   ahead   Topaz's detector")
-    for c in result["cells"]:
-        line = (
-            f"{c['size']:7} {c['snr']:<5g} {c['particles']:5}  {c['precision']:9.3f} {c['recall']:6.3f}  {c['f1']:.3f}"
-        )
-        line += f"  {c['best_f1']:.3f}    {c['chance_f1']:.3f}  "
-        if "topaz_f1" in c:
-            line += f"  {c['topaz_f1']:.3f}  {c['ahead']:+.3f}   {c['topaz_way']}"
-        print(line)
-    print("\nspecimen                      Å   F1     best F1  gap    best threshold   gap at each SNR")
-    for s in result["specimens"]:
-        gaps = " ".join(f"{gap:.3f}" for gap in s["gap_by_snr"].values())
-        line = f"{s['specimen']:26} {s['diameter_A']:4.0f}   {s['f1']:.3f}  {s['best_f1']:.3f}    {s['gap']:.3f}"
-        print(f"{line}  {s['best_threshold']:.2f}             {gaps}")
-    print("\npicks on micrographs without particles")
-    for kind in EMPTIES:
-        counts = [row["false_picks"] for row in result["empties"] if row["kind"] == kind]
-        print(f"{kind:12} {' '.join(f'{count:4}' for count in counts)}")
-    print(f"mean         {result['false_picks_per_empty_micrograph']:.2f}")
-    print(f"matching: {RULE}")
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """F1 against SNR for each size; and default against best threshold for each specimen."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, len(SPECIMENS) + 1, figsize=(14, 3.8), layout="constrained")
-    lines = {
-        "f1": ("GTpick, default threshold", "#0072B2", "o-"),
-        "best_f1": ("GTpick, best threshold", "#56B4E9", "v--"),
-        "topaz_f1": ("Topaz, best detector and threshold", "#D55E00", "s--"),
-    }
-    for panel, size in zip(panels, SPECIMENS, strict=False):
-        cells = [cell for cell in result["cells"] if cell["size"] == size]
-        for key, (label, colour, style) in lines.items():
-            if key in cells[0]:
-                panel.plot([c["snr"] for c in cells], [c[key] for c in cells], style, color=colour, label=label)
-        panel.set(xscale="log", xlabel="SNR at 1/100 diameter per pixel", ylim=(0, 1), title=f"{size} particles")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("F1")
-    panels[0].legend(fontsize=7, loc="lower right")
-    rows = result["specimens"]
-    panels[-1].barh([row["specimen"] for row in rows], [row["gap"] for row in rows], color="#0072B2")
-    panels[-1].set(xlabel="F1 lost by the default threshold", title="specimens, all SNR")
-    panels[-1].tick_params(axis="y", labelsize=7)
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     """Pick, compare, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,15 +184,17 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         ours = pick_ours(suite, work / "ours", arguments.model)
         ways = topaz.pick(arguments.topaz, suite, work) if arguments.topaz else {}
-    result = measure(suite, ours, ways)
+    version, earlier = (topaz.version(arguments.topaz), {}) if arguments.topaz else earlier_topaz(suite)
+    result = measure(suite, ours, ways, earlier)
     show(result)
-    if not ways:
+    if version is None:
         print("Topaz was not run: name its program with --topaz")
     about = {
         "model": ours.model,
         "threshold": ours.threshold,
         "suite": suite.sha256,
-        "topaz": topaz.version(arguments.topaz) if arguments.topaz else None,
+        "found": ours.found,
+        "topaz": version,
         "rule": RULE,
     }
     save(__file__, circumstances(sys.argv) | about | result)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import suite, suite_files, topaz, topaz_comparison
+from benchmarks.accuracy import comparison_shown, suite, suite_files, topaz, topaz_comparison
 from gtpick_model.simulator.structures import held_out
 from gtpick_rt import Picks
 from gtpick_rt.reading.micrographs import read_micrograph
@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     specimens = {"small": ("procedural-lobes-1085",), "large": ("procedural-ring-1015", "4v7r")}
     monkeypatch.setattr(suite, "SPECIMENS", specimens)
     monkeypatch.setattr(topaz_comparison, "SPECIMENS", specimens)
+    monkeypatch.setattr(comparison_shown, "SPECIMENS", specimens)
     monkeypatch.setitem(suite.SHAPE, "small", (90, 130))
     monkeypatch.setitem(suite.SHAPE, "large", (110, 170))
     monkeypatch.setattr(suite, "EXTENT_PX", {"small": 16, "large": 24})
@@ -127,11 +128,13 @@ def test_each_program_is_judged_by_the_threshold_that_it_is_granted(tmp_path: Pa
     ours[empty] = picks([(40, 40), (70, 50), (90, 60)], [0.9, 0.5, 0.49])
     near = {e.file: found(labels[e.file], 0.2, 4.0) for e in written.entries}
     ways = {"none": dict.fromkeys(labels, Picks.empty()), "near": near}
-    result = topaz_comparison.measure(written, topaz_comparison.Ours(ours, 0.5, "some"), ways)
+    found_by_specimen = {entry.specimen: 0.3 for entry in written.entries}
+    given = topaz_comparison.Ours(ours, 0.5, "some", found_by_specimen)
+    result = topaz_comparison.measure(written, given, ways, {})
     for cell in result["cells"]:
         reached = cell["size"] == "large"  # 5.7 px off: a third of the diameter is 5.3 px, or 8
         assert cell["f1"] == (1.0 if cell["size"] == "small" else 0.0)
-        assert cell["best_f1"] == 1.0
+        assert cell["best_f1"] == cell["found_f1"] == 1.0
         assert (cell["topaz_f1"] == 1.0) is reached
         assert cell["ahead"] == cell["f1"] - cell["topaz_f1"]
     large = [cell for cell in result["cells"] if cell["size"] == "large"]
@@ -139,9 +142,12 @@ def test_each_program_is_judged_by_the_threshold_that_it_is_granted(tmp_path: Pa
     assert [row["gap"] for row in result["specimens"]] == [0.0, 1.0]
     empties = len([entry for entry in written.entries if entry.empty])
     assert result["false_picks_per_empty_micrograph"] == 2 / empties
-    topaz_comparison.show(result)
-    topaz_comparison.plot(result, tmp_path / "plot.png")
+    comparison_shown.show(result)
+    comparison_shown.plot(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+    topaz_kept = {(c["size"], c["snr"]): {"topaz_f1": c["topaz_f1"]} for c in result["cells"]}
+    again = topaz_comparison.measure(written, given, {}, topaz_kept)
+    assert [c["ahead"] for c in again["cells"]] == [c["ahead"] for c in result["cells"]]
 
 
 @pytest.mark.usefixtures("small")
