@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 
 from gtpick_rt.formats.coordinates import read_coordinates
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Picks
 
 LISTING = "suite.json"
@@ -103,13 +103,13 @@ def load_suite(folder: Path) -> Suite:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of what a picker sees and is judged by.
+    """Hash of what a picker is given and is judged by: of pixels as they are in the file.
 
     Headers carry dates, and so cannot be part of it.
     """
-    micrograph = read_micrograph(path)
-    digest = hashlib.sha256(f"{micrograph.pixel_size_A:.5f} {micrograph.data.shape}".encode())
-    digest.update(np.ascontiguousarray(micrograph.data, "<f4").tobytes())
+    with mrcfile.open(path) as mrc:
+        digest = hashlib.sha256(f"{float(mrc.voxel_size.x):.5f} {mrc.data.shape}".encode())
+        digest.update(np.ascontiguousarray(mrc.data, "<f4").tobytes())
     digest.update(path.with_suffix(".star").read_bytes())
     digest.update(path.with_name(f"{path.stem}_negatives.star").read_bytes())
     return digest.hexdigest()
