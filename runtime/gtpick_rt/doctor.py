@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here, memory_in_use
+from gtpick_rt.backends.cuda import Cuda, driver_version, gpu_is_here, watch_memory
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName, library
 from gtpick_rt.backends.engines.records import Gpu, superseded
@@ -164,7 +164,7 @@ def _is_built(name: LibraryName, model: Path, gpu: Gpu, cache: EngineCache) -> b
 
 
 def _run_one_tile(name: str, model: Path) -> BackendState:
-    before = memory_in_use() if name in GPU_BACKENDS else None
+    memory_taken = watch_memory(name)
     backend, spec = open_backend(name, model)
     tile = np.random.default_rng(0).standard_normal((1, 1, spec.tile_px, spec.tile_px), np.float32)
     with closing(backend):
@@ -172,10 +172,10 @@ def _run_one_tile(name: str, model: Path) -> BackendState:
         began = time.perf_counter()
         scores, _ = backend.infer(tile)
         tile_ms = 1e3 * (time.perf_counter() - began)
-        now = memory_in_use() if before is not None else None
+        memory = memory_taken()
     if not np.isfinite(scores).all():
         raise BackendError(f"{backend.name} answers a tile of noise with numbers that are none")
-    taken = None if before is None or now is None else now[0] - before[0]
+    taken = None if memory is None else memory.taken
     return BackendState(name=name, usable=True, detail=backend.name, tile_ms=tile_ms, memory_bytes=taken)
 
 

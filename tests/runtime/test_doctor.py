@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gtpick_rt import doctor
+from gtpick_rt.backends import cuda
 from gtpick_rt.backends.engines.building import FLAGS
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
@@ -175,7 +177,7 @@ def test_what_a_backend_takes_of_the_gpu_s_memory_is_told(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = iter([(500_000_000, 8_000_000_000), (912_000_000, 8_000_000_000)])
-    monkeypatch.setattr(doctor, "memory_in_use", lambda: next(asked))
+    monkeypatch.setattr(cuda, "Cuda", lambda: SimpleNamespace(memory_in_use=lambda: next(asked)))
     found = examine(tiny_model)
     assert {state.name: state.memory_bytes for state in found.backends if state.memory_bytes is not None} == {
         "cuda": 412_000_000

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gtpick_rt.backends.batching import OutOfMemoryError
 from gtpick_rt.backends.engines.records import Gpu
-from gtpick_rt.backends.support import install_command
+from gtpick_rt.backends.support import GPU_BACKENDS, install_command
 from gtpick_rt.errors import BackendError
 from gtpick_rt.types import FloatArray
 
@@ -177,14 +177,37 @@ class Cuda:
         raise _error(what, function, status.name)
 
 
-def memory_in_use() -> tuple[int, int] | None:
-    """Bytes of the GPU's memory that all programs use, and that it has; None where it cannot be
-    asked.
+class MemoryTaken(NamedTuple):
+    """Of the GPU's memory, in bytes."""
+
+    taken: int
+    """Since it was looked at first."""
+    in_use: int
+    """By all programs."""
+    total: int
+
+
+def watch_memory(backend: str) -> Callable[[], MemoryTaken | None]:
+    """A function that tells what has been taken of the GPU's memory since now.
+
+    It gives None for a backend that runs on the CPU, and where the GPU cannot be asked.
     """
-    try:
-        return Cuda().memory_in_use()
-    except BackendError:
-        return None
+
+    def look() -> tuple[int, int] | None:
+        if backend not in GPU_BACKENDS:
+            return None
+        try:
+            return Cuda().memory_in_use()
+        except BackendError:
+            return None
+
+    before = look()
+
+    def taken() -> MemoryTaken | None:
+        now = look()
+        return None if before is None or now is None else MemoryTaken(now[0] - before[0], *now)
+
+    return taken
 
 
 def current_gpu() -> Gpu:

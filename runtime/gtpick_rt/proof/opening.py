@@ -100,6 +100,8 @@ def _faster_ones() -> Iterator[str]:
 
 
 def _open(name: str, model: Path, on_build: OnProgress) -> Opened:
+    from gtpick_rt.backends.cuda import watch_memory
+
     openers: dict[str, Callable[[Path], Opened]] = {
         "cpu": _open_cpu,
         "openvino": _open_openvino,
@@ -107,22 +109,14 @@ def _open(name: str, model: Path, on_build: OnProgress) -> Opened:
         "tensorrt": partial(_open_tensorrt, "tensorrt", on_build),
         "tensorrt-rtx": partial(_open_tensorrt, "tensorrt-rtx", on_build),
     }
-    before = _memory_in_use(name)
+    memory_taken = watch_memory(name)
     opened = openers[name](model)
-    if before is not None and (now := _memory_in_use(name)) is not None:
-        taken, (used, total) = now[0] - before[0], now
+    if memory := memory_taken():
         _LOG.info(
-            f"{opened[0].name} takes {taken / 1e6:.0f} MB of the GPU's memory, of which {used / 1e9:.1f} of "
-            f"{total / 1e9:.1f} GB are in use"
+            f"{opened[0].name} takes {memory.taken / 1e6:.0f} MB of the GPU's memory, of which "
+            f"{memory.in_use / 1e9:.1f} of {memory.total / 1e9:.1f} GB are in use"
         )
     return opened
-
-
-def _memory_in_use(name: str) -> tuple[int, int] | None:
-    """Of the GPU that a backend needs."""
-    from gtpick_rt.backends.cuda import memory_in_use
-
-    return memory_in_use() if name in _MODULES else None
 
 
 def _open_cpu(model: Path) -> Opened:
