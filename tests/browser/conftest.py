@@ -115,8 +115,8 @@ class History(NamedTuple):
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """The monitor of a run that picked 60 micrographs, failed on one, and has done nothing for ten
-    minutes.
+    """The monitor of a run that adapts its network, picked 60 micrographs, failed on one, and has
+    done nothing for ten minutes.
 
     The last micrograph and the one that failed have hostile names; the others are called
     mic_00000.mrc and so on. Every tenth has a flag; number 30 has many more picks than its
@@ -129,7 +129,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         stack.callback(lock_folder(lock_path(out)).release)
         begun = time.time() - 600 - COUNT
         settings = {"model": "test 1", "diameter_A": 40.0, "threshold": THRESHOLD}
-        lines = [_line(begun, "begun", settings=settings, backend="cpu")]
+        lines = [_line(begun, "begun", settings=settings, backend="cpu"), _line(begun, "adapting", micrographs=12)]
         for number in range(COUNT):
             name = HOSTILE if number == COUNT - 1 else f"mic_{number:05}.mrc"
             lines.append(_picked(out, rng, begun + number, f"stem_{number}", name, 80 if number == 30 else 20))

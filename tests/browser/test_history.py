@@ -48,6 +48,10 @@ def test_a_stall_is_shown_with_what_waits_and_since_when(page: Any) -> None:
     assert "Stalled" in page.title()
 
 
+def test_it_is_shown_that_the_network_adapts_itself_and_to_how_many(page: Any) -> None:
+    expect(page.locator("#state-age")).to_have_text("the network adapts itself to 12 micrographs; last one 10 min ago")
+
+
 def test_hostile_names_and_messages_are_text_everywhere(page: Any, history: Any) -> None:
     shown(page, history.hostile.rsplit("/", 1)[-1])
     assert history.hostile in page.locator("#facts").evaluate("each => each.textContent")

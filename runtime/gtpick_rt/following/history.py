@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gtpick_rt.following.logs import Heads, Logs, holder_lives
 from gtpick_rt.following.records import (
+    ADAPTATION,
     BEGUN,
     FAILED,
     PICKED,
@@ -20,7 +21,8 @@ from gtpick_rt.following.records import (
     amount_or_none,
     count,
     entry_of,
-    mapping,
+    learning_from,
+    made_otherwise,
     problem_of,
     read_event,
     shard_of,
@@ -85,6 +87,7 @@ class History:
         self._begun: Event | None = None
         self._backlogs: dict[str, int] = {}  # of each shard, or of the one run under ""
         self._last_event: float | None = None
+        self._learning_from: int | None = None
         self._waits_since = 0.0  # since when it has had something to do and has done nothing
 
     @property
@@ -149,6 +152,8 @@ class History:
             self._begin(event)
         elif event.state == RETHRESHOLDED:
             self._take_threshold(event)
+        elif event.state in ADAPTATION:
+            self._learning_from = learning_from(event)
         if event.backlog is not None:
             self._take_backlog(event.backlog, event.time, str(shard_of(event) or ""))
         return entry
@@ -157,10 +162,9 @@ class History:
         """A run tries again what failed, a shard what failed of its share; picks made otherwise are
         none of its own.
         """
-        before = self._begun.line.get("settings") if self._begun else None
-        if before and _but_threshold(before) != _but_threshold(event.line.get("settings")):
+        if self._begun is not None and made_otherwise(self._begun, event):
             self._forget()
-        self._begun, shard = event, shard_of(event)
+        self._begun, self._learning_from, shard = event, None, shard_of(event)
         self._failed = {stem: each for stem, each in self._failed.items() if shard and not shard.holds(stem)}
         self._workers.begin(event)
         if shard is None:
@@ -275,6 +279,7 @@ class History:
             seconds_per_micrograph=self._throughput.seconds,
             stage_seconds=self._throughput.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),
+            learning_from=self._learning_from if goes_on else None,
             workers=self._workers.status(self.summary, end, goes_on),
             **vars(facts_of(self.summary, self._begun)),
         )
@@ -285,15 +290,11 @@ class History:
         alive = writes if self._lives is None else self._lives
         if not alive:
             return left_by(self._begun is not None, bool(self.entries or self._failed), self._backlog)
-        mute = self._heads.mtime is not None and not writes
+        mute = self._heads.mtime is not None and not writes and self._learning_from is None
         if mute or (self._backlog and silent_s > max(_IDLE_S, _PATIENCE * (self._throughput.seconds or 0.0))):
             return STALLED
-        return RUNNING if silent_s < _IDLE_S or self._backlog else IDLE
+        return RUNNING if silent_s < _IDLE_S or self._backlog or self._learning_from else IDLE
 
 
 def _id_of(each: Entry | Problem) -> int:
     return each.id
-
-
-def _but_threshold(settings: object) -> dict[str, Any]:
-    return {name: value for name, value in mapping(settings).items() if name != "threshold"}

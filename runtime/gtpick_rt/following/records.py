@@ -11,6 +11,9 @@ from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.errors import UsageError
 
 PICKED, FAILED, BEGUN, RETHRESHOLDED = "picked", "failed", "begun", "rethresholded"
+ADAPTING = "adapting"
+ADAPTATION = (ADAPTING, "adapted", "not adapted")
+"""Lines of a network that adapts itself: it begins to, it has, it may not."""
 _START = b'{"time": "'
 _LARGEST = 1e15
 """Beyond this no number of a log is what it should be."""
@@ -119,6 +122,24 @@ def stages_of(event: Event) -> dict[str, float]:
         return {text(stage): amount(seconds) for stage, seconds in event.line.get("stage_seconds", {}).items()}
     except (ValueError, TypeError, AttributeError):
         return {}
+
+
+def learning_from(event: Event) -> int | None:
+    """How many micrographs the network adapts itself to from this line on; None where it does not
+    any more.
+    """
+    try:
+        return count(event.line.get("micrographs")) if event.state == ADAPTING else None
+    except ValueError:
+        return None
+
+
+def made_otherwise(before: Event, now: Event) -> bool:
+    """Whether the picks of a run that has begun so are made otherwise than those before, but for
+    their threshold.
+    """
+    earlier, later = (mapping(each.line.get("settings")) for each in (before, now))
+    return bool(earlier) and {**earlier, "threshold": None} != {**later, "threshold": None}
 
 
 def shard_of(event: Event) -> Shard | None:

@@ -58,6 +58,8 @@ class Status(Facts):
     """Mean busy time of each stage per micrograph."""
     last_event_age_s: float | None
     """Since a micrograph was picked or failed."""
+    learning_from: int | None
+    """Micrographs to which the network adapts itself now; None while it does not."""
     workers: tuple[WorkerStatus, ...]
     """The processes that pick, where there are several."""
 

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -31,7 +30,7 @@ from gtpick_rt.monitor.feed import Feed
 from gtpick_rt.monitor.figures import Figures
 from gtpick_rt.monitor.placeholder import placeholder
 from gtpick_rt.monitor.prometheus import exposition
-from gtpick_rt.monitor.rows import particle_rows, picks_of, problem_row, row_of, to_json
+from gtpick_rt.monitor.rows import particle_rows, picks_of, problem_row, row_of, status_row, to_json
 from gtpick_rt.output.retrying import ask_again
 from gtpick_rt.version import __version__
 
@@ -113,7 +112,7 @@ class _Monitor:
         return _cached(request, data, kind, _tag(data))
 
     async def _show_status(self, request: Request) -> Response:
-        return _json(to_json(asdict(self._history.status())))
+        return _json(to_json(status_row(self._history.status())))
 
     async def _list_micrographs(self, request: Request) -> Response:
         query = request.query_params

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from sse_starlette import ServerSentEvent
@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gtpick_rt.following.history import History
 from gtpick_rt.following.status import Status
-from gtpick_rt.monitor.rows import row_of, to_json
+from gtpick_rt.monitor.rows import row_of, status_row, to_json
 
 POLL_S = 0.3
 STATUS_S = 2.0
@@ -74,7 +74,7 @@ class Feed:
         unaged = replace(status, last_event_age_s=None)
         if unaged != self._shown:
             self._shown = unaged
-            self._status: _Told = self._tell("status", asdict(status))
+            self._status: _Told = self._tell("status", status_row(status))
 
     def _tell(self, event: str, value: object) -> _Told:
         self._number += 1
@@ -83,7 +83,7 @@ class Feed:
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """What one viewer is told: the status, and from now on all that is new."""
         told = self._number
-        yield ServerSentEvent(to_json(asdict(self._history.status())).decode(), event="status")
+        yield ServerSentEvent(to_json(status_row(self._history.status())).decode(), event="status")
         while True:
             before, told, increment = told, self._number, self._news
             for each in [each for each in (*self._picked, self._status) if each.number > before]:

@@ -4,14 +4,23 @@ could be asked for.
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from gtpick_rt.following.particles import SIDE, Group
 from gtpick_rt.following.records import Entry, Problem
+from gtpick_rt.following.status import Status
 from gtpick_rt.types import Picks
 
 _SHOWN = tuple(field.name for field in fields(Entry) if field.name != "stem")
+
+
+def status_row(status: Status) -> dict[str, Any]:
+    """How the run is doing; of an adaptation also what it has come to, as a sentence."""
+    row = asdict(status)
+    if status.adaptation is not None:
+        row["adaptation"]["told"] = status.adaptation.sentence
+    return row
 
 
 def row_of(entry: Entry) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class Outcome:
         """Which network picks, and why, in a line."""
         return f"{'adapted' if self.model else 'not adapted, the general network picks'}: {self.message}"
 
+    @property
+    def sentence(self) -> str:
+        """The same, to stand by itself."""
+        return self.told[0].upper() + self.told[1:]
+
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Outcome":
         """Make it of the mapping that JSON holds. Raises ValueError, KeyError or TypeError."""
@@ -156,7 +161,7 @@ class Summary:
     workers: list[WorkerRecord] = field(default_factory=list)
     """The processes that picked in this run; empty where this one did."""
     adaptation: Outcome | None = None
-    """Of the network to the micrographs; None where that was not asked for."""
+    """Of the network to the micrographs; None where no run was asked for it."""
     retries: int = 0
     """Times that a micrograph was picked again because a worker was lost."""
     version: str = __version__
@@ -164,13 +169,15 @@ class Summary:
 
     def after(self, earlier: "Summary | None") -> "Summary":
         """What is to be written down after an `earlier` run: its record, while this one has
-        picked nothing.
+        picked nothing. What the network has adapted itself to holds for both.
         """
-        if earlier is None or self.picked:
+        if earlier is None:
             return self
+        adaptation = self.adaptation or earlier.adaptation
+        if self.picked:
+            return dataclasses.replace(self, adaptation=adaptation)
         earlier = earlier.at_threshold(self.parameters["threshold"])
-        now = self.adaptation or earlier.adaptation
-        return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog, adaptation=now)
+        return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog, adaptation=adaptation)
 
     def at_threshold(self, threshold: str | float | bool | None) -> "Summary":
         """The same run, whose picks have been brought to this threshold."""

@@ -241,10 +241,20 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
         jobs = list(islice(spread(there), MICROGRAPHS))
         listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
         on_step = partial(listeners.building, "adapting")
-        learning = Adaptation(request.out, jobs, request.diameter_A, request.adapt_minutes, on_step)
-        with closing(learning):
+        with closing(_learn(jobs, request, request.diameter_A, output, on_step)) as learning:
             _tell(learning.wait(stop), output, listeners)
     return with_adapted(request, output)
+
+
+def _learn(
+    jobs: Sequence[Job],
+    request: Request,
+    diameter_A: float | None,
+    output: OutputFolder,
+    on_step: Callable[[int, int], None],
+) -> Adaptation:
+    output.log(state="adapting", micrographs=len(jobs))
+    return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step)
 
 
 def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> None:
@@ -266,8 +276,7 @@ def adapting_from(
     """A source whose first micrographs teach the network, where that is asked for and not done."""
 
     def learn(jobs: Sequence[Job]) -> Adaptation:
-        output.log(state="adapting", micrographs=len(jobs))
-        return Adaptation(request.out, jobs, picker.diameter_A, request.adapt_minutes, ignore)
+        return _learn(jobs, request, picker.diameter_A, output, ignore)
 
     wanted = request.adapt and request.watching is not None and outcome_in(request.out) is None
     return Adapting(

@@ -113,7 +113,7 @@ def _adaptation(found: Outcome | None) -> dict[str, object] | None:
     if found is None:
         return None
     shown = {"picks": figures.picks_changed(found), "score": figures.scores_changed(found)} if found.changes else {}
-    return {"told": found.told[:1].upper() + found.told[1:], "figures": shown}
+    return {"told": found.sentence, "figures": shown}
 
 
 def _histograms(found: Histograms) -> dict[str, object] | None:

@@ -56,6 +56,27 @@ def test_an_adaptation_is_told_unless_it_is_damaged(told: Any, adapted: Outcome,
 
 
 @pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("end", ["adapted", "not adapted", "begun"])
+def test_while_the_network_adapts_itself_the_run_goes_on_and_it_is_told_to_how_many(told: Any, end: str) -> None:
+    told.picked("a")
+    told.summary()
+    os.utime(summary_path(told.out), (told.now, told.now))
+    told.line(state="adapting", micrographs=12)
+    history = story_of(told)
+    told.now += 600
+    assert (history.status().state, history.status().learning_from) == ("running", 12)
+    told.line(state=end)
+    history.catch_up()
+    assert history.status().learning_from is None
+
+
+@pytest.mark.parametrize("micrographs", [12, "many", None])
+def test_a_run_that_was_killed_or_says_nonsense_adapts_to_nothing(told: Any, micrographs: object) -> None:
+    told.line(state="adapting", micrographs=micrographs)
+    assert story_of(told).status().learning_from is None
+
+
+@pytest.mark.usefixtures("held")
 def test_a_run_with_nothing_to_do_is_idle_after_a_minute(told: Any) -> None:
     told.begun()
     told.picked("a")

@@ -40,7 +40,7 @@ def test_the_status_tells_of_an_adaptation(run: Any, adapted: Outcome) -> None:
     run.summary(adaptation=adapted)
     client = TestClient(make_app(run.out), base_url="http://127.0.0.1:8470")
     told = client.get("/api/status").json()["adaptation"]
-    assert (told["message"], told["model"]) == ("learned from 3 micrographs", "adapted.onnx")
+    assert told["told"] == "Adapted: learned from 3 micrographs"
     assert told["changes"][1] == {"name": "b.mrc", "picks": [0, 12], "median_score": [None, 0.9]}
 
 

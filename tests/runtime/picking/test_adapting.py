@@ -145,6 +145,11 @@ def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, lea
     again, _ = run()
     assert (again.picked, models_of(out), times_learned(out)) == (1, {"learned": 14}, 1)
     assert again.adaptation == summary.adaptation
+    shutil.copy(folder / "a.mrc", folder / "o.mrc")
+    unasked, _ = run(adapt=False, model=str(adapted_folder(out) / "adapted.onnx"))
+    kept = read_summary(summary_path(out))
+    assert kept is not None
+    assert (unasked.picked, kept.adaptation) == (1, summary.adaptation)
 
 
 def test_what_cannot_be_learned_is_told_once_and_the_general_network_picks(

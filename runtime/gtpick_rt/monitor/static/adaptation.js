@@ -7,8 +7,8 @@ import { $, fixed, integer, say, svg } from "./dom.js";
 export function showAdaptation(adaptation) {
   $("adaptation").hidden = adaptation === null;
   if (adaptation === null) return;
-  const { message, model, changes } = adaptation;
-  say($("adaptation-told"), `${model ? "Adapted" : "Not adapted, the general network picks"}: ${message}`);
+  const { told, changes } = adaptation;
+  say($("adaptation-told"), told);
   $("changes").hidden = changes.length === 0;
   if (!changes.length) return;
   const most = Math.max(1, ...changes.flatMap(({ picks }) => picks));

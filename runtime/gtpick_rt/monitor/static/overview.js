@@ -66,10 +66,11 @@ export class Overview {
 
   #age() {
     if (!this.status) return;
-    const { state, backlog, last_event_age_s: age } = this.status;
+    const { state, backlog, last_event_age_s: age, learning_from: learning } = this.status;
     const ago = age === null ? missing : seconds(Math.floor(age + (performance.now() - this.since) / 1000), 0);
     const none = state === "waiting" ? "the folder is shown as soon as pick writes to it" : "no micrograph is done yet";
-    say($("state-age"), age === null ? none : `last one ${ago} ago`);
+    const learns = learning === null ? "" : `the network adapts itself to ${integer(learning)} micrographs; `;
+    say($("state-age"), learns + (age === null ? none : `last one ${ago} ago`));
     const alarm = $("alarm");
     alarm.hidden = state !== "stalled";
     if (state !== "stalled") return;
