@@ -74,7 +74,7 @@ class Watched:
         self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
         self._done, self._searched, self._recheck_due = 0, False, False
-        self._next_search = self._last_event = clock()
+        self._next_search = self._last_event = self._last_search = clock()
 
     @property
     def excluded(self) -> int:
@@ -172,7 +172,9 @@ class Watched:
             self._last_event = self._clock()
             return False
         if self._idle_s is not None and self._clock() - self._last_event >= self._idle_s:
-            return True
+            if self._last_search - self._last_event >= self._idle_s:
+                return True
+            self._next_search = self._last_search  # once more: something may have come since
         return not self._waiting and self._inputs.have_ended
 
     def _awaited(self) -> Iterator[Awaited]:
@@ -187,6 +189,7 @@ class Watched:
 
     def _search(self, now: float) -> None:
         """Find new names, which is quick: nothing is looked at."""
+        self._last_search = now
         self._fresh.extend(self._inputs.search(self._seen, now))
         took_s = self._clock() - now
         self._next_search = now + took_s + self._inputs.pause_s(took_s)

@@ -387,6 +387,18 @@ def test_the_watcher_does_not_end_while_a_job_is_in_hand(watch: Watch, put: Put)
     assert watcher.ended
 
 
+def test_what_has_come_while_the_machine_was_asleep_is_found_before_an_idle_watcher_ends(
+    watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc")
+    watcher = watch("in", stop_after_idle_s=10)
+    assert watcher.jobs(5) == ["a"]
+    put("in/b.mrc")
+    clock.now += 3600
+    assert watcher.jobs(100) == ["b"]
+    assert watcher.ended
+
+
 def test_a_watcher_that_stops_when_idle_at_once_gives_what_is_there(watch: Watch, put: Put) -> None:
     put("in/a.mrc", "in/b.mrc")
     watcher = watch("in", stop_after_idle_s=0)

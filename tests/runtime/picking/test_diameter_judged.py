@@ -116,9 +116,9 @@ def arriving(
     return listen
 
 
-def watch(folder: Path, done: Callable[[Record], None], **options: Any) -> tuple[Any, list[str]]:
+def watch(folder: Path, done: Callable[[Record], None], until: int = 12, **options: Any) -> tuple[Any, list[str]]:
     told: list[str] = []
-    watching = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), stop_after_idle_s=1.5)
+    watching = Watching(timing=Timing(settle_s=0.1, poll_s=0.1), until=until)
     request = Request(inputs=(str(folder),), out=folder.parent / "out", watching=watching, **options)
     listeners = Listeners(notice=told.append, done=done)
     return fulfilling.fulfil(request, listeners, threading.Event()), [
@@ -168,7 +168,7 @@ def test_a_small_difference_is_not_talked_of(folder: Path, discs: Discs, save_mr
 
 
 def test_a_run_that_ends_before_ten_have_come_gives_its_list_out(folder: Path) -> None:
-    summary, told = watch(folder, lambda record: None)
+    summary, told = watch(folder, lambda record: None, until=2)
     assert (told, summary.totals.micrographs) == ([], 2)
     assert list_path(folder.parent / "out").read_text().count("_autopick.star") == 2
 
