@@ -19,6 +19,15 @@ def quoted(text: str) -> str:
     return f"'{printable(text)}'"
 
 
+def duration(seconds: float) -> str:
+    """Write a duration with its two largest units."""
+    whole = round(seconds)
+    for unit, smaller, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size * {'d': 24, 'h': 60, 'min': 60}[unit] // size} {smaller}"
+    return f"{whole} s"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     if found[0] in _NAMED:

@@ -9,6 +9,7 @@ import typer
 
 from gtpick_rt.cli.help import INPUT, MODEL, NOT_HERE, OUTPUT, PARTICLE
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import duration
 
 if TYPE_CHECKING:
     from gtpick_rt.arrivals.folders import Names
@@ -59,8 +60,13 @@ def diameter_in_A(text: str) -> float | None:
 
 
 def counted(number: int, noun: str) -> str:
-    """Say how many: "1 micrograph", "2 micrographs"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Say how many: "1 micrograph", "2,000 micrographs"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def lasted(seconds: float) -> str:
+    """Say how long: "2.5 s", "3 min 20 s"."""
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
 
 
 def format_names(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
-from gtpick_rt.cli.options import EXIT_SIGNAL, counted
+from gtpick_rt.cli.options import EXIT_SIGNAL, counted, lasted
 from gtpick_rt.cli.progress import FIELDS, progress_bar
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
@@ -154,7 +154,7 @@ class Terminal:
             message = f"what is printed cannot be shown: {streams.problem()}; picking goes on"
             append_entry(log_path(self._out), {"state": "unseen", "message": message})
         if "lag_s" in entry and self._bar.tasks and self._bar.tasks[0].total is None:
-            behind = f"{entry['backlog']} waiting, {entry['lag_s']:.1f} s behind"
+            behind = f"{entry['backlog']} waiting, {lasted(entry['lag_s'])} behind"
             self._bar.update(self._bar.tasks[0].id, behind=behind)
         if "worker" in entry and self._bar.tasks:
             self._workers.add(entry["worker"])
@@ -200,7 +200,7 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
     """Say what was done and where it is."""
     totals, out = summary.totals, request.out
     by = f", {counted(len(summary.workers), 'worker')}" if summary.workers else ""
-    yield f"{counted(summary.picked, 'micrograph')} picked in {summary.seconds:.1f} s on {summary.backend}{by}"
+    yield f"{counted(summary.picked, 'micrograph')} picked in {lasted(summary.seconds)} on {summary.backend}{by}"
     if summary.retries:
         yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
     picks, micrographs = counted(totals.picks, "pick"), counted(totals.micrographs, "micrograph")

@@ -37,6 +37,6 @@ def refuse_foreign(foreign: Path | None) -> None:
     """Raise UsageError where there are picks that have no record of this program."""
     if foreign is not None:
         raise UsageError(
-            f"{foreign}: picks of another program or version lie where these would go; "
-            "choose another --out, or --force to replace them"
+            f"{foreign}: picks of another program or version lie where these would go; move this file away, "
+            "choose another --out, or --force to pick all anew"
         )

@@ -10,6 +10,7 @@ from typing import Any
 from gtpick_rt.detection.exclusion import Exclusion
 from gtpick_rt.version import __version__
 
+_SHA256_LETTERS = 64
 _MANY = 1_000_000_000
 """Picks that no micrograph has."""
 
@@ -57,7 +58,13 @@ class Settings(Exclusion):
     def differences(self, other: "Settings") -> list[str]:
         """What differs in `other`, in words: "threshold 0.47, now 0.5"."""
         pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
-        return [f"{name} {before or 'none'}, now {now or 'none'}" for name, before, now in pairs if before != now]
+        return [f"{name} {_shown(before)}, now {_shown(now)}" for name, before, now in pairs if before != now]
+
+
+def _shown(value: object) -> str:
+    """A setting as people read it: of a checksum the beginning."""
+    text = f"{value:g}" if isinstance(value, float) else str(value or "none")
+    return f"{text[:8]}..." if len(text) == _SHA256_LETTERS else text
 
 
 Parameters = dict[str, str | float | bool | None]

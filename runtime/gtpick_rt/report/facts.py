@@ -12,6 +12,7 @@ from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.following.status import Status
 from gtpick_rt.following.throughput import HOUR_S
 from gtpick_rt.models.files import shipped_models
+from gtpick_rt.records import duration
 from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
@@ -52,15 +53,6 @@ def number(value: float | None, digits: int = 0, unit: str = "") -> str:
 def moment(seconds: float) -> str:
     """Write a moment in the time of this machine."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
-
-
-def duration(seconds: float) -> str:
-    """Write a duration with its two largest units."""
-    whole = round(seconds)
-    for unit, smaller, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size * {'d': 24, 'h': 60, 'min': 60}[unit] // size} {smaller}"
-    return f"{whole} s"
 
 
 def span(entries: Sequence[Entry], failures: Sequence[Problem]) -> tuple[float, float]:

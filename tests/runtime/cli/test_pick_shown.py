@@ -69,16 +69,23 @@ def test_the_bar_is_never_cut(width: int, total: int | None) -> None:
     assert ("125 each, 2.25/s, onnxruntime-cpu" in line) == (width > (60 if total else 80))
 
 
-def ending(workers: int = 0, retries: int = 0, shard: str | None = None, **parameters: float) -> list[str]:
+def ending(
+    workers: int = 0,
+    retries: int = 0,
+    shard: str | None = None,
+    seconds: float = 2.0,
+    picked: int = 5,
+    **parameters: float,
+) -> list[str]:
     """The lines after a run."""
     summary = Summary(
         command=[],
         parameters={"threshold": 0.4, "threshold_auto": True, "threshold_of_model": 0.4} | parameters,
         model=ModelRecord(name="nano", version="2", sha256="ab", floor=0.05),
         backend="cuda",
-        seconds=2.0,
+        seconds=seconds,
         stage_seconds={},
-        picked=5,
+        picked=picked,
         totals=Totals(micrographs=5, failed=0, picks=15, detections=20, flags={}),
         workers=[WorkerRecord(name=f"gpu{n}", backend="cuda", micrographs=1, busy_s=1.0) for n in range(workers)],
         retries=retries,
@@ -90,6 +97,14 @@ def test_the_end_tells_how_many_workers_picked_on_what() -> None:
     assert ending()[0] == "5 micrographs picked in 2.0 s on cuda"
     assert ending(1)[0] == "5 micrographs picked in 2.0 s on cuda, 1 worker"
     assert ending(4)[0] == "5 micrographs picked in 2.0 s on cuda, 4 workers"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "picked", "line"),
+    [(59.94, 5, "5 micrographs picked in 59.9 s"), (5025.3, 12000, "12,000 micrographs picked in 1 h 23 min")],
+)
+def test_times_and_counts_are_told_as_people_read_them(seconds: float, picked: int, line: str) -> None:
+    assert ending(seconds=seconds, picked=picked)[0] == f"{line} on cuda"
 
 
 def test_the_end_tells_of_what_was_picked_again_where_workers_were_lost() -> None:

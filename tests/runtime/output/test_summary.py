@@ -36,6 +36,8 @@ def test_settings_tell_in_words_what_differs() -> None:
     assert settings.differences(settings) == []
     other = dataclasses.replace(settings, threshold=0.5, pixel_size_A=1.5)
     assert settings.differences(other) == ["threshold 0.4, now 0.5", "pixel_size_A none, now 1.5"]
+    other = dataclasses.replace(settings, model_sha256="0123456789abcdef" * 4, diameter_A=147.38251349)
+    assert settings.differences(other) == ["model_sha256 ab, now 01234567...", "diameter_A 160, now 147.383"]
 
 
 def summary_of(picked: int, **changes: Any) -> Summary:

@@ -27,6 +27,7 @@ pytest.importorskip("markdown_it", reason="markdown-it-py is not installed (extr
 
 from gtpick_rt.cli.main import app
 from gtpick_rt.following.particles import CELL_PX, COLUMNS, ROWS
+from gtpick_rt.records import duration
 from gtpick_rt.report import facts, gallery
 from gtpick_rt.report.drawing import element, ticks
 from gtpick_rt.report.page import make_report
@@ -374,4 +375,4 @@ def test_an_element_holds_what_it_is_given_as_text(name: str, text: str) -> None
     ("seconds", "text"), [(5, "5 s"), (60, "1 min 0 s"), (3725, "1 h 2 min"), (90000, "1 d 1 h"), (86399.9, "1 d 0 h")]
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
-    assert facts.duration(seconds) == text
+    assert duration(seconds) == text
