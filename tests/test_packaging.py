@@ -1,6 +1,7 @@
 """The wheel holds exactly the three packages, and picks when it alone is installed."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -130,31 +131,70 @@ def test_the_entry_points_of_the_wheel_can_be_loaded(site: Path, tmp_path: Path)
     assert names == sorted(["gtpick-rt", "gtpick-relion", "simulate", "train", "export", "finetune", "adapt"])
 
 
+PICK = ("pick", str(SAMPLE), "--diameter", "214", "--out", "picks")
 IMPORTED = (
     *("gtpick_rt.monitor.serving", "gtpick_rt.report.page"),
     *("gtpick_rt.cluster.starting", "gtpick_rt.cluster.slurm", "gtpick_rt.evaluate.drawing"),
 )
-USES = {
-    "cpu": ("gtpick-rt", "pick", str(SAMPLE), "--diameter", "214", "--out", "picks"),
-    "monitor,cluster,plot": ("python", "-c", f"import {', '.join(IMPORTED)}; from matplotlib import pyplot"),
-}
-"""What extras are for."""
+"""What the extras monitor, cluster and plot are for."""
+UNREACHABLE = ("No matching distribution", "Failed to fetch")
+"""What pip and uv say without a package index."""
+
+
+def install(tool: str, *arguments: str, cwd: Path, **environment: str) -> str:
+    """Let pip, pipx or uv install something; returns what it says. Skips where it cannot be
+    tried.
+    """
+    pytest.importorskip(tool, reason=f"{tool} is not installed: pip install {tool}")
+    command = (sys.executable, "-m", tool, *arguments)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
+    if any(words in done.stderr for words in UNREACHABLE):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def assert_picks(programs: Path, cwd: Path) -> None:
+    run(str(programs / "gtpick-rt"), *PICK, cwd=cwd)
+    assert (cwd / "picks" / "autopick.star").exists()
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("extra", USES)
-def test_extras_of_the_wheel_are_all_that_their_use_needs(extra: str, wheel: Path, tmp_path: Path) -> None:
+def test_the_extra_cpu_is_all_that_picking_needs(wheel: Path, tmp_path: Path) -> None:
     """In an empty environment, as pip installs it."""
     run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv"), cwd=tmp_path)
     programs = tmp_path / "venv" / "bin"
-    pip = (sys.executable, "-m", "pip", "--python", str(programs / "python"))
-    install = (*pip, "install", "--quiet", "--no-compile", "--disable-pip-version-check")
-    done = subprocess.run((*install, f"{wheel}[{extra}]"), cwd=tmp_path, capture_output=True, text=True, check=False)
-    if "No matching distribution" in done.stderr:
-        pytest.skip("no package index can be reached")
-    assert done.returncode == 0, done.stderr
-    program, *arguments = USES[extra]
-    run(str(programs / program), *arguments, cwd=tmp_path)
+    options = ("--quiet", "--no-compile", "--disable-pip-version-check")
+    install("pip", "--python", str(programs / "python"), "install", *options, f"{wheel}[cpu]", cwd=tmp_path)
+    assert_picks(programs, tmp_path)
+
+
+@pytest.mark.timeout(900)
+def test_pipx_installs_programs_that_pick(wheel: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    places = {"PIPX_HOME": str(tmp_path), "PIPX_BIN_DIR": str(programs), "PIPX_MAN_DIR": str(tmp_path)}
+    install("pipx", "install", "--python", sys.executable, f"{wheel}[cpu]", cwd=tmp_path, **places)
+    assert_picks(programs, tmp_path)
+
+
+@pytest.mark.timeout(900)
+def test_uv_installs_programs_with_all_that_monitor_cluster_and_plots_need(wheel: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    places = {"UV_TOOL_DIR": str(tmp_path), "UV_TOOL_BIN_DIR": str(programs)}
+    wanted = f"gtpick-rt[cpu,monitor,cluster,plot] @ {wheel.as_uri()}"
+    install("uv", "tool", "install", "--python", sys.executable, wanted, cwd=tmp_path, **places)
     assert run(str(programs / "gtpick-rt"), "--version", cwd=tmp_path).startswith("gtpick-rt ")
-    if extra == "cpu":
-        assert (tmp_path / "picks" / "autopick.star").exists()
+    python = str(tmp_path / "gtpick-rt" / "bin" / "python")
+    run(python, "-c", f"import {', '.join(IMPORTED)}; from matplotlib import pyplot", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("extra", ["rtx", "rtx12"])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX is made for x86_64 alone")
+def test_what_an_rtx_card_needs_can_be_had(extra: str, wheel: Path, tmp_path: Path) -> None:
+    """Gigabytes, which are found and not fetched."""
+    options = ("--dry-run", "--python", sys.executable, "--target", str(tmp_path / "site"))
+    wanted = f"gtpick-rt[cpu,{extra}] @ {wheel.as_uri()}"
+    found = install("uv", "pip", "install", *options, wanted, cwd=tmp_path)
+    assert {"onnxruntime", "cuda-python", "tensorrt-rtx-cu12" if extra == "rtx12" else "tensorrt-rtx"} <= {
+        line.split()[1].partition("==")[0] for line in found.splitlines() if line.startswith(" + ")
+    }
