@@ -11,7 +11,6 @@ import typer
 from gtpick_rt.cli.files import need_matplotlib, write_file
 from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize
 from gtpick_rt.errors import UsageError
-from gtpick_rt.proof.opening import open_picker
 
 if TYPE_CHECKING:
     from gtpick_rt.bench.measuring import Speed
@@ -51,6 +50,7 @@ def bench(
     from gtpick_rt.arrivals.jobs import find_jobs
     from gtpick_rt.bench.measuring import measure
     from gtpick_rt.bench.synthetic import write_synthetic
+    from gtpick_rt.proof.opening import open_picker
 
     if plot is not None:
         need_matplotlib()
