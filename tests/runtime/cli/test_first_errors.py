@@ -5,7 +5,7 @@ what is not installed.
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mrcfile
@@ -51,7 +51,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def call(*arguments: str, without: str = "", error: str = MISSING) -> subprocess.CompletedProcess[str]:
+GTPICK = (sys.executable, "-m", "gtpick_rt")
+
+
+def call(
+    *arguments: str, without: str = "", error: str = MISSING, program: Sequence[str] = GTPICK
+) -> subprocess.CompletedProcess[str]:
     """A command, where a module cannot be imported."""
     environment = dict(os.environ)
     if without:
@@ -59,7 +64,7 @@ def call(*arguments: str, without: str = "", error: str = MISSING) -> subprocess
         Path("block/sitecustomize.py").write_text(BLOCK.format(name=without, error=error))
         environment["PYTHONPATH"] = os.pathsep.join(["block", environment.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", "gtpick_rt", *arguments],
+        [*program, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -88,7 +93,7 @@ SPOILT: dict[str, tuple[Callable[[Path, Save, FloatArray], object], str]] = {
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("watch", [(), ("--watch", "--settle", "0", "--stop-after-idle", "1", "--max-wait", "0.5")])
 def test_what_is_wrong_with_the_micrographs_surveyed_is_said_first(
-    kind: str, watch: tuple[str, ...], image: FloatArray, save: Save
+    kind: str, watch: tuple[str, ...], image: FloatArray, save: Save, impatient: list[str]
 ) -> None:
     Path("in").mkdir()
     spoil, way_out = SPOILT[kind]
@@ -96,7 +101,7 @@ def test_what_is_wrong_with_the_micrographs_surveyed_is_said_first(
         pytest.skip("is waited for")
     for name in ("a.mrc", "b.mrc"):
         spoil(Path("in", name), save, image)
-    done = call("pick", "in", "--out", "out", "--backend", "cpu", *watch)
+    done = call("pick", "in", "--out", "out", "--backend", "cpu", *watch, program=impatient)
     assert_says(done, "in/a.mrc: ", way_out)
     listed = call("check", "in")
     if listed.returncode:  # the same words as for the micrograph itself

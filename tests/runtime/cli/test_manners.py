@@ -26,8 +26,11 @@ def command(
     dots: Callable[..., Micrograph],
     save_mrc: Callable[[Path, FloatArray], Path],
 ) -> list[str]:
-    """Words that pick what is in `in` in the current folder."""
-    save_mrc(tmp_path / "in" / "m.mrc", dots(PLACES, (128, 192)).data)
+    """Words that pick what is in `in` in the current folder: as many micrographs as a watcher looks
+    at first, so that it waits for no more.
+    """
+    for name in "abcdm":
+        save_mrc(tmp_path / "in" / f"{name}.mrc", dots(PLACES, (128, 192)).data)
     monkeypatch.chdir(tmp_path)
     common = ("--diameter", "24", "--model", str(tiny_model), "--backend", "cpu")
     return [sys.executable, "-m", "gtpick_rt", "pick", "in", "--out", "out", *common]
@@ -57,7 +60,7 @@ def test_a_run_goes_on_after_a_signal_that_it_was_begun_to_ignore(
 ) -> None:
     if workers:
         pytest.importorskip("distributed", reason="needs Dask: the extra cluster")
-    watching = ("--watch", "--settle", "0.2", "--until", "2")
+    watching = ("--watch", "--settle", "0.2", "--until", "6")
     run = begun_ignoring([number], [*command, *watching, *workers])
     wait_until(Path("out/m_autopick.star").exists, run)
     for _ in range(2):

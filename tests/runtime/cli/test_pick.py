@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -340,10 +339,10 @@ def test_a_signal_ends_the_run_after_the_micrograph_in_hand(
     ],
 )
 def test_a_terminal_shows_picks_and_rate_and_what_remains_or_how_far_picking_is_behind(
-    options: list[str], shown_too: str, folder: Path, tiny_model: Path, tmp_path: Path
+    options: list[str], shown_too: str, folder: Path, tiny_model: Path, tmp_path: Path, impatient: list[str]
 ) -> None:
     (folder / "broken.mrc").write_bytes(b"nothing")
-    command = [sys.executable, "-m", "gtpick_rt", "pick", folder, "--out", tmp_path / "out"]
+    command = [*impatient, "pick", folder, "--out", tmp_path / "out"]
     command += ["--diameter", "24", "--model", tiny_model, "--threshold", "0.9", *options]
     ours, theirs = os.openpty()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs):

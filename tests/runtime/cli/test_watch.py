@@ -126,6 +126,7 @@ def test_a_file_that_never_becomes_whole_is_reported_and_gives_code_3(
     assert picked(tmp_path / "out") == list("abcde")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
     whole: bytes, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +147,6 @@ def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
         os.kill(os.getpid(), signal.SIGTERM)
         return opening(24.0, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
     monkeypatch.setattr(picking, "open_picker", undecided)
     result = CliRunner().invoke(app, command(folder, "--out", tmp_path / "out", "--model", tiny_model, "--watch"))
     assert asked == [["a"], ["b"]]
@@ -154,6 +154,7 @@ def test_when_the_first_arrivals_show_nothing_more_are_waited_for(
     assert result.exit_code == 143
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_file_that_is_not_whole_is_told_at_once_in_terminal_and_log_and_ends_an_idle_run(
     whole: bytes, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_file_that_is_not_whole_is_told_at_once_in_terminal_and_log_and_ends_a
     assert [failure["stem"] for failure in summary["failed"]] == ["cut"]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_standard_output_in_a_file_gets_a_line_for_each_micrograph(
     whole: bytes, tiny_model: Path, tmp_path: Path
 ) -> None:
