@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-KILLS = 200
+KILLS = 100
 
 
 def test_nothing_is_lost_or_done_twice_whenever_runs_are_killed(run_benchmark: Callable[..., dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-CUTS = 200
+CUTS = 100
 
 
 def test_what_was_committed_outlasts_a_power_cut_and_the_next_run_goes_on(
