@@ -13,6 +13,7 @@ from gtpick_rt.arrivals.listed import Listed
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.cluster import driver
+from gtpick_rt.cluster import pool as pool_module
 from gtpick_rt.cluster.pool import WorkerPool
 from gtpick_rt.errors import BackendError
 from gtpick_rt.output.folder import OutputFolder
@@ -231,7 +232,10 @@ def test_micrographs_are_picked_as_they_arrive(pool: WorkerPool, site: MakeSite)
     assert here.picked() == ["late1", "late2", "m000", "m001"]
 
 
-def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(pool: WorkerPool, site: MakeSite) -> None:
+def test_workers_that_find_no_gpu_are_left_out_one_by_one_and_the_run_ends(
+    pool: WorkerPool, site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "MOST_UNFIT", 2)  # each is restarted once
     here = site(2)
     notices: list[str] = []
     with pytest.raises(BackendError, match=r"no worker is left that can pick; worker .*: no GPU can be used here"):
