@@ -171,10 +171,8 @@ class Watched:
         if busy or self._inputs.are_settling or any(not each.is_stuck for each in self._awaited()):
             self._last_event = self._clock()
             return False
-        if self._idle_s is not None and self._clock() - self._last_event >= self._idle_s:
-            if self._last_search - self._last_event >= self._idle_s:
-                return True
-            self._next_search = self._last_search  # once more: something may have come since
+        if self._idle_s is not None and self._last_search - self._last_event >= self._idle_s:
+            return True
         return not self._waiting and self._inputs.have_ended
 
     def _awaited(self) -> Iterator[Awaited]:
