@@ -80,10 +80,10 @@ class Project:
 def simulated(folder: Path) -> Data:
     """Two simulated micrographs, one of them cut to another shape, and their labels."""
     out = folder / "simulated"
-    command = f"simulate {out} --count 2 --size 960 --particle {PARTICLE_PX} --snr 0.2 --seed 1 --procedurals 12"
+    command = f"simulate {out} --count 2 --size 720 --particle {PARTICLE_PX} --snr 0.2 --seed 1 --procedurals 12"
     call(folder, sys.executable, "-m", "gtpick_rt", *command.split())
     images, truth = {}, {}
-    for number, (name, height) in enumerate({"square": 960, "wide": 700}.items()):
+    for number, (name, height) in enumerate({"square": 720, "wide": 522}.items()):
         path = out / f"sim_{number:04d}.mrc"
         with mrcfile.open(path) as mrc:
             images[name] = np.asarray(mrc.data, np.float32)[:height]  # RELION reads float16 from 4 on
