@@ -8,7 +8,7 @@ Flags inform; they remove nothing.
 | crowded      | particles lie almost as densely as discs of their diameter can at random          |
 | carbon edge  | a sharp edge parts two regions of different texture or darkness: support film     |
 | ice          | something dark or rough lies there, larger than a particle: ice, dirt, aggregates |
-| low contrast | particles are faint: many of those expected have a score below the threshold      |
+| low contrast | particles are faint: many of those expected score somewhat below the threshold    |
 
 Scores are taken at their word: of ten detections that score 0.3 three are expected to be particles.
 """
@@ -25,8 +25,10 @@ EMPTY_COVERAGE = 0.01
 CROWDED_COVERAGE = 0.5
 """Picks times the square of their diameter, over the area; discs dropped at random until no more
 fits reach 0.70."""
-FAINT_SHARE = 0.3
-"""Of the particles expected among all detections, those below the threshold."""
+FAINT_SHARE, DOUBTFUL = 0.25, 0.6
+"""Of the particles expected among detections that score at least so much of the threshold, those
+below it. Still lower scores are of noise where particles are sparse. Chosen by the fields that
+`benchmarks/accuracy/quality_flags.py --tune` draws."""
 
 
 def quality_flags(image: WorkingImage, detections: Picks, spec: ModelSpec, found: Contamination) -> list[str]:
@@ -43,10 +45,10 @@ def quality_flags(image: WorkingImage, detections: Picks, spec: ModelSpec, found
 
 def _flags_of_picks(score: FloatArray, image: WorkingImage, spec: ModelSpec) -> dict[str, bool]:
     coverage = spec.diameter_px**2 / image.data.size  # of one particle
-    picked = score[score >= spec.threshold]
+    picked, likely = (score[score >= share * spec.threshold] for share in (1, DOUBTFUL))
     empty = bool(picked.sum() * coverage < EMPTY_COVERAGE)
     return {
         "empty": empty,
         "crowded": len(picked) * coverage >= CROWDED_COVERAGE,
-        "low contrast": not empty and bool(picked.sum() < (1 - FAINT_SHARE) * score.sum()),
+        "low contrast": not empty and bool(picked.sum() < (1 - FAINT_SHARE) * likely.sum()),
     }

@@ -27,8 +27,10 @@ def disc(x: float, y: float, radius: float) -> FloatArray:
 
 
 def detections(count: int, score: float, below: int = 0) -> Picks:
-    """So many of a score, and so many of 0.2, which is below the threshold of 0.4."""
-    scores = np.repeat(np.array([score, 0.2], np.float32), [count, below])
+    """So many of a score, so many of 0.25, somewhat below the threshold of 0.4, and 999 far below
+    it.
+    """
+    scores = np.repeat(np.array([score, 0.25, 0.2], np.float32), [count, below, 999])
     xy = np.random.default_rng(0).uniform(20, 400, (len(scores), 2))
     return Picks(xy.astype(np.float32), np.full(len(scores), 24, np.float32), scores)
 
@@ -50,8 +52,8 @@ def flags(spec: ModelSpec, image: FloatArray, found: Picks = SOME) -> list[str]:
         (0, 0.9, 400, ["empty"]),
         (299, 0.9, 0, []),
         (300, 0.9, 0, ["crowded"]),
-        (100, 0.7, 149, []),  # 70 particles among the picks, and 29.8 below the threshold
-        (100, 0.7, 151, ["low contrast"]),
+        (100, 0.7, 93, []),  # 70 particles among the picks, and 23.3 somewhat below the threshold
+        (100, 0.7, 94, ["low contrast"]),
         (300, 0.5, 400, ["crowded", "low contrast"]),
     ],
 )
