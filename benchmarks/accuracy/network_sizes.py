@@ -10,7 +10,7 @@ diameter, whole particles only. The finer network sees particles a third larger,
 tiles as large in particles, and so more pixels of each. Seconds are of a whole EMPIAR-10017
 micrograph on one core in PyTorch, all networks in turns, the median of several rounds: their ratio
 counts. One training each, so small differences mean little. Training can be stopped and goes on
-when called again.
+when called again; with --networks some are compared.
 """
 
 import argparse
@@ -123,8 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
     parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     given = parser.parse_args(arguments)
-    trainers = {name: train(name, given) for name in NETWORKS}
+    trainers = {name: train(name, given) for name in given.networks}
     taken = seconds(trainers, given.work)
     rows = {
         name: {"seconds": taken[name], **size(trainer.config), "sets": score(trainer, given.work)}
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     for name, row in rows.items():
         print(f"{name:18} {row['seconds']:.2f} s", row["sets"])
-    save(__file__, circumstances(["python", __file__, "--steps", str(given.steps)]) | {"networks": rows})
+    save(__file__, circumstances(["python", __file__, "--steps", str(given.steps), "--networks", *given.networks]) | {"networks": rows})
 
 
 if __name__ == "__main__":
