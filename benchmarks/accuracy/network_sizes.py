@@ -133,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     for name, row in rows.items():
         print(f"{name:18} {row['seconds']:.2f} s", row["sets"])
-    save(__file__, circumstances(["python", __file__, "--steps", str(given.steps), "--networks", *given.networks]) | {"networks": rows})
+    command = ["python", __file__, "--steps", str(given.steps), "--networks", *given.networks]
+    save(__file__, circumstances(command) | {"networks": rows})
 
 
 if __name__ == "__main__":
