@@ -56,11 +56,6 @@ class GraphPreparer:
         self._constants = lru_cache(maxsize=4)(self._on_device)
         self._free = threading.Semaphore(_AT_ONCE)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it neither failed nor was closed."""
-        return bool(self._sessions)
-
     def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
         """Prepare a micrograph as `to_working_scale` does, within 2e-5 standard deviations.
 

@@ -116,25 +116,25 @@ class GuardedPreparer:
         self._graph, self._name, self._spec = graph, name, spec
         self._prepared = count(1)
         for sample in samples():
-            self._look(sample, "")
+            self._check(sample, graph.attempt(sample, SAMPLE_DIAMETER_A), "")
         self._sample = sample
 
     def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
         """Prepare a micrograph; see `Preparer.prepare`."""
         image = self._graph.prepare(micrograph, diameter_A)
-        if next(self._prepared) % EVERY == 0 and self._graph.is_open:
+        if next(self._prepared) % EVERY == 0:
             doubt = f"; what was picked of the last {EVERY} micrographs is in doubt"
-            self._look(self._sample, f"{doubt}: pick again with --force --backend cpu")
+            seen = self._graph.prepare(self._sample, SAMPLE_DIAMETER_A)
+            self._check(self._sample, seen, f"{doubt}: pick again with --force --backend cpu")
         return image
 
     def close(self) -> None:
         """Close the graph; see `Preparer.close`."""
         self._graph.close()
 
-    def _look(self, sample: Micrograph, then: str) -> None:
-        """Prepare the sample by both; `then` is what follows when they differ."""
-        wanted = to_working_scale(sample, SAMPLE_DIAMETER_A, self._spec)
-        apart = distance(self._graph.attempt(sample, SAMPLE_DIAMETER_A), wanted)
+    def _check(self, sample: Micrograph, seen: WorkingImage | None, then: str) -> None:
+        """Compare with what the processor makes of it; `then` is what follows when they differ."""
+        apart = distance(seen, to_working_scale(sample, SAMPLE_DIAMETER_A, self._spec))
         if not apart <= MOST_APART:
             raise refusal(
                 f"{self._name} preprocessing",

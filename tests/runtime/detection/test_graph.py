@@ -137,7 +137,7 @@ def test_what_is_closed_lets_go_of_sessions_and_matrices(graph: GraphPreparer) -
     assert graph._constants.cache_info().currsize == 1
     for _ in range(2):
         graph.close()
-        assert not graph.is_open
+        assert not graph._sessions
         assert graph._constants.cache_info().currsize == 0
 
 
@@ -147,4 +147,4 @@ def test_a_picker_prepares_with_what_it_was_given_and_closes_it(graph: GraphPrep
     wanted: FloatArray = -graph.prepare(micrograph, DIAMETER_A).data
     np.testing.assert_array_equal(by_graph.prepare(micrograph).data, wanted)
     by_graph.close()
-    assert not graph.is_open
+    assert not graph._sessions

@@ -4,8 +4,10 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,9 +134,9 @@ def test_beside_a_gpu_the_graph_is_used_where_it_pays(
     monkeypatch.setattr(preparing, "_compare", lambda graph, model: PAYS)
     preparer = open_preparer(gpu, MODEL, shipped)
     assert isinstance(preparer, GuardedPreparer)
-    assert graph.is_open
+    assert graph._sessions
     preparer.close()
-    assert not graph.is_open
+    assert not graph._sessions
 
 
 def test_where_it_does_not_pay_the_processor_prepares(
@@ -142,7 +144,7 @@ def test_where_it_does_not_pay_the_processor_prepares(
 ) -> None:
     monkeypatch.setattr(preparing, "_compare", lambda graph, model: replace(PAYS, graph_s=1.0))
     assert isinstance(open_preparer(gpu, MODEL, shipped), NumpyPreparer)
-    assert not graph.is_open
+    assert not graph._sessions
 
 
 def test_where_it_is_wrong_the_processor_prepares_and_a_report_is_kept(
@@ -158,7 +160,7 @@ def test_where_it_is_wrong_the_processor_prepares_and_a_report_is_kept(
     with caplog.at_level(logging.WARNING):
         assert isinstance(open_preparer(gpu, MODEL, shipped), NumpyPreparer)
     assert "Paper GPU prepares a known micrograph otherwise than the processor" in caplog.text
-    assert not graph.is_open
+    assert not graph._sessions
     (report,) = (cache / "refused").iterdir()
     assert json.loads(report.read_text())["seen"]["apart"] == pytest.approx(1e-4, rel=0.2)
 
@@ -178,7 +180,7 @@ def test_a_picker_that_is_opened_has_what_prepares_for_its_backend(
         calls = graph.calls
         picker.prepare(next(samples()))
         assert graph.calls == calls + 1
-    assert not graph.is_open
+    assert not graph._sessions
 
 
 def test_the_sample_is_prepared_again_while_it_works_and_ends_the_run_when_it_differs(
@@ -193,12 +195,20 @@ def test_the_sample_is_prepared_again_while_it_works_and_ends_the_run_when_it_di
         guarded.prepare(small, DIAMETER_A)
 
 
-def test_what_the_processor_has_taken_over_is_not_looked_at(graph: Shifting, shipped: ModelSpec) -> None:
+def test_a_device_that_fails_while_the_sample_is_prepared_ends_no_run(
+    graph: Shifting, shipped: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guarded = GuardedPreparer(graph, "Paper GPU", shipped)
-    graph.close()
-    calls = graph.calls
+    really = GraphPreparer._run
+
+    def run(self: GraphPreparer, session: Any, image: Any, shape: tuple[int, int]) -> list[Any]:
+        if image.shape != small.data.shape:
+            raise RuntimeError("out of memory")
+        return really(self, session, image, shape)
+
+    monkeypatch.setattr(GraphPreparer, "_run", run)
     small = Micrograph(np.random.default_rng(0).normal(size=(60, 70)).astype(np.float32), 4.4, Path("a.mrc"))
-    graph.attempt = lambda *_: None  # type: ignore[method-assign]
+    graph.attempt = partial(GraphPreparer.attempt, graph)  # type: ignore[method-assign]
     for _ in range(EVERY):
         guarded.prepare(small, DIAMETER_A)
-    assert graph.calls == calls
+    assert not graph._sessions
