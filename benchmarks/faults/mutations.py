@@ -36,9 +36,9 @@ class Mutation:
     """Files of tests in the repository; each must fail."""
 
 
-def mutations() -> list[Mutation]:
-    """All that are listed."""
-    texts = (path.read_text() for path in sorted(LISTS.glob("*.toml")))
+def mutations(which: str = "*") -> list[Mutation]:
+    """All of one list, or of all."""
+    texts = (path.read_text() for path in sorted(LISTS.glob(f"{which}.toml")))
     return [Mutation(**entry) for text in texts for entry in tomllib.loads(text)["mutation"]]
 
 
@@ -78,9 +78,10 @@ def main() -> None:
     """Mutate, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="mutations whose name holds this text; nothing is written")
-    only = parser.parse_args().only
+    parser.add_argument("--list", default="", help="the name of one list, which has a result of its own")
+    arguments = parser.parse_args()
     results: list[dict[str, Any]] = []
-    for mutation in (mutation for mutation in mutations() if only in mutation.name):
+    for mutation in (each for each in mutations(arguments.list or "*") if arguments.only in each.name):
         with tempfile.TemporaryDirectory() as folder:
             copy_to(Path(folder))
             mutate(mutation, Path(folder))
@@ -88,8 +89,9 @@ def main() -> None:
                 failed = first_failure(Path(folder), test)
                 results.append({"mutation": mutation.name, "test": test, "fails": failed})
                 print(f"{mutation.name:45} {test:42} {failed or 'NOT NOTICED'}", flush=True)
-    if not only:
-        save(__file__, circumstances(["python", *sys.argv]) | {"results": results})
+    if not arguments.only:
+        suffix = f"_{arguments.list}.json" if arguments.list else ".json"
+        save(__file__, circumstances(["python", *sys.argv]) | {"results": results}, suffix)
     if not all(result["fails"] for result in results):
         sys.exit("a safeguard is not guarded")
 

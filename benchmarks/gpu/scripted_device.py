@@ -4,10 +4,11 @@ The device has an H100's timing as it is reckoned on paper, not measured: so man
 micrograph's tiles, so many for the network, each one after the other while the processor goes on.
 Readers sleep for as long as reading and preparing takes them, so that the processor has no part in
 them; an fsync sleeps too. All else is real: cutting tiles into the device's buffers, joining
-batches, decoding, committing, the journal and the lists. Printed is the share of the rate of the
-slowest part (readers or device) that the pipeline reaches, and the processor time that the threads
-of each kind take for a micrograph. Where other programs use the cores meanwhile, only that time
-tells anything.
+batches, decoding, committing, the journal and the lists. Where the device prepares micrographs,
+readers copy their pixels too, as they would into the device's buffers, and wait for it. Printed is
+the share of the rate of the readers that the pipeline reaches, and the processor time that the
+threads of each kind take for a micrograph. Where other programs use the cores meanwhile, only that
+time tells anything.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.shared.common import circumstances, save
 from gtpick_rt import Picker, read_micrograph
@@ -43,8 +46,10 @@ from gtpick_rt.records import Failure, Record
 from gtpick_rt.types import FloatArray
 
 SIDE_PX, DIAMETER_A = 4096, 160.0
-COPY_MS, NETWORK_MS = 0.7, 1.5
-"""Of a micrograph."""
+COPY_MS, NETWORK_MS, PREPARE_MS = 0.7, 1.5, 0.8
+"""Of a micrograph; its pixels in float16 are as many bytes as its tiles."""
+WAYS = ("processor", "device")
+"""What prepares."""
 LANES, CORES = 2, 16
 RATES, FSYNC_MS = (50.0, 200.0), (1.0, 5.0)
 
@@ -59,7 +64,7 @@ class ScriptedDevice:
         self._copied = self._computed = 0.0  # until when copying and computing are taken
         self._lanes = [0.0] * LANES
         self._buffer = np.empty((2 * 64 + self._tiles, 1, 256, 256), np.float32)
-        self.busy_s = 0.0
+        self._lock = threading.Lock()
 
     def infer(self, tiles: FloatArray) -> Answers:
         """Run tiles."""
@@ -70,12 +75,18 @@ class ScriptedDevice:
         lane = self._lanes.index(min(self._lanes))
         _sleep_until(self._lanes[lane])
         tiles.cut(slice(0, len(tiles)), self._buffer)
-        micrographs = len(tiles) / self._tiles
-        self._copied = max(time.perf_counter(), self._copied) + COPY_MS / 1e3 * micrographs
-        self._computed = max(self._copied, self._computed) + NETWORK_MS / 1e3 * micrographs
-        self._lanes[lane] = self._computed
-        self.busy_s += NETWORK_MS / 1e3 * micrographs
-        return self._computed, len(tiles) // self._tiles
+        self._lanes[lane] = self._begin(len(tiles) / self._tiles, NETWORK_MS)
+        return self._lanes[lane], len(tiles) // self._tiles
+
+    def prepare(self) -> float:
+        """Begin to prepare a micrograph; returns when it will be there."""
+        return self._begin(1, PREPARE_MS)
+
+    def _begin(self, micrographs: float, compute_ms: float) -> float:
+        with self._lock:
+            self._copied = max(time.perf_counter(), self._copied) + COPY_MS / 1e3 * micrographs
+            self._computed = max(self._copied, self._computed) + compute_ms / 1e3 * micrographs
+            return self._computed
 
     def collect(self, submitted: tuple[float, int]) -> Answers:
         """Wait until it is there."""
@@ -86,16 +97,27 @@ class ScriptedDevice:
 
 
 class SleepingReaders(Stages):
-    """Stages whose readers do nothing but take their time."""
+    """Stages whose readers do nothing but take their time, and hand pixels to a device that
+    prepares.
+    """
 
     read_s = 0.0
+    prepares = False
+    pixels: NDArray[np.float16]
+    buffers = threading.local()
     image: WorkingImage
     contamination: Contamination
     preview: bytes
 
     def read(self, job: Job) -> Item:
         """Give the same image each time."""
-        time.sleep(self.read_s)
+        done = time.perf_counter() + self.read_s
+        if self.prepares and isinstance(self.picker.backend, ScriptedDevice):
+            if not hasattr(self.buffers, "pixels"):
+                self.buffers.pixels = np.empty_like(self.pixels)
+            self.buffers.pixels[...] = self.pixels
+            done = max(done, self.picker.backend.prepare())
+        _sleep_until(done)
         return Item(
             job,
             stamp=stamp_if_there(job.path),
@@ -156,6 +178,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="micrographs/s that the readers give")
     parser.add_argument("--fsync-ms", type=float, nargs="+", default=FSYNC_MS)
+    parser.add_argument("--prepare", choices=WAYS, nargs="+", default=WAYS, help="what prepares micrographs")
     parser.add_argument("--no-save", action="store_true")
     arguments = parser.parse_args()
     runs = []
@@ -166,31 +189,33 @@ def main() -> None:
         image = reference.prepare(read_micrograph(job.path))
         raw = reference.infer(image)
         SleepingReaders.image, SleepingReaders.preview = image, draw_preview(image)
+        SleepingReaders.pixels = np.ones((SIDE_PX, SIDE_PX), np.float16)
         SleepingReaders.contamination = find_contamination(image, reference.spec)
         pipeline.Stages, pipeline.usable_cores = SleepingReaders, lambda: CORES  # type: ignore[misc]
         jobs = [Job(job.path, job.stem.with_name(f"m{n}"), f"m{n}", 1.0) for n in range(arguments.micrographs)]
-        for rate in arguments.rates:
-            for fsync_ms in arguments.fsync_ms:
-                SleepingReaders.read_s = pipeline.MOST_READERS / rate
-                found = []
-                for _ in range(arguments.rounds):
-                    device = ScriptedDevice((raw.scores, raw.boxes))
-                    picker = Picker(device, reference.spec, DIAMETER_A, model_sha256=reference.model_sha256)
-                    found.append(run_once(picker, jobs, fsync_ms))
-                runs.append(told(rate, fsync_ms, found))
-    result = {"copy_ms": COPY_MS, "network_ms": NETWORK_MS, "cores_pretended": CORES, "runs": runs}
+        for way, rate, fsync_ms in product(arguments.prepare, arguments.rates, arguments.fsync_ms):
+            SleepingReaders.read_s, SleepingReaders.prepares = pipeline.MOST_READERS / rate, way == "device"
+            found = []
+            for _ in range(arguments.rounds):
+                device = ScriptedDevice((raw.scores, raw.boxes))
+                picker = Picker(device, reference.spec, DIAMETER_A, model_sha256=reference.model_sha256)
+                found.append(run_once(picker, jobs, fsync_ms))
+            runs.append(told(way, rate, fsync_ms, found))
+    device_ms = {"copy_ms": COPY_MS, "network_ms": NETWORK_MS, "prepare_ms": PREPARE_MS}
+    result = {**device_ms, "cores_pretended": CORES, "runs": runs}
     if not arguments.no_save:
         save(__file__, circumstances(sys.argv) | result)
 
 
-def told(rate: float, fsync_ms: float, found: list[dict[str, Any]]) -> dict[str, Any]:
+def told(way: str, rate: float, fsync_ms: float, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds, printed."""
     per_s = median(each["per_s"] for each in found)
     kinds = sorted({kind for each in found for kind in each["processor_ms"]})
     spent = {kind: median(each["processor_ms"].get(kind, 0.0) for each in found) for kind in kinds}
-    print(f"readers {rate}/s, fsync {fsync_ms:g} ms: {per_s:.1f}/s, efficiency {per_s / rate:.2f}")
+    print(f"the {way} prepares, readers {rate}/s, fsync {fsync_ms:g} ms: {per_s:.1f}/s, efficiency {per_s / rate:.2f}")
     print("   processor ms a micrograph: " + ", ".join(f"{kind} {ms:.2f}" for kind, ms in spent.items()))
     return {
+        "prepare": way,
         "readers_per_s": rate,
         "fsync_ms": fsync_ms,
         "per_s": per_s,

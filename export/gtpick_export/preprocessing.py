@@ -1,27 +1,26 @@
 """Preprocessing as an ONNX graph, for devices that multiply matrices faster than a processor does.
 
-All that is linear in `gtpick_rt.detection.preprocess` (resampling, background, coarse image) is a
-product with matrices that are inputs, so that one graph serves all sizes of micrographs, particles
-and pixels. Medians are found by halving the range between the extremes. Areas that are no ice are
-left to the processor: the graph tells where there may be some.
+    python -m gtpick_export.preprocessing
+
+writes the files that ship. All that is linear in `gtpick_rt.detection.preprocess` (resampling,
+background, coarse image) is a product with matrices that are inputs, and so is what a model's spec
+says: one graph serves all models, and all sizes of micrographs, particles and pixels. Medians are
+found by halving the range between the extremes. Areas that are no ice are left to the processor:
+the graph tells where there may be some.
 """
 
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from scipy.ndimage import uniform_filter1d
 
-from gtpick_export.to_onnx import OPSET, write_model
-from gtpick_rt.detection.outlying import FAR, STEP
-from gtpick_rt.detection.preprocess import MAD_TO_SIGMA, ROUNDING, cell_px, working_shape
-from gtpick_rt.detection.resample import resampling_matrix
-from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.types import FloatArray, Micrograph
+from gtpick_export.to_onnx import OPSET, write_graph
+from gtpick_rt.detection.outlying import FAR, STEP, VERY_FAR
+from gtpick_rt.detection.preprocess import MAD_TO_SIGMA, ROUNDING
+from gtpick_rt.models.files import PREPROCESSING
 
 PIXELS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 """In which a micrograph comes."""
@@ -36,51 +35,21 @@ INPUTS = {
     "smooth_across": ("w", "w"),
     "cells_down": ("cells_h", "h"),
     "cells_across": ("w", "cells_w"),
-    "sign": (1,),
+    "clip": (),
+    "least_area": (),
 }
-"""Shapes of what goes in: the micrograph, the matrices that `feeds` gives, and -1 where particles
-are bright."""
+"""Shapes of what goes in: the micrograph, and what `gtpick_rt.detection.graph.constants` gives."""
 OUTPUTS = {"data": ("h", "w"), "coarse": ("cells_h", "cells_w"), "sigma": (), "plain": ()}
 """Shapes of what comes out: those of `WorkingImage`, the deviation that was divided by, 0 for a
-blank image, and 1 where no pixel lies so far out that it may belong to an area that is no ice."""
+blank image, and 1 where too few pixels lie far out to be an area that is no ice."""
 
 
-def export_preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"], path: Path) -> None:
-    """Write the graph for micrographs of such pixels as one ONNX file, with the spec in it.
+def export_preprocessing(pixels: str, path: Path) -> None:
+    """Write the graph for micrographs of such pixels, of `PIXELS`, as one ONNX file.
 
     Raises ModelError.
     """
-    write_model(preprocessing(spec, pixels), spec, path)
-
-
-def feeds(micrograph: Micrograph, diameter_A: float, spec: ModelSpec, contrast: str = "dark") -> dict[str, Any]:
-    """What goes into the graph for a micrograph, by the names of `INPUTS`. Raises PixelError."""
-    (height, width), (h, w) = micrograph.data.shape, working_shape(micrograph, diameter_A, spec)
-    return {
-        "image": micrograph.data,
-        "down": resampling_matrix(height, h),
-        "across": resampling_matrix(width, w).T.copy(),
-        "smooth_down": _smoothing(h, spec.highpass_px),
-        "smooth_across": _smoothing(w, spec.highpass_px).T.copy(),
-        "cells_down": _cells(h, cell_px(spec)),
-        "cells_across": _cells(w, cell_px(spec)).T.copy(),
-        "sign": np.array([-1 if contrast == "bright" else 1], np.float32),
-    }
-
-
-@lru_cache(maxsize=4)
-def _smoothing(n: int, width: int) -> FloatArray:
-    """`(n, n)`: a box filter applied twice along a line that goes on as in a mirror."""
-    once = uniform_filter1d(np.eye(n), width, axis=0, mode="reflect")
-    return np.asarray(uniform_filter1d(once, width, axis=0, mode="reflect"), np.float32)
-
-
-@lru_cache(maxsize=4)
-def _cells(n: int, size: int) -> FloatArray:
-    """`(cells, n)`: means of so many pixels of a line, the last cell cut short."""
-    cell = np.arange(n) // size
-    belongs = cell == np.arange(cell[-1] + 1)[:, None]
-    return np.asarray(belongs / belongs.sum(axis=1, keepdims=True), np.float32)
+    write_graph(preprocessing(pixels), {}, path)
 
 
 class _Graph:
@@ -105,7 +74,7 @@ class _Graph:
         return name
 
 
-def preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"]) -> onnx.ModelProto:
+def preprocessing(pixels: str) -> onnx.ModelProto:
     """The graph, which takes `INPUTS` and gives `OUTPUTS`."""
     add = _Graph()
     pixel = add("Cast", "image", to=TensorProto.FLOAT)
@@ -113,7 +82,7 @@ def preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"]) -> onn
     image = add("MatMul", add("MatMul", "down", add("Sub", pixel, centre)), "across")
     _tell_whether_plain(add, image)
     coarse = add("MatMul", add("MatMul", "cells_down", image), "cells_across")
-    add("Mul", add("Add", coarse, centre), "sign", out="coarse")
+    add("Add", coarse, centre, out="coarse")
     background = add("MatMul", add("MatMul", "smooth_down", image), "smooth_across")
     level = add("Abs", add("Add", add("ReduceMean", background, keepdims=0), centre))
     flat = add("Sub", image, background)
@@ -121,8 +90,9 @@ def preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"]) -> onn
     deviation = add("Mul", _median(add, add("Abs", flat)), MAD_TO_SIGMA)
     blank = add("LessOrEqual", deviation, add("Mul", level, float(ROUNDING)))
     add("Where", blank, 0.0, deviation, out="sigma")
-    scaled = add("Clip", add("Div", flat, add("Where", blank, 1.0, deviation)), -spec.clip, spec.clip)
-    add("Mul", add("Where", blank, 0.0, scaled), "sign", out="data")
+    scaled = add("Div", flat, add("Where", blank, 1.0, deviation))
+    clipped = add("Max", add("Min", scaled, "clip"), add("Neg", "clip"))
+    add("Where", blank, 0.0, clipped, out="data")
     kinds = dict.fromkeys(INPUTS, TensorProto.FLOAT) | {"image": PIXELS[pixels]}
     graph = helper.make_graph(
         add.nodes,
@@ -135,16 +105,18 @@ def preprocessing(spec: ModelSpec, pixels: Literal["float16", "float32"]) -> onn
 
 
 def _tell_whether_plain(add: _Graph, image: str) -> None:
-    """Look whether extremes are near to what is usual, as `outlying_areas` does."""
+    """Look how many pixels are far from what is usual, and how far, as `outlying_areas` does."""
     axes = np.array([0, 1], np.int64)
     some = add("Slice", image, 0 * axes, 0 * axes + np.iinfo(np.int32).max, axes, 0 * axes + STEP)
     level = _median(add, some)
     spread = add("Mul", _median(add, add("Abs", add("Sub", some, level))), MAD_TO_SIGMA)
-    limit = add("Mul", spread, FAR)
-    low, high = (add(f"Reduce{which}", image, keepdims=0) for which in ("Min", "Max"))
-    near = add("LessOrEqual", add("Max", add("Sub", high, level), add("Sub", level, low)), limit)
+    distance = add("Abs", add("Sub", image, level))
+    far = add("Cast", add("Greater", distance, add("Mul", spread, FAR)), to=TensorProto.FLOAT)
+    few = add("Less", add("ReduceSum", far, keepdims=0), "least_area")
+    limit = add("Mul", spread, VERY_FAR)
+    near = add("LessOrEqual", add("ReduceMax", distance, keepdims=0), limit)
     sound = add("And", add("Greater", spread, 0.0), add("Less", limit, _HUGE))
-    add("Cast", add("And", near, sound), to=TensorProto.FLOAT, out="plain")
+    add("Cast", add("And", add("And", few, near), sound), to=TensorProto.FLOAT, out="plain")
 
 
 def _median(add: _Graph, values: str) -> str:
@@ -166,3 +138,9 @@ def _median(add: _Graph, values: str) -> str:
     above = add("ReduceMin", add("Where", add("LessOrEqual", values, first), _HUGE, values), keepdims=0)
     second = add("Where", add("Greater", count(first), half), first, above)
     return add("Mul", add("Add", first, second), 0.5)
+
+
+if __name__ == "__main__":
+    for each, file in PREPROCESSING.items():
+        file.parent.mkdir(exist_ok=True)
+        export_preprocessing(each, file)

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,7 +99,14 @@ def _quiet() -> Iterator[None]:
 
 
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Write a graph as one file whose only metadata is the spec.
+    """Write a network as `write_graph` does, with the spec as its only metadata. Raises
+    ModelError.
+    """
+    write_graph(model, {METADATA_KEY: spec.to_json()}, path)
+
+
+def write_graph(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a graph as one file that holds no other metadata.
 
     PyTorch notes in it where our source files lie.
 
@@ -111,8 +118,7 @@ def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    onnx.helper.set_model_props(model, dict(metadata))
     write_atomic(path, model.SerializeToString())
 
 

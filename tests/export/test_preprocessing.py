@@ -4,24 +4,25 @@ to it.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-from gtpick_export.preprocessing import INPUTS, OUTPUTS, export_preprocessing, feeds
+from gtpick_export.preprocessing import INPUTS, OUTPUTS, export_preprocessing
 from gtpick_rt.backends.engines.libraries import library, logger
 from gtpick_rt.backends.onnx_file import read_spec
-from gtpick_rt.detection.preprocess import to_working_scale
-from gtpick_rt.models.files import DEFAULT_MODEL, resolve_model
-from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
+from gtpick_rt.detection.graph import constants
+from gtpick_rt.detection.preprocess import to_working_scale, working_shape
+from gtpick_rt.models.files import DEFAULT_MODEL, PREPROCESSING, resolve_model
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 DIAMETER_A = 60.0
 AGREEMENT = 2e-5
 """Standard deviations, of which the image reaches to 5 and more."""
-Pixels = Literal["float16", "float32"]
 Run = Callable[..., dict[str, Any]]
 
 
@@ -40,26 +41,26 @@ def spec() -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, spec: ModelSpec) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("preprocessing")
-    paths = {pixels: folder / f"{pixels}.onnx" for pixels in ("float16", "float32")}
-    export_preprocessing(spec, "float16", paths["float16"])
-    export_preprocessing(spec, "float32", paths["float32"])
-    return paths
-
-
-@pytest.fixture(scope="module")
-def run(exported: dict[str, Path], spec: ModelSpec) -> Run:
+def run(spec: ModelSpec) -> Run:
     """A function that runs the graph in ONNX Runtime on the CPU."""
-    sessions = {pixels: onnxruntime.InferenceSession(path) for pixels, path in exported.items()}
+    sessions = {pixels: onnxruntime.InferenceSession(path) for pixels, path in PREPROCESSING.items()}
 
-    def call(micrograph: Micrograph, contrast: str = "dark") -> dict[str, Any]:
-        given = feeds(micrograph, DIAMETER_A, spec, contrast)
-        assert list(given) == list(INPUTS)
-        found = sessions[str(micrograph.data.dtype)].run(list(OUTPUTS), given)
+    def call(micrograph: Micrograph) -> dict[str, Any]:
+        before = micrograph.data.shape
+        given = constants((before[0], before[1]), working_shape(micrograph, DIAMETER_A, spec), spec)
+        assert ["image", *given] == list(INPUTS)
+        session = sessions[str(micrograph.data.dtype)]
+        found = session.run(list(OUTPUTS), {"image": micrograph.data, **given})
         return dict(zip(OUTPUTS, found, strict=True))
 
     return call
+
+
+@pytest.mark.parametrize("pixels", PREPROCESSING)
+def test_the_files_that_ship_are_what_the_export_makes(pixels: str, tmp_path: Path) -> None:
+    """Where not: python -m gtpick_export.preprocessing."""
+    export_preprocessing(pixels, tmp_path / "made.onnx")
+    assert onnx.load(PREPROCESSING[pixels]) == onnx.load(tmp_path / "made.onnx")
 
 
 @pytest.mark.parametrize("pixels", ["float16", "float32"])
@@ -79,13 +80,6 @@ def test_the_graph_prepares_as_the_processor_does(
     np.testing.assert_allclose(found["coarse"], wanted.coarse, rtol=0, atol=AGREEMENT)
 
 
-def test_bright_particles_become_dark(run: Run, spec: ModelSpec) -> None:
-    micrograph = Micrograph(field(300, 400, "float32"), 1.0, Path("a.mrc"))
-    wanted, found = to_working_scale(micrograph, DIAMETER_A, spec).inverted(), run(micrograph, "bright")
-    np.testing.assert_allclose(found["data"], wanted.data, rtol=0, atol=AGREEMENT)
-    np.testing.assert_allclose(found["coarse"], wanted.coarse, rtol=0, atol=AGREEMENT)
-
-
 @pytest.mark.parametrize("level", [0.0, 700.0])
 def test_a_blank_image_has_no_deviation_and_nothing_in_it(level: float, run: Run) -> None:
     found = run(Micrograph(np.full((300, 400), level, np.float32), 1.0, Path("a.mrc")))
@@ -101,16 +95,28 @@ def test_an_image_with_an_area_that_is_no_ice_is_told(value: float, run: Run, sp
     assert run(Micrograph(image, 1.0, Path("a.mrc")))["plain"] == 0
 
 
-def test_tensorrt_rtx_builds_it_for_all_sizes(exported: dict[str, Path]) -> None:
+@pytest.mark.parametrize("side", [47, 60])
+def test_what_stands_out_and_is_too_small_for_an_area_is_told_from_one(side: int, run: Run, spec: ModelSpec) -> None:
+    """An area has at least four squared diameters, of 24 working pixels each: a square of 48."""
+    image = field(600, 800, "float32")
+    image[:side, 300 : 300 + side] = 50.0
+    micrograph = Micrograph(image, DIAMETER_A / spec.diameter_px, Path("a.mrc"))
+    assert run(micrograph)["plain"] == (side == 47)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (12, 0)])
+def test_tensorrt_rtx_builds_it_for_all_sizes_and_each_kind_of_card(capability: tuple[int, int]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
     trt = library("tensorrt-rtx")
     log = logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
-    assert parser.parse(exported["float16"].read_bytes()), [parser.get_error(i) for i in range(parser.num_errors)]
+    assert parser.parse(PREPROCESSING["float16"].read_bytes()), [parser.get_error(i) for i in range(parser.num_errors)]
     config, shapes = builder.create_builder_config(), builder.create_optimization_profile()
     config.clear_flag(trt.BuilderFlag.TF32)
+    config.num_compute_capabilities = 1
+    assert config.set_compute_capability(getattr(trt.ComputeCapability, "SM{}{}".format(*capability)), 0)
     sides = {"h": (64, 1024, 2048), "w": (64, 1024, 2048), "height": (64, 4096, 8192), "width": (64, 4096, 11520)}
     sides |= {"cells_h": (6, 86, 171), "cells_w": (6, 86, 171)}
     for name, sides_of in INPUTS.items():
@@ -119,9 +125,3 @@ def test_tensorrt_rtx_builds_it_for_all_sizes(exported: dict[str, Path]) -> None
     plan = builder.build_serialized_network(network, config)
     assert plan is not None, log.told("ERROR")
     assert len(bytes(plan)) > 10_000
-
-
-def test_the_file_carries_the_spec(exported: dict[str, Path], spec: ModelSpec) -> None:
-    session = onnxruntime.InferenceSession(exported["float16"])
-    metadata = session.get_modelmeta().custom_metadata_map
-    assert ModelSpec.from_json(metadata[METADATA_KEY]) == spec

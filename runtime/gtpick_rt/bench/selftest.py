@@ -21,6 +21,7 @@ from gtpick_rt.errors import GtpickError, UnlikeError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import Parity, compare, sample_tiles
+from gtpick_rt.proof.preparing import Compared, has_graph, try_graph
 
 BATCHES = PROFILE.batches
 REPLAYS, ROUNDS = 50, 20
@@ -45,6 +46,9 @@ class Tested:
     parity: Parity | None = None
     tiles_per_s: dict[int, float] = field(default_factory=dict)
     """By size of batch, copying to the device and back included; medians."""
+    preparing: Compared | None = None
+    """Preprocessing on the card beside that on the processor; None where only the processor does
+    it."""
     memory_bytes: list[int] = field(default_factory=list)
     """In use after each opening and closing: of the GPU by all programs, else of this process."""
 
@@ -60,12 +64,14 @@ def run_selftest(name: str, model: Path, openings: int = OPENINGS) -> Tested:
         return Tested(name=name, absent=str(error))
     seconds, memory, problems = [time.perf_counter() - began], list[int](), list[str]()
     parity, rates, runs, on_cpu = None, dict[int, float](), backend.name, backend.on_cpu
+    preparing = None
     try:
         with closing(backend):
             parity = _parity(backend, model)
             problems += [] if parity.holds else [f"it does not pick as the reference does: {parity}"]
             problems += _replays(backend, sample_tiles(spec))
             rates = _rates(backend, spec)
+            preparing = _preparing(backend, model, spec)
         for _ in range(openings):
             memory.append(_memory_in_use(on_cpu))
             began = time.perf_counter()
@@ -82,6 +88,7 @@ def run_selftest(name: str, model: Path, openings: int = OPENINGS) -> Tested:
         opening_s=seconds,
         parity=parity,
         tiles_per_s=rates,
+        preparing=preparing,
         memory_bytes=memory,
     )
 
@@ -114,6 +121,14 @@ def _rates(backend: Backend, spec: ModelSpec) -> dict[int, float]:
             seconds.append(time.perf_counter() - began)
         rates[batch] = batch / median(seconds[1:])
     return rates
+
+
+def _preparing(backend: Backend, model: Path, spec: ModelSpec) -> Compared | None:
+    if not has_graph(backend):
+        return None
+    guarded, seen = try_graph(backend, model, spec)
+    guarded.close()
+    return seen
 
 
 def _memory_in_use(on_cpu: bool) -> int:

@@ -20,7 +20,7 @@ FAR, VERY_FAR = 10.0, 1000.0
 that an electron makes is as far as the second."""
 _MOST = 0.5
 """Of the image; of more, what is usual cannot be told."""
-_LARGE = 4.0
+LARGE = 4.0
 """Squared particle diameters of an area; dirt is smaller."""
 _FLAT = 0.5
 """Differences between neighbouring pixels, in those of the rest: particles that stand out far, as
@@ -56,7 +56,7 @@ def outlying_areas(image: FloatArray, diameter_px: float) -> Outlying | None:
     steps = np.abs(np.diff(image, axis=1, append=image[:, -1:])) + np.abs(np.diff(image, axis=0, append=image[-1:]))
     usual_step = float(np.median(steps[parts == 0])) if (parts == 0).any() else 0.0
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    for number in np.flatnonzero(sizes[1:] >= _LARGE * diameter_px**2) + 1:
+    for number in np.flatnonzero(sizes[1:] >= LARGE * diameter_px**2) + 1:
         part = parts == number
         if float(np.median(steps[part])) <= _FLAT * usual_step:
             mask |= part

@@ -10,7 +10,7 @@ from gtpick_rt.backends.base import Backend
 from gtpick_rt.detection.decode import decode
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.detection.outlying import near
-from gtpick_rt.detection.preprocess import WorkingImage, to_working_scale
+from gtpick_rt.detection.preprocess import NumpyPreparer, Preparer, WorkingImage
 from gtpick_rt.detection.specimen import Contrast, Survey
 from gtpick_rt.detection.tile import Tile, tile_grid, tiles_of
 from gtpick_rt.errors import UsageError
@@ -58,9 +58,11 @@ class Picker:
         *,
         model_sha256: str = "",
         survey: Survey | None = None,
+        preparer: Preparer | None = None,
     ) -> None:
         check_diameter(diameter_A)
         self.backend = backend
+        self.preparer = preparer or NumpyPreparer(spec)
         self.spec = spec
         self.diameter_A = diameter_A
         self.contrast = contrast
@@ -74,7 +76,8 @@ class Picker:
         self.close()
 
     def close(self) -> None:
-        """Close the backend: nothing can be picked afterwards. May be called again."""
+        """Close backend and preparer: nothing can be picked afterwards. May be called again."""
+        self.preparer.close()
         self.backend.close()
 
     @property
@@ -98,7 +101,7 @@ class Picker:
 
         Raises MicrographError.
         """
-        image = to_working_scale(micrograph, self.diameter_A, self.spec)
+        image = self.preparer.prepare(micrograph, self.diameter_A)
         return image.inverted() if self.contrast == "bright" else image
 
     def infer(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> RawDetections:

@@ -1,6 +1,7 @@
 """Bring a micrograph to the model's scale and grey values."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,35 @@ class WorkingImage:
         """Micrograph pixels per working pixel along x and y."""
         (height, width), (h, w) = self.shape, self.data.shape
         return np.array([width / w, height / h], np.float32)
+
+
+class Preparer(Protocol):
+    """What brings micrographs to a model's scale and grey values, for several threads at a time.
+
+    Whoever opened it closes it.
+    """
+
+    def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
+        """Prepare a micrograph as `to_working_scale` does. Raises PixelError."""
+        ...
+
+    def close(self) -> None:
+        """Give back all that it holds. May be called again."""
+        ...
+
+
+class NumpyPreparer:
+    """The reference, on the processor."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
+        """Prepare a micrograph; see `to_working_scale`."""
+        return to_working_scale(micrograph, diameter_A, self._spec)
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 def to_working_scale(micrograph: Micrograph, diameter_A: float, spec: ModelSpec) -> WorkingImage:

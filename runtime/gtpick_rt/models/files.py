@@ -11,6 +11,8 @@ HALF_SUFFIX = ".fp16.onnx"
 _FOLDER = Path(__file__).parent
 SAMPLE = _FOLDER / "sample.mrc"
 """The micrograph on which it is proved that a backend runs a model as the reference does."""
+PREPROCESSING = {pixels: _FOLDER / "preprocessing" / f"{pixels}.onnx" for pixels in ("float16", "float32")}
+"""Preprocessing as a graph, for all models, by the pixels of the micrographs that it takes."""
 
 
 def shipped_models() -> dict[str, Path]:

@@ -18,6 +18,7 @@ from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
 from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.overlay import Lengths, draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
+from gtpick_rt.pipeline.profiling import in_profile
 from gtpick_rt.reading.field_of_view import judge_pixel_size
 from gtpick_rt.reading.masks import mask_beside, read_mask, read_one_mask
 from gtpick_rt.records import Failure, MicrographRecord, Record
@@ -65,10 +66,11 @@ class Item:
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
-        """Note how long this takes."""
+        """Note how long this takes, and show it."""
         started = time.perf_counter()
         try:
-            yield
+            with in_profile(stage):
+                yield
         finally:
             self.seconds[stage] = time.perf_counter() - started
 
@@ -186,7 +188,7 @@ class Stages:
         """
         shown = Shown([item for item in items if item.image is not None and item.error is None])
         if shown.items:
-            with shown.keeping_errors():
+            with shown.keeping_errors(), in_profile("submit"):
                 shown.submitted = self.picker.submit([item.image for item in shown.items if item.image is not None])
         return shown
 
@@ -196,7 +198,7 @@ class Stages:
             return
         began = max(shown.began, self._free_since)
         if shown.submitted is not None:
-            with shown.keeping_errors():
+            with shown.keeping_errors(), in_profile("collect"):
                 raws = self.picker.collect(shown.submitted)
         self._free_since = time.perf_counter()
         if shown.error is None:
@@ -261,7 +263,8 @@ class Stages:
             left_out=kept.left_out,
             skipped=kept.skipped,
         )
-        self.files.commit(record, kept.detections)
+        with in_profile("commit"):
+            self.files.commit(record, kept.detections)
         return record
 
     def _draw(self, item: Item, image: WorkingImage, picks: Picks) -> None:

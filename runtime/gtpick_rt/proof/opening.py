@@ -19,6 +19,7 @@ from gtpick_rt.errors import BackendError, ModelError, UsageError
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.guarding import guard
+from gtpick_rt.proof.preparing import open_preparer
 from gtpick_rt.proof.proving import prove_once
 from gtpick_rt.types import Micrograph
 
@@ -61,12 +62,14 @@ def open_picker(
     loaded, spec = open_backend(backend, path, on_build)
     with _closed_on_error(loaded):
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        if micrographs is None:
-            if diameter_A is None:
-                raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
-            return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256)
-        found = survey(loaded, spec, micrographs, diameter_A)
-        return Picker(loaded, spec, found.diameter_A, found.contrast, model_sha256=sha256, survey=found)
+        found = None
+        if micrographs is not None:
+            found = survey(loaded, spec, micrographs, diameter_A)
+            diameter_A, contrast = found.diameter_A, found.contrast
+        if diameter_A is None:
+            raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
+        preparer = open_preparer(loaded, path, spec)
+        return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256, survey=found, preparer=preparer)
 
 
 def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Opened:

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.cores import processor
@@ -15,6 +17,11 @@ from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.files import sample_sha256
 from gtpick_rt.proof.parity import Parity, compare
 from gtpick_rt.proof.refusing import refusal
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def proofs_folder() -> Path:
@@ -30,16 +37,14 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     processor. Raises UnlikeError with the figures, which are kept, when they do not pick alike.
     """
     model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    key = (model_sha256, sample_sha256(), candidate.name, version, processor())
-    path = proofs_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
-    parity = _read(path)
-    if parity is None:
+
+    def parity_now() -> Parity:
         reference = OnnxRuntimeCpu()
         spec = reference.open(model)
         with closing(reference):
-            parity = compare(reference, candidate, spec)
-        with suppress(OSError):  # then it is proved anew next time
-            write_atomic(path, json.dumps(asdict(parity)).encode())
+            return compare(reference, candidate, spec)
+
+    parity = remembered((model_sha256, sample_sha256(), candidate.name, version, processor()), Parity, parity_now)
     if not parity.holds:
         raise refusal(
             candidate.name,
@@ -50,10 +55,24 @@ def prove_once(candidate: Backend, model: Path, version: str) -> Parity:
     return parity
 
 
-def _read(path: Path) -> Parity | None:
+def remembered(key: tuple[str, ...], kind: type[T], look: Callable[[], T]) -> T:
+    """What `look` gave when nothing of the key was different; else it looks now, which is kept.
+
+    `kind` is a dataclass of plain values.
+    """
+    path = proofs_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+    seen = _read(path, kind)
+    if seen is None:
+        seen = look()
+        with suppress(OSError):  # then it is looked at anew next time
+            write_atomic(path, json.dumps(asdict(seen)).encode())
+    return seen
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
     try:
         if path.stat().st_uid != os.geteuid():  # among temporary files anybody could have put it there
             return None
-        return Parity(**json.loads(path.read_bytes()))
+        return kind(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None

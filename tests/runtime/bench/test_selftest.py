@@ -17,6 +17,7 @@ from gtpick_rt.cli.main import app
 from gtpick_rt.errors import BackendError, UnlikeError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.parity import Parity
+from gtpick_rt.proof.preparing import Compared
 from gtpick_rt.types import FloatArray
 
 Answers = tuple[FloatArray, FloatArray]
@@ -63,6 +64,17 @@ def test_what_keeps_its_promises_is_sound_and_timed(machine: Machine) -> None:
     assert len(tested.opening_s) == len(tested.memory_bytes) == selftest.OPENINGS + 1
     assert len(machine.opened) == selftest.OPENINGS + 2
     assert all(backend.closed for backend in machine.opened)
+
+
+def test_preprocessing_on_the_card_is_told_where_there_is_any(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, beside = Compared(9, 9, graph_s=0.01, processor_s=0.02), ScriptedBackend(machine.answer)
+    monkeypatch.setattr(selftest, "try_graph", lambda backend, model, spec: (beside, seen))
+    assert run_selftest("cuda", MODEL, 0).preparing is None
+    monkeypatch.setattr(selftest, "has_graph", lambda backend: backend.name == "scripted-cuda")
+    assert run_selftest("cuda", MODEL, 0).preparing == seen
+    assert beside.closed
 
 
 def test_what_is_not_here_says_why_in_its_own_words(machine: Machine) -> None:

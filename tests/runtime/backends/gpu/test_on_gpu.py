@@ -14,6 +14,7 @@ from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import compare
+from gtpick_rt.proof.preparing import has_graph, try_graph
 from gtpick_rt.types import FloatArray
 
 pytestmark = pytest.mark.gpu
@@ -75,3 +76,13 @@ def test_a_batch_gives_what_its_tiles_give_alone(name: str, noise: FloatArray) -
     again, _ = backend.infer(noise)
     np.testing.assert_array_equal(again, together)
     assert together.shape == (70, spec.queries)
+
+
+def test_micrographs_are_prepared_on_the_gpu_as_by_the_processor(name: str) -> None:
+    model = resolve_model(None)
+    backend, spec = open_backend(name, model)
+    if not has_graph(backend):
+        pytest.skip(f"beside {name} the processor prepares micrographs")
+    guarded, seen = try_graph(backend, model, spec)
+    guarded.close()
+    assert seen.same == seen.detections > 1000
