@@ -35,8 +35,9 @@ from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MOST = 12
 """Micrographs to learn from."""
-PROMISED = 0.7
-"""Least F1 that the scores must promise before anything is learned."""
+PROMISED, PROMISED_OF_SIMULATION = 0.5, 0.7
+"""Least F1 that the scores must promise before anything is learned; the second where the network
+was shown no real micrographs, and so is surer of ice."""
 ENOUGH = 100
 """Particles to be expected, so that there is something to learn from."""
 KEPT = 0.9
@@ -160,12 +161,18 @@ def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:
             f"about {expected.particles:.0f} particles are to be expected on {len(found)} micrographs, and {ENOUGH} "
             "are needed to learn from; name more micrographs"
         )
-    if expected.f1 < PROMISED:
+    needed = PROMISED if _knows_real(spec) else PROMISED_OF_SIMULATION
+    if expected.f1 < needed:
         raise UnadaptedError(
-            f"the scores on these micrographs promise an F1 of {expected.f1:.2f}, and {PROMISED:g} is needed: what is "
+            f"the scores on these micrographs promise an F1 of {expected.f1:.2f}, and {needed:g} is needed: what is "
             "seen there may be no particles; name better micrographs, or mark particles and use gtpick-rt finetune"
         )
     return expected.f1
+
+
+def _knows_real(spec: ModelSpec) -> bool:
+    """Whether real micrographs were in training, of the network or of one that it was made of."""
+    return any(name.replace("base_", "") == "real" for name in spec.provenance)
 
 
 def _checked(adapted: Adapted) -> Adapted:

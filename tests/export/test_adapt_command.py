@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -16,12 +17,15 @@ from typer.testing import CliRunner, Result
 from gtpick_export import adapting
 from gtpick_export import release as releasing
 from gtpick_export.commands import adapt
+from gtpick_export.to_onnx import make_spec
 from gtpick_model import selftraining, tiles
 from gtpick_model.selftraining import Round
 from gtpick_model.tiles import libraries
+from gtpick_model.weights import load_weights
 from gtpick_rt import read_micrograph
 from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.proof.opening import open_picker
+from gtpick_rt.types import Picks
 
 app = typer.Typer()
 app.command()(adapt)
@@ -39,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(adapting, "CLEAR", (Round(0.6, 1.6),) * 2)
     monkeypatch.setattr(adapting, "FAINT", (Round(0.8, 2.5),) * 2)
-    for name in ("PROMISED", "ENOUGH", "KEPT"):
+    for name in ("PROMISED_OF_SIMULATION", "ENOUGH", "KEPT"):
         monkeypatch.setattr(adapting, name, 0.0)
 
 
@@ -91,7 +95,11 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     ("name", "value", "words"),
     [
         ("ENOUGH", 1e6, r"particles are to be expected on 3 micrographs, and .* are needed to learn from"),
-        ("PROMISED", 1.1, r"promise an F1 of 0\.\d\d, and 1\.1 is needed: what is seen there may be no particles"),
+        (
+            "PROMISED_OF_SIMULATION",
+            1.1,
+            r"promise an F1 of 0\.\d\d, and 1\.1 is needed: what is seen there may be no particles",
+        ),
         ("KEPT", 1.1, r"of what it was sure of before, and 110% are needed, so it is not used"),
     ],
 )
@@ -110,6 +118,20 @@ def test_what_teaches_nothing_or_the_wrong_thing_is_refused_and_nothing_is_writt
     with pytest.raises(UnadaptedError, match=words):
         raise result.exception
     assert list(tmp_path.glob("*.onnx")) == []
+
+
+def test_the_scores_of_a_network_that_was_shown_real_micrographs_need_not_promise_as_much(
+    exported: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "PROMISED_OF_SIMULATION", 0.7)
+    network, provenance = load_weights(exported.weights)
+    spec = make_spec(network, "small", "1", provenance)
+    unsure = [Picks(np.zeros((200, 2), np.float32), np.ones(200, np.float32), np.full(200, 0.45, np.float32))]
+    for key in ("real", "base_real", "base_base_real"):
+        shown = replace(spec, provenance={key: "ice"})
+        assert adapting._promised(unsure, shown) == pytest.approx(0.62, abs=0.01)
+    with pytest.raises(UnadaptedError, match=r"promise an F1 of 0\.62, and 0\.7 is needed"):
+        adapting._promised(unsure, spec)
 
 
 def test_faint_and_dense_particles_are_taught_more_of(
