@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize
+from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize, Url, backend_at
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def bench(
     pixel_size: PixelSize = None,
     model: Model = None,
     backend: BackendName = "auto",
+    url: Url = None,
     device: Device = None,
     count: Annotated[int, typer.Option(min=2, metavar="N", help="At most so many micrographs.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, of which medians are taken.")] = 3,
@@ -63,7 +64,7 @@ def bench(
         jobs = find_jobs(inputs or [folder]).jobs[:count]
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
-        with open_picker(diameter or DIAMETER_A, model=model, backend=backend) as picker:
+        with open_picker(diameter or DIAMETER_A, model=model, backend=backend_at(backend, url)) as picker:
             speed = measure(picker, jobs, pixel_size, rounds)
     _print(speed)
     if json_file is not None:
