@@ -41,6 +41,7 @@ EXAMPLES = {
     "bench": (
         "gtpick-rt bench",
         "gtpick-rt bench micrographs/ --diameter 160 --count 20 --plot bench.png",
+        "gtpick-rt bench --compare cpu.json openvino.json",
     ),
     "build": (
         "gtpick-rt build",

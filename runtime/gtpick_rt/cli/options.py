@@ -125,6 +125,14 @@ BackendName = Annotated[
     typer.Option(
         metavar="BACKEND",
         rich_help_panel=MODEL,
+        help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.",
+    ),
+]
+BackendOrServer = Annotated[
+    str,
+    typer.Option(
+        metavar="BACKEND",
+        rich_help_panel=MODEL,
         help="What runs the model: auto, cpu, openvino, cuda, tensorrt, tensorrt-rtx, or a server: triton.",
     ),
 ]

@@ -10,7 +10,7 @@ from gtpick_rt.cli.help import MODEL, ON_THE_FLY, OUTPUT
 from gtpick_rt.cli.options import (
     EXIT_SOME_FAILED,
     AvoidContamination,
-    BackendName,
+    BackendOrServer,
     Device,
     Diameter,
     Exclude,
@@ -40,7 +40,7 @@ def pick(
     diameter: Diameter = "auto",
     pixel_size: PixelSize = None,
     model: Model = None,
-    backend: BackendName = "auto",
+    backend: BackendOrServer = "auto",
     url: Url = None,
     device: Device = None,
     threshold: Threshold = None,
