@@ -3,6 +3,7 @@ files, modules and messages.
 """
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -175,3 +176,16 @@ def test_prose_in_a_document_wraps_at_100_characters(path: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     lines = [line for line in prose.splitlines() if not line.startswith(("|", "!", "    ", "#"))]
     assert not [line for line in lines if len(line) > 100 and " " in line[:100].strip()]
+
+
+def test_results_by_machine_are_those_of_their_files() -> None:
+    page = (ROOT / "docs" / "machines.md").read_text()
+    row = r"^\| [^|]+ \| `([^`]+)` \| (\d+) x (\d+), (\d+) tiles \| ([\d.]+) \| (\d+) \| \[\w+\]\(\.\./([\w/.]+)\) \|$"
+    rows = re.findall(row, page, re.MULTILINE)
+    assert len(rows) == page.count(".json) |") > 0
+    for backend, width, height, tiles, seconds, rate, file in rows:
+        told = json.loads((ROOT / file).read_text())
+        assert (told["backend"], told["width"], told["height"]) == (backend, int(width), int(height))
+        assert told["tiles"] == int(tiles)
+        assert f"{told['pipeline_s']:.3f}" == seconds
+        assert f"{max(told['tiles_per_s'].values()):.0f}" == rate

@@ -5,7 +5,7 @@ PyTorch and ONNX are imported only when a command runs.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -35,28 +35,43 @@ Start = Annotated[
 def export(
     weights: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, metavar="WEIGHTS", help="weights.safetensors of a training run."),
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="weights.safetensors of a training run; with --to also an ONNX model, by its path or name.",
+        ),
     ],
     out: Annotated[
         Path,
         typer.Argument(
             metavar="OUT",
-            help="The ONNX file to write: model.onnx in fp32, beside it model.fp16.onnx or model.int8.onnx.",
+            help="The ONNX file to write: model.onnx in fp32, beside it model.fp16.onnx or model.int8.onnx. With --to "
+            "a new folder.",
         ),
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model, shown in every result.")] = "",
-    version: Annotated[str, typer.Option(metavar="VERSION", help="Version of the model.")] = "1",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of a model from weights, shown in every result.")
+    ] = "",
+    version: Annotated[str, typer.Option(metavar="VERSION", help="Version of a model from weights.")] = "1",
     precision: Annotated[
         str,
         typer.Option(
             metavar="KIND", help="fp32, which every backend is measured by; fp16, which GPUs run; or int8, to try out."
         ),
     ] = "fp32",
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORM",
+            help="Write a folder for other programs: onnx, triton, engine or openvino, with proof and checksums.",
+        ),
+    ] = None,
     parity: Annotated[
         bool, typer.Option("--parity", help="Also compare every backend that is here with the CPU in fp32.")
     ] = False,
 ) -> None:
-    """Export trained weights to one ONNX file, if it answers as the trained network does."""
+    """Export trained weights to one ONNX file, if it answers as the trained network does; or a
+    model to the form that a server or an engine takes, if that picks a sample as the model does.
+    """
     import onnx
 
     from gtpick_export.half import half_share
@@ -67,6 +82,13 @@ def export(
 
     if precision not in EXPORTS:
         raise UsageError(f"no precision {precision!r}; choose one of {', '.join(EXPORTS)}")
+    if to is not None:
+        from gtpick_export.sources import export_from
+
+        typer.echo(f"{out}: {export_from(to, weights, out, name, version, precision)}")
+        return
+    if not weights.is_file():
+        raise UsageError(f"{weights}: there is no such file of weights")
     network, provenance = load_weights(weights)
     model = out.with_name(f"{out.stem.removesuffix(f'.{precision}')}.onnx")
     written = model if precision == "fp32" else model.with_suffix(f".{precision}.onnx")
@@ -77,36 +99,9 @@ def export(
     typer.echo(f"{share:.1%} of its floating-point tensors are float16")
     typer.echo(f"parity with PyTorch on {found}")
     if parity:
-        _compare_backends(model, written, precision)
+        from gtpick_export.all_backends import compare_backends
 
-
-def _compare_backends(model: Path, written: Path, precision: str) -> None:
-    """Print how every backend that is here picks beside float32 on the CPU.
-
-    Raises UnlikeError if one does not.
-    """
-    from gtpick_export.parity import answers_alike
-    from gtpick_rt.errors import GtpickError, UnlikeError
-    from gtpick_rt.proof.opening import BACKENDS, open_backend
-    from gtpick_rt.proof.parity import compare
-
-    reference, spec = open_backend("cpu", model)
-    failed = []
-    with closing(reference):
-        for name in BACKENDS[1:]:
-            try:
-                backend, _ = open_backend(name, written if name == "cpu" else model)
-            except GtpickError as error:
-                typer.echo(f"{name}: {error}")
-                failed += [name] if isinstance(error, UnlikeError) else []
-                continue
-            with closing(backend):
-                found = compare(reference, backend, spec)
-            typer.echo(f"{name}: {found}")
-            if not (answers_alike(found, precision) if name == "cpu" else found.holds):
-                failed.append(name)
-    if failed:
-        raise UnlikeError(f"{', '.join(failed)}: does not pick as float32 on the CPU; use another --backend")
+        compare_backends(model, written, precision)
 
 
 def finetune(

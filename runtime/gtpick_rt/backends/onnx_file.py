@@ -55,7 +55,10 @@ def spec_of(model: Path, session: "InferenceSession") -> ModelSpec:
     metadata = session.get_modelmeta().custom_metadata_map
     if METADATA_KEY not in metadata:
         raise ModelError(f"{model}: not a GTpick model: its metadata hold no {METADATA_KEY!r}")
-    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    try:
+        spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    except ModelError as error:
+        raise ModelError(f"{model}: {error}") from error
     tile = spec.tile_px
     _check(model, session.get_inputs(), spec.input_name, (1, tile, tile))
     _check(model, session.get_outputs(), spec.score_name, (spec.queries,))

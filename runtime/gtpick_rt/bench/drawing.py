@@ -1,10 +1,12 @@
 """A picture of where the time goes; importing this needs matplotlib (extra plot)."""
 
 import io
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gtpick_rt.bench.comparing import Measured
 from gtpick_rt.bench.measuring import Speed
 
 BLUE, VERMILION, BLACK = "#0072B2", "#D55E00", "#222222"
@@ -23,6 +25,29 @@ def draw(speed: Speed) -> bytes:
     batches.minorticks_off()
     size = f"{speed.width} x {speed.height}, {speed.tiles} tiles, {speed.picks:.0f} picks"
     figure.suptitle(f"{size}; {speed.backend}, {speed.cores} cores", fontsize=10)
+    return _png(figure)
+
+
+def draw_compared(measured: Sequence[Measured]) -> bytes:
+    """Draw the pipelines' rates, and the networks' by batch; returns a PNG."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    pipelines, batches = figure.subplots(1, 2)
+    bars = pipelines.barh([each.name for each in measured], [1 / each.pipeline_s for each in measured], color=BLUE)
+    pipelines.bar_label(bars, fmt="{:.2f}", fontsize=8, padding=3)
+    pipelines.set(xlabel="micrographs per second, all stages at once")
+    pipelines.margins(x=0.15)
+    pipelines.invert_yaxis()  # the first is at the top
+    for each in measured:
+        batches.plot(list(each.tiles_per_s), list(each.tiles_per_s.values()), "o-", label=each.name)
+    batches.set(xscale="log", xlabel="tiles in a batch", ylabel="tiles per second, network alone", ylim=0)
+    sizes = sorted({size for each in measured for size in each.tiles_per_s})
+    batches.set_xticks(sizes, list(map(str, sizes)), minor=False)
+    batches.minorticks_off()
+    batches.legend(fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
     return png.getvalue()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtpick_rt.cli.files import need_matplotlib, write_file
-from gtpick_rt.cli.options import BackendName, Device, Model, PixelSize
+from gtpick_rt.cli.options import BackendOrServer, Device, Model, PixelSize, Url, backend_at
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,14 +22,18 @@ MIN_MICROGRAPHS = 2
 
 def bench(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT", help="Micrographs; without any, synthetic ones.")
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT", help="Micrographs; without any, synthetic ones. With --compare, files that --json wrote."
+        ),
     ] = None,
     diameter: Annotated[
         float | None, typer.Option(min=0, metavar="Å", help="Particle diameter in Å; must be given with INPUT.")
     ] = None,
     pixel_size: PixelSize = None,
     model: Model = None,
-    backend: BackendName = "auto",
+    backend: BackendOrServer = "auto",
+    url: Url = None,
     device: Device = None,
     count: Annotated[int, typer.Option(min=2, metavar="N", help="At most so many micrographs.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, of which medians are taken.")] = 3,
@@ -42,6 +46,9 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw them to this PNG (needs the extra plot).")
     ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Measure nothing: put what was measured before beside each other.")
+    ] = False,
 ) -> None:
     """Measure how fast picking is here: each stage alone, the network alone, and all together.
 
@@ -54,6 +61,9 @@ def bench(
 
     if plot is not None:
         need_matplotlib()
+    if compare:
+        _compare([Path(file) for file in inputs or ()], plot)
+        return
     if inputs and diameter is None:
         raise UsageError("give the particle diameter in Å: --diameter")
     with TemporaryDirectory() as folder:
@@ -63,7 +73,7 @@ def bench(
         jobs = find_jobs(inputs or [folder]).jobs[:count]
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
-        with open_picker(diameter or DIAMETER_A, model=model, backend=backend) as picker:
+        with open_picker(diameter or DIAMETER_A, model=model, backend=backend_at(backend, url)) as picker:
             speed = measure(picker, jobs, pixel_size, rounds)
     _print(speed)
     if json_file is not None:
@@ -72,6 +82,35 @@ def bench(
         from gtpick_rt.bench.drawing import draw
 
         write_file(plot, draw(speed))
+
+
+def _compare(files: list[Path], plot: Path | None) -> None:
+    from gtpick_rt.bench.comparing import read_measured
+    from gtpick_rt.cli.tables import table
+
+    measured = read_measured(files)
+    first = measured[0]
+    header = ("s per micrograph", "of the first", "network alone", "tiles/s", "in batches of", "")
+    rows = [
+        (
+            f"{each.pipeline_s:.3f}",
+            f"{each.pipeline_s / first.pipeline_s:.2f}",
+            f"{each.infer_s:.3f}",
+            f"{each.tiles_per_s[each.best_batch]:.0f}",
+            str(each.best_batch),
+            f"{each.name}: {each.runs}, {each.machine}",
+        )
+        for each in measured
+    ]
+    for line in table(header, rows):
+        typer.echo(line)
+    for each in measured[1:]:
+        if each.micrograph != first.micrograph:
+            typer.echo(f"{each.name}: {each.micrograph} instead of {first.micrograph}: compare tiles/s alone")
+    if plot is not None:
+        from gtpick_rt.bench.drawing import draw_compared
+
+        write_file(plot, draw_compared(measured))
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -111,17 +150,12 @@ def _print(speed: "Speed") -> None:
 
 def _record(speed: "Speed", model: str) -> dict[str, Any]:
     """All figures, and on what they were measured."""
-    import platform
-    from datetime import datetime, timezone
-
-    from gtpick_rt.version import __version__
+    from gtpick_rt.proof.refusing import machine
 
     derived = {name: getattr(speed, name) for name in ("bound_s", "efficiency", "efficiency_of_bound")}
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "version": __version__,
+        **machine(),
         "model": model,
-        "machine": platform.platform(),
         **asdict(speed),
         **derived,
     }

@@ -32,6 +32,7 @@ EXAMPLES = {
     "export": (
         "gtpick-rt export runs/first/weights.safetensors first.onnx",
         "gtpick-rt export runs/first/weights.safetensors first.onnx --precision fp16",
+        "gtpick-rt export gtpick-nano server/ --to triton",
     ),
     "adapt": ("gtpick-rt adapt micrographs/ --out adapted.onnx",),
     "finetune": ("gtpick-rt finetune a.mrc b.mrc --labels mine/ --diameter 160 --out mine.onnx",),
@@ -40,8 +41,13 @@ EXAMPLES = {
     "bench": (
         "gtpick-rt bench",
         "gtpick-rt bench micrographs/ --diameter 160 --count 20 --plot bench.png",
+        "gtpick-rt bench --compare cpu.json openvino.json",
     ),
-    "build": ("gtpick-rt build", "gtpick-rt build mine.onnx --backend tensorrt-rtx"),
+    "build": (
+        "gtpick-rt build",
+        "gtpick-rt build mine.onnx --backend tensorrt-rtx",
+        "gtpick-rt build --engine nano.engine",
+    ),
     "relion": (
         "gtpick-relion --o External/job010/ --in_mics Select/job009/micrographs.star",
         "gtpick-relion --o External/job010/ --in_mics mics.star --diameter 160",

@@ -14,6 +14,7 @@ LOOK: dict[str, Any] = {
 }
 INPUT, PARTICLE, MODEL, OUTPUT = "Input", "Particle", "Model", "Output"
 NOT_HERE = "Where not to pick"
+WITH_OUT = "With --out"
 ON_THE_FLY, MACHINES, SLURM = "On the fly", "GPUs and machines", "Jobs of Slurm, with --cluster"
 """Groups of options."""
 PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt", "This machine"

@@ -59,6 +59,15 @@ def diameter_in_A(text: str) -> float | None:
         raise UsageError(f"--diameter {text}: neither a number of Å nor auto") from None
 
 
+def backend_at(backend: str, url: str | None) -> str:
+    """The backend's name, a server's with its address. Raises UsageError for half of one."""
+    if url is None:
+        return backend
+    if backend != "triton":
+        raise UsageError(f"--url {url}: is the address of a server: --backend triton")
+    return f"{backend}:{url}"
+
+
 def counted(number: int, noun: str) -> str:
     """Say how many: "1 micrograph", "2,000 micrographs"."""
     return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -118,6 +127,18 @@ BackendName = Annotated[
         rich_help_panel=MODEL,
         help="What runs the model: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.",
     ),
+]
+BackendOrServer = Annotated[
+    str,
+    typer.Option(
+        metavar="BACKEND",
+        rich_help_panel=MODEL,
+        help="What runs the model: auto, cpu, openvino, cuda, tensorrt, tensorrt-rtx, or a server: triton.",
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", rich_help_panel=MODEL, help="With --backend triton: the server's gRPC service."),
 ]
 Device = Annotated[
     int | None,

@@ -3,12 +3,18 @@
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from gtpick_rt.errors import ModelError
 
 METADATA_KEY = "gtpick_spec"
 """The key of ONNX `metadata_props` that holds the spec as JSON."""
+FORMAT = (1, 1, 0)
+"""Semantic version of the file format, written to every spec; docs/model_files.md has the rules."""
+_FIRST_FORMAT = "1.0.0"
+"""Of files that do not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +78,36 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The spec as JSON, for ONNX metadata or a sidecar file."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        return json.dumps({"format": ".".join(map(str, FORMAT)), **dataclasses.asdict(self)}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, in this or another version of the format.
 
-        Raises ModelError when fields are missing, unknown or of the wrong kind.
+        Raises ModelError when the format is of another major version, or fields are missing,
+        unknown or of the wrong kind; fields that a newer minor version has added are left out.
         """
         try:
-            fields = json.loads(text)
+            fields = _readable(json.loads(text))
             for name in ("diameter_range_px", "calibration"):
                 fields[name] = tuple(fields[name])
             return cls(**fields)
-        except (TypeError, ValueError, KeyError) as error:
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"the model's spec cannot be read ({error}); was it made by another gtpick-rt version?"
             ) from error
+
+
+def _readable(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that this version of the format has. Raises ModelError."""
+    told = fields.pop("format", _FIRST_FORMAT)
+    numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", told)
+    if numbers is None:
+        raise ModelError(f"the model's file format is {told!r}, which is no version")
+    major, minor, _ = map(int, numbers.groups())
+    if major != FORMAT[0]:
+        raise ModelError(f"the model's file format is {told}, and this gtpick-rt reads {FORMAT[0]}.x: update gtpick-rt")
+    if minor > FORMAT[1]:
+        known = {field.name for field in dataclasses.fields(ModelSpec)}
+        return {name: value for name, value in fields.items() if name in known}
+    return fields

@@ -56,7 +56,8 @@ def pick(
         diameter_A: the particles' longest extent in Å; None measures it on the first micrographs.
         pixel_size_A: Å per pixel, instead of what STAR files and image headers say.
         model: name of a shipped model, or path of an ONNX file; None is the default model.
-        backend: what runs the network: auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx.
+        backend: what runs the network: auto, cpu, openvino, cuda, tensorrt, tensorrt-rtx, or a
+            server of Triton: triton:HOST:PORT.
         threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the one
             that suits the first micrographs best, or the model's where they do not show it.
         margin: along the borders, in Å, or as text in pixels, "40px": no particle reaches into it.

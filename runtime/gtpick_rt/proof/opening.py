@@ -26,8 +26,12 @@ from gtpick_rt.types import Micrograph
 if TYPE_CHECKING:
     from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
     from gtpick_rt.backends.openvino import OpenVino
+    from gtpick_rt.backends.triton import Triton
 
 BACKENDS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
+"""Of this machine."""
+SERVER = "triton"
+"""The backend that is a server, with its address: "triton:HOST:PORT"."""
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "cuda": "onnxruntime"}
 """What a backend for GPUs needs, the fastest first."""
 
@@ -81,8 +85,12 @@ def open_backend(name: str, model: Path, on_build: OnProgress = _untold) -> Open
     Raises BackendError when there is no such backend here, what it needs is not installed or it
     does not pick as the reference does, and ModelError when the model cannot be used.
     """
+    if name.partition(":")[0] == SERVER:
+        return _open_triton(name.partition(":")[2], model)
     if name not in BACKENDS:
-        raise BackendError(f"backend {name!r} is not in this version of gtpick-rt; choose from {', '.join(BACKENDS)}")
+        raise BackendError(
+            f"backend {name!r} is not in this version of gtpick-rt; choose from {', '.join((*BACKENDS, SERVER))}"
+        )
     for each in _faster_ones() if name == "auto" else ():
         try:
             return _open(each, model, on_build)
@@ -142,7 +150,16 @@ def _open_cuda(model: Path) -> Opened:
     return _proved(OnnxRuntimeCuda(), model)
 
 
-def _proved(backend: "OpenVino | OnnxRuntimeCuda", model: Path) -> Opened:
+def _open_triton(url: str, model: Path) -> Opened:
+    """Open the server's model, which need not be that of this file: it is proved, and guarded."""
+    from gtpick_rt.backends.triton import Triton
+
+    if not url:
+        raise BackendError("backend triton is a server: say where it is, --url HOST:PORT")
+    return _proved(Triton(url), model)
+
+
+def _proved(backend: "OpenVino | OnnxRuntimeCuda | Triton", model: Path) -> Opened:
     spec = backend.open(model)
     with _closed_on_error(backend):
         prove_once(backend, model, backend.version)

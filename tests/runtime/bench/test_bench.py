@@ -12,6 +12,7 @@ from gtpick_rt.bench.synthetic import write_synthetic
 from gtpick_rt.cli.main import app
 from gtpick_rt.reading.micrographs import read_micrograph
 
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "speed" / "results"
 SMALL = ("--count", "3", "--rounds", "1", "--side", "320x256", "--diameter", "40")
 
 
@@ -41,6 +42,60 @@ def test_all_stages_are_measured_and_compared(figures: dict[str, Any]) -> None:
     assert figures["efficiency"] == pytest.approx(slowest / figures["pipeline_s"])
     assert figures["efficiency_of_bound"] == pytest.approx(figures["bound_s"] / figures["pipeline_s"])
     assert list(figures["tiles_per_s"]) == ["1", "2", "4", "8", "16"]
+
+
+def test_a_file_says_on_what_machine_and_with_what_versions(figures: dict[str, Any]) -> None:
+    assert {"date", "version", "machine", "processor", "driver", "python", "packages"} <= set(figures)
+    assert "numpy" in figures["packages"]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Two measurements that are published."""
+    return [RESULTS / "bench.json", RESULTS / "bench_openvino.json"]
+
+
+def test_measurements_are_put_beside_each_other_and_drawn(two: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    code, text = bench("--compare", *two, "--plot", tmp_path / "b.png")
+    assert code == 0, text
+    assert [line.split()[:6] for line in text.splitlines()[1:]] == [
+        ["0.435", "1.00", "0.416", "59", "8", "bench:"],
+        ["0.302", "0.70", "0.252", "121", "16", "bench_openvino:"],
+    ]
+    assert "openvino-bf16, gtpick-nano" in text
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_measurements_on_other_micrographs_are_told_apart(two: list[Path]) -> None:
+    code, text = bench("--compare", two[0], RESULTS / "bench_k3.json")
+    assert code == 0
+    assert "bench_k3: 5760 x 4092, 107 px instead of 4096 x 4096, 107 px: compare tiles/s alone" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "other.json: cannot be read (No such file or directory)"),
+        ("{", "other.json: was not written by gtpick-rt bench --json"),
+        ("{}", "other.json: was not written by gtpick-rt bench --json"),
+        ("[]", "other.json: was not written by gtpick-rt bench --json"),
+    ],
+)
+def test_a_file_that_is_no_measurement_is_named(
+    content: str | None, message: str, two: list[Path], tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "other.json").write_text(content)
+    code, text = bench("--compare", two[0], tmp_path / "other.json")
+    assert code == 1
+    assert message in " ".join(text.split())
+
+
+def test_one_measurement_is_not_compared(two: list[Path]) -> None:
+    code, text = bench("--compare", two[0])
+    assert code == 1
+    assert "give two or more files" in text
 
 
 def test_micrographs_of_ones_own_are_measured(tiny_model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gtpick_rt.errors import ModelError
-from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.models.spec import FORMAT, ModelSpec
 
 
 def test_a_spec_comes_back_from_json_as_it_was(spec: ModelSpec) -> None:
@@ -53,3 +53,37 @@ def test_json_of_the_wrong_kind_is_a_model_error(change: dict[str, object], spec
 def test_text_that_is_no_spec_is_a_model_error(text: str) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         ModelSpec.from_json(text)
+
+
+def test_json_names_the_version_of_its_format(spec: ModelSpec) -> None:
+    assert json.loads(spec.to_json())["format"] == ".".join(map(str, FORMAT))
+
+
+def in_format(version: object, spec: ModelSpec, **more: object) -> str:
+    return json.dumps({**json.loads(spec.to_json()), "format": version, **more})
+
+
+def test_a_spec_that_does_not_name_its_format_is_of_the_first(spec: ModelSpec) -> None:
+    fields = json.loads(spec.to_json())
+    del fields["format"]
+    assert ModelSpec.from_json(json.dumps(fields)) == spec
+
+
+def test_fields_that_a_newer_minor_version_adds_are_left_out(spec: ModelSpec) -> None:
+    newer = f"{FORMAT[0]}.{FORMAT[1] + 1}.0"
+    assert ModelSpec.from_json(in_format(newer, spec, colour="red")) == spec
+    with pytest.raises(ModelError, match="colour"):
+        ModelSpec.from_json(in_format(".".join(map(str, FORMAT)), spec, colour="red"))
+
+
+def test_another_major_version_is_refused_with_the_way_out(spec: ModelSpec) -> None:
+    with pytest.raises(ModelError, match=r"format is 2\.0\.0, and this gtpick-rt reads 1\.x: update gtpick-rt"):
+        ModelSpec.from_json(in_format("2.0.0", spec))
+
+
+@pytest.mark.parametrize("version", ["1", "1.0", "one", "1.0.0-beta", ""])
+def test_a_format_that_is_no_version_is_refused(version: str, spec: ModelSpec) -> None:
+    with pytest.raises(ModelError, match="which is no version"):
+        ModelSpec.from_json(in_format(version, spec))
+    with pytest.raises(ModelError, match="cannot be read"):
+        ModelSpec.from_json(in_format(1, spec))

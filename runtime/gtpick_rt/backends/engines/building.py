@@ -50,6 +50,20 @@ PROFILE = Profile()
 """Of the engines that picking uses."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What the builder may spend; None is the library's own choice."""
+
+    level: int | None = None
+    """Of optimisation, 0 to 5: how long kernels are searched for."""
+    workspace_mb: int | None = None
+    """Memory of the GPU that a layer may use while it computes."""
+
+    def __str__(self) -> str:
+        told = {"level": self.level, "workspace-mb": self.workspace_mb}
+        return "".join(f" {name}-{value}" for name, value in told.items() if value is not None)
+
+
 @dataclass(frozen=True, eq=False)
 class Built:
     """An engine that was built, and is not yet proved."""
@@ -85,6 +99,7 @@ def build(
     *,
     capability: tuple[int, int] | None = None,
     timings: bytes = b"",
+    effort: Effort = Effort(),
     on_progress: OnProgress = lambda phase, done, of: None,
 ) -> Built:
     """Build an engine from `content`, which is that of the ONNX file `model`, strongly typed.
@@ -106,7 +121,7 @@ def build(
     _parse(model, content, trt, network, log)
     layers = network_layers(trt, network)
     check(model, trt, network, layers)
-    config = _config(trt, builder)
+    config = _config(trt, builder, effort)
     if name == "tensorrt-rtx" and capability is not None:
         _choose_card(trt, config, capability)
     _add_profile(builder, config, network, profile)
@@ -137,12 +152,16 @@ def _creation_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _config(trt: Any, builder: Any) -> Any:
+def _config(trt: Any, builder: Any, effort: Effort) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.clear_flag(trt.BuilderFlag.TF32)  # which would leave coordinates in float32 ten bits: 0.1 px of a tile
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # without it TensorRT-RTX cannot capture CUDA graphs
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    if effort.level is not None:
+        config.builder_optimization_level = effort.level
+    if effort.workspace_mb is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, effort.workspace_mb << 20)
     return config
 
 

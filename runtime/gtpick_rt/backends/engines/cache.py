@@ -85,8 +85,7 @@ class EngineCache:
     def store(self, record: Record, plan: bytes) -> None:
         """Keep an engine; the record, written last, makes it count. Raises OSError."""
         content = asdict(record)
-        with self._opened(make=True) as folder:
-            seal = self._seal(folder, canonical(content)).hex()
+        seal = self.seal(canonical(content)).hex()
         self._write(f"{record.key.stem}.engine", plan)
         self._write(f"{record.key.stem}.json", json.dumps({"record": content, "seal": seal}, indent=1).encode())
 
@@ -134,9 +133,20 @@ class EngineCache:
             return b""
 
     def _store_sealed(self, name: str, content: bytes) -> None:
+        self._write(name, self.seal(content) + content)
+
+    def seal(self, content: bytes) -> bytes:
+        """What only this user's cache can put under a content. Raises OSError."""
         with self._opened(make=True) as folder:
-            seal = self._seal(folder, content)
-        self._write(name, seal + content)
+            return self._seal(folder, content)
+
+    def is_sealed(self, seal: bytes, content: bytes) -> bool:
+        """Whether `seal` put it there."""
+        try:
+            with self._opened() as folder:
+                return _holds(folder, seal, content)
+        except Unfit:
+            return False
 
     def entries(self) -> list[Entry]:
         """All engines of the folder, by name of their files."""

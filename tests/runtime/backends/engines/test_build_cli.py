@@ -2,10 +2,12 @@
 looked at.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from typer.testing import CliRunner, Result
 
 from gtpick_rt.backends import cuda
 from gtpick_rt.backends.engines import inspecting, libraries
+from gtpick_rt.backends.engines.building import Built
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LibraryName
 from gtpick_rt.backends.engines.records import Gpu
+from gtpick_rt.cli import building
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import BackendError
 
@@ -115,10 +119,60 @@ def test_without_a_gpu_an_engine_is_built_into_a_file_and_said_not_to_be_run(
     assert f"{out}: tiny.onnx, batches 1,2,4," in result.stdout
     assert "neither run nor proved" in result.stdout
     assert out.stat().st_size > 1000
-    assert not cache.folder.exists()
+    assert cache.entries() == []
     written = json.loads(profile.read_text())
     assert written["of"] == "network"
     assert {"name", "kind", "outputs", "interpolation"} == set(written["layers"][0])
+
+
+def test_an_engine_that_was_built_into_a_file_is_proved_and_kept_by_naming_it(
+    run: Callable[..., Result], pair: Path, gpu: list[tuple[Path, str]], tmp_path: Path, cache: EngineCache
+) -> None:
+    """By the real library, which needs no GPU to build."""
+    options = ("--backend", "tensorrt-rtx")
+    out = tmp_path / "tiny.engine"
+    effort = ("--capability", "8.9", "--optimization-level", "2", "--workspace", "256")
+    built = run(pair, *options, "--out", out, *effort)
+    assert built.exit_code == 0, built.output
+    assert gpu == []
+    taken = run(pair, *options, "--engine", out)
+    assert taken.exit_code == 0, taken.output
+    assert gpu == [(pair, "tensorrt-rtx")]
+    assert f"{out} on GPU of a test: tensorrt-rtx" in taken.stdout
+    (entry,) = cache.entries()
+    assert entry.record is not None
+    assert entry.record.sha256 == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert "in the cache since" in run(pair, *options).stdout
+
+
+def test_an_engine_for_other_cards_is_not_taken(
+    run: Callable[..., Result], pair: Path, gpu: list[Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "tiny.engine"
+    assert run(pair, "--backend", "tensorrt-rtx", "--out", out, "--capability", "12.0").exit_code == 0
+    refused = run(pair, "--backend", "tensorrt-rtx", "--engine", out)
+    assert "was built for compute_capability 12.0 instead of 8.9" in refused.stderr
+
+
+def test_tensorrt_reads_and_writes_a_file_of_what_it_has_measured(
+    run: Callable[..., Result], pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def build(*_: Any, timings: bytes, **__: Any) -> Built:
+        given.append(timings)
+        return Built(b"plan", [], timings + b"+", 1.0)
+
+    monkeypatch.setattr(building, "build", build)
+    monkeypatch.setattr(building.cuda, "current_gpu", lambda: GPU)
+    monkeypatch.setattr("gtpick_rt.proof.engines.library", lambda name: SimpleNamespace(__version__="11.4"))
+    for _ in range(2):
+        options = ("--timing-cache", tmp_path / "timings", "--out", tmp_path / "e")
+        result = run(pair, "--backend", "tensorrt", *options)
+        assert result.exit_code == 0, result.output
+    assert given == [b"", b"+"]
+    assert (tmp_path / "timings").read_bytes() == b"++"
+    assert json.loads((tmp_path / "e.json").read_text())["record"]["key"]["gpu"] == "GPU of a test"
 
 
 def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_model: Path, tmp_path: Path) -> None:
@@ -138,6 +192,12 @@ def test_a_terminal_shows_a_bar_of_the_build(run: Callable[..., Result], tiny_mo
         (["--batch", "1,2,4"], "give others an --out FILE"),
         (["--out", "x", "--batch", "1,two", "--precision", "fp32"], "--batch 1,two: not numbers of tiles"),
         (["--out", "x", "--batch", "4,2,1", "--precision", "fp32"], "batches must grow"),
+        (["--workspace", "100"], "give others an --out FILE"),
+        (["--out", "x", "--engine", "y"], "give one of them"),
+        (["--sha256", "ab"], "--sha256: is the checksum of an --engine FILE"),
+        (["--out", "x", "--capability", "8.9", "--backend", "tensorrt"], "tensorrt builds for the GPU that is here"),
+        (["--out", "x", "--timing-cache", "y", "--backend", "tensorrt-rtx"], "tensorrt-rtx measures nothing"),
+        (["--out", "x", "--capability", "new", "--backend", "tensorrt-rtx"], "not two numbers, as in 8.9"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gtpick_rt.backends.engines import building, inspecting
-from gtpick_rt.backends.engines.building import build
+from gtpick_rt.backends.engines.building import Effort, build
 from gtpick_rt.errors import BackendError
 
 MODEL = Path("m.onnx")
@@ -32,6 +32,7 @@ class Library:
     LayerInformationFormat = SimpleNamespace(JSON="json")
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
     BuilderFlag = SimpleNamespace(TF32="tf32")
+    MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     num_inputs = num_outputs = 1
     num_layers = 0
@@ -95,6 +96,18 @@ def test_a_build_goes_on_with_what_was_measured_before(library: Library) -> None
 
 def test_measurements_of_another_device_are_forgotten(library: Library) -> None:
     assert build(MODEL, b"onnx", "tensorrt", timings=b"other").timings == b"+"
+
+
+def test_the_builder_spends_what_it_is_told_to(library: Library) -> None:
+    build(MODEL, b"onnx", "tensorrt", effort=Effort(level=5, workspace_mb=512))
+    assert library.builder_optimization_level == 5
+    assert ("set_memory_pool_limit", "workspace", 512 << 20) in library.calls
+
+
+def test_the_builder_chooses_itself_where_it_is_told_nothing(library: Library) -> None:
+    build(MODEL, b"onnx", "tensorrt")
+    assert "builder_optimization_level" not in vars(library)
+    assert not [call for call in library.calls if call[0] == "set_memory_pool_limit"]
 
 
 def test_a_builder_that_cannot_start_says_what_it_needs(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
