@@ -53,7 +53,7 @@ def rates_beside(simulated: Path, folder: Path, work: Path) -> list[float]:
     """The rates of some runs while a network learns from the simulated micrographs."""
     begun = threading.Event()
     jobs = find_jobs([str(simulated)]).jobs
-    learning = Adaptation(work / "adapting", jobs, DIAMETER_A, 60.0, lambda *_: begun.set())
+    learning = Adaptation(work / "adapting", jobs, DIAMETER_A, 60.0, lambda *_: begun.set(), beside=True)
     with closing(learning):
         while not begun.wait(0.5):
             if learning.outcome is not None:

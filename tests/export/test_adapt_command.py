@@ -149,3 +149,9 @@ def test_faint_and_dense_particles_are_taught_more_of(
         monkeypatch.setattr(adapting, "FAINTLY", faintly)
         run(micrographs)
     assert taught == [adapting.FAINT, adapting.CLEAR, adapting.CLEAR]
+    monkeypatch.setattr(adapting, "_knows_real", lambda spec: True)
+    monkeypatch.setattr(adapting, "PROMISED", 0.0)
+    monkeypatch.setattr(adapting, "FAINTLY", 1.1)
+    monkeypatch.setattr(adapting, "DENSE", 0.0)
+    run(micrographs)
+    assert taught[3:] == [adapting.CLEAR]

@@ -73,7 +73,7 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
         except UndecidedError:
             stop.leave()
             raise
-    for line in (*_result(summary, request), *terminal.left()):
+    for line in (*_result(summary, request, terminal.settled), *terminal.left()):
         typer.echo(line)
     stop.leave()
     return summary
@@ -99,6 +99,8 @@ class Terminal:
         self._started = 0.0
         self._noted = False
         self._warned, self._picks, self._picked = Warned(), 0, 0
+        self.settled = False
+        """Whether what is picked was settled in this folder by an earlier run."""
 
     def building(self, phase: str, done: int, of: int) -> None:
         """Show how far the engine is that is built before anything is picked."""
@@ -111,6 +113,7 @@ class Terminal:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
         self._engine.stop()
         typer.echo(_specimen(picker))
+        self.settled = picker.survey is None
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
         self._work, self._started = work, time.monotonic()
@@ -186,7 +189,7 @@ class Terminal:
 
 def _specimen(picker: Picker) -> str:
     """Say what will be picked, and how that is known."""
-    line = f"particles of {picker.diameter_A:.0f} Å, {picker.contrast}"
+    line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
         return f"{line}: as settled in this folder before"
@@ -196,7 +199,7 @@ def _specimen(picker: Picker) -> str:
     return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
 
 
-def _result(summary: Summary, request: Request) -> Iterator[str]:
+def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:
     """Say what was done and where it is."""
     totals, out = summary.totals, request.out
     by = f", {counted(len(summary.workers), 'worker')}" if summary.workers else ""
@@ -205,7 +208,7 @@ def _result(summary: Summary, request: Request) -> Iterator[str]:
         yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
     picks, micrographs = counted(totals.picks, "pick"), counted(totals.micrographs, "micrograph")
     each = per_micrograph(totals.picks, totals.micrographs)
-    yield f"in all: {picks} on {micrographs}{each}, {_threshold(summary)}"
+    yield f"in all: {picks} on {micrographs}{each}, {_threshold(summary, settled)}"
     if totals.failed:
         yield f"failed: {totals.failed}, the summary says why"
     if totals.flags:
@@ -227,13 +230,14 @@ def per_micrograph(picks: int, micrographs: int) -> str:
     return f" ({int(mean + 0.5) if mean >= 10 else round(mean, 1):g} on average)"
 
 
-def _threshold(summary: Summary) -> str:
+def _threshold(summary: Summary, settled: bool) -> str:
     """Name the threshold in force, and where it comes from unless it was asked for."""
     found = summary.parameters
     line = f"threshold {found['threshold']:.2f}"
     if not found["threshold_auto"] or found["threshold"] == found["threshold_of_model"]:
         return line
-    return f"{line} suits these micrographs (the model's own: {found['threshold_of_model']:.2f})"
+    why = "as settled in this folder before" if settled else "suits these micrographs"
+    return f"{line} {why} (the model's own: {found['threshold_of_model']:.2f})"
 
 
 @contextmanager

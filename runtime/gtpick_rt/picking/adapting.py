@@ -95,6 +95,7 @@ class Adaptation:
         diameter_A: of the particles, in Å; None measures it.
         minutes: to learn in.
         on_step: is told of the steps done, and of how many there will be, in another thread.
+        beside: whether it gives way to what picks meanwhile, at the lowest priority.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class Adaptation:
         diameter_A: float | None,
         minutes: float,
         on_step: Callable[[int, int], None],
+        *,
+        beside: bool,
     ) -> None:
         self._out, self._on_step = out, on_step
         adapted_folder(out).mkdir(parents=True, exist_ok=True)
@@ -115,7 +118,8 @@ class Adaptation:
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOWEST)
+        if beside:
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOWEST)
         self._said, self._complaints = list[str](), list[str]()
         self._readers = [
             threading.Thread(target=self._follow, args=stream, daemon=True)
@@ -241,7 +245,7 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
         jobs = list(islice(spread(there), MICROGRAPHS))
         listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
         on_step = partial(listeners.building, "adapting")
-        with closing(_learn(jobs, request, request.diameter_A, output, on_step)) as learning:
+        with closing(_learn(jobs, request, request.diameter_A, output, on_step, beside=False)) as learning:
             _tell(learning.wait(stop), output, listeners)
     return with_adapted(request, output)
 
@@ -252,9 +256,11 @@ def _learn(
     diameter_A: float | None,
     output: OutputFolder,
     on_step: Callable[[int, int], None],
+    *,
+    beside: bool,
 ) -> Adaptation:
     output.log(state="adapting", micrographs=len(jobs))
-    return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step)
+    return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step, beside=beside)
 
 
 def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> None:
@@ -276,7 +282,8 @@ def adapting_from(
     """A source whose first micrographs teach the network, where that is asked for and not done."""
 
     def learn(jobs: Sequence[Job]) -> Adaptation:
-        return _learn(jobs, request, picker.diameter_A, output, ignore)
+        listeners.notice(f"adapting the network to the first {len(jobs)} micrographs, beside picking")
+        return _learn(jobs, request, picker.diameter_A, output, ignore, beside=True)
 
     wanted = request.adapt and request.watching is not None and outcome_in(request.out) is None
     return Adapting(

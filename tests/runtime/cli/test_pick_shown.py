@@ -75,6 +75,7 @@ def ending(
     shard: str | None = None,
     seconds: float = 2.0,
     picked: int = 5,
+    settled: bool = False,
     **parameters: float,
 ) -> list[str]:
     """The lines after a run."""
@@ -90,7 +91,7 @@ def ending(
         workers=[WorkerRecord(name=f"gpu{n}", backend="cuda", micrographs=1, busy_s=1.0) for n in range(workers)],
         retries=retries,
     )
-    return list(_result(summary, Request(inputs=("in",), out=Path("out"), shard=shard)))
+    return list(_result(summary, Request(inputs=("in",), out=Path("out"), shard=shard), settled))
 
 
 def test_the_end_tells_how_many_workers_picked_on_what() -> None:
@@ -121,4 +122,6 @@ def test_the_end_tells_the_threshold_and_whether_it_was_found() -> None:
     assert ending()[1] == "in all: 15 picks on 5 micrographs (3 on average), threshold 0.40"
     found = "threshold 0.40 suits these micrographs (the model's own: 0.47)"
     assert ending(threshold_of_model=0.47)[1] == f"in all: 15 picks on 5 micrographs (3 on average), {found}"
+    settled = "threshold 0.40 as settled in this folder before (the model's own: 0.47)"
+    assert ending(threshold_of_model=0.47, settled=True)[1].endswith(settled)
     assert ending(threshold_of_model=0.47, threshold_auto=False)[1].endswith("threshold 0.40")

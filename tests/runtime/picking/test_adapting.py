@@ -3,6 +3,7 @@ not learned changes nothing.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -277,12 +278,15 @@ def test_what_is_not_installed_is_said_before_anything_is_picked(
     assert not (folder.parent / "out").exists()
 
 
-def test_the_learning_process_has_the_lowest_priority(learner: Ways, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_learning_process_has_the_lowest_priority_where_picking_goes_on(
+    beside: bool, learner: Ways, tmp_path: Path
+) -> None:
     learner("hangs")
-    process = adapting.Adaptation(tmp_path / "out", [], 24.0, 1.0, lambda *_: None)
+    process = adapting.Adaptation(tmp_path / "out", [], 24.0, 1.0, lambda *_: None, beside=beside)
     try:
         shown = subprocess.run(["ps", "-o", "ni=", "-p", str(process._process.pid)], capture_output=True, check=True)
-        assert shown.stdout.split() == [b"19"]
+        assert int(shown.stdout) == (19 if beside else os.getpriority(os.PRIO_PROCESS, 0))
     finally:
         process.close()
     assert process._process.returncode == -signal.SIGKILL
