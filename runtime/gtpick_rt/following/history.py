@@ -28,7 +28,7 @@ from gtpick_rt.following.records import (
     shard_of,
 )
 from gtpick_rt.following.status import IDLE, RUNNING, STALLED, Status, facts_of, left_by
-from gtpick_rt.following.throughput import Throughput, quantile
+from gtpick_rt.following.throughput import Throughput, median_picks, quantile
 from gtpick_rt.following.workers import Workers
 from gtpick_rt.output.layout import summary_path
 
@@ -275,7 +275,7 @@ class History:
             picks_per_hour=picks_per_hour,
             lag_p50_s=quantile(lags_s, 0.5),
             lag_p95_s=quantile(lags_s, 0.95),
-            picks_per_micrograph=self._throughput.picks,
+            picks_per_micrograph=median_picks(self.entries),
             seconds_per_micrograph=self._throughput.seconds,
             stage_seconds=self._throughput.stage_seconds,
             last_event_age_s=None if self._last_event is None else max(now - self._last_event, 0.0),

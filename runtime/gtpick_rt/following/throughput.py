@@ -2,6 +2,7 @@
 
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gtpick_rt.following.records import Entry, Event, stages_of
@@ -64,11 +65,6 @@ class Throughput:
         return _median([entry.seconds for entry in self._entries])
 
     @property
-    def picks(self) -> float | None:
-        """Median of picks on a micrograph."""
-        return _median([entry.picks for entry in self._entries])
-
-    @property
     def stage_seconds(self) -> dict[str, float]:
         """Mean busy time of each stage."""
         spent: dict[str, list[float]] = {}
@@ -76,6 +72,11 @@ class Throughput:
             for stage, seconds in stages_of(each.event).items():
                 spent.setdefault(stage, []).append(seconds)
         return {stage: statistics.fmean(values) for stage, values in spent.items()}
+
+
+def median_picks(entries: Sequence[Entry]) -> float | None:
+    """Median of picks, as they are now, on the last 200 of some micrographs."""
+    return _median([entry.picks for entry in entries[-_RECENT:]])
 
 
 def quantile(ranked: list[float], share: float) -> float | None:
