@@ -1,6 +1,6 @@
 """Does it end in a better map? RELION's resolution by who picked.
 
-    python -m benchmarks.interoperability.resolution.measure --work W --structures DIR --topaz BIN
+    python benchmarks/interoperability/map_resolution.py --work W --structures DIR --topaz PROGRAM
 
 Two specimens that no training sees, one with symmetry and one without, are simulated with junk and
 each micrograph with optics of its own. Each picker's particles go the same way through RELION:
@@ -9,7 +9,7 @@ extraction, 2-D classification and a selection by a rule, a start from the true 
 estimation. Nothing is chosen by a person, and no threshold is tuned: ours is what `gtpick-rt pick`
 finds; "surer" and "more" are two others, named beforehand. Topaz has the detector, scale and
 threshold that find most, by the true particles. With --specimens and --pickers a part is done, and
-what was done before is used again. Writes results/measure.json and .png.
+what was done before is used again. Writes results/map_resolution.json and .png.
 """
 
 import argparse
@@ -179,7 +179,7 @@ def main() -> None:
             "particles": len(data.project.truth.view),
         }
         for picker in arguments.pickers:
-            made = circumstances(["python", "-m", "benchmarks.interoperability.resolution.measure"])
+            made = circumstances(["python", __file__])
             figures = judge(data, picker)
             row["pickers"][picker] = figures | {"date": made["date"], "commit": made["commit"]}
             print(

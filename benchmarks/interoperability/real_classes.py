@@ -1,7 +1,7 @@
 """What share of the picks of real micrographs ends in good 2-D classes, beside labels and crYOLO?
 
     python benchmarks/accuracy/prepare_real.py W/real --data DATA
-    python -m benchmarks.interoperability.resolution.real_classes --work W --data DATA
+    python benchmarks/interoperability/real_classes.py --work W --data DATA
 
 RELION extracts and classifies what the public command picks on EMPIAR-10017 and EMPIAR-10028, what
 the labels say, and on the first what crYOLO's coordinates say. The images are 8-bit and processed,
@@ -143,7 +143,7 @@ def main() -> None:
         }
         for name, row in rows.items()
     }
-    save(__file__, circumstances(["python", "-m", "benchmarks.interoperability.resolution.real_classes"]) | figures)
+    save(__file__, circumstances(["python", __file__]) | figures)
     plot(rows, result_path(__file__, ".png"))
 
 

@@ -8,7 +8,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.interoperability.resolution.measure import SECTORS, recall_by_sector, sectors
+from benchmarks.interoperability.map_resolution import SECTORS, recall_by_sector, sectors
 from benchmarks.interoperability.resolution.pickers import Project, centre_errors, inside, to_picks
 from benchmarks.interoperability.resolution.relion import Classes, keep
 from benchmarks.interoperability.resolution.shells import resolution_A, shell_correlation, soft_mask
