@@ -69,14 +69,15 @@ def run_topaz(program: Path, judged: RealSet, work: Path) -> list[dict[str, Any]
     return rows
 
 
-def read_peers(data: Path, judged: RealSet) -> list[dict[str, Any]]:
-    """Figures of the coordinates that others made of EMPIAR-10017."""
+def read_peers(data: Path) -> dict[str, dict[str, Picks]]:
+    """The coordinates that others made of EMPIAR-10017, by program and micrograph, in px of those
+    that are picked here.
+    """
     factor = SETS["empiar10017"].bin
-    rows = []
-    for folder in sorted(path for path in (data / PEERS).iterdir() if path.is_dir()):
-        found = {path.stem: _binned(read_coordinates(path), factor) for path in sorted(folder.glob("*.csv"))}
-        rows.append({"picker": folder.name, **figures(judged, found, None)})
-    return rows
+    return {
+        folder.name: {path.stem: _binned(read_coordinates(path), factor) for path in sorted(folder.glob("*.csv"))}
+        for folder in sorted(path for path in (data / PEERS).iterdir() if path.is_dir())
+    }
 
 
 def _binned(picks: Picks, factor: int) -> Picks:
@@ -96,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in given.sets:
         judged = read_set(given.work / "real" / name)
         rows = run_topaz(given.topaz, judged, given.work)
-        rows += read_peers(given.data, judged) if name == "empiar10017" else []
+        if name == "empiar10017":
+            peers = read_peers(given.data)
+            rows += [{"picker": peer, **figures(judged, found, None)} for peer, found in peers.items()]
         print(*map(json.dumps, rows), sep="\n", flush=True)
         made = circumstances(["python", __file__, "--sets", name])
         sets[name] = {"date": made["date"], "commit": made["commit"], "pickers": rows}

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.simulator import detector, junk
-from gtpick_model.simulator.optics import Optics, draw_optics, transfer, uniform
+from gtpick_model.simulator.noise import draw_noise
+from gtpick_model.simulator.optics import Optics, draw_optics, transfer
 from gtpick_model.simulator.packing import Points, pack
 from gtpick_model.simulator.views import ViewLibrary, place
 
@@ -63,6 +63,8 @@ class Fields(NamedTuple):
     """`(b,)`."""
     optics: Optics
     """What each was imaged with."""
+    views: list[Tensor]
+    """For each field `(m,)`: which of the library's views each particle in `boxes` shows."""
 
 
 class _Specimen(NamedTuple):
@@ -116,31 +118,41 @@ def simulate(
     optics = draw_optics(rng, pixel_A, conditions.defocus_A)
     transfers = transfer(optics, shape)
     protein = torch.zeros(count, *shape, device=device)
-    drawn_area = _draw(rng, protein, library, specimens).to(protein.device)
+    drawn_area, view = _draw(rng, protein, library, specimens)
+    drawn_area = drawn_area.to(protein.device)
     dirt, forbidden = _draw_junk(rng, specimens, shape, conditions, kinds, generator)
     signal = torch.fft.irfft2(torch.fft.rfft2(protein) * transfers, s=shape)
     power = torch.where(drawn_area > 0, signal.square().sum((1, 2)) / drawn_area, EMPTY_FIELD_POWER)
     signal = signal + torch.fft.irfft2(torch.fft.rfft2(dirt) * transfers, s=shape)
-    noise = _noise(rng, shape, power, transfers, specimens, generator)
+    extent_px = torch.tensor([s.extent_px for s in specimens], device=power.device)
+    noise = draw_noise(rng, shape, power, transfers, extent_px, generator)
     if backgrounds is not None:
         forbidden[: len(backgrounds)] |= _lay_on(rng, noise, backgrounds, specimens)
     images = signal + _noise_level(power, specimens) * noise
     forbidden |= _process(rng, images, specimens, conditions)
-    boxes, negatives = [], []
+    boxes, negatives, views = [], [], []
     for i, s in enumerate(specimens):
-        boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), forbidden[i]))
-        negatives.append(_labels(s.junk, s.junk_extent_px, torch.zeros_like(forbidden[i])))
-    return Fields(images, boxes, negatives, forbidden, pixel_A, optics)
+        free = _free(s.particles, forbidden[i])
+        boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), free, images.device))
+        views.append(torch.as_tensor(view[i][: len(s.particles)][free], device=images.device))
+        on_field = _free(s.junk, torch.zeros_like(forbidden[i]))
+        negatives.append(_labels(s.junk, s.junk_extent_px, on_field, images.device))
+    return Fields(images, boxes, negatives, forbidden, pixel_A, optics, views)
 
 
-def _labels(xy: Points, extent_px: Points, forbidden: Tensor) -> Tensor:
-    """Boxes `(m, 3)` of the points that lie on the field and outside its forbidden region."""
+def _free(xy: Points, forbidden: Tensor) -> NDArray[np.bool_]:
+    """Which points lie on the field and outside its forbidden region, `(n,)`."""
     height, width = forbidden.shape
     column, row = np.rint(xy).astype(int).reshape(-1, 2).T
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    free = ~forbidden.cpu().numpy()[row.clip(0, height - 1), column.clip(0, width - 1)]
-    boxes = np.column_stack((xy.reshape(-1, 2), extent_px))[inside & free]
-    return torch.as_tensor(boxes, dtype=torch.float32, device=forbidden.device)
+    free: NDArray[np.bool_] = ~forbidden.cpu().numpy()[row.clip(0, height - 1), column.clip(0, width - 1)]
+    return inside & free
+
+
+def _labels(xy: Points, extent_px: Points, kept: NDArray[np.bool_], device: torch.device) -> Tensor:
+    """Boxes `(m, 3)` of the points that are kept."""
+    boxes = np.column_stack((xy.reshape(-1, 2), extent_px))[kept]
+    return torch.as_tensor(boxes, dtype=torch.float32, device=device)
 
 
 def _lay_out(
@@ -180,9 +192,13 @@ def _lay_out(
     )
 
 
-def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, specimens: list[_Specimen]) -> Tensor:
-    """Draw particles and clutter of all fields; returns the area `(b,)` in px that they cover,
-    times weight squared.
+def _draw(
+    rng: np.random.Generator, density: Tensor, library: ViewLibrary, specimens: list[_Specimen]
+) -> tuple[Tensor, list[NDArray[np.int64]]]:
+    """Draw particles and clutter of all fields.
+
+    Returns the area `(b,)` in px that they cover, times weight squared, and of each field which
+    view each shows.
     """
     columns: list[list[NDArray[Any]]] = [[] for _ in range(7)]
     for i, s in enumerate(specimens):
@@ -209,7 +225,8 @@ def _draw(rng: np.random.Generator, density: Tensor, library: ViewLibrary, speci
     for parts in zip(*(a.split(512) for a in arguments), strict=True):
         place(density, library, *parts)
     area = torch.zeros(len(specimens))
-    return area.index_add_(0, torch.as_tensor(tile), torch.as_tensor(np.pi / 4 * (weight * extent) ** 2).float())
+    area.index_add_(0, torch.as_tensor(tile), torch.as_tensor(np.pi / 4 * (weight * extent) ** 2).float())
+    return area, columns[2]
 
 
 def _draw_junk(
@@ -232,40 +249,6 @@ def _draw_junk(
                 density[i] += thing.density
                 forbidden[i] |= thing.region
     return density, forbidden
-
-
-def _noise(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    power: Tensor,
-    transfers: Tensor,
-    specimens: list[_Specimen],
-    generator: torch.Generator,
-) -> Tensor:
-    """Noise and illumination `(b, h, w)`, the noise of unit variance.
-
-    Noise has three parts: structural noise of ice and solutes, which passes the optics as particles
-    do; the detector's coloured noise; and shot noise. Ice of uneven thickness adds slow waves and a
-    gradient, and where it is thicker there is more noise.
-    """
-    n, device = len(specimens), power.device
-    draw = partial(uniform, rng, power)
-
-    def field(x: Tensor) -> Tensor:
-        return x[:, None, None]
-
-    extent = torch.tensor([s.extent_px for s in specimens], device=device)
-    structural, coloured = field(draw(0, 0.4)), field(draw(0, 0.25))
-    solutes = detector.coloured_noise(shape, draw(0, 2.5), draw(0.2, 1.5) * extent, generator)
-    solutes = detector.unit_variance(torch.fft.irfft2(torch.fft.rfft2(solutes) * transfers, s=shape))
-    readout = detector.coloured_noise(shape, draw(0.5, 2.5), extent, generator)
-    shot = torch.randn(n, *shape, generator=generator, device=device)
-    noise = structural.sqrt() * solutes + coloured.sqrt() * readout + (1 - structural - coloured).sqrt() * shot
-    ice = field(draw(0, 0.3)) * detector.coloured_noise(shape, draw(3, 4), draw(4, 20) * extent, generator)
-    steep = rng.choice([1.0, 4.0], (n, 1), p=[0.8, 0.2])
-    slope = torch.as_tensor(steep * rng.normal(0, 0.6, (n, 2)), dtype=torch.float32, device=device)
-    tilt = detector.gradient(shape, slope)
-    return noise * torch.exp(field(draw(0, 0.3)) * tilt.clamp(-2, 2)) + ice + tilt
 
 
 def _noise_level(power: Tensor, specimens: list[_Specimen]) -> Tensor:

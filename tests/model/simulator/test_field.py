@@ -8,14 +8,15 @@ from math import pi
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import center_of_mass
+from scipy.ndimage import center_of_mass, gaussian_filter
 from torch import Tensor
 
 from gtpick_model.simulator import detector, junk
 from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.junk import Junk
 from gtpick_model.simulator.optics import transfer
-from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.simulator.procedural import procedural
+from gtpick_model.simulator.views import ViewLibrary, build_library
 
 SHAPE = (80, 130)
 SEED = (3, 1)
@@ -218,3 +219,18 @@ def test_the_optics_are_those_of_the_image(balls: ViewLibrary, lone: Conditions)
     blind = transfer(fields.optics, (256, 256)).abs() < 0.01
     own, other = ((power * where).sum((1, 2)) for where in (blind, blind.flip(0)))
     assert (own < 0.05 * other).all()
+
+
+def test_views_say_which_way_each_labelled_particle_is_seen() -> None:
+    library = build_library([procedural(3, 48)], 2, seed=0)
+    blank = ViewLibrary(library.names, library.extent_A, library.views.clone(), library.half_views.clone())
+    blank.views[:, 1], blank.half_views[:, 1] = 0, 0
+    conditions = Conditions(
+        extent_px=(20, 20), coverage=(0.15, 0.15), snr=(50, 50), empty=0, junk=0, prefiltered=0, dense=0
+    )
+    fields = simulate(blank, 1, (256, 256), conditions, (4,), kinds=())
+    x, y = fields.boxes[0][:, :2].round().long().T
+    shown = gaussian_filter(fields.images[0].numpy(), 3)[y, x]
+    seen = fields.views[0].numpy() == 0
+    assert seen.any() and not seen.all()
+    assert shown[seen].mean() < shown[~seen].mean() - shown[~seen].std()  # particles are dark

@@ -1,0 +1,1 @@
+"""From micrographs to maps: what each picker's particles come to in RELION."""
