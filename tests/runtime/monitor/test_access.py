@@ -40,7 +40,7 @@ def test_every_answer_protects_the_page(client: TestClient, path: str) -> None:
 
 
 def test_an_error_of_ours_protects_the_page_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gtpick_rt.monitor.app.asdict", lambda status: 1 / 0)  # of requests alone, not of the feed
+    monkeypatch.setattr("gtpick_rt.monitor.app.status_row", lambda status: 1 / 0)  # of requests alone, not of the feed
     answer = client.get("/api/status")
     assert answer.status_code == 500
     assert "ZeroDivisionError" not in answer.text

@@ -40,7 +40,7 @@ def folder(tmp_path: Path, dots: Callable[..., Micrograph], save_mrc: Callable[[
 def test_it_has_the_options_of_the_command_with_the_same_defaults() -> None:
     ours = inspect.signature(gtpick_rt.pick).parameters
     for name, option in inspect.signature(command).parameters.items():
-        if name in ("metrics", "device") or name in PLACES:  # of the process, or said by `cluster`
+        if name in ("metrics", "device", "url") or name in PLACES:  # of the process, or said by `cluster` or `backend`
             continue
         same = ours[RENAMED.get(name, name)]
         if name not in ("diameter", "formats", "include", "exclude"):  # spelled otherwise on a command line
