@@ -83,7 +83,7 @@ def judge(data: DataSet, name: str) -> dict[str, Any]:
     """From picks to a map: every figure of one picker."""
     project = data.project
     found = pickers.pick(name, project)
-    taken = evaluate(project.pairs(found), RADIUS_PX)
+    taken, recall = evaluate(project.pairs(found), RADIUS_PX), recall_by_sector(project, found)
     steps = relion.Steps(project.folder, name, data.pixel_A, project.diameter_A, data.symmetry)
     halves = steps.halves(data.maps.start)
     one, other = (np.asarray(mrcfile.read(path), np.float32) for path in halves)
@@ -98,11 +98,11 @@ def judge(data: DataSet, name: str) -> dict[str, Any]:
         "halves_A": round(steps.postprocessed_A(halves[0], data.maps.mask), 3),
         "truth_A": round(resolution_A(truly, 0.5, data.voxel_A * SCALED_PX), 3),
         "centre_error_px": pickers.centre_errors(project, found),
-        "least_recall_by_view": round(float(recall_by_sector(project, found).min()), 4),
+        "least_recall_by_view": round(float(recall.min()), 4),
         "seconds": steps.seconds,
         "halves": shell_correlation(one * mask, other * mask).round(4).tolist(),
         "truth": truly.round(4).tolist(),
-        "recall_by_sector": recall_by_sector(project, found).round(4).tolist(),
+        "recall_by_sector": recall.round(4).tolist(),
     }
 
 

@@ -23,10 +23,9 @@ from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.real_peers import read_peers
 from benchmarks.interoperability.projections import Images
 from benchmarks.interoperability.relion_classes import call, star_table
+from benchmarks.interoperability.resolution.pickers import write
 from benchmarks.interoperability.resolution.relion import ITERATIONS, Classes, count, read_classes
 from benchmarks.shared.common import circumstances, pick_command, result_path, save
-from gtpick_rt.formats.star import picks_to_star
-from gtpick_rt.types import Picks
 
 SETS = ("empiar10017", "empiar10028")
 CRYOLO = "crYOLO_CASSPERpaper"
@@ -92,16 +91,10 @@ def write_project(judged: RealSet, folder: Path, data: Path) -> list[str]:
     if judged.name == "empiar10017":
         found["crYOLO"] = read_peers(data)[CRYOLO]
     for name, picks in found.items():
-        _write(folder / name, picks)
+        write(folder / name, picks)
     command = pick_command([Path("micrographs.star")], Path("ours"), None, judged.specimen.diameter_A)
     subprocess.run(command, cwd=folder, check=True)
     return [*found, "ours"]
-
-
-def _write(folder: Path, found: dict[str, Picks]) -> None:
-    (folder / "mics").mkdir(parents=True, exist_ok=True)
-    for stem, picks in found.items():
-        (folder / "mics" / f"{stem}_autopick.star").write_text(picks_to_star(picks))
 
 
 def plot(rows: dict[str, Sorted], path: Path) -> None:

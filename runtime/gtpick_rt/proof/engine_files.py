@@ -10,7 +10,6 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from gtpick_rt.backends.engines.building import Built
@@ -18,6 +17,7 @@ from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.records import EngineKey, Record, canonical
 from gtpick_rt.errors import BackendError, UsageError
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.proof.engines import record_of
 from gtpick_rt.proof.parity import Parity
 from gtpick_rt.proof.refusing import refusal
 
@@ -30,16 +30,7 @@ def write_engine(file: Path, built: Built, key: EngineKey) -> None:
 
     A field of the key may be empty where it was built without a GPU. Raises OSError.
     """
-    record = Record(
-        key=key,
-        sha256=hashlib.sha256(built.plan).hexdigest(),
-        size=len(built.plan),
-        built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        seconds=built.seconds,
-        half_share=built.half_share,
-        parity={},
-    )
-    content = asdict(record)
+    content = asdict(record_of(built, key, {}))
     seal = EngineCache().seal(canonical(content)).hex()
     write_atomic(file, built.plan)
     write_atomic(_record_of(file), json.dumps({"record": content, "seal": seal}, indent=1).encode())

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
 from gtpick_rt.backends.engines.cache import EngineCache, Unfit
@@ -115,17 +116,22 @@ def _build(
             asdict(key),
             {"check": "picks of the sample", **parity.report()},
         )
-    record = Record(
+    record = record_of(built, key, asdict(parity))
+    _keep(cache, record, built, on_notice)
+    return Engine(built.plan, record, fresh=True)
+
+
+def record_of(built: Built, key: EngineKey, parity: dict[str, Any]) -> Record:
+    """The record of an engine built just now; `parity` is empty where it is not proved yet."""
+    return Record(
         key=key,
         sha256=hashlib.sha256(built.plan).hexdigest(),
         size=len(built.plan),
         built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=built.seconds,
         half_share=built.half_share,
-        parity=asdict(parity),
+        parity=parity,
     )
-    _keep(cache, record, built, on_notice)
-    return Engine(built.plan, record, fresh=True)
 
 
 def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
