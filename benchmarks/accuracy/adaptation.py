@@ -9,7 +9,7 @@ never saw the set (`without_<specimen>/weights.safetensors`, whose result is nam
 folder). Labels judge: one-to-one within a third of the diameter, all labels, of the very
 micrographs that were adapted to; with --half, the network adapts to every other micrograph and is
 judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds without
-adapting.
+adapting. With --seed other tiles are drawn, and the result is named after it.
 """
 
 import argparse
@@ -57,7 +57,9 @@ def figures(picker: Picker, judged: RealSet, thresholds: dict[str, float]) -> di
     return result | {"best_f1": round(best, 4), "best_threshold": round(at, 4), "ap": round(drawn.average_precision, 4)}
 
 
-def adapted_to(weights: Path, shown: RealSet, judged: RealSet, minutes: float) -> dict[str, Any]:
+def adapted_to(
+    weights: Path, shown: RealSet, judged: RealSet, minutes: float = math.inf, seed: int = 0
+) -> dict[str, Any]:
     """Figures before and after; why there is no after where it is refused."""
     network, provenance = load_weights(weights)
     spec = make_spec(network, weights.stem, "1", provenance)
@@ -68,7 +70,7 @@ def adapted_to(weights: Path, shown: RealSet, judged: RealSet, minutes: float) -
     result: dict[str, Any] = {"micrographs": len(shown.micrographs), "before": figures(before, judged, thresholds)}
     started, cpu = time.monotonic(), time.process_time()
     try:
-        adapted: Adapted = adapt_to(shown.micrographs, weights, diameter_A, lambda *_: None, 60 * minutes)
+        adapted: Adapted = adapt_to(shown.micrographs, weights, diameter_A, lambda *_: None, 60 * minutes, seed)
     except UnadaptedError as error:
         return result | {"refused": str(error)}
     result |= {
@@ -89,16 +91,18 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=SIMULATED_ALONE)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
+    parser.add_argument("--seed", type=int, default=0, help="of the tiles to learn from")
     arguments = parser.parse_args()
     weights: Path = arguments.weights
     name_of = weights.parent.name if weights.stem == "weights" else weights.stem
     other = "" if weights == SIMULATED_ALONE else f"_{name_of}"
-    suffix = f"{other}{'_halves' * arguments.half}.json"
+    seeded = f"_seed_{arguments.seed}" if arguments.seed else ""
+    suffix = f"{other}{'_halves' * arguments.half}{seeded}.json"
     path = result_path(__file__, suffix)
     for name in arguments.sets or (*SETS, *JUDGED):
         both = read_set(arguments.work / "real" / name)
         shown, judged = (both.but_every_other(half if arguments.half else None) for half in (1, 0))
-        row = adapted_to(weights, shown, judged, arguments.minutes)
+        row = adapted_to(weights, shown, judged, arguments.minutes, arguments.seed)
         print(name, json.dumps(row), flush=True)
         peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         made = circumstances(["python", *sys.argv])

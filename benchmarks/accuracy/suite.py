@@ -113,6 +113,15 @@ def plan() -> list[Plan]:
 
 def draw(library: ViewLibrary, planned: Plan) -> Fields:
     """Simulate one micrograph of the library's one structure; labelled are whole particles only."""
+    fields = draw_all(library, planned)
+    x, y, diameter_px = fields.boxes[0].numpy().T
+    particles = Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x))
+    kept = whole(particles, SHAPE[planned.size], EXTENT_PX[planned.size])
+    return fields._replace(boxes=[torch.from_numpy(np.column_stack((kept.xy_px, kept.diameter_px)))])
+
+
+def draw_all(library: ViewLibrary, planned: Plan) -> Fields:
+    """The same with labels of those particles too that reach over the border."""
     kinds, factor = EMPTIES[planned.empty] if planned.empty else (junk.KINDS, 1.0)
     extent = float(EXTENT_PX[planned.size])
     conditions = Conditions(
@@ -124,11 +133,7 @@ def draw(library: ViewLibrary, planned: Plan) -> Fields:
         prefiltered=0.0,
     )
     seed = (SEED, planned.number, *planned.seed)
-    fields = simulate(library, 1, SHAPE[planned.size], conditions, seed, kinds=kinds)
-    x, y, diameter_px = fields.boxes[0].numpy().T
-    particles = Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x))
-    kept = whole(particles, SHAPE[planned.size], extent)
-    return fields._replace(boxes=[torch.from_numpy(np.column_stack((kept.xy_px, kept.diameter_px)))])
+    return simulate(library, 1, SHAPE[planned.size], conditions, seed, kinds=kinds)
 
 
 def write_suite(out: Path, folder: Path | None) -> Suite:

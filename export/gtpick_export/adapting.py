@@ -20,7 +20,7 @@ from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick
-from gtpick_model.selftraining import CLEAR, FAINT, Round, cut, self_train
+from gtpick_model.selftraining import CLEAR, FAINT, PACE, Round, cut, self_train
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
 from gtpick_rt.detection.picker import Picker
@@ -107,13 +107,15 @@ def adapt_to(
     diameter_A: float | None,
     on_step: Callable[[int, int], None],
     seconds: float = math.inf,
+    seed: int = 0,
 ) -> Adapted:
     """Adapt the network whose weights are in the file `start` to the first `MOST` of `micrographs`,
     which are gone through twice and need not be in memory.
 
     `on_step` is told of the steps done, and of how many there will be, which take about `seconds`
-    at most. Raises UnadaptedError when the micrographs can teach nothing or what was learned is not
-    to be trusted, UndecidedError when they do not show how large the particles are, UsageError.
+    at most; another `seed` draws other tiles. Raises UnadaptedError when the micrographs can teach
+    nothing or what was learned is not to be trusted, UndecidedError when they do not show how large
+    the particles are, UsageError.
     """
     network, trained = load_weights(start)
     spec = make_spec(network, start.stem, "1", trained)
@@ -128,7 +130,8 @@ def adapt_to(
     data = [each.data for each in images]
     faint = not _knows_real(spec) and promised < FAINTLY and _coverage(before, data, spec) > DENSE
     rounds = FAINT if faint else CLEAR
-    adapted, cuts = self_train(network, data, spec.calibration, library, on_step, rounds, seconds)
+    pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
+    adapted, cuts = self_train(network, data, spec.calibration, library, on_step, rounds, seconds, pace)
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
