@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from benchmarks.shared.common import DATA, DIAMETER_A, PIXEL_SIZE_A, circumstances, save
 from gtpick_rt import Micrograph, Picker, Picks
 from gtpick_rt.detection.contamination import find_contamination
-from gtpick_rt.detection.exclusion import Exclusion, keep
+from gtpick_rt.detection.exclusion import Exclusion, keep, margins_px
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.proof.opening import open_picker
@@ -58,7 +58,7 @@ class Looked:
             self.image,
             spec,
             exclusion,
-            pixel_size_A=self.pixel_size_A,
+            margins=margins_px(exclusion.margin, self.image, self.pixel_size_A),
             contamination=find_contamination(self.image, spec),
         )
         return kept.detections[kept.detections.score >= spec.threshold]

@@ -86,13 +86,31 @@ def parse_flags(names: Iterable[str]) -> str:
     return ", ".join(flag for flag in FLAGS if flag in chosen)
 
 
-def smeared_px(image: FloatArray) -> tuple[int, int, int, int]:
-    """Measure the smeared or constant margins of an `(h, w)` working image: at the top, at the
-    bottom, on the left and on the right.
-    """
+class Margins(NamedTuple):
+    """Where not to pick along the borders, in working pixels."""
+
+    top: float = 0.0
+    bottom: float = 0.0
+    left: float = 0.0
+    right: float = 0.0
+
+
+def margins_px(margin: str, image: WorkingImage, pixel_size_A: float) -> Margins:
+    """Find the margins of a micrograph of that pixel size; `margin` is as in `Exclusion`."""
+    if margin == AUTO:
+        return smeared_px(image.data)
+    width, unit = margin.split()
+    in_px = float(width) / (1.0 if unit == "px" else pixel_size_A)
+    (height, width_px), (h, w) = image.shape, image.data.shape
+    across, along = in_px * h / height, in_px * w / width_px
+    return Margins(across, across, along, along)
+
+
+def smeared_px(image: FloatArray) -> Margins:
+    """Measure the smeared or constant margins of an `(h, w)` working image."""
     down, right = (np.abs(np.diff(image, axis=axis)) for axis in (0, 1))
     rows = _smeared_lines(down.mean(axis=1), right.mean(axis=1))
-    return (*rows, *_smeared_lines(right.mean(axis=0), down.mean(axis=0)))
+    return Margins(*rows, *_smeared_lines(right.mean(axis=0), down.mean(axis=0)))
 
 
 def _smeared_lines(across: FloatArray, along: FloatArray) -> tuple[int, int]:
@@ -117,7 +135,7 @@ def keep(
     spec: ModelSpec,
     exclusion: Exclusion,
     *,
-    pixel_size_A: float,
+    margins: Margins,
     contamination: Contamination,
     allowed: Mask | None = None,
 ) -> Kept:
@@ -129,7 +147,7 @@ def keep(
         image: the micrograph at the model's scale.
         spec: of the model.
         exclusion: where not to pick.
-        pixel_size_A: Å per pixel of the micrograph.
+        margins: along its borders.
         contamination: film and ice on it.
         allowed: `(h, w)` at the model's scale, where the mask lets centres lie; None without one.
 
@@ -139,7 +157,7 @@ def keep(
     if skipped:
         return Kept(Picks.empty(), len(detections), flags, skipped)
     at_work = image.to_working(detections)
-    kept = _inside(at_work.xy_px, image, spec, _margins_px(exclusion.margin, image, pixel_size_A))
+    kept = _inside(at_work.xy_px, image, spec, margins)
     if allowed is not None:
         x, y = np.clip(at_work.xy_px.round().astype(int), 0, np.array(allowed.shape)[::-1] - 1).T
         kept &= allowed[y, x]
@@ -148,21 +166,9 @@ def keep(
     return Kept(detections[kept], int((~kept).sum()), flags, [])
 
 
-def _margins_px(margin: str, image: WorkingImage, pixel_size_A: float) -> tuple[float, float, float, float]:
-    """Working pixels at the top, at the bottom, on the left and on the right."""
-    if margin == AUTO:
-        return smeared_px(image.data)
-    width, unit = margin.split()
-    in_px = float(width) / (1.0 if unit == "px" else pixel_size_A)
-    (height, width_px), (h, w) = image.shape, image.data.shape
-    return (in_px * h / height,) * 2 + (in_px * w / width_px,) * 2
-
-
-def _inside(
-    xy_px: FloatArray, image: WorkingImage, spec: ModelSpec, margins_px: tuple[float, float, float, float]
-) -> Mask:
+def _inside(xy_px: FloatArray, image: WorkingImage, spec: ModelSpec, margins: Margins) -> Mask:
     """Whether the whole circle of a particle lies within the margins; without one, all do."""
     (h, w), r = image.data.shape, spec.diameter_px / 2
     x, y = xy_px.T + 0.5  # from the corner of the first pixel
-    top, bottom, left, right = (margin + r if margin else 0.0 for margin in margins_px)
+    top, bottom, left, right = (margin + r if margin else 0.0 for margin in margins)
     return np.asarray((y >= top) & (y <= h - bottom) & (x >= left) & (x <= w - right))

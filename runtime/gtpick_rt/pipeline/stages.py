@@ -11,7 +11,7 @@ from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.opening import open_job
 from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
 from gtpick_rt.detection.contamination import Contamination, Mask, find_contamination
-from gtpick_rt.detection.exclusion import keep
+from gtpick_rt.detection.exclusion import Margins, keep, margins_px
 from gtpick_rt.detection.picker import Picker, RawDetections, Submitted
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
@@ -49,6 +49,7 @@ class Item:
     preview: bytes = b""
     """Empty where it could not be drawn."""
     raw: RawDetections | None = None
+    margins: Margins = field(default_factory=Margins)
     allowed: Mask | None = None
     """Where the mask lets picks lie, at the model's scale."""
     warnings: list[str] = field(default_factory=list)
@@ -142,6 +143,7 @@ class Stages:
             item.warnings.extend((*micrograph.warnings, *self._doubts(micrograph)))
             with item.timing("preprocess"):
                 item.image = self.picker.prepare(micrograph)
+                item.margins = margins_px(self.settings.margin, item.image, item.pixel_size_A)
                 item.allowed = self._allowed(item, item.image)
                 item.contamination = find_contamination(item.image, self.picker.spec)
                 with item.warning("no picture"):
@@ -230,13 +232,12 @@ class Stages:
             return self._write(item, item.image, item.stamp, detections)
 
     def _write(self, item: Item, image: WorkingImage, stamp: Stamp, found: Picks) -> MicrographRecord:
-        spec, size_A = self.picker.spec, item.pixel_size_A
         kept = keep(
             found,
             image,
-            spec,
+            self.picker.spec,
             self.settings,
-            pixel_size_A=size_A,
+            margins=item.margins,
             allowed=item.allowed,
             contamination=item.contamination,
         )

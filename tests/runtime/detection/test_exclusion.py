@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gtpick_rt.detection.contamination import find_contamination
-from gtpick_rt.detection.exclusion import Exclusion, Kept, keep, parse_flags, parse_margin, smeared_px
+from gtpick_rt.detection.exclusion import Exclusion, Kept, keep, margins_px, parse_flags, parse_margin, smeared_px
 from gtpick_rt.detection.preprocess import to_working_scale
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import ModelSpec
@@ -34,7 +34,7 @@ def kept(spec: ModelSpec, image: FloatArray, found: Picks, exclusion: Exclusion,
         working,
         spec,
         exclusion,
-        pixel_size_A=2.0,
+        margins=margins_px(exclusion.margin, working, 2.0),
         contamination=find_contamination(working, spec),
         allowed=allowed,
     )  # type: ignore[arg-type]
