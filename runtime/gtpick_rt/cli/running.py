@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted, lasted
@@ -176,6 +177,8 @@ class Terminal:
             yield f"left out by their names: {excluded}, see --exclude"
         if same := self._work.same():
             yield told(same)
+        if awaited := self._work.awaited():
+            yield unpicked(awaited)
         if total is not None and total > task.completed:
             yield f"not begun: {total - int(task.completed)}"
 
