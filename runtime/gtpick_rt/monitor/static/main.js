@@ -110,7 +110,7 @@ async function reload() {
   onStatus(await api.status());
   const { micrographs } = await api.micrographs({ limit: LENGTH });
   strip.fill(micrographs);
-  if (!micrographs.length) {
+  if (!micrographs.length && shown === null) {
     say($("name"), "No micrograph yet");
     say($("empty"), "Waiting for the first micrograph");
   }
