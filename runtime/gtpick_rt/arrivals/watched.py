@@ -257,8 +257,7 @@ class Watched:
         state = awaited.look(now, self._timing)
         if awaited.since == now:
             self._last_event = now
-        if state is State.READY and awaited.stamp is not None:
-            stamp = awaited.stamp
+        if state is State.READY and (stamp := awaited.stamp) is not None:
             self._seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
             self._waiting.discard(path)
             self._in_hand[str(awaited.job.stem)] = path

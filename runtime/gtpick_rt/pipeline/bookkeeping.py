@@ -130,9 +130,7 @@ class Bookkeeping:
             self.when_possible(partial(self.output.report, failure))
             self._tell(failure)
 
-    def settle(
-        self, job: Job, record: Record, seconds: Mapping[str, float], lag_s: float, **figures: object
-    ) -> None:
+    def settle(self, job: Job, record: Record, seconds: Mapping[str, float], lag_s: float, **figures: object) -> None:
         """Note a micrograph whose picks are committed, or that failed for good.
 
         `seconds` of each stage; the lag behind a microscope means something only where one is

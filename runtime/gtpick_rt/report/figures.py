@@ -54,7 +54,9 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
         f"Picks per micrograph in the order of acquisition: medians from {min(trends.picks_median):,.0f} "
         f"to {max(trends.picks_median):,.0f}; {len(trends.outliers)} micrographs stand out"
     )
-    return chart(frame, label, marks, numbered(ticks(0, top, whole=True)), numbered(ticks(0, trends.micrographs, whole=True)))
+    return chart(
+        frame, label, marks, numbered(ticks(0, top, whole=True)), numbered(ticks(0, trends.micrographs, whole=True))
+    )
 
 
 def _outlier(frame: Frame, outlier: Outlier, entry: Entry) -> Markup:
@@ -131,7 +133,9 @@ def length_histogram(found: Histogram, what: str) -> Markup:
     middle = _median(found)
     marks = [columns(frame, found.edges, found.counts), mark(frame, middle, f"median {middle:,.0f} Å")]
     label = f"Histogram of {what}, median {middle:,.0f} Å"
-    return chart(frame, label, marks, numbered(ticks(0, frame.top, whole=True)), numbered(ticks(frame.left, frame.right)))
+    return chart(
+        frame, label, marks, numbered(ticks(0, frame.top, whole=True)), numbered(ticks(frame.left, frame.right))
+    )
 
 
 def _median(found: Histogram) -> float:

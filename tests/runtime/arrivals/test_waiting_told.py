@@ -155,6 +155,4 @@ def test_a_file_that_has_only_not_had_its_turn_is_named_without_a_flaw(watch: Wa
     put("in/a.mrc", "in/b.mrc")
     watcher = watch("in", until=1)
     assert watcher.jobs(20) == ["a"]
-    assert unpicked(watcher.source.awaited()) == (
-        "not picked yet: in/b.mrc; the same command again picks what is left"
-    )
+    assert unpicked(watcher.source.awaited()) == ("not picked yet: in/b.mrc; the same command again picks what is left")

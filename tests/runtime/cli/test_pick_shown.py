@@ -63,7 +63,14 @@ def test_the_bar_is_never_cut(width: int, total: int | None) -> None:
     screen = io.StringIO()
     bar = progress_bar(Console(file=screen, force_terminal=True, width=width, color_system=None))
     behind = "" if total else "31 waiting, 12.2 s behind"
-    told: dict[str, Any] = {"failed": 24, "picks": "1234500 picks", "each": "125 each", "behind": behind, "rate": "2.25/s", "by": "onnxruntime-cpu"}
+    told: dict[str, Any] = {
+        "failed": 24,
+        "picks": "1234500 picks",
+        "each": "125 each",
+        "behind": behind,
+        "rate": "2.25/s",
+        "by": "onnxruntime-cpu",
+    }
     with bar:
         bar.add_task("", total=total, completed=9876, **told)
     line = next(each for each in reversed(screen.getvalue().splitlines()) if "picks" in each)
