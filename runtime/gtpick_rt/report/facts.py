@@ -16,7 +16,7 @@ from gtpick_rt.records import duration
 from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
-_MEASURED = ("diameter_lower_quartile_A", "diameter_upper_quartile_A", "measured_diameter_A")
+_MEASURED = ("diameter_lower_quartile_A", "diameter_upper_quartile_A", "measured_diameter_A", "mask_sha256")
 """Parameters that nobody gives."""
 
 
@@ -130,7 +130,7 @@ def _setting(value: object) -> str:
         return "not given"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or "none"
 
 
 def commands(summary: Mapping[str, Any]) -> list[str]:

@@ -297,12 +297,20 @@ def test_what_a_batch_does_not_know_is_left_out(told: Any, picks: Picks) -> None
     told.summary()
     path = told.out / "summary.json"
     summary = json.loads(path.read_text())
-    summary["parameters"] |= {"measured_diameter_A": None, "diameter_lower_quartile_A": None, "pixel_size_A": None}
+    summary["parameters"] |= {
+        "measured_diameter_A": None,
+        "diameter_lower_quartile_A": None,
+        "pixel_size_A": None,
+        "mask_sha256": None,
+        "skip_flagged": "",
+    }
     path.write_text(json.dumps(summary, indent=1))
     text = " ".join(Page(make_report(told.out)).text.split())
     assert "Lag" not in text
     assert "measured diameter" not in text
     assert "lower quartile" not in text
+    assert "mask sha256" not in text
+    assert "skip flagged none" in text
     assert "pixel size, Å not given" in text
     told.picked("b", picks)
     assert "Lag 1.5 s" in " ".join(Page(make_report(told.out)).text.split())
