@@ -169,12 +169,12 @@ def _cut(micrograph: Micrograph, labels: Picks, diameter_A: float) -> list[tuple
 def find(
     picker: Picker, micrographs: Sequence[Labelled], on_each: Callable[[int, int], None] = lambda done, of: None
 ) -> Result:
-    """Detect on every micrograph, down to the floor of the model; `on_each` is told of those that
-    are done, and of how many there are.
+    """Detect on every micrograph, down to the floor of the model; `on_each` is told which one it
+    is, counted from 1, and how many there are.
     """
-    found = []
+    found = list[Picks]()
     for image in [each.image for each in micrographs]:
-        on_each(len(found), len(micrographs))
+        on_each(len(found) + 1, len(micrographs))
         found.append(image.to_working(picker.assemble(image, picker.infer(image))))
     return Result(
         list(zip(found, [each.labels for each in micrographs], strict=True)), RADIUS * picker.spec.diameter_px

@@ -99,6 +99,7 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(run: Run, mi
         "loading PyTorch and the network ...",
         "looking at 2 micrographs to tell dark particles from bright ones ...",
     ]
+    assert lines[2] == "picking with the network as it is, micrograph 1 of 1"
     assert {"fine-tuning, step 1 of 2", "fine-tuning, step 2 of 2"} <= set(lines)
     assert "step" not in result.stdout
 
