@@ -115,7 +115,8 @@ class Terminal:
 
     def begun(self, picker: Picker, work: Work, before: int) -> None:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
-        self._engine.stop()
+        for shown in (self._engine, self._bar):  # what is printed would land on their line
+            shown.stop()
         typer.echo(_specimen(picker))
         self.settled = picker.survey is None
         if before:

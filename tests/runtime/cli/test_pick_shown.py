@@ -101,6 +101,19 @@ def test_failures_are_no_picked_micrographs(
     assert told_of(task, 40).startswith("1/3, 1 failed, 3 picks, ")
 
 
+def test_a_run_that_begins_anew_does_not_write_into_the_bar(
+    begun: Callable[[bool], Terminal], dot_picker: Picker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(running, "Console", lambda **_: Console(file=screen, force_terminal=True, width=60))
+    monkeypatch.setattr(running.typer, "echo", lambda line: screen.write(f"{line}\n"))
+    terminal = begun(False)
+    terminal.begun(dot_picker, Work(source=Listed([]), look=lambda: iter(()), endless=False, total=3, before=0), 0)
+    *_, before, _ = screen.getvalue().split("particles of")
+    assert "scripted" in before
+    assert screen.getvalue().rpartition("particles of")[0].rstrip("\x1b[?25h").endswith("\n")
+
+
 def test_a_dumb_terminal_gets_whole_lines_and_no_bar(
     begun: Callable[[bool], Terminal],
     record_of: Callable[[str], MicrographRecord],
