@@ -4,9 +4,8 @@ PyTorch and ONNX are imported only when a command runs.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,44 +152,49 @@ def finetune(
     The last fifth of the micrographs, at least one, are held out, of a single one the last quarter:
     on them the network is compared before and after.
     """
-    from gtpick_export import finetuning
-    from gtpick_export.to_onnx import make_spec
-    from gtpick_model.finetune import PACE
-    from gtpick_model.tiles import libraries
-    from gtpick_model.weights import load_weights
-    from gtpick_rt.arrivals.sampling import Sample, spread
-    from gtpick_rt.detection.picker import Picker
-    from gtpick_rt.detection.survey import survey
-    from gtpick_rt.reading.micrographs import read_micrograph
+    from gtpick_export.showing import progress
 
-    start = weights or finetuning.shipped_weights()
-    network, trained = load_weights(start)
-    spec = make_spec(network, start.stem, "1", trained)
-    jobs = finetuning.find_micrographs(micrographs, pixel_size)
-    backend = finetuning.to_backend(network)
-    starting = Picker(backend, spec, diameter, survey(backend, spec, Sample(spread(jobs)), diameter).contrast)
-    known, held_out = finetuning.load(jobs, labels, starting)
-    seen, before = finetuning.find(starting, known), finetuning.find(starting, held_out)
-    share = 1.0 if complete else finetuning.labelled_share(seen)
-    more = finetuning.find_micrographs(unlabelled, pixel_size) if unlabelled else []
-    others = [starting.prepare(read_micrograph(job.path, job.pixel_size_A)) for job in more]
-    learned = finetuning.provenance(start, known, share, len(others))
-    typer.echo(
-        f"learning from {learned['labels']} labels, about {share:.0%} of the particles, on {learned['micrographs']}"
-    )
-    images = finetuning.to_learn(known, seen, spec, share)
-    library, _ = libraries(None, PROCEDURALS, views=24)
-    with _progress("fine-tuning") as on_step:
+    with progress() as tell:
+        tell("loading PyTorch and the network")
+        from gtpick_export import finetuning
+        from gtpick_export.to_onnx import make_spec
+        from gtpick_model.finetune import PACE
+        from gtpick_model.tiles import libraries
+        from gtpick_model.weights import load_weights
+        from gtpick_rt.arrivals.sampling import Sample, spread
+        from gtpick_rt.detection.picker import Picker
+        from gtpick_rt.detection.survey import survey
+        from gtpick_rt.reading.micrographs import read_micrograph
+
+        start = weights or finetuning.shipped_weights()
+        network, trained = load_weights(start)
+        spec = make_spec(network, start.stem, "1", trained)
+        jobs = finetuning.find_micrographs(micrographs, pixel_size)
+        more = finetuning.find_micrographs(unlabelled, pixel_size) if unlabelled else []
+        tell(f"looking at {counted(len(jobs), 'micrograph')} to tell dark particles from bright ones")
+        backend = finetuning.to_backend(network)
+        starting = Picker(backend, spec, diameter, survey(backend, spec, Sample(spread(jobs)), diameter).contrast)
+        known, held_out = finetuning.load(jobs, labels, starting)
+        on_each = partial(tell, "picking with the network as it is, micrograph")
+        seen, before = finetuning.find(starting, known, on_each), finetuning.find(starting, held_out)
+        share = 1.0 if complete else finetuning.labelled_share(seen)
+        others = [starting.prepare(read_micrograph(job.path, job.pixel_size_A)) for job in more]
+        learned = finetuning.provenance(start, known, share, len(others))
+    typer.echo(finetuning.told(learned, None if complete else share))
+    with progress() as tell:
+        tell("simulating particles to learn between")
+        images = finetuning.to_learn(known, seen, spec, share)
+        library, _ = libraries(None, PROCEDURALS, views=24)
+        on_step = partial(tell, "fine-tuning, step")
         adapted = finetuning.learn(network, images, others, spec.calibration, library, on_step, PACE)
-    tuned = Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast)
-    after = finetuning.find(tuned, held_out)
-    described = finetuning.tuned_spec(spec, out.stem, learned)
+        tell("picking what was held out")
+        after = finetuning.find(Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast), held_out)
     part = "the last quarter of " if len(jobs) == 1 else ""
     judges = ", ".join(each.name for each in held_out)
     typer.echo(f"held out, every pick without a label counted as wrong: {part}{judges}")
     typer.echo(f"before  {finetuning.describe(before, spec.threshold)}")
     typer.echo(f"after   {finetuning.describe(after, spec.threshold)}")
-    _write(adapted, described, out)
+    _write(adapted, finetuning.tuned_spec(spec, out.stem, learned), out)
 
 
 def adapt(
@@ -226,13 +230,18 @@ def adapt(
     and noise look like. Nothing is written where the micrographs do not show particles, or when the
     adapted network loses what was sure before.
     """
-    from gtpick_export.adapting import MOST, adapt_to
-    from gtpick_export.finetuning import find_micrographs, shipped_weights
-    from gtpick_rt.arrivals.sampling import Sample, spread
-    from gtpick_rt.files.atomic import write_atomic
+    from gtpick_export.showing import progress
 
-    jobs = list(islice(spread(find_micrographs(micrographs, pixel_size)), MOST))
-    with _progress("adapting") as on_step:
+    with progress() as tell:
+        tell("loading PyTorch and the network")
+        from gtpick_export.adapting import MOST, adapt_to
+        from gtpick_export.finetuning import find_micrographs, shipped_weights
+        from gtpick_rt.arrivals.sampling import Sample, spread
+        from gtpick_rt.files.atomic import write_atomic
+
+        jobs = list(islice(spread(find_micrographs(micrographs, pixel_size)), MOST))
+        tell(f"looking at {counted(len(jobs), 'micrograph')}")
+        on_step = partial(tell, "adapting, step")
         adapted = adapt_to(
             Sample(jobs), weights or shipped_weights(), diameter_in_A(diameter), on_step, seconds=60 * minutes
         )
@@ -246,32 +255,21 @@ def adapt(
 
 def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:
     """Export to `out` and, where half precision holds, to the file for GPUs beside it."""
-    from gtpick_export.release import release
     from gtpick_rt.errors import ModelError
     from gtpick_rt.models.files import HALF_SUFFIX
 
-    typer.echo(f"{out}: parity with PyTorch on {release(network, spec, out)}")
-    half = out.with_name(out.stem + HALF_SUFFIX)
+    _release(network, spec, out)
     try:
-        typer.echo(f"{half}: parity with PyTorch on {release(network, spec, half, 'fp16')}")
+        _release(network, spec, out.with_name(out.stem + HALF_SUFFIX), "fp16")
     except ModelError as error:
         typer.echo(f"GPUs cannot run this model, for it is not to be had in half precision: {error}", err=True)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr; where that is no terminal, a line after every tenth of the
-    steps.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
+def _release(network: "GTPick", spec: "ModelSpec", out: Path, *precision: str) -> None:
+    from gtpick_export.release import release
+    from gtpick_export.showing import progress
 
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(what, total=None)
-
-        def on_step(step: int, steps: int) -> None:
-            progress.update(bar, completed=step, total=steps)
-            if not progress.console.is_terminal and step % max(1, steps // 10) == 0:
-                progress.console.print(f"step {step} of {steps}")
-
-        yield on_step
+    with progress() as tell:
+        tell(f"writing {out.name}, and comparing it with the network")
+        parity = release(network, spec, out, *precision)
+    typer.echo(f"{out}: parity with PyTorch on {parity}")

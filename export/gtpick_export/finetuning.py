@@ -50,6 +50,9 @@ HELD_OUT = 1 / 5
 HELD_OUT_OF_ONE = 1 / 4
 """Share of a lone micrograph, at its end, that only judges."""
 
+NEARLY_ALL = 0.95
+"""Share of the particles that have a label, beyond which an estimate tells no number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
@@ -163,10 +166,16 @@ def _cut(micrograph: Micrograph, labels: Picks, diameter_A: float) -> list[tuple
     return parts
 
 
-def find(picker: Picker, micrographs: Sequence[Labelled]) -> Result:
-    """Detect on every micrograph, down to the floor of the model."""
-    images = [each.image for each in micrographs]
-    found = [image.to_working(picker.assemble(image, picker.infer(image))) for image in images]
+def find(
+    picker: Picker, micrographs: Sequence[Labelled], on_each: Callable[[int, int], None] = lambda done, of: None
+) -> Result:
+    """Detect on every micrograph, down to the floor of the model; `on_each` is told which one it
+    is, counted from 1, and how many there are.
+    """
+    found = list[Picks]()
+    for image in [each.image for each in micrographs]:
+        on_each(len(found) + 1, len(micrographs))
+        found.append(image.to_working(picker.assemble(image, picker.infer(image))))
     return Result(
         list(zip(found, [each.labels for each in micrographs], strict=True)), RADIUS * picker.spec.diameter_px
     )
@@ -246,6 +255,18 @@ def provenance(start: Path, known: Sequence[Labelled], share: float, unlabelled:
         "unlabelled_micrographs": str(unlabelled),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def told(learned: dict[str, str], share: float | None) -> str:
+    """What is learned from, of the `provenance`; `share` of the particles seems to have a label, or
+    None where all were said to have one.
+    """
+    line = f"learning from {learned['labels']} labels on {learned['micrographs']}"
+    if share is None:
+        return f"{line}; what has no label is learned as background"
+    if share >= NEARLY_ALL:
+        return f"{line}; the network sees hardly any particle there that has none"
+    return f"{line}; of what the network takes for particles there, about {share:.0%} have one"
 
 
 def describe(result: Result, threshold: float) -> str:

@@ -125,6 +125,8 @@ def _listed_gpu(line: str) -> Gpu | None:
 
 
 def _examine(name: str, model: Path, gpus: list[Gpu], gpu_problem: str, cache: EngineCache) -> BackendState:
+    if name in GPU_BACKENDS and gpu_problem == NO_GPU:  # what to install depends on its driver
+        return BackendState(name=name, usable=False, detail=NO_GPU)
     engine = _LIBRARIES.get(name)
     problems = [reason for each in GPU_BACKENDS if each == name and gpus and (reason := unsupported(each, gpus[0]))]
     if problems:

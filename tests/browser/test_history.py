@@ -181,3 +181,50 @@ def test_nothing_is_wider_than_the_screen_and_everything_has_a_name(
     page.locator("#trend-picks .outlier").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(NAMELESS) == []
+
+
+def test_a_page_that_waits_for_the_server_says_that_it_loads(page: Any, history: Any) -> None:
+    held: list[Any] = []
+    page.route("**/api/micrographs?*", lambda route: held.append(route))
+    page.reload()
+    shown(page, "Loading")
+    assert page.locator("#empty").inner_text() == "The folder is being loaded"
+    expect(page.locator("#state-name")).to_have_text("Stalled")
+    shown(page, "Loading")
+    page.unroute("**/api/micrographs?*")  # which lets those go on that were held
+    shown(page, history.hostile.rsplit("/", 1)[-1])
+
+
+def test_a_folder_without_a_micrograph_says_what_it_waits_for(page: Any) -> None:
+    page.route("**/api/micrographs?*", lambda route: route.fulfill(json={"micrographs": [], "total": 0}))
+    page.reload()
+    shown(page, "No micrograph yet")
+    assert page.locator("#empty").inner_text() == "Waiting for the first micrograph"
+
+
+def test_few_micrographs_have_axes_of_whole_numbers(page: Any) -> None:
+    def of_two(route: Any) -> None:
+        found = route.fetch().json()
+        few = {"micrographs": 2, "outliers": []}
+        lists = {name: values[:2] for name, values in found.items() if isinstance(values, list)}
+        route.fulfill(json=found | lists | few | {"picks_median": [1, 2], "picks_q25": [1, 2], "picks_q75": [1, 2]})
+
+    page.route("**/api/trends", of_two)
+    page.reload()
+    expect(page.locator("#trends-note")).to_have_text("2 micrographs")
+    for chart in ("trend-picks", "trend-flags"):
+        ticks = page.locator(f"#{chart} .tick").all_text_contents()
+        assert not [text for text in ticks if "." in text]
+    assert {"0", "1", "2"} <= set(page.locator("#trend-picks .tick").all_text_contents())
+
+
+def test_a_batch_has_no_lag_to_show(page: Any) -> None:
+    lag = page.locator("#tiles .figure", has_text="Lag").first
+    assert lag.is_visible()
+    batch = """async () => {
+      const { Overview } = await import("/static/overview.js");
+      const status = await (await fetch("/api/status")).json();
+      new Overview().fill({ ...status, lag_p50_s: null, lag_p95_s: null });
+    }"""
+    page.evaluate(batch)
+    assert not lag.is_visible()

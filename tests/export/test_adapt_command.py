@@ -88,7 +88,7 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     assert told[1].startswith(f"picks on them: {before} before, {now} now")
     for each in changes:
         assert [score is None for score in each["median_score"]] == [count == 0 for count in each["picks"]]
-    assert {"step 1 of 4", "step 4 of 4"} <= set(result.stderr.splitlines())
+    assert {"adapting, step 1 of 4", "adapting, step 4 of 4"} <= set(result.stderr.splitlines())
 
 
 @pytest.mark.parametrize(

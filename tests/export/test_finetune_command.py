@@ -1,6 +1,7 @@
 """`gtpick-rt finetune` writes one model that `gtpick-rt pick` takes, and says what it is worth."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def exported_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("exported_unseen")
 def test_before_and_after_are_printed_for_what_was_held_out(run: Run, micrographs: list[Path]) -> None:
     text = run(micrographs[:2], "--complete").stdout
-    assert "3 labels, about 100% of the particles, on m0.mrc" in text
+    assert "learning from 3 labels on m0.mrc; what has no label is learned as background" in text
     assert "held out, every pick without a label counted as wrong: m1.mrc" in text
     rows = [line for line in text.splitlines() if line.startswith(("before", "after"))]
     assert len(rows) == 2
@@ -93,8 +94,34 @@ def test_before_and_after_are_printed_for_what_was_held_out(run: Run, micrograph
 @pytest.mark.usefixtures("exported_unseen")
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(run: Run, micrographs: list[Path]) -> None:
     result = run(micrographs[:2])
-    assert {"step 1 of 2", "step 2 of 2"} <= set(result.stderr.splitlines())
+    lines = result.stderr.splitlines()
+    assert lines[:2] == [
+        "loading PyTorch and the network ...",
+        "looking at 2 micrographs to tell dark particles from bright ones ...",
+    ]
+    assert lines[2] == "picking with the network as it is, micrograph 1 of 1"
+    assert {"fine-tuning, step 1 of 2", "fine-tuning, step 2 of 2"} <= set(lines)
     assert "step" not in result.stdout
+
+
+def test_the_first_line_comes_before_pytorch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gtpick_export.to_onnx", None)
+    result = CliRunner().invoke(app, ["m.mrc", "--labels", ".", "--diameter", "48", "--out", "mine.onnx"])
+    assert isinstance(result.exception, ImportError)
+    assert result.stderr == "loading PyTorch and the network ...\n"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (None, "what has no label is learned as background"),
+        (1.0, "the network sees hardly any particle there that has none"),
+        (0.6, "of what the network takes for particles there, about 60% have one"),
+    ],
+)
+def test_it_is_told_how_many_particles_seem_to_have_a_label(share: float | None, words: str) -> None:
+    learned = {"labels": "12", "micrographs": "a.mrc"}
+    assert finetuning.told(learned, share) == f"learning from 12 labels on a.mrc; {words}"
 
 
 @pytest.mark.usefixtures("exported_unseen")
@@ -112,7 +139,7 @@ def test_micrographs_without_labels_are_learned_from_after_those_that_have_some(
     unlabelled = [word for path in micrographs[2:] for word in ("--unlabelled", str(path))]
     result = run(micrographs[:2], *unlabelled)
     assert taught == [1, 3]
-    assert {"step 1 of 4", "step 4 of 4"} <= set(result.stderr.splitlines())
+    assert {"fine-tuning, step 1 of 4", "fine-tuning, step 4 of 4"} <= set(result.stderr.splitlines())
 
 
 @pytest.mark.parametrize("accurate", [True, False])

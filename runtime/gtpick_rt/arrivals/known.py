@@ -1,7 +1,7 @@
 """The files that the watcher knows: those that it waits for, and those that it has given."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gtpick_rt.arrivals.jobs import Job, failure_of
@@ -47,6 +47,15 @@ def job_of(origin: WatchedInput, path: str) -> Job | Failure:
         return failure_of(path, str(error))
     fault = fault_of_name(job.path)
     return failure_of(path, f"{quoted(path)}: the file name {fault}; rename the file") if fault else job
+
+
+def unpicked(awaited: Sequence[Candidate]) -> str:
+    """Say which files a run leaves without picks, and the way out; there must be some."""
+    lacking = sorted(each.lack for each in awaited if each.lack)
+    first = (lacking or sorted(str(each.job.path) for each in awaited))[0]
+    number = f"{len(awaited)} files, first " if len(awaited) > 1 else ""
+    once = " once whole" if lacking else ""
+    return f"not picked yet: {number}{first}; the same command again picks what is left{once}"
 
 
 class Rounds:

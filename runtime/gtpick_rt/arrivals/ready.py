@@ -159,6 +159,11 @@ class Candidate:
         """Whether it will not be ready unless somebody does something."""
         return self._flaw is not None and not (isinstance(self._flaw, BlankError) and not self._flaw.reserved)
 
+    @property
+    def lack(self) -> str:
+        """What keeps it from being picked, with its name; empty where nothing is known to."""
+        return str(self._flaw or "")
+
     def look(self, now: float, timing: Timing) -> State:
         """Look at the file, and into it when it has settled or its turn has come again."""
         try:
@@ -209,8 +214,7 @@ class Candidate:
         if isinstance(self._flaw.__cause__, _MISSING):
             what = f"{self.job.path}: is not there"
         else:
-            since = time.strftime("%H:%M:%S", time.localtime(time.time() - (now - self.since)))
-            what = f"{self._flaw}; unchanged since {since}"
+            what = f"{self._flaw}{self._last_written()}"
         told, self._told = self._told, type(self._flaw).__name__
         return (
             None
@@ -224,6 +228,12 @@ class Candidate:
             return None
         self.reported = True
         return self._said(type(self._flaw).__name__, str(self._flaw))
+
+    def _last_written(self) -> str:
+        """When, by the file's own time: it may have lain there before anybody looked."""
+        if self.stamp is None:
+            return ""
+        return time.strftime("; last written %Y-%m-%d %H:%M:%S", time.localtime(self.stamp.mtime_ns / 1e9))
 
     def _said(self, kind: str, message: str) -> Failure:
         return Failure(stem=str(self.job.stem), path=str(self.job.path), kind=kind, message=message)

@@ -92,6 +92,10 @@ class Watched:
         through = sum(at is None for _, at in list(self._returned))
         return len(self._fresh) + len(self._waiting) + len(self._in_hand) - through
 
+    def awaited(self) -> list[Awaited]:
+        """What has come or was named, and is not whole yet or has not had its turn."""
+        return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
+
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more when it is whole, not before `after_s`."""
         self._returned.append((job, self._clock() + after_s))
@@ -168,20 +172,17 @@ class Watched:
         if self._until is not None and self._done >= self._until:
             return True
         busy = not self._searched or self._fresh or self._in_hand or self._rounds.unchecked
-        if busy or self._inputs.are_settling or any(not each.is_stuck for each in self._awaited()):
+        if busy or self._inputs.are_settling or any(not each.is_stuck for each in self.awaited()):
             self._last_event = self._clock()
             return False
         if self._idle_s is not None and self._last_search - self._last_event >= self._idle_s:
             return True
         return not self._waiting and self._inputs.have_ended
 
-    def _awaited(self) -> Iterator[Awaited]:
-        return (each for path in self._waiting if isinstance(each := self._seen[path], Awaited))
-
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
         if self._until is None or self._done < self._until:
-            yield from filter(None, [each.give_up() for each in self._awaited()])
+            yield from filter(None, [each.give_up() for each in self.awaited()])
             yield from self._inputs.left()
             self._waiting.clear()
 
@@ -256,8 +257,7 @@ class Watched:
         state = awaited.look(now, self._timing)
         if awaited.since == now:
             self._last_event = now
-        if state is State.READY and awaited.stamp is not None:
-            stamp = awaited.stamp
+        if state is State.READY and (stamp := awaited.stamp) is not None:
             self._seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
             self._waiting.discard(path)
             self._in_hand[str(awaited.job.stem)] = path

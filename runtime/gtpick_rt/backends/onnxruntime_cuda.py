@@ -17,7 +17,7 @@ from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import current_gpu, driver_version
 from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.backends.engines.building import PROFILE
-from gtpick_rt.backends.support import install_command, reinstall_command, unsupported
+from gtpick_rt.backends.support import both_runtimes, install_command, reinstall_command, unsupported
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -43,9 +43,9 @@ def need_cuda() -> Any:
     """
     onnxruntime = onnx_file.runtime("cuda", install_command("cuda", driver_version()))
     if _PROVIDER not in onnxruntime.get_available_providers():
+        hides = ", which hides the other" if both_runtimes() else ""
         raise BackendError(
-            "this ONNX Runtime is the one without CUDA, which hides the other: "
-            + reinstall_command("cuda", driver_version())
+            f"this ONNX Runtime is the one without CUDA{hides}: {reinstall_command('cuda', driver_version())}"
         )
     return onnxruntime
 

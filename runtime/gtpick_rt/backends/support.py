@@ -107,6 +107,11 @@ def installed_cuda() -> int | None:
     return int(found.split(".")[0]) if found else None
 
 
+def both_runtimes() -> bool:
+    """Whether ONNX Runtime is installed twice, for CPUs and for GPUs."""
+    return bool(_version("onnxruntime") and _version("onnxruntime-gpu"))
+
+
 def _version(package: str) -> str:
     """Of a package that is installed; empty where it is not."""
     try:

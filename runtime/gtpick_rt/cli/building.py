@@ -155,7 +155,7 @@ def _progress() -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with Progress(console=console, disable=not console.is_interactive) as progress:
         bar = progress.add_task("building", total=None)
 
         def on_progress(phase: str, done: int, of: int) -> None:

@@ -37,9 +37,22 @@ def convert(
         output.convert_to(output.conversion.updated(asked))
         failed = convert_all(output)
         totals = output.totals
+        foreign = sum(record.exposure_uid is None for record in output.records()) if "cs" in asked.formats else 0
     for failure in failed:
         typer.echo(f"not converted: {failure.message}", err=True)
     places = ", ".join(str(place) for place in asked.places(out)) or "STAR files are there already"
     typer.echo(f"{counted(totals.picks, 'pick')} on {counted(totals.micrographs, 'micrograph')}: {places}")
+    if "cs" in asked.formats:
+        typer.echo(_joined(foreign, totals.micrographs))
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _joined(foreign: int, of: int) -> str:
+    """Say whether cryoSPARC will know to which exposures the picks belong."""
+    if not foreign:
+        return "picks.cs has the uids of cryoSPARC's exposures, to which it joins the picks"
+    return (
+        f"picks.cs: {foreign} of {counted(of, 'micrograph')} without cryoSPARC's uid: to join them, pick its list of "
+        "exposures, as gtpick-rt pick J5/exposures.cs, or see docs/cryosparc.md for joining by name"
+    )

@@ -1,5 +1,6 @@
 """What `gtpick-rt pick` and `gtpick-relion` show of a run, and how signals end it."""
 
+import math
 import os
 import signal
 import sys
@@ -16,10 +17,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
 from gtpick_rt.cli.options import EXIT_SIGNAL, counted, lasted
-from gtpick_rt.cli.progress import FIELDS, progress_bar
+from gtpick_rt.cli.progress import FIELDS, progress_bar, told_of
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UndecidedError
@@ -33,6 +35,8 @@ from gtpick_rt.picking.request import Listeners, Request, Work
 from gtpick_rt.records import Failure, Record, printable
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
+_PLAIN = 10
+"""Lines that tell how far a run is, where no bar can be drawn anew."""
 GRACE_S = 30.0
 """Within which a run must end after a signal; then it is cut off. The next run picks what was not
 committed."""
@@ -92,7 +96,7 @@ class Terminal:
         self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
-        self._engine = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self._engine = Progress(console=console, disable=not console.is_interactive, transient=True)
         self._bar = progress_bar(console)
         self._work: Work | None = None
         self._metrics: Metrics | None = None
@@ -111,7 +115,8 @@ class Terminal:
 
     def begun(self, picker: Picker, work: Work, before: int) -> None:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
-        self._engine.stop()
+        for shown in (self._engine, self._bar):  # what is printed would land on their line
+            shown.stop()
         typer.echo(_specimen(picker))
         self.settled = picker.survey is None
         if before:
@@ -122,7 +127,7 @@ class Terminal:
         for before in self._bar.task_ids:  # of a run that begins anew
             self._bar.remove_task(before)
         by = "waiting for workers" if self._several else picker.backend.name
-        told: dict[str, Any] = {**dict.fromkeys(FIELDS, ""), "by": by}
+        told: dict[str, Any] = {**dict.fromkeys(FIELDS, ""), "failed": 0, "by": by}
         self._bar.add_task("", total=work.total, **told)
         self._bar.start()
 
@@ -147,8 +152,15 @@ class Terminal:
             typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
         rate = (task.completed + 1) / (time.monotonic() - self._started)
-        each = f"{self._picks / self._picked:.0f} each" if self._picked > 1 else ""
-        self._bar.update(task.id, advance=1, rate=f"{rate:.2f}/s", picks=counted(self._picks, "pick"), each=each)
+        told = {
+            "failed": task.fields["failed"] + isinstance(record, Failure),
+            "rate": f"{rate:.2f}/s",
+            "picks": counted(self._picks, "pick"),
+            "each": f"{self._picks / self._picked:.0f} each" if self._picked > 1 else "",
+        }
+        self._bar.update(task.id, advance=1, **told)
+        if self._bar.console.is_dumb_terminal and task.completed % math.ceil((task.total or _PLAIN) / _PLAIN) == 0:
+            self.notice(told_of(task, self._bar.console.width))
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Count what is logged, and show how far picking is behind what arrives."""
@@ -176,6 +188,8 @@ class Terminal:
             yield f"left out by their names: {excluded}, see --exclude"
         if same := self._work.same():
             yield told(same)
+        if awaited := self._work.awaited():
+            yield unpicked(awaited)
         if total is not None and total > task.completed:
             yield f"not begun: {total - int(task.completed)}"
 

@@ -21,7 +21,8 @@ class Throughput:
     """Rates over the last hour, and times of the last 200 micrographs."""
 
     def __init__(self) -> None:
-        self._begun: Event | None = None  # the last run that was through with a micrograph
+        self._begun: Event | None = None  # the last run that has picked a micrograph
+        self._last = 0.0  # when it was through with one
         self._hour: deque[tuple[float, int]] = deque()
         self._recent: deque[_Recent] = deque(maxlen=_RECENT)
 
@@ -29,25 +30,28 @@ class Throughput:
         """Count a micrograph that was picked or, without `entry`, failed, in the run that has
         `begun` then.
         """
-        self._begun = begun
+        self._recent.append(_Recent(event, entry))
+        if entry is None and begun is not self._begun:
+            return  # what fails once more in a run that picks nothing does not tell how fast one is
+        self._begun, self._last = begun, event.time
         self._hour.append((event.time, entry.picks if entry else 0))
         while self._hour[0][0] < event.time - HOUR_S:
             self._hour.popleft()
-        self._recent.append(_Recent(event, entry))
 
     @property
     def _entries(self) -> list[Entry]:
         return [each.entry for each in self._recent if each.entry is not None]
 
-    def rates(self, begun: Event | None, end: float, goes_on: bool) -> tuple[float | None, float | None]:
-        """Micrographs and picks per hour, over the hour that ends at `end`, of which the run may
-        have seen a part.
+    def rates(self, begun: Event | None, now: float, goes_on: bool) -> tuple[float | None, float | None]:
+        """Micrographs and picks per hour, over the hour that ends `now` or with the run, of which
+        the run may have seen a part.
 
-        Of the run that has `begun` and `goes_on`, if it is through with any; else of the last one
-        that was.
+        Of the run that has `begun` and `goes_on`, if it has picked any; else of the last one that
+        has.
         """
         if not self._hour or (goes_on and begun is not self._begun):
             return None, None
+        end = now if goes_on else self._last
         first = self._hour[0][0] if self._begun is None else self._begun.time
         since = max(end - HOUR_S, first)
         picks = [count for at, count in self._hour if at >= since]

@@ -62,7 +62,8 @@ class Metrics:
         if entry["state"] == "picked":
             self.particles.inc(entry["picks"])
             self.picks.observe(entry["picks"])
-            self.lag.observe(entry["lag_s"])
+            if "lag_s" in entry:
+                self.lag.observe(entry["lag_s"])
             self.last.set(time.time())
         for stage, seconds in entry.get("stage_seconds", {}).items():
             self.stages.labels(stage).inc(seconds)

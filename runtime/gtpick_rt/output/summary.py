@@ -182,9 +182,19 @@ class Summary:
             return self
         adaptation = self.adaptation or earlier.adaptation
         if self.picked:
-            return dataclasses.replace(self, adaptation=adaptation)
+            return dataclasses.replace(self, parameters=self._parameters_after(earlier), adaptation=adaptation)
         earlier = earlier.at_threshold(self.parameters["threshold"])
         return dataclasses.replace(earlier, totals=self.totals, backlog=self.backlog, adaptation=adaptation)
+
+    def _parameters_after(self, earlier: "Summary") -> Parameters:
+        """Those of this run; where it has gone on at a threshold that was set after an `earlier`
+        one, also that before.
+        """
+        before, now = earlier.parameters, self.parameters
+        went_on = now.get("threshold_auto") and before.get("threshold") == now["threshold"]
+        if not went_on or "threshold_of_run" not in before:
+            return now
+        return {"threshold_of_run": before["threshold_of_run"], **now}
 
     def at_threshold(self, threshold: str | float | bool | None) -> "Summary":
         """The same run, whose picks have been brought to this threshold."""

@@ -48,7 +48,7 @@ _REFUSED = 1
 _LOWEST = 19
 """Of the priorities of a process: picking comes first."""
 _TICK_S = 0.2
-_STEP = re.compile(r"step (\d+) of (\d+)")
+_STEP = re.compile(r"adapting, step (\d+) of (\d+)")
 
 
 def need_training() -> None:
@@ -133,7 +133,7 @@ class Adaptation:
             step = _STEP.match(line)
             if step:
                 self._on_step(int(step[1]), int(step[2]))
-            elif line.strip():
+            elif line.strip() and not line.endswith(" ...\n"):  # that something is begun
                 lines.append(line.strip())
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.known import Awaited
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, Source, Timing
 from gtpick_rt.arrivals.sums import LeftOut
 from gtpick_rt.cluster.specs import ClusterSpec
@@ -105,6 +106,9 @@ class Work:
     """How many files were left out by their names, so far."""
     same: Callable[[], list[LeftOut]] = list
     """Files that were left out, so far, since another sum of the same movie is there."""
+    awaited: Callable[[], list[Awaited]] = list
+    """Files that came, or were named, and are not picked yet, as they are not whole or have not had
+    their turn."""
 
 
 def ignore(*_: object) -> None:

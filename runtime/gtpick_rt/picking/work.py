@@ -77,4 +77,5 @@ def _watched(
         before=len(finished),
         excluded=lambda: source.excluded,
         same=lambda: list(source.same),
+        awaited=lambda: [each for each in source.awaited() if output.holds(str(each.job.stem))],
     )

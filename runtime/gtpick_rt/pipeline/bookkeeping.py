@@ -130,11 +130,16 @@ class Bookkeeping:
             self.when_possible(partial(self.output.report, failure))
             self._tell(failure)
 
-    def settle(self, job: Job, record: Record, seconds: Mapping[str, float], **figures: object) -> None:
+    def settle(
+        self, job: Job, record: Record, seconds: Mapping[str, float], lag_s: float | None = None, **figures: object
+    ) -> None:
         """Note a micrograph whose picks are committed, or that failed for good.
 
-        `seconds` of each stage.
+        `seconds` of each stage; `lag_s`, from ready micrograph to STAR file, is noted only where a
+        microscope is followed.
         """
+        if self.source.live and lag_s is not None:
+            figures["lag_s"] = lag_s
         if isinstance(record, Failure):
             self.when_possible(partial(self.output.fail, record))
         else:

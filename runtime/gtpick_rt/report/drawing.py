@@ -53,12 +53,13 @@ class Frame:
         return round(self.height_px - FOOT_PX - share * (self.height_px - FOOT_PX - TOP_PX), 1)
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """At most six round numbers between two."""
+def ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """At most six round numbers between two; only whole ones where halves mean nothing."""
     if not high > low:
         return [low]
     decade = 10.0 ** math.floor(math.log10(high - low))
     step = next(decade * each for each in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (decade * each) <= _MOST_TICKS)
+    step = max(step, 1.0) if whole else step
     return [round(n * step, 10) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

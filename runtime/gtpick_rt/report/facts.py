@@ -16,6 +16,8 @@ from gtpick_rt.records import duration
 from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
+_MEASURED = ("diameter_lower_quartile_A", "diameter_upper_quartile_A", "measured_diameter_A", "mask_sha256")
+"""Parameters that nobody gives."""
 
 
 class Fact(NamedTuple):
@@ -68,6 +70,7 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
     scores = [entry.median_score for entry in entries if entry.median_score is not None]
     when = "over the whole run" if lasted_s < HOUR_S else "over its last hour"
     middle = statistics.median(picks) if picks else None
+    lag = number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"
     return [
         Fact("Micrographs picked", number(status.done), f"{number(status.backlog)} waiting" if status.backlog else ""),
         Fact("Failed", number(status.failed)),
@@ -81,7 +84,7 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
         Fact("Duration", duration(lasted_s), "from first to last"),
         Fact("Micrographs / h", number(status.files_per_hour), when),
         Fact("Picks / h", number(status.picks_per_hour), when),
-        Fact("Lag", number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"),
+        *([] if status.lag_p50_s is None else [Fact("Lag", *lag)]),  # a batch has none
     ]
 
 
@@ -107,8 +110,13 @@ def versions(status: Status, summary: Mapping[str, Any], made: float) -> list[Fa
 
 
 def parameters(summary: Mapping[str, Any]) -> list[Fact]:
-    """Every setting of the last run."""
-    return [Fact(_spelt(name), _setting(value)) for name, value in _mapping(summary.get("parameters")).items()]
+    """Every setting of the last run, and what it has measured."""
+    found = _mapping(summary.get("parameters"))
+    return [
+        Fact(_spelt(name), _setting(value))
+        for name, value in found.items()
+        if value is not None or name not in _MEASURED
+    ]
 
 
 def _spelt(name: str) -> str:
@@ -122,15 +130,20 @@ def _setting(value: object) -> str:
         return "not given"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or "none"
 
 
-def command(summary: Mapping[str, Any]) -> str | None:
-    """The command line, to be typed again; where the program lies is left out."""
-    words = summary.get("command")
+def commands(summary: Mapping[str, Any]) -> list[str]:
+    """The command lines, to be typed again: of the run, where the program lies left out, and of the
+    threshold that was set afterwards.
+    """
+    words, found = summary.get("command"), _mapping(summary.get("parameters"))
     if not isinstance(words, list) or not words:
-        return None
-    return shlex.join([Path(str(words[0])).name, *map(str, words[1:])])
+        return []
+    lines = [[Path(str(words[0])).name, *map(str, words[1:])]]
+    if found.get("threshold_of_run", found.get("threshold")) != found.get("threshold"):
+        lines.append(["gtpick-rt", "rethreshold", str(found.get("out")), "--threshold", str(found["threshold"])])
+    return [shlex.join(line) for line in lines]
 
 
 def stages(status: Status) -> list[Stage]:

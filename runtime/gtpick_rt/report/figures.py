@@ -54,7 +54,9 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
         f"Picks per micrograph in the order of acquisition: medians from {min(trends.picks_median):,.0f} "
         f"to {max(trends.picks_median):,.0f}; {len(trends.outliers)} micrographs stand out"
     )
-    return chart(frame, label, marks, numbered(ticks(0, top)), numbered(ticks(0, trends.micrographs)))
+    return chart(
+        frame, label, marks, numbered(ticks(0, top, whole=True)), numbered(ticks(0, trends.micrographs, whole=True))
+    )
 
 
 def _outlier(frame: Frame, outlier: Outlier, entry: Entry) -> Markup:
@@ -73,7 +75,7 @@ def trend_of_scores(trends: Trends) -> Markup | None:
     frame = Frame(0, trends.micrographs, bottom, max(1.0, *known), height_px=120, scale_px=_NAMES_PX)
     curve = line(frame, list(zip(_middles(trends), trends.median_score, strict=True)))
     label = f"Median score of the picks in the order of acquisition, from {min(known):.2f} to {max(known):.2f}"
-    return chart(frame, label, [curve], numbered(ticks(bottom, 1)), numbered(ticks(0, trends.micrographs)))
+    return chart(frame, label, [curve], numbered(ticks(bottom, 1)), numbered(ticks(0, trends.micrographs, whole=True)))
 
 
 def trend_of_flags(trends: Trends) -> Markup | None:
@@ -96,7 +98,7 @@ def trend_of_flags(trends: Trends) -> Markup | None:
         marks.append(element("g", *boxes, class_="share", data_flag=flag))
     down = [(len(flags) - row - 0.5, flag) for row, flag in enumerate(flags)]
     label = f"Share of micrographs with each quality flag in the order of acquisition: {', '.join(flags)}"
-    return chart(frame, label, marks, down, numbered(ticks(0, trends.micrographs)))
+    return chart(frame, label, marks, down, numbered(ticks(0, trends.micrographs, whole=True)))
 
 
 def score_histogram(found: Histograms) -> Markup:
@@ -131,7 +133,9 @@ def length_histogram(found: Histogram, what: str) -> Markup:
     middle = _median(found)
     marks = [columns(frame, found.edges, found.counts), mark(frame, middle, f"median {middle:,.0f} Å")]
     label = f"Histogram of {what}, median {middle:,.0f} Å"
-    return chart(frame, label, marks, numbered(ticks(0, frame.top)), numbered(ticks(frame.left, frame.right)))
+    return chart(
+        frame, label, marks, numbered(ticks(0, frame.top, whole=True)), numbered(ticks(frame.left, frame.right))
+    )
 
 
 def _median(found: Histogram) -> float:
@@ -172,7 +176,7 @@ def _changed(
         frame,
         f"{what} on each of {len(pairs)} micrographs: median {', '.join(told) or 'not known'}",
         [*(_step(frame, at, pair, found.changes[at].name, digits) for at, pair in enumerate(pairs)), *marks],
-        numbered(ticks(0, top)),
+        numbered(ticks(0, top, whole=not digits)),
         [(0.5, "1"), (len(pairs) - 0.5, str(len(pairs)))] if len(pairs) > 1 else [(0.5, "1")],
     )
 

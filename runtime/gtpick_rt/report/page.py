@@ -67,7 +67,7 @@ def _words(history: History, now: float) -> dict[str, object]:
         "failures": failures[:_MOST_FAILURES],
         "moment": facts.moment,
         "parameters": facts.parameters(history.summary),
-        "command": facts.command(history.summary),
+        "commands": facts.commands(history.summary),
         "versions": facts.versions(status, history.summary, now),
         "stages": [(each, figures.stage_bar(each.share)) for each in facts.stages(status)],
         "workers": facts.workers(status),

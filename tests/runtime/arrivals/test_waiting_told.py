@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.lookahead import Lookahead
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.arrivals.watched import Watched
@@ -40,7 +41,7 @@ def test_a_file_that_is_not_whole_is_named_within_two_seconds_with_the_time(
     (notice,) = watcher.notices[before:]
     assert notice.path == "in/a.mrc"
     assert words in notice.message
-    assert "unchanged since " in notice.message
+    assert "; last written 2023-11-14 " in notice.message  # by the clock of the files, not since it was seen
     assert not watcher.run(40)
     assert len(watcher.notices) == before + 1  # once
 
@@ -136,3 +137,22 @@ def test_what_is_waited_for_is_told_while_the_first_micrograph_is_looked_for(clo
     assert list(lookahead.look()) == []
     assert [(each.path, each.kind) for each in told] == [("in/a.mrc", "Waiting"), ("in/a.mrc", "IncompleteError")]
     assert [each.kind for each in lookahead if isinstance(each, Failure)] == ["IncompleteError"]  # to be recorded
+
+
+def test_what_a_run_leaves_is_told_first_of_all_what_is_not_whole(
+    watch: Watch, clock: Any, put: Put, small: bytes
+) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    clock.write(Path("in/c.mrc"), small[:-1])
+    watcher = watch("in", until=1)
+    assert watcher.jobs(20) == ["a"]
+    told = unpicked(watcher.source.awaited())
+    assert told.startswith("not picked yet: 2 files, first in/c.mrc: 1215 of 1216 bytes are there")
+    assert told.endswith("; the same command again picks what is left once whole")
+
+
+def test_a_file_that_has_only_not_had_its_turn_is_named_without_a_flaw(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    watcher = watch("in", until=1)
+    assert watcher.jobs(20) == ["a"]
+    assert unpicked(watcher.source.awaited()) == ("not picked yet: in/b.mrc; the same command again picks what is left")

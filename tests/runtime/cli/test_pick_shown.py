@@ -3,16 +3,21 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from gtpick_rt.arrivals.listed import Listed
-from gtpick_rt.cli.progress import progress_bar
+from gtpick_rt.cli import running
+from gtpick_rt.cli.progress import progress_bar, told_of
 from gtpick_rt.cli.running import Terminal, _result
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.summary import ModelRecord, Summary, Totals, WorkerRecord
 from gtpick_rt.picking.request import Request, Work
+from gtpick_rt.records import Failure, MicrographRecord
 
 
 @pytest.fixture
@@ -58,15 +63,78 @@ def test_the_bar_is_never_cut(width: int, total: int | None) -> None:
     screen = io.StringIO()
     bar = progress_bar(Console(file=screen, force_terminal=True, width=width, color_system=None))
     behind = "" if total else "31 waiting, 12.2 s behind"
-    told = {"picks": "1234500 picks", "each": "125 each", "behind": behind, "rate": "2.25/s", "by": "onnxruntime-cpu"}
+    told: dict[str, Any] = {
+        "failed": 24,
+        "picks": "1234500 picks",
+        "each": "125 each",
+        "behind": behind,
+        "rate": "2.25/s",
+        "by": "onnxruntime-cpu",
+    }
     with bar:
         bar.add_task("", total=total, completed=9876, **told)
     line = next(each for each in reversed(screen.getvalue().splitlines()) if "picks" in each)
     assert "…" not in line
-    assert (f"9876/{total}" if total else "9876,") in line
-    assert "1234500 picks, " in line
-    assert behind in line
-    assert ("125 each, 2.25/s, onnxruntime-cpu" in line) == (width > (60 if total else 80))
+    assert (f"9852/{total}, 24 failed, " if total else "9852, 24 failed, ") in line
+    assert "1234500 picks" in line
+    assert (behind in line) == (width > 60 or not behind)
+    assert ("125 each, 2.25/s, onnxruntime-cpu" in line) == (width > 80)
+
+
+@given(st.integers(60, 120), st.booleans())
+def test_the_bar_stays_on_one_line(width: int, endless: bool) -> None:
+    screen = io.StringIO()
+    bar = progress_bar(Console(file=screen, force_terminal=True, width=width, color_system=None))
+    told: dict[str, Any] = {"failed": 0, "picks": "67 picks", "behind": "1 waiting, 1.7 s behind", "each": "34 each"}
+    with bar:
+        bar.add_task("", total=None if endless else 10, completed=2, rate="1.07/s", by="onnxruntime-cpu", **told)
+    assert "\x1b[1A" not in screen.getvalue()  # up by a line, to draw over two
+
+
+def test_failures_are_no_picked_micrographs(
+    begun: Callable[[bool], Terminal], record_of: Callable[[str], MicrographRecord]
+) -> None:
+    terminal = begun(False)
+    terminal.done(Failure(stem="a", path="a.mrc", kind="FormatError", message="a.mrc: no image"))
+    terminal.done(record_of("b"))
+    (task,) = terminal._bar.tasks
+    assert told_of(task, 40).startswith("1/3, 1 failed, 3 picks, ")
+
+
+def test_a_run_that_begins_anew_does_not_write_into_the_bar(
+    begun: Callable[[bool], Terminal], dot_picker: Picker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(running, "Console", lambda **_: Console(file=screen, force_terminal=True, width=60))
+    monkeypatch.setattr(running.typer, "echo", lambda line: screen.write(f"{line}\n"))
+    terminal = begun(False)
+    terminal.begun(dot_picker, Work(source=Listed([]), look=lambda: iter(()), endless=False, total=3, before=0), 0)
+    *_, before, _ = screen.getvalue().split("particles of")
+    assert "scripted" in before
+    assert screen.getvalue().rpartition("particles of")[0].rstrip("\x1b[?25h").endswith("\n")
+
+
+def test_a_dumb_terminal_gets_whole_lines_and_no_bar(
+    begun: Callable[[bool], Terminal],
+    record_of: Callable[[str], MicrographRecord],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(running, "Console", lambda **_: dumb(screen))
+    terminal = begun(False)
+    terminal.done(Failure(stem="a", path="a.mrc", kind="FormatError", message="a.mrc: no image"))
+    terminal.done(record_of("b"))
+    terminal.close()
+    lines = screen.getvalue().splitlines()
+    assert [line.split(", ", 2)[:2] for line in lines] == [
+        ["FormatError: a.mrc: no image"],
+        ["0/3", "1 failed"],
+        ["1/3", "1 failed"],
+    ]
+
+
+def dumb(screen: io.StringIO) -> Console:
+    return Console(file=screen, force_terminal=True, width=60, _environ={"TERM": "dumb"})
 
 
 def ending(

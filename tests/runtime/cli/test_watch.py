@@ -161,18 +161,43 @@ def test_a_file_that_is_not_whole_is_told_at_once_in_terminal_and_log_and_ends_a
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     (folder / "cut.mrc").write_bytes(whole[:5])
+    os.utime(folder / "cut.mrc", (1_000_000_000, 1_000_000_000))  # long before anybody looked
     arguments = (folder, "--out", out, "--diameter", 24, "--model", tiny_model, "--watch", "--stop-after-idle", 1)
     (folder / "a.mrc").write_bytes(whole)
     result = CliRunner().invoke(app, command(*arguments))
     assert result.exit_code == 3, result.output
     told = f"{folder}/cut.mrc: 5 of 1024 bytes are there"
     assert [told in line for line in result.stderr.splitlines()] == [True, True]  # waited for, then failed
-    assert "unchanged since " in result.stderr
+    assert "; last written 2001-09-09 " in result.stderr
     log = [json.loads(line) for line in (out / ".gtpick" / "log.jsonl").read_text().splitlines()]
     waiting = [entry for entry in log if entry["state"] == "waiting"]
     assert [entry["path"] for entry in waiting] == [f"{folder}/cut.mrc"]
     summary = json.loads((out / "summary.json").read_text())
     assert [failure["stem"] for failure in summary["failed"]] == ["cut"]
+
+
+def test_a_file_that_is_still_waited_for_is_named_at_the_end(whole: bytes, tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.mrc").write_bytes(whole)
+    (folder / "cut.mrc").write_bytes(whole[:-7])
+    arguments = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model, "--watch")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watching.stderr is not None
+        assert "cut.mrc: 99321 of 99328 bytes are there" in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        last = watching.communicate(timeout=30)[0].splitlines()[-1]
+        assert last.startswith(f"not picked yet: {folder}/cut.mrc: 99321 of 99328 bytes are there")
+        assert last.endswith("; the same command again picks what is left once whole")
+    finally:
+        watching.kill()
+        watching.communicate()
 
 
 @pytest.mark.usefixtures("impatient")

@@ -199,6 +199,21 @@ def test_a_rerun_that_finds_nothing_to_do_leaves_the_rates_of_the_run(told: Any)
     assert after.workers == before.workers
 
 
+def test_a_rerun_in_which_something_fails_once_more_leaves_them_too(told: Any) -> None:
+    told.begun()
+    for n in range(10):
+        told.now += 60
+        told.picked(f"m{n}", picks=20)
+    before = story_of(told).status()
+    told.now += 7200
+    told.begun()
+    told.failed("bad")
+    told.summary()
+    after = story_of(told).status()
+    assert after.failed == 1
+    assert (after.files_per_hour, after.picks_per_hour) == (before.files_per_hour, before.picks_per_hour)
+
+
 def test_the_rates_of_a_run_that_has_done_nothing_yet_are_unknown(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told.begun()
     told.picked("a", worker="worker0")

@@ -5,6 +5,7 @@ server.
 import importlib.util
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -223,8 +224,7 @@ def test_the_external_job_fails_when_nothing_can_be_picked(
 def test_the_joined_star_of_the_recipe_has_all_picks_by_name(project: Path, tiny_model: Path) -> None:
     command = ["pick", str(project / "J2/motioncorrected"), "--out", "picks", "--diameter", "24"]
     assert CliRunner().invoke(app, [*command, "--model", str(tiny_model)]).exit_code == 0
-    (code,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "cryosparc.md").read_text(), re.DOTALL | re.MULTILINE)
-    exec(compile(code, "cryosparc.md", "exec"), {})
+    run_block(1)
     joined = Path("picks/particles.star")
     block = gemmi.cif.read_file(str(joined)).sole_block()
     assert set(block.find_values("_rlnMicrographName")) == {Path(name).name for name in NAMES}
@@ -234,3 +234,46 @@ def test_the_joined_star_of_the_recipe_has_all_picks_by_name(project: Path, tiny
         both = read_coordinate_set({stem[22:]: joined}).picks[stem[22:]]
         np.testing.assert_allclose(both.xy_px, single.xy_px)
         np.testing.assert_allclose(both.score, single.score, atol=1e-6)
+
+
+def run_block(number: int) -> None:
+    """Run Python that stands in docs/cryosparc.md."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "cryosparc.md").read_text(), re.DOTALL | re.MULTILINE)
+    exec(compile(blocks[number], "cryosparc.md", "exec"), {})
+
+
+def test_picks_of_copies_get_the_uids_of_the_exposures_of_the_same_names(
+    server: Server, project: Path, tiny_model: Path
+) -> None:
+    for name in NAMES:
+        copy = Path("copies", Path(name).name[22:])
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(project / name, copy)
+    Path("J5").mkdir()
+    server.exposures.save("J5/exposures.cs")
+    command = ["pick", "copies", "--out", "picks", "--diameter", "24", "--model", str(tiny_model)]
+    assert CliRunner().invoke(app, [*command, "--formats", "cs"]).exit_code == 0
+    run_block(0)
+    joined = type(server.exposures).load("picks/joined.cs")
+    assert set(
+        zip(
+            joined["location/micrograph_uid"],
+            joined["location/exp_group_id"],
+            joined["location/micrograph_path"],
+            strict=True,
+        )
+    ) == set(zip(UIDS, [7, 8], NAMES, strict=True))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_convert_says_whether_picks_are_joined_to_exposures(
+    listed: bool, server: Server, project: Path, tiny_model: Path
+) -> None:
+    server.exposures.save(project / "exposures.cs")
+    given = project / ("exposures.cs" if listed else "J2/motioncorrected")
+    command = ["pick", str(given), "--out", "picks", "--diameter", "24", "--model", str(tiny_model)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    told = CliRunner().invoke(app, ["convert", "picks", "--formats", "cs"]).stdout
+    assert ("picks.cs has the uids of cryoSPARC's exposures" in told) == listed
+    assert ("picks.cs: 2 of 2 micrographs without cryoSPARC's uid" in told) != listed
+    assert "uid" not in CliRunner().invoke(app, ["convert", "picks", "--formats", "box"]).stdout

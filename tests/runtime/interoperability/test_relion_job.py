@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +36,7 @@ SaveMrc = Callable[[Path, FloatArray], Path]
 NAMES = [f"MotionCorr/job002/Movies/{letter}.mrc" for letter in "abc"]
 JOB = Path("External/job003")
 STAR = Path("CtfFind/job002/micrographs.star")
+DOCUMENT = Path(__file__).parents[3] / "docs" / "relion.md"
 SAMPLE = sorted((Path(__file__).parents[3] / "sample").glob("*.mrc"))
 RELION_31 = (
     shutil.which("relion_pipeliner")
@@ -282,12 +286,12 @@ def test_relion_runs_the_job_in_two_passes_and_extracts_what_it_picked(tmp_path:
         with mrcfile.new(name) as mrc:  # RELION 3.1 does not read the sample's 16 bits
             mrc.set_data(mrcfile.read(source).astype(np.float32))
     Path("default_pipeline.star").write_text("data_pipeline_general\n\n_rlnPipeLineJobCounter 3\n")
-    options = f"fn_exe == {program};in_mic == {STAR};param1_label == diameter;param1_value == 214"
+    add, go_on = documented(program.parent)
     list_micrographs(names[:1], 3.572)
-    call("relion_pipeliner", "--addJob", "External", "--addJobOptions", options)
+    add()
     for end in (1, 2):
         list_micrographs(names[:end], 3.572)
-        call("relion_pipeliner", "--RunJobs", f"{JOB}/", "--schedule", "flow", "--sec_wait_after", "0")
+        go_on()
         assert ending() == ["EXIT_SUCCESS"], (JOB / "run.err").read_text()
         assert listed() == names[:end]
     assert (JOB / "run.err").read_text() == ""
@@ -307,6 +311,20 @@ def test_relion_runs_the_job_in_two_passes_and_extracts_what_it_picked(tmp_path:
         y, x = np.indices(boxes[0].shape) - 64
         mean, radius = boxes.mean(0), np.hypot(x, y)
         assert mean[radius < 20].mean() < mean[radius > 40].mean() - 0.1  # particles are dark, and in the middle
+
+
+def documented(programs: Path) -> list[Callable[[], object]]:
+    """The commands that docs/relion.md has for a shell, on the files that are here."""
+    (block,) = re.findall(r"```bash\n(relion_pipeliner .*?)```", DOCUMENT.read_text(), re.DOTALL)
+    for told, here in (
+        ("CtfFind/job003/micrographs_ctf.star", str(STAR)),
+        ("External/job010", str(JOB)),
+        ("== 160", "== 214"),
+    ):
+        assert told in block
+        block = block.replace(told, here)
+    path = f"PATH={shlex.quote(str(programs))}:$PATH; "
+    return [partial(call, "sh", "-c", f"{path}{line}") for line in block.splitlines()]
 
 
 def call(*command: str) -> None:

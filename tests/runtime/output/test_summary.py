@@ -70,3 +70,11 @@ def test_the_record_tells_the_threshold_to_which_the_picks_have_been_brought_sin
     assert now.after(earlier).parameters == told
     again = dataclasses.replace(summary_of(0), parameters={"threshold": 0.3})
     assert again.after(now.after(earlier)).parameters == told | {"threshold": 0.3}
+
+
+def test_the_record_keeps_that_a_run_has_gone_on_at_a_threshold_that_was_set_afterwards() -> None:
+    set_to = dataclasses.replace(summary_of(0), parameters={"threshold": 0.8}).after(summary_of(5))
+    went_on = dataclasses.replace(summary_of(1), parameters={"threshold": 0.8, "threshold_auto": True})
+    assert went_on.after(set_to).parameters["threshold_of_run"] == 0.5
+    asked = dataclasses.replace(summary_of(1), parameters={"threshold": 0.8, "threshold_auto": False})
+    assert "threshold_of_run" not in asked.after(set_to).parameters

@@ -42,7 +42,7 @@ LEARNER = """
     learners = out.parents[4] / "learners"
     learners.mkdir(exist_ok=True)
     (learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}").touch()
-    print("step 1 of 2", file=sys.stderr, flush=True)
+    print("adapting, step 1 of 2\\nlooking at it ...", file=sys.stderr, flush=True)
     if way == "refuses":
         sys.exit("error: no particles are seen there")
     if way == "breaks":

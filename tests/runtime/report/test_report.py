@@ -2,6 +2,7 @@ import base64
 import builtins
 import hashlib
 import io
+import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -274,8 +275,45 @@ def _with_sha256(out: Path, sha256: str) -> Path:
 
 
 def test_where_the_program_lies_is_not_told() -> None:
-    assert facts.command({"command": ["/home/me/bin/gtpick-rt", "pick", "a b"]}) == "gtpick-rt pick 'a b'"
-    assert facts.command({}) is None
+    assert facts.commands({"command": ["/home/me/bin/gtpick-rt", "pick", "a b"]}) == ["gtpick-rt pick 'a b'"]
+    assert facts.commands({}) == []
+
+
+def test_a_threshold_that_was_set_afterwards_is_set_again_to_repeat_it(run_of_ten: Path) -> None:
+    path = run_of_ten / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["parameters"] |= {"out": "my picks", "threshold_of_run": 0.5, "threshold": 0.62}
+    path.write_text(json.dumps(summary, indent=1))
+    again = "gtpick-rt pick\ngtpick-rt rethreshold 'my picks' --threshold 0.62"
+    assert again in Page(make_report(run_of_ten)).text
+    summary["parameters"]["threshold"] = 0.5  # and back
+    path.write_text(json.dumps(summary, indent=1))
+    assert "gtpick-rt rethreshold '" not in Page(make_report(run_of_ten)).text
+
+
+def test_what_a_batch_does_not_know_is_left_out(told: Any, picks: Picks) -> None:
+    told.begun()
+    told.picked("a", picks, lag_s=None)
+    told.summary()
+    path = told.out / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["parameters"] |= {
+        "measured_diameter_A": None,
+        "diameter_lower_quartile_A": None,
+        "pixel_size_A": None,
+        "mask_sha256": None,
+        "skip_flagged": "",
+    }
+    path.write_text(json.dumps(summary, indent=1))
+    text = " ".join(Page(make_report(told.out)).text.split())
+    assert "Lag" not in text
+    assert "measured diameter" not in text
+    assert "lower quartile" not in text
+    assert "mask sha256" not in text
+    assert "skip flagged none" in text
+    assert "pixel size, Å not given" in text
+    told.picked("b", picks)
+    assert "Lag 1.5 s" in " ".join(Page(make_report(told.out)).text.split())
 
 
 def test_the_page_stays_small_however_long_the_run(told: Any, picks: Picks) -> None:
@@ -363,6 +401,13 @@ def test_ticks_are_few_and_lie_between_the_ends(low: float, width: float) -> Non
     found = ticks(low, low + width)
     assert 1 <= len(found) <= 6
     assert all(low - 1e-6 * width <= value <= low + width * (1 + 1e-6) for value in found)
+
+
+@given(st.floats(0, 1e3), st.floats(1, 1e4))
+def test_ticks_of_what_is_counted_are_whole(low: float, width: float) -> None:
+    found = ticks(low, low + width, whole=True)
+    assert 1 <= len(found) <= 6
+    assert all(value == int(value) for value in found)
 
 
 @given(st.text(), st.text())

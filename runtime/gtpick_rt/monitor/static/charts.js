@@ -4,11 +4,11 @@ import { compact, fixed, svg } from "./dom.js";
 
 const MARGIN = { top: 8, right: 10, bottom: 20, left: 40 };
 
-/** Round values between two, about `count` of them. */
-export function ticks(low, high, count) {
+/** Round values between two, about `count` of them and at least `least` apart. */
+export function ticks(low, high, count, least = 0) {
   const rough = (high - low) / count || 1;
   const decade = 10 ** Math.floor(Math.log10(rough));
-  const step = decade * [1, 2, 5, 10].find((nice) => nice * decade >= rough);
+  const step = Math.max(least, decade * [1, 2, 5, 10].find((nice) => nice * decade >= rough));
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => Number(((first + i) * step).toPrecision(12)));
@@ -26,20 +26,20 @@ export function keepDrawn(element, draw) {
   } else element.redraw();
 }
 
-/** The field of a plot: `x` and `y` bring values to pixels, `axes` are what to draw behind. */
-export function field(width, height, { x: [x0, x1], y: [y0, y1], margin = {}, xTicks, yTicks, yCount = 4, label = null }) {
+/** The field of a plot: `x` and `y` bring values to pixels, `axes` are what to draw behind. What is counted has whole steps. */
+export function field(width, height, { x: [x0, x1], y: [y0, y1], margin = {}, xTicks, yTicks, yCount = 4, label = null, counts = {} }) {
   const m = { ...MARGIN, ...margin };
   const [right, bottom] = [width - m.right, height - m.bottom];
   const x = (value) => m.left + ((value - x0) / (x1 - x0 || 1)) * (right - m.left);
   const y = (value) => bottom - ((value - y0) / (y1 - y0 || 1)) * (bottom - m.top);
   const axes = [];
-  const rows = yTicks ?? ticks(y0, y1, yCount);
+  const rows = yTicks ?? ticks(y0, y1, yCount, counts.y ? 1 : 0);
   for (const value of rows)
     axes.push(
       svg("line", { class: value === y0 ? "axis" : "grid", x1: m.left, x2: right, y1: y(value), y2: y(value) }),
       svg("text", { class: "tick", x: m.left - 6, y: y(value) + 4, "text-anchor": "end" }, (label ?? labelOf(rows))(value)),
     );
-  const columns = xTicks ?? ticks(x0, x1, Math.max(3, Math.min(8, width / 90)));
+  const columns = xTicks ?? ticks(x0, x1, Math.max(3, Math.min(8, width / 90)), counts.x ? 1 : 0);
   for (const value of columns)
     axes.push(svg("text", { class: "tick", x: x(value), y: height - 5, "text-anchor": "middle" }, labelOf(columns)(value)));
   return { x, y, axes, left: m.left, right, top: m.top, bottom };
@@ -92,7 +92,7 @@ export function histogram(element, { edges, counts, label, marks = [], faintBelo
   keepDrawn(element, (width, height) => {
     const high = root ? Math.sqrt : (count) => count;
     const tallest = high(Math.max(1, ...counts));
-    const scale = root ? { yTicks: rootTicks(tallest), label: (value) => compact(value ** 2) } : {};
+    const scale = root ? { yTicks: rootTicks(tallest), label: (value) => compact(value ** 2) } : { counts: { y: true } };
     const plot = field(width, height, { x: [edges[0], edges.at(-1)], y: [0, tallest * 1.08], ...scale });
     const bars = counts.map((count, i) => {
       const [left, right] = [plot.x(edges[i]), plot.x(edges[i + 1])];

@@ -103,7 +103,7 @@ export class Inspector {
     const { width, height, pixel_size_A, median_score, lag_s, seconds: spent, time, warnings, name } = this.micrograph;
     const facts = [
       ["File", name], ["Size", `${width} × ${height} px, ${fixed(pixel_size_A, 3)} Å/px`], ["Median score", fixed(median_score, 2)],
-      ["Lag", `${seconds(lag_s)}, of which ${seconds(spent)} work`], ["Picked", clock(time)], ...warnings.map((text) => ["Warning", text]),
+      lag_s === null ? ["Work", seconds(spent)] : ["Lag", `${seconds(lag_s)}, of which ${seconds(spent)} work`], ["Picked", clock(time)], ...warnings.map((text) => ["Warning", text]),
     ];
     $("facts").replaceChildren(...facts.flatMap(([term, value]) => [make("dt", {}, term), make("dd", { title: value }, value)]));
   }

@@ -68,6 +68,7 @@ function rowOf(row) {
 export async function loadFailures() {
   const failures = await api.failures();
   $("failures-none").hidden = failures.length > 0;
+  say($("failures-none"), "None.");
   const focused = document.activeElement?.dataset?.retry;
   $("failures").replaceChildren(...failures.map(failureOf));
   if (focused) $("failures").querySelector(`[data-retry="${CSS.escape(focused)}"]`)?.focus();

@@ -110,6 +110,10 @@ async function reload() {
   onStatus(await api.status());
   const { micrographs } = await api.micrographs({ limit: LENGTH });
   strip.fill(micrographs);
+  if (!micrographs.length && shown === null) {
+    say($("name"), "No micrograph yet");
+    say($("empty"), "Waiting for the first micrograph");
+  }
   if (micrographs.length && (following || shown === null)) await show(micrographs[0].id);
   stale = true;
   await refresh();

@@ -45,9 +45,10 @@ export class Overview {
       this.tiles = tiles.map(tile);
       $("tiles").replaceChildren(...this.tiles);
     }
-    for (const [i, [, value, kind]] of tiles.entries()) {
+    for (const [i, [label, value, kind]] of tiles.entries()) {
       say(this.tiles[i].querySelector(".value > *"), value);
       this.tiles[i].dataset.kind = kind;
+      this.tiles[i].hidden = label.startsWith("Lag") && value === missing; /* a batch has none */
     }
   }
 

@@ -6,6 +6,7 @@ import { $, fixed, integer, make, say, svg } from "./dom.js";
 /** Show an answer of /api/particles. */
 export function showParticles({ side, groups }) {
   $("particles-none").hidden = groups.length > 0;
+  say($("particles-none"), "Particles are shown here when some are picked.");
   say($("particles-note"), groups.length ? "left, enlarged: the mean; right: its profile, dark is down" : "");
   const all = groups.flatMap(({ profile }) => profile);
   const range = [Math.min(0, ...all), Math.max(0, ...all)];

@@ -42,14 +42,14 @@ export class Trends {
 
   #field(width, height, y, options = {}) {
     const x = [0, Math.max(1, this.data.micrographs - 1)];
-    this.field = field(width, height, { x, y, ...options, margin: { left: LEFT, ...options.margin } });
+    this.field = field(width, height, { x, y, counts: { x: true }, ...options, margin: { left: LEFT, ...options.margin } });
     return this.field;
   }
 
   #picks(width, height) {
     const { data } = this;
     const most = Math.max(1, ...data.picks_q75, ...this.outliers.map((each) => each.picks));
-    const plot = this.#field(width, height, [0, most * 1.08], UNNUMBERED);
+    const plot = this.#field(width, height, [0, most * 1.08], { counts: { y: true }, ...UNNUMBERED });
     const at = (values) => values.map((value, bin) => [plot.x(placeOf(data, bin)), plot.y(value)]);
     const band = path([...at(data.picks_q75), ...at(data.picks_q25).reverse()]);
     const focused = document.activeElement?.dataset?.outlier;
