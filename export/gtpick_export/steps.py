@@ -1,5 +1,5 @@
-"""What comes before the network and after it as ONNX graphs, for whoever has nothing of gtpick-rt: a
-whole micrograph goes in, picks come out.
+"""What comes before the network and after it as ONNX graphs, for whoever has nothing of gtpick-rt:
+a whole micrograph goes in, picks come out.
 
     prepare   image, diameter_px -> tiles, places, shapes, plain
     <model>   tiles -> scores, boxes
