@@ -129,9 +129,9 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def command(files: list[Path], out: Path, diameter_A: float, *more: str) -> list[str]:
-    """The public command, at the model's own threshold."""
+    """The public command, at the model's own threshold, up to the borders as the ensemble picks."""
     threshold = f"{read_spec(resolve_model(None)).threshold}"
-    options = ["--out", str(out), "--diameter", f"{diameter_A:g}", "--threshold", threshold]
+    options = ["--out", str(out), "--diameter", f"{diameter_A:g}", "--threshold", threshold, "--margin", "0"]
     return [PROGRAM, "pick", *map(str, files), *options, *more]
 
 
