@@ -2,9 +2,11 @@
 ensemble of Triton puts them together.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,42 @@ def test_the_ensemble_picks_whole_micrographs_as_the_runtime_does(
     assert max(apart.min(axis=0).max(), apart.min(axis=1).max()) < 0.01
     np.testing.assert_allclose(got[:, 3], wanted.score, atol=1e-4)
     assert found["plain"].tolist() == [1]
+
+
+def test_the_client_of_the_page_gets_the_picks(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tritonclient import grpc
+
+    class Client:
+        """A server that is no further away than this repository."""
+
+        def __init__(self, url: str) -> None:
+            assert url == "gpu-node:8001"
+
+        def infer(self, model: str, inputs: list[grpc.InferInput]) -> Any:
+            types = {"FP32": np.float32, "FP64": np.float64}
+            tensors = {
+                each.name(): np.frombuffer(each._get_content(), types[each.datatype()]).reshape(each.shape())
+                for each in inputs
+            }
+            return SimpleNamespace(as_numpy=repository.run(model, **tensors).get)
+
+    monkeypatch.setattr(grpc, "InferenceServerClient", Client)
+    monkeypatch.chdir(tmp_path)
+    Path("micrograph.mrc").symlink_to(SAMPLE)
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    (block,) = (
+        each for each in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "infer" in each
+    )
+    variables: dict[str, Any] = {}
+    exec(compile(block, "deploy.md", "exec"), variables)
+    with open_picker(160, backend="cpu") as picker:
+        wanted = picker.pick(read_micrograph(SAMPLE))
+    got = np.column_stack([variables[name] for name in ("x", "y")])
+    assert len(got) == len(wanted) > 30
+    apart = np.linalg.norm(got[:, None] - wanted.xy_px[None], axis=2)
+    assert max(apart.min(axis=0).max(), apart.min(axis=1).max()) < 0.01
 
 
 def test_tensors_of_each_configuration_are_those_of_its_file(repository: Repository) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from gtpick_rt.errors import UsageError
 
+FLOORS = ("flop", "bytes", "storage")
+"""As `measure_floors` calls them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:

@@ -60,9 +60,9 @@ def measure_floors(speed: Speed, model: Path, spec: ModelSpec, jobs: Sequence[Jo
     size, read_s = _read_cold(jobs)
     floors = {}
     if on_cpu:
-        flop = speed.tiles * flop_per_tile(model, spec)
         moved = speed.tiles * 4 * (spec.tile_px**2 + 4 * spec.queries) + size + model.stat().st_size
-        floors["flop"] = _floor(flop, product_rate(), speed.pipeline_s)
+        if flop := speed.tiles * flop_per_tile(model, spec):
+            floors["flop"] = _floor(flop, product_rate(), speed.pipeline_s)
         floors["bytes"] = _floor(moved, copy_rate(), speed.pipeline_s)
     return floors | {"storage": _floor(size, size / read_s, speed.pipeline_cold_s)}
 

@@ -92,17 +92,26 @@ def bench(
 
 
 def _compare(files: list[Path], plot: Path | None) -> None:
-    from gtpick_rt.bench.comparing import read_measured
+    from gtpick_rt.bench.comparing import FLOORS, read_measured
     from gtpick_rt.cli.tables import table
 
     measured = read_measured(files)
     first = measured[0]
-    header = ("s per micrograph", "of the first", "FLOP floor", "J", "network alone", "tiles/s", "in batches of", "")
+    header = (
+        "s per micrograph",
+        "of the first",
+        *(f"floor of {name}" for name in FLOORS),
+        "J",
+        "network alone",
+        "tiles/s",
+        "in batches of",
+        "",
+    )
     rows = [
         (
             f"{each.pipeline_s:.3f}",
             f"{each.pipeline_s / first.pipeline_s:.2f}",
-            f"{each.shares['flop']:.0%}" if "flop" in each.shares else "-",
+            *(f"{each.shares[name]:.1%}" if name in each.shares else "-" for name in FLOORS),
             "-" if each.energy_J is None else f"{each.energy_J:.1f}",
             f"{each.infer_s:.3f}",
             f"{each.tiles_per_s[each.best_batch]:.0f}",
