@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     """The models under the names of the page, and its tiles.py."""
     for model in (MODEL, half_of(MODEL)):
         (tmp_path / model.name).symlink_to(model)
-    (script,) = blocks("python")
+    (script,) = (block for block in blocks("python") if "def load_data" in block)
     (tmp_path / "tiles.py").write_text(script)
     return tmp_path
 

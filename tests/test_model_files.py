@@ -5,16 +5,17 @@ and the oldest files open.
 import json
 import re
 import subprocess
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
+from gtpick_export.steps import write_steps
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import ModelError
@@ -24,10 +25,11 @@ from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.proof.parity import SAMPLE_DIAMETER_A
 from gtpick_rt.reading.micrographs import read_micrograph
-from gtpick_rt.types import FloatArray
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "model_files.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+SPEC = read_spec(resolve_model(None))
 FIRST = "1c8d178"
 """The commit with the first model that shipped, by version 0.1.0."""
 FIRST_SPEC = {
@@ -54,30 +56,57 @@ MICROGRAPHS = [(SAMPLE, SAMPLE_DIAMETER_A), *((path, 214.0) for path in sorted((
 
 
 @pytest.fixture(scope="module")
-def reader() -> Callable[[str, str, float], FloatArray]:
-    """The function `pick` of the page."""
+def page() -> dict[str, Any]:
+    """The functions `pick` and `join` of the page."""
     variables: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE):
+    for block in BLOCKS:
         exec(compile(block, "model_files.md", "exec"), variables)
-    return variables["pick"]  # type: ignore[no-any-return]
+    return variables
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three files, as `export --to onnx` leaves them."""
+    out, model = tmp_path_factory.mktemp("onnx"), resolve_model(None)
+    write_steps(model, read_spec(model), out / "prepare.onnx", out / "join.onnx")
+    (out / model.name).symlink_to(model)
+    return out
 
 
 @pytest.mark.parametrize(("path", "diameter_A"), MICROGRAPHS, ids=lambda value: getattr(value, "stem", ""))
 def test_the_reader_of_the_page_picks_as_the_command_does(
-    path: Path, diameter_A: float, reader: Callable[[str, str, float], FloatArray], tmp_path: Path
+    path: Path, diameter_A: float, page: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
-    model = resolve_model(None)
-    options = ["--diameter", f"{diameter_A}", "--threshold", f"{read_spec(model).threshold}", "--backend", "cpu"]
+    options = ["--diameter", f"{diameter_A}", "--threshold", f"{SPEC.threshold}", "--backend", "cpu"]
     result = CliRunner().invoke(app, ["pick", str(path), "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 0, result.output
     (star,) = (tmp_path / "out").rglob("*_autopick.star")
-    wanted, got = read_coordinates(star).xy_px, reader(str(model), str(path), diameter_A)
+    wanted, got = read_coordinates(star).xy_px, page["pick"](folder, path, diameter_A)
     assert len(got) == len(wanted) > 30
     apart = np.linalg.norm(got[:, None, :2] - wanted[None], axis=2)
     assert max(apart.min(axis=0).max(), apart.min(axis=1).max()) < 0.01
     with open_picker(diameter_A, backend="cpu") as picker:
         found = picker.pick(read_micrograph(path))
-    np.testing.assert_allclose(got[:, 2], found.score[: len(got)], atol=1e-4)
+    np.testing.assert_allclose(got[:, 3], found.score[: len(got)], atol=1e-4)
+
+
+def test_what_the_page_says_of_joining_is_what_the_file_does(page: dict[str, Any], folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores, boxes = (rng.random((2, SPEC.queries, *more), np.float32) for more in ((), (3,)))
+    boxes *= np.array([SPEC.tile_px, SPEC.tile_px, 30], np.float32)
+    places = np.array([[0, 0, -0.5, 223.5, -0.5, 255.5], [192, 0, 223.5, 447.5, -0.5, 255.5]], np.float32)
+    given = {"scores": scores, "boxes": boxes, "places": places, "shapes": np.array([511, 900, 256, 448], np.float32)}
+    (picks,) = onnxruntime.InferenceSession(folder / "join.onnx").run(None, given)
+    wanted = picks[picks[:, 3] >= SPEC.threshold]
+    got = page["join"](**given, spec=json.loads(SPEC.to_json()))
+    assert len(got) == len(wanted) > 30
+    np.testing.assert_allclose(got, wanted, atol=1e-3)
+
+
+def test_the_reader_has_twenty_lines_and_none_is_long() -> None:
+    lines = [line for line in BLOCKS[0].splitlines() if line.strip()]
+    assert len(lines) <= 20
+    assert max(len(line) for block in BLOCKS for line in block.splitlines()) <= 100
 
 
 def test_the_page_describes_every_field_of_the_spec() -> None:

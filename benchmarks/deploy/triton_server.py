@@ -4,7 +4,7 @@
 
 VENV is an environment with nvidia-pytriton, which brings tritonserver with its Python backend, and
 onnxruntime. The repository is that of `gtpick-rt export --to triton`; the server has no backend for
-ONNX, so that a model.py of ten lines runs the file: batching, warm-up and protocol are Triton's.
+ONNX, so that a model.py runs each file: batching, warm-up, ensemble and protocol are Triton's.
 WORK/real is a folder of sets as `accuracy/prepare_real.py` writes it; the sample goes first.
 """
 
@@ -16,11 +16,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+import tritonclient.grpc as tritonclient
 
 from benchmarks.shared.common import PROGRAM, ROOT, circumstances, save
 from gtpick_rt.backends.onnx_file import read_spec
@@ -28,12 +31,13 @@ from gtpick_rt.evaluate.matching import match
 from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.reading.micrographs import read_micrograph
+from gtpick_rt.types import FloatArray
 
 HTTP, GRPC = 18000, 18001
 SETS = ("empiar10017", "empiar10028", "empiar10059")
 READY_S = 120
 MODEL_PY = """\
-import os, sys
+import json, os, sys
 sys.path.insert(0, {packages!r})
 import numpy as np
 import onnxruntime
@@ -41,28 +45,39 @@ import triton_python_backend_utils as triton
 
 class TritonPythonModel:
     def initialize(self, args):
+        self.name, self.batches = args["model_name"], json.loads(args["model_config"])["max_batch_size"] > 0
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = [each.name for each in self.session.get_inputs()]
+        self.outputs = [each.name for each in self.session.get_outputs()]
+
+    def run(self, inputs):
+        return self.session.run(None, dict(zip(self.inputs, inputs)))
 
     def execute(self, requests):
-        tiles = [triton.get_input_tensor_by_name(request, "tiles").as_numpy() for request in requests]
-        print("batch of", sum(map(len, tiles)), "from", len(tiles), flush=True)
-        ends = np.cumsum([len(part) for part in tiles])[:-1]
-        answers = [np.split(each, ends) for each in
-                   self.session.run(["scores", "boxes"], {{"tiles": np.concatenate(tiles)}})]
-        return [triton.InferenceResponse([triton.Tensor("scores", s.copy()), triton.Tensor("boxes", b.copy())])
-                for s, b in zip(*answers)]
+        given = [[triton.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs]
+                 for request in requests]
+        if self.batches:
+            sizes = [len(inputs[0]) for inputs in given]
+            print("batch of", sum(sizes), "from", len(sizes), flush=True)
+            ends = np.cumsum(sizes)[:-1]
+            answers = zip(*(np.split(each, ends) for each in self.run([np.concatenate(part) for part in zip(*given)])))
+        else:
+            answers = map(self.run, given)
+        return [triton.InferenceResponse([triton.Tensor(name, each.copy()) for name, each in zip(self.outputs, answer)])
+                for answer in answers]
 """
 
 
 def write_repository(folder: Path, packages: Path) -> Path:
     """The exported repository, with what runs the ONNX file on this server."""
     subprocess.run([PROGRAM, "export", "gtpick-nano", str(folder), "--to", "triton"], check=True)
-    config = folder / "gtpick-nano" / "config.pbtxt"
-    config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "python"'))
-    (folder / "gtpick-nano" / "1" / "model.py").write_text(MODEL_PY.format(packages=str(packages)))
+    for runs in folder.glob("*/1/model.onnx"):
+        config = runs.parent.with_name("config.pbtxt")
+        config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "python"'))
+        runs.with_name("model.py").write_text(MODEL_PY.format(packages=str(packages)))
     return folder
 
 
@@ -114,20 +129,41 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def command(files: list[Path], out: Path, diameter_A: float, *more: str) -> list[str]:
-    """The public command, at the model's own threshold."""
+    """The public command, at the model's own threshold, up to the borders as the ensemble picks."""
     threshold = f"{read_spec(resolve_model(None)).threshold}"
-    options = ["--out", str(out), "--diameter", f"{diameter_A:g}", "--threshold", threshold]
+    options = ["--out", str(out), "--diameter", f"{diameter_A:g}", "--threshold", threshold, "--margin", "0"]
     return [PROGRAM, "pick", *map(str, files), *options, *more]
 
 
 THROUGH = ("--backend", "triton", "--url", f"127.0.0.1:{GRPC}")
 
 
-def compare(files: list[Path], wanted: Path, got: Path, diameter_A: float) -> dict[str, Any]:
+def picked(out: Path) -> Callable[[Path], FloatArray]:
+    """The picks of a run, by micrograph."""
+    return lambda file: read_coordinates(out / f"{file.stem}_autopick.star").xy_px
+
+
+def by_the_ensemble(diameter_A: float) -> Callable[[Path], FloatArray]:
+    """The picks of the ensemble, which is sent whole micrographs."""
+    client, spec = tritonclient.InferenceServerClient(f"127.0.0.1:{GRPC}"), read_spec(resolve_model(None))
+
+    def picks(file: Path) -> FloatArray:
+        micrograph = read_micrograph(file)
+        image = tritonclient.InferInput("image", micrograph.data.shape, "FP32")
+        image.set_data_from_numpy(micrograph.data.astype(np.float32))
+        diameter_px = tritonclient.InferInput("diameter_px", (1,), "FP64")
+        diameter_px.set_data_from_numpy(np.array([diameter_A / micrograph.pixel_size_A]))
+        found = client.infer(f"{spec.name}_micrographs", [image, diameter_px]).as_numpy("picks")
+        return np.asarray(found[found[:, 3] >= spec.threshold, :2])
+
+    return picks
+
+
+def compare(files: list[Path], wanted: Path, got: Callable[[Path], FloatArray], diameter_A: float) -> dict[str, Any]:
     """Picks that pair within one working pixel, of both sides together."""
     picks = matched = 0
     for file in files:
-        ours, theirs = (read_coordinates(out / f"{file.stem}_autopick.star").xy_px for out in (got, wanted))
+        ours, theirs = got(file), picked(wanted)(file)
         radius_px = diameter_A / read_micrograph(file).pixel_size_A / read_spec(resolve_model(None)).diameter_px
         picks += max(len(ours), len(theirs))
         matched += len(match(ours, theirs, radius_px))
@@ -135,10 +171,11 @@ def compare(files: list[Path], wanted: Path, got: Path, diameter_A: float) -> di
 
 
 def through_the_server(files: list[Path], diameter_A: float, work: Path) -> dict[str, Any]:
-    """Pick here and there, and compare."""
+    """Pick here, and there tile by tile and as an ensemble, and compare."""
     for out, more in (("here", ("--backend", "cpu")), ("served", THROUGH)):
         subprocess.run(command(files, work / out, diameter_A, *more), check=True, capture_output=True)
-    return compare(files, work / "here", work / "served", diameter_A)
+    ways = {"tiles": picked(work / "served"), "ensemble": by_the_ensemble(diameter_A)}
+    return {way: compare(files, work / "here", picks, diameter_A) for way, picks in ways.items()}
 
 
 def killed(server: Server, files: list[Path], diameter_A: float, work: Path) -> dict[str, Any]:
@@ -158,7 +195,7 @@ def killed(server: Server, files: list[Path], diameter_A: float, work: Path) -> 
         "kept": len(kept),
         "exit_code_again": again.returncode,
         "picked_again": sum(path.stat().st_mtime_ns != before for path, before in kept.items()),
-        **compare(files, work / "here", out, diameter_A),
+        **compare(files, work / "here", picked(out), diameter_A),
     }
 
 

@@ -31,6 +31,7 @@ from gtpick_model.network import Inference
 from gtpick_model.weights import load_weights
 from gtpick_rt import Picker
 from gtpick_rt.arrivals.jobs import find_jobs
+from gtpick_rt.bench.energy import energy_meter
 from gtpick_rt.bench.measuring import measure
 from gtpick_rt.bench.synthetic import write_synthetic
 from gtpick_rt.errors import GtpickError
@@ -110,7 +111,7 @@ def try_backends(names: list[str], micrographs: int, model: str | None) -> dict[
         for name in names:
             try:
                 with open_picker(DIAMETER_A, model=model, backend=name) as picker:
-                    speed = measure(picker, jobs)
+                    speed = measure(picker, jobs, meter=energy_meter())
                     results[name] = {"tiles_per_s": backend_rates(picker), "pipeline": asdict(speed)}
                 results[name]["micrographs_per_s"] = 1 / speed.pipeline_s
                 results[name]["efficiency"] = speed.efficiency

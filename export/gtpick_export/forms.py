@@ -21,7 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gtpick_export.parity import answers_alike
-from gtpick_export.triton import write_repository
+from gtpick_export.steps import write_steps
+from gtpick_export.triton import write_ensemble, write_repository
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -46,7 +47,7 @@ class Made:
 
 def _onnx(made: Made, folder: Path) -> Backend:
     """The file itself and, in another precision, that one beside it, as `pick --model` wants
-    them.
+    them; and the steps before and after.
     """
     name = made.spec.name
     copy = folder / f"{name}.onnx"
@@ -54,10 +55,12 @@ def _onnx(made: Made, folder: Path) -> Backend:
     if made.precision != "fp32":
         copy = copy.with_name(f"{name}.{made.precision}.onnx")
         shutil.copyfile(made.runs, copy)
+    write_steps(made.single, made.spec, folder / "prepare.onnx", folder / "join.onnx")
     return _opened(copy)
 
 
 def _triton(made: Made, folder: Path) -> Backend:
+    write_steps(made.single, made.spec, *write_ensemble(made.spec, folder))
     return _opened(write_repository(made.runs, made.spec, made.precision, folder))
 
 

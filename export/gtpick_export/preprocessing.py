@@ -9,6 +9,7 @@ found by halving the range between the extremes. Areas that are no ice are left 
 the graph tells where there may be some.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ OUTPUTS = {"data": ("h", "w"), "coarse": ("cells_h", "cells_w"), "sigma": (), "p
 """Shapes of what comes out: those of `WorkingImage`, the deviation that was divided by, 0 for a
 blank image, and 1 where too few pixels lie far out to be an area that is no ice."""
 
+Tensors = Mapping[str, tuple[int, tuple[int | str, ...]]]
+"""Name, type and shape of what goes into a graph or comes out; a name for a size that is open."""
+
 
 def export_preprocessing(pixels: str, path: Path) -> None:
     """Write the graph for micrographs of such pixels, of `PIXELS`, as one ONNX file.
@@ -52,7 +56,7 @@ def export_preprocessing(pixels: str, path: Path) -> None:
     write_graph(preprocessing(pixels), {}, path)
 
 
-class _Graph:
+class Graph:
     """Nodes and constants as they are added."""
 
     def __init__(self) -> None:
@@ -73,16 +77,36 @@ class _Graph:
         self.constants[name] = numpy_helper.from_array(array, name)
         return name
 
+    def model(self, name: str, inputs: Tensors, outputs: Tensors) -> onnx.ModelProto:
+        """The graph of all that was added."""
+        given, found = (
+            [helper.make_tensor_value_info(each, *described) for each, described in tensors.items()]
+            for tensors in (inputs, outputs)
+        )
+        graph = helper.make_graph(self.nodes, name, given, found, list(self.constants.values()))
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
 
 def preprocessing(pixels: str) -> onnx.ModelProto:
     """The graph, which takes `INPUTS` and gives `OUTPUTS`."""
-    add = _Graph()
+    add = Graph()
+    add_preprocessing(add)
+    kinds = dict.fromkeys(INPUTS, TensorProto.FLOAT) | {"image": PIXELS[pixels]}
+    given = {name: (kinds[name], shape) for name, shape in INPUTS.items()}
+    return add.model("preprocessing", given, {name: (TensorProto.FLOAT, shape) for name, shape in OUTPUTS.items()})
+
+
+def add_preprocessing(add: Graph, *, coarse: bool = True, plain: str = "plain") -> None:
+    """Add what makes `OUTPUTS` of `INPUTS`, with or without the coarse image, and `plain` by this
+    name.
+    """
     pixel = add("Cast", "image", to=TensorProto.FLOAT)
     centre = add("ReduceMean", pixel, keepdims=0)  # without which products lose fewer digits
     image = add("MatMul", add("MatMul", "down", add("Sub", pixel, centre)), "across")
-    _tell_whether_plain(add, image)
-    coarse = add("MatMul", add("MatMul", "cells_down", image), "cells_across")
-    add("Add", coarse, centre, out="coarse")
+    _tell_whether_plain(add, image, plain)
+    if coarse:
+        cells = add("MatMul", add("MatMul", "cells_down", image), "cells_across")
+        add("Add", cells, centre, out="coarse")
     background = add("MatMul", add("MatMul", "smooth_down", image), "smooth_across")
     level = add("Abs", add("Add", add("ReduceMean", background, keepdims=0), centre))
     flat = add("Sub", image, background)
@@ -93,18 +117,9 @@ def preprocessing(pixels: str) -> onnx.ModelProto:
     scaled = add("Div", flat, add("Where", blank, 1.0, deviation))
     clipped = add("Max", add("Min", scaled, "clip"), add("Neg", "clip"))
     add("Where", blank, 0.0, clipped, out="data")
-    kinds = dict.fromkeys(INPUTS, TensorProto.FLOAT) | {"image": PIXELS[pixels]}
-    graph = helper.make_graph(
-        add.nodes,
-        "preprocessing",
-        [helper.make_tensor_value_info(name, kinds[name], shape) for name, shape in INPUTS.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in OUTPUTS.items()],
-        list(add.constants.values()),
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
 
-def _tell_whether_plain(add: _Graph, image: str) -> None:
+def _tell_whether_plain(add: Graph, image: str, out: str) -> None:
     """Look how many pixels are far from what is usual, and how far, as `outlying_areas` does."""
     axes = np.array([0, 1], np.int64)
     some = add("Slice", image, 0 * axes, 0 * axes + np.iinfo(np.int32).max, axes, 0 * axes + STEP)
@@ -116,10 +131,10 @@ def _tell_whether_plain(add: _Graph, image: str) -> None:
     limit = add("Mul", spread, VERY_FAR)
     near = add("LessOrEqual", add("ReduceMax", distance, keepdims=0), limit)
     sound = add("And", add("Greater", spread, 0.0), add("Less", limit, _HUGE))
-    add("Cast", add("And", add("And", few, near), sound), to=TensorProto.FLOAT, out="plain")
+    add("Cast", add("And", add("And", few, near), sound), to=TensorProto.FLOAT, out=out)
 
 
-def _median(add: _Graph, values: str) -> str:
+def _median(add: Graph, values: str) -> str:
     """Halve the range that the middle value must lie in; then take the two in the middle, which are
     one of an odd number.
     """

@@ -30,8 +30,15 @@ from gtpick_rt.proof.parity import Parity
 GOOD = Parity(9, 0.0, reference_picks=100, picks=100, matched=100, drift_px=0.0, usual_drift_px=0.0, rows_alike=True)
 ALWAYS = {"spec.json", "parity.json", "versions.json", "LICENSE", "SHA256SUMS"}
 FILES = {
-    "onnx": {"gtpick-nano.onnx"},
-    "triton": {"gtpick-nano/config.pbtxt", "gtpick-nano/1/model.onnx"},
+    "onnx": {"gtpick-nano.onnx", "prepare.onnx", "join.onnx"},
+    "triton": {
+        "gtpick-nano_micrographs/config.pbtxt",
+        *(
+            f"gtpick-nano{step}/{file}"
+            for step in ("", "_prepare", "_join")
+            for file in ("config.pbtxt", "1/model.onnx")
+        ),
+    },
     "openvino": {"gtpick-nano.xml", "gtpick-nano.bin"},
 }
 form = pytest.mark.parametrize("to", FILES)
@@ -130,7 +137,7 @@ def test_a_form_of_weights_is_measured_by_pytorch(
     result = export(exported.weights, tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert compared == [("torch", "onnxruntime-cpu", "mine", "7")]
-    files = {"mine.onnx", *([] if precision == "fp32" else [f"mine.{precision}.onnx"])}
+    files = {"mine.onnx", "prepare.onnx", "join.onnx", *([] if precision == "fp32" else [f"mine.{precision}.onnx"])}
     assert content(tmp_path / "out") == ALWAYS | files
 
 

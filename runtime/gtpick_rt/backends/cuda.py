@@ -80,6 +80,12 @@ class Cuda:
             raise BackendError("no NVIDIA GPU is visible to this process: see nvidia-smi, or pick with --backend cpu")
         return found
 
+    def pci_bus_id(self) -> bytes:
+        """Where the first GPU that this process may use is plugged in, as other libraries take
+        it.
+        """
+        return bytes(self._call("GPU 0", "cudaDeviceGetPCIBusId", 32, 0)).rstrip(b"\0")
+
     def stream(self) -> Any:
         """A stream that waits for no other."""
         return self._call("a stream", "cudaStreamCreateWithFlags", self._cudart.cudaStreamNonBlocking)

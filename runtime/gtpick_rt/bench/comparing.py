@@ -10,6 +10,9 @@ from typing import Any
 
 from gtpick_rt.errors import UsageError
 
+FLOORS = ("flop", "bytes", "storage")
+"""As `measure_floors` calls them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -28,6 +31,11 @@ class Measured:
     """Of each further micrograph."""
     tiles_per_s: dict[int, float]
     """The network alone, by the number of tiles in a batch."""
+    shares: dict[str, float]
+    """Of the pipeline's time, the least that operations, bytes and storage allow, as far as that
+    was measured."""
+    energy_J: float | None
+    """Of each further micrograph, where the GPU tells it."""
 
     @property
     def best_batch(self) -> int:
@@ -56,6 +64,8 @@ def _read(file: Path) -> Measured:
             infer_s=float(content["stage_s"]["infer"]),
             pipeline_s=float(content["pipeline_s"]),
             tiles_per_s={int(batch): float(rate) for batch, rate in content["tiles_per_s"].items()},
+            shares={name: float(floor["share"]) for name, floor in content.get("floors", {}).items()},
+            energy_J=content.get("energy_J"),
         )
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error

@@ -5,6 +5,7 @@ had to wait. The pipeline cannot be faster than its slowest stage, nor than the 
 all stages on all cores.
 """
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.bench.energy import Meter
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.tile import tile_grid
 from gtpick_rt.output.folder import OutputFolder
@@ -56,6 +58,9 @@ class Speed:
     """All stages at once, files in the page cache; each further micrograph."""
     pipeline_cold_s: float
     """The same, files not in the page cache."""
+    energy_J: float | None
+    """What the GPU took for each further micrograph meanwhile, files in the page cache; None where
+    nobody tells."""
 
     @property
     def bound_s(self) -> float:
@@ -76,23 +81,29 @@ class Speed:
         return self.bound_s / self.pipeline_s
 
 
-def measure(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None = None, rounds: int = 3) -> Speed:
+def measure(
+    picker: Picker,
+    jobs: Sequence[Job],
+    pixel_size_A: float | None = None,
+    rounds: int = 3,
+    meter: Meter | None = None,
+) -> Speed:
     """Pick the micrographs stage by stage and in the pipeline, in turns, with outputs in a
-    temporary folder.
+    temporary folder; `meter` tells the energy.
 
     Raises MicrographError for one that cannot be picked, and UsageError.
     """
     first = _one_by_one(picker, jobs[:1], pixel_size_A)[0]
-    alone, cold, cpu_s, together, together_cold = [], [], [], [], []
+    alone, cold, cpu_s, together, together_cold = [], [], [], list[_Further](), list[_Further]()
     for _ in range(rounds):
         began = time.process_time()
         alone += _one_by_one(picker, jobs, pixel_size_A)
         cpu_s.append((time.process_time() - began) / len(jobs))
-        together.append(_together(picker, jobs, pixel_size_A))
-        _forget(jobs)
+        together.append(_together(picker, jobs, pixel_size_A, meter))
+        forget(jobs)
         cold += _one_by_one(picker, jobs, pixel_size_A)
-        _forget(jobs)
-        together_cold.append(_together(picker, jobs, pixel_size_A))
+        forget(jobs)
+        together_cold.append(_together(picker, jobs, pixel_size_A, meter))
     return Speed(
         micrographs=len(jobs),
         rounds=rounds,
@@ -107,8 +118,9 @@ def measure(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None = No
         read_cold_s=median(one.seconds["read"] for one in cold),
         cpu_s=median(cpu_s),
         tiles_per_s=_sweep(picker),
-        pipeline_s=median(together),
-        pipeline_cold_s=median(together_cold),
+        pipeline_s=median(each.seconds for each in together),
+        pipeline_cold_s=median(each.seconds for each in together_cold),
+        energy_J=None if meter is None else median(each.joules for each in together),
     )
 
 
@@ -141,19 +153,27 @@ def _through(stages: Stages, job: Job) -> _One:
     return _One(record, item.seconds, len(tile_grid(item.image.data.shape, stages.picker.spec)))
 
 
-def _together(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None) -> float:
-    """Seconds for each further micrograph in the pipeline."""
-    done: list[float] = []
+@dataclass(frozen=True)
+class _Further:
+    """What each further micrograph takes in the pipeline."""
+
+    seconds: float
+    joules: float
+
+
+def _together(picker: Picker, jobs: Sequence[Job], pixel_size_A: float | None, meter: Meter | None) -> _Further:
+    """Pick all in the pipeline."""
+    done: list[tuple[float, float]] = []
 
     def on_done(record: Record) -> None:
         if isinstance(record, Failure):
             raise RuntimeError(record.message)
-        done.append(time.perf_counter())
+        done.append((time.perf_counter(), meter() if meter else math.nan))
 
     with TemporaryDirectory() as folder, OutputFolder(Path(folder)) as output:
         settings = settings_of(picker, pixel_size_A=pixel_size_A)
         run(Listed(jobs), picker, output, settings, listeners=Listeners(done=on_done))
-    return (done[-1] - done[0]) / (len(done) - 1)
+    return _Further(*((last - first) / (len(done) - 1) for first, last in zip(done[0], done[-1], strict=True)))
 
 
 def _sweep(picker: Picker) -> dict[int, float]:
@@ -170,7 +190,7 @@ def _sweep(picker: Picker) -> dict[int, float]:
     return rates
 
 
-def _forget(jobs: Sequence[Job]) -> None:
+def forget(jobs: Sequence[Job]) -> None:
     """Ask the system to drop files from its page cache, which it does for what is on the disk."""
     for job in jobs:
         with job.path.open("rb") as file, suppress(OSError):

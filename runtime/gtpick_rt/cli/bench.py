@@ -13,6 +13,7 @@ from gtpick_rt.cli.options import BackendOrServer, Device, Model, PixelSize, Url
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
+    from gtpick_rt.bench.floors import Floor
     from gtpick_rt.bench.measuring import Speed
 
 SIDE_PX, DIAMETER_A = 4096, 160.0
@@ -55,8 +56,11 @@ def bench(
     Nothing else should run on the machine meanwhile. What is picked is thrown away.
     """
     from gtpick_rt.arrivals.jobs import find_jobs
+    from gtpick_rt.bench.energy import energy_meter
+    from gtpick_rt.bench.floors import measure_floors
     from gtpick_rt.bench.measuring import measure
     from gtpick_rt.bench.synthetic import write_synthetic
+    from gtpick_rt.models.files import resolve_model
     from gtpick_rt.proof.opening import open_picker
 
     if plot is not None:
@@ -74,10 +78,13 @@ def bench(
         if len(jobs) < MIN_MICROGRAPHS:
             raise UsageError(f"the pipeline overlaps micrographs: give at least {MIN_MICROGRAPHS}, got {len(jobs)}")
         with open_picker(diameter or DIAMETER_A, model=model, backend=backend_at(backend, url)) as picker:
-            speed = measure(picker, jobs, pixel_size, rounds)
-    _print(speed)
+            on_cpu = picker.backend.on_cpu
+            meter = None if on_cpu or url else energy_meter()  # a server has a card of its own
+            speed = measure(picker, jobs, pixel_size, rounds, meter)
+            floors = measure_floors(speed, resolve_model(model), picker.spec, jobs, on_cpu)
+    _print(speed, floors)
     if json_file is not None:
-        write_file(json_file, (json.dumps(_record(speed, picker.spec.name), indent=1) + "\n").encode())
+        write_file(json_file, (json.dumps(_record(speed, floors, picker.spec.name), indent=1) + "\n").encode())
     if plot is not None:
         from gtpick_rt.bench.drawing import draw
 
@@ -85,16 +92,27 @@ def bench(
 
 
 def _compare(files: list[Path], plot: Path | None) -> None:
-    from gtpick_rt.bench.comparing import read_measured
+    from gtpick_rt.bench.comparing import FLOORS, read_measured
     from gtpick_rt.cli.tables import table
 
     measured = read_measured(files)
     first = measured[0]
-    header = ("s per micrograph", "of the first", "network alone", "tiles/s", "in batches of", "")
+    header = (
+        "s per micrograph",
+        "of the first",
+        *(f"floor of {name}" for name in FLOORS),
+        "J",
+        "network alone",
+        "tiles/s",
+        "in batches of",
+        "",
+    )
     rows = [
         (
             f"{each.pipeline_s:.3f}",
             f"{each.pipeline_s / first.pipeline_s:.2f}",
+            *(f"{each.shares[name]:.1%}" if name in each.shares else "-" for name in FLOORS),
+            "-" if each.energy_J is None else f"{each.energy_J:.1f}",
             f"{each.infer_s:.3f}",
             f"{each.tiles_per_s[each.best_batch]:.0f}",
             str(each.best_batch),
@@ -122,7 +140,14 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def _print(speed: "Speed") -> None:
+def _told(name: str, floor: "Floor") -> str:
+    """What a floor is made of, and how near the pipeline is to it."""
+    unit, what = {"flop": ("GFLOP", ""), "bytes": ("GB", " moved"), "storage": ("GB", " read")}[name]
+    amount, rate = floor.amount / 1e9, floor.per_s / 1e9
+    return f"{floor.share:.1%} ({amount:.3g} {unit}{what}, at {rate:.3g} {unit}/s)"
+
+
+def _print(speed: "Speed", floors: "dict[str, Floor]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -132,6 +157,7 @@ def _print(speed: "Speed") -> None:
     rows[f"processor time of all, on {speed.cores} cores"] = speed.cpu_s / speed.cores
     rows["pipeline"] = speed.pipeline_s
     rows["pipeline, files not in the page cache"] = speed.pipeline_cold_s
+    rows |= {f"floor of {name}": floor.seconds for name, floor in floors.items()}
     for name, seconds in rows.items():
         table.add_row(name, f"{seconds:.3f}", f"{1 / seconds:.2f}")
     console = Console()
@@ -143,12 +169,16 @@ def _print(speed: "Speed") -> None:
     console.print(
         f"\nThe pipeline runs at {speed.efficiency:.0%} of its slowest stage's rate, and at "
         f"{speed.efficiency_of_bound:.0%} of what stages and cores allow.\n"
-        f"The network alone: "
+        "The floors are these parts of its time: "
+        + ", ".join(_told(*each) for each in floors.items())
+        + ".\n"
+        + ("" if speed.energy_J is None else f"The GPU takes {speed.energy_J:.1f} J for each micrograph.\n")
+        + "The network alone: "
         + ", ".join(f"{rate:.0f} tiles/s in batches of {batch}" for batch, rate in speed.tiles_per_s.items())
     )
 
 
-def _record(speed: "Speed", model: str) -> dict[str, Any]:
+def _record(speed: "Speed", floors: "dict[str, Floor]", model: str) -> dict[str, Any]:
     """All figures, and on what they were measured."""
     from gtpick_rt.proof.refusing import machine
 
@@ -156,6 +186,7 @@ def _record(speed: "Speed", model: str) -> dict[str, Any]:
     return {
         **machine(),
         "model": model,
-        **asdict(speed),
+        **{name: value for name, value in asdict(speed).items() if value is not None},
         **derived,
+        "floors": {name: floor.report() for name, floor in floors.items()},
     }

@@ -59,12 +59,20 @@ def test_measurements_are_put_beside_each_other_and_drawn(two: list[Path], tmp_p
     pytest.importorskip("matplotlib")
     code, text = bench("--compare", *two, "--plot", tmp_path / "b.png")
     assert code == 0, text
-    assert [line.split()[:6] for line in text.splitlines()[1:]] == [
-        ["0.435", "1.00", "0.416", "59", "8", "bench:"],
-        ["0.302", "0.70", "0.252", "121", "16", "bench_openvino:"],
+    assert [line.split()[:10] for line in text.splitlines()[1:]] == [
+        ["0.435", "1.00", "-", "-", "-", "-", "0.416", "59", "8", "bench:"],
+        ["0.302", "0.70", "-", "-", "-", "-", "0.252", "121", "16", "bench_openvino:"],
     ]
     assert "openvino-bf16, gtpick-nano" in text
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_floors_and_energy_are_compared_where_they_were_measured(two: list[Path], tmp_path: Path) -> None:
+    more = {"floors": {"flop": {"share": 0.876}, "storage": {"share": 0.1}}, "energy_J": 12.34}
+    (tmp_path / "more.json").write_text(json.dumps(json.loads(two[0].read_text()) | more))
+    code, text = bench("--compare", two[1], tmp_path / "more.json")
+    assert code == 0, text
+    assert text.splitlines()[2].split()[:6] == ["0.435", "1.44", "87.6%", "-", "10.0%", "12.3"]
 
 
 def test_measurements_on_other_micrographs_are_told_apart(two: list[Path]) -> None:

@@ -141,6 +141,10 @@ class PaperCudart:
         return Status.cudaSuccess, SimpleNamespace(name=b"Paper GPU\0\0", major=8, minor=6)
 
     @recorded
+    def cudaDeviceGetPCIBusId(self, length: int, index: int) -> tuple[Any, ...]:
+        return Status.cudaSuccess, b"0000:3b:00.0".ljust(length, b"\0")
+
+    @recorded
     def cudaMemGetInfo(self) -> tuple[Any, ...]:
         return Status.cudaSuccess, self.capacity - self.used(), self.capacity
 

@@ -38,6 +38,11 @@ def test_the_gpu_is_known_by_name_capability_and_driver(
     assert current_gpu() == Gpu("Paper GPU", (8, 6), driver)
 
 
+@pytest.mark.usefixtures("cudart")
+def test_a_gpu_is_found_by_others_where_it_is_plugged_in() -> None:
+    assert cuda.Cuda().pci_bus_id() == b"0000:3b:00.0"
+
+
 def test_where_the_driver_shows_there_may_be_a_gpu(kernel: Path) -> None:
     assert not cuda.gpu_is_here()
     kernel.touch()
