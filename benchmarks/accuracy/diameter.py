@@ -53,7 +53,8 @@ RULE = "one-to-one within a third of the true diameter; on the suite whole parti
 def find(picker: Picker, micrographs: list[Micrograph], diameter_A: float | None = None) -> dict[str, Any]:
     """What the survey says, or that it says nothing."""
     try:
-        return asdict(survey(picker.backend, picker.spec, micrographs, diameter_A))
+        found = asdict(survey(picker.backend, picker.spec, micrographs, diameter_A))
+        return {name: found[name] for name in ("diameter_A", "quartiles_A", "contrast", "micrographs")}
     except UsageError as error:
         return {"diameter_A": None, "contrast": None, "message": str(error)}
 

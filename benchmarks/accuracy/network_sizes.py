@@ -1,4 +1,4 @@
-"""What a larger network, a wider stem or a finer working scale is worth, and what it costs.
+"""What a larger network, a wider stem or another working scale is worth, and what it costs.
 
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
     python benchmarks/accuracy/network_sizes.py --work WORK --structures STRUCTURES --steps 2000
@@ -6,11 +6,11 @@
 Each network begins with nothing and is trained alike, half on simulated tiles and half on every
 other micrograph of the labelled sets and of those where there is nothing to pick; it is scored on
 the other half of the labelled ones, at the best threshold, one-to-one within a third of the
-diameter, whole particles only. The finer network sees particles a third larger, in
-tiles as large in particles, and so more pixels of each. Seconds are of a whole EMPIAR-10017
-micrograph on one core in PyTorch, all networks in turns, the median of several rounds: their ratio
-counts. One training each, so small differences mean little. Training can be stopped and goes on
-when called again; with --networks some are compared.
+diameter, whole particles only. At the finer scale a network sees particles a third larger, and so
+more pixels of each; at the coarser one a third smaller, and so fewer tiles. Seconds are of a whole
+EMPIAR-10017 micrograph on one core in PyTorch, all networks in turns, the median of several rounds:
+their ratio counts. One training each, so small differences mean little. Training can be stopped and
+goes on when called again; with --networks some are compared.
 """
 
 import argparse
@@ -39,12 +39,23 @@ from gtpick_rt.detection.picker import whole
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.types import Picks
 
-FINER = 4 / 3
+WIDER = (24, 48)
+
+
+def at_scale(config: ModelConfig, zoom: float) -> ModelConfig:
+    """The same network for particles so many times as large, in pixels."""
+    highpass_px = int(zoom * config.highpass_px) // 2 * 2 + 1  # odd, so that it has a middle
+    return replace(config, nominal_diameter_px=zoom * config.nominal_diameter_px, highpass_px=highpass_px)
+
+
 NETWORKS = {
     "nano": NANO,
-    "nano, wider stem": replace(NANO, stem=(24, 48)),
-    "nano, finer scale": replace(NANO, nominal_diameter_px=FINER * NANO.nominal_diameter_px, highpass_px=129),
+    "nano, wider stem": replace(NANO, stem=WIDER),
+    "nano, finer scale": at_scale(NANO, 4 / 3),
+    "nano, coarser scale": at_scale(NANO, 2 / 3),
+    "nano, wider stem, coarser scale": at_scale(replace(NANO, stem=WIDER), 2 / 3),
     "small": SMALL,
+    "small, coarser scale": at_scale(SMALL, 2 / 3),
 }
 ROUNDS = 3
 

@@ -115,10 +115,10 @@ def result_path(script: str, suffix: str) -> Path:
 
 
 def save(script: str, result: dict[str, Any], suffix: str = ".json") -> None:
-    """Write `result` as JSON to `result_path`."""
+    """Write `result` as JSON to `result_path`. Raises ValueError for a number that JSON has not."""
     path = result_path(script, suffix)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"\nwritten: {path.relative_to(ROOT)}")
 
 
