@@ -20,7 +20,8 @@ from gtpick_export.half import export_half
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import VARIANTS
 from gtpick_model.network import GTPick
-from gtpick_rt.backends.engines.building import PROFILE, build, read_onnx
+from gtpick_rt.backends.engines.building import build, read_onnx
+from gtpick_rt.backends.engines.profiles import PROFILE
 
 UNCALIBRATED = {"threshold": "0.5", "calibration_slope": "1", "calibration_offset": "0"}
 

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from gtpick_export import join_step, prepare_step
 from gtpick_export.preprocessing import Tensors
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 
 CONFIG = """\

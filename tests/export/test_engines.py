@@ -14,7 +14,8 @@ import pytest
 
 from gtpick_export.int8 import quantise
 from gtpick_export.to_onnx import write_model
-from gtpick_rt.backends.engines.building import PROFILE, Built, build, read_onnx
+from gtpick_rt.backends.engines.building import Built, build, read_onnx
+from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.support import unsupported

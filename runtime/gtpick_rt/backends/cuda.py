@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gtpick_rt.backends.batching import OutOfMemoryError
 from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.support import GPU_BACKENDS, install_command
 from gtpick_rt.errors import BackendError
-from gtpick_rt.types import FloatArray
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -94,13 +94,13 @@ class Cuda:
         """Wait until all that was given to the stream is done."""
         self._call("a batch", "cudaStreamSynchronize", stream)
 
-    def pinned(self, what: str, shape: tuple[int, ...]) -> FloatArray:
+    def pinned(self, what: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
         """Zeros on the host, where the GPU can reach them; free them with `free_pinned`."""
-        count = int(np.prod(shape))
-        address = self._call(what, "cudaMallocHost", 4 * count)
-        array = np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address))).reshape(shape)
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        address = self._call(what, "cudaMallocHost", nbytes)
+        array = np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(int(address)))
         array[...] = 0
-        return array
+        return array.view(dtype).reshape(shape)
 
     def memory(self, what: str, nbytes: int) -> int:
         """Memory of the GPU; free it with `free`."""
@@ -111,12 +111,12 @@ class Cuda:
         free, total = self._results("the GPU's memory", "cudaMemGetInfo")
         return int(total) - int(free), int(total)
 
-    def to_device(self, what: str, address: int, array: FloatArray, stream: Any) -> None:
+    def to_device(self, what: str, address: int, array: NDArray[Any], stream: Any) -> None:
         """Copy pinned memory to the GPU, in the stream's turn."""
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call(what, "cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
 
-    def to_host(self, what: str, array: FloatArray, address: int, stream: Any) -> None:
+    def to_host(self, what: str, array: NDArray[Any], address: int, stream: Any) -> None:
         """Copy memory of the GPU to pinned memory, in the stream's turn."""
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(what, "cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
@@ -150,7 +150,7 @@ class Cuda:
         """Give back memory of the GPU."""
         self._call("memory", "cudaFree", address)
 
-    def free_pinned(self, array: FloatArray) -> None:
+    def free_pinned(self, array: NDArray[Any]) -> None:
         """Give back pinned memory, which nobody may touch again."""
         self._call("memory", "cudaFreeHost", array.ctypes.data)
 

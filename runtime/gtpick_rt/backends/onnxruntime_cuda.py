@@ -16,7 +16,7 @@ from gtpick_rt.backends.base import Answers, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import current_gpu, driver_version
 from gtpick_rt.backends.deadline import DeadlineThread
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.backends.support import both_runtimes, install_command, reinstall_command, unsupported
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec

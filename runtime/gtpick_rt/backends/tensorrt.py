@@ -17,19 +17,15 @@ import numpy as np
 from gtpick_rt.backends.base import Answers, Tiles
 from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.engines.building import PROFILE
-from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
-from gtpick_rt.backends.engines.running import Loaded, Slot, compiled_kernels
+from gtpick_rt.backends.engines.libraries import LibraryName
+from gtpick_rt.backends.engines.profiles import PROFILE
+from gtpick_rt.backends.engines.running import Loaded, Size, Slot, Tensor
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 _LANES = 2
 _LOG = logging.getLogger("gtpick_rt")
-
-
-class UnloadableError(BackendError):
-    """The library does not take this engine."""
 
 
 class TensorRt:
@@ -47,34 +43,20 @@ class TensorRt:
         self._sizes: tuple[int, ...] = PROFILE.batches
         self._streams: list[Any] = []
         self._slots: dict[tuple[int, int], Slot] = {}
-        self._in_flight: deque[tuple[Slot, _Submitted, slice]] = deque()
+        self._in_flight: deque[tuple[int, Slot, _Submitted, slice]] = deque()
 
-    @garbage_waits()
     def load(self, plan: bytes, spec: ModelSpec, kernels: bytes = b"") -> None:
-        """Make ready to run a plan, which is code: it must have been built here.
-
-        `kernels` are those that an earlier process told. Raises UnloadableError when the library
-        does not take the plan, and BackendError.
-        """
-        trt = library(self._library)
-        log = logger(trt)
-        log.taken()  # of what was done before
-        engine = trt.Runtime(log).deserialize_cuda_engine(plan)
-        if engine is None:
-            raise UnloadableError(f"{self._library} cannot load its engine: {log.taken()}; see gtpick-rt doctor")
-        self._cuda = Cuda()
+        """Make ready to run a plan; see `Loaded.of`."""
+        self._loaded, self._spec = Loaded.of(self._library, plan, kernels), spec
+        self._cuda: Cuda = self._loaded.cuda
         self.name = f"{self._library}-fp16 on {self._cuda.gpus()[0].name}"
         for _ in range(_LANES):
             self._streams.append(self._cuda.stream())
-        self._loaded = Loaded(self._library, trt, log, engine, self._cuda, spec, compiled_kernels(trt, engine, kernels))
 
     @property
     def kernels(self) -> bytes:
-        """What TensorRT-RTX has compiled so far; empty with TensorRT, which compiles all when it
-        builds.
-        """
-        loaded = self._loaded
-        return b"" if loaded.compiled is None else bytes(loaded.check(loaded.compiled.serialize(), "its runtime cache"))
+        """What was compiled so far; see `Loaded.kernels`."""
+        return bytes(self._loaded.kernels)
 
     def infer(self, tiles: FloatArray) -> Answers:
         """Run `(n, 1, tile_px, tile_px)` tiles; see `Backend.infer`."""
@@ -85,7 +67,7 @@ class TensorRt:
 
         Batches are halved while memory is too small.
         """
-        queries = self._loaded.spec.queries
+        queries = self._spec.queries
         n, begun = len(tiles), 0
         submitted = _Submitted(np.empty((n, queries), np.float32), np.empty((n, queries, 3), np.float32))
         while begun < n:
@@ -94,12 +76,15 @@ class TensorRt:
             if len(self._in_flight) == _LANES:
                 self._land()
             try:
-                slot = self._slot(self._free_lane(), size)
-                slot.start(tiles, part)
+                lane = self._free_lane()
+                slot = self._slot(lane, size)
+                # the rest of the batch stays as it is, and its answers are not read
+                tiles.cut(part, slot.hosts[self._spec.input_name])
+                slot.start()
             except OutOfMemoryError as error:
                 self._shrink(error)
             else:
-                self._in_flight.append((slot, submitted, part))
+                self._in_flight.append((lane, slot, submitted, part))
                 submitted.missing += 1
                 begun = part.stop
         return submitted
@@ -134,19 +119,33 @@ class TensorRt:
         self._sizes = sizes
 
     def _free_lane(self) -> int:
-        taken = [slot.lane for slot, _, _ in self._in_flight]
+        taken = [lane for lane, *_ in self._in_flight]
         return next(lane for lane in range(_LANES) if lane not in taken)
 
     def _land(self) -> None:
         """Wait for the batch that was begun first."""
-        slot, submitted, part = self._in_flight.popleft()
-        submitted.scores[part], submitted.boxes[part] = slot.finish(part.stop - part.start)
+        _, slot, submitted, part = self._in_flight.popleft()
+        answers, n = slot.finish(), part.stop - part.start
+        submitted.scores[part] = answers[self._spec.score_name][:n]
+        submitted.boxes[part] = answers[self._spec.box_name][:n]
         submitted.missing -= 1
 
     def _slot(self, lane: int, size: int) -> Slot:
         if (lane, size) not in self._slots:
-            self._slots[lane, size] = Slot(self._loaded, lane, self._streams[lane], size)
+            self._slots[lane, size] = Slot(self._loaded, self._streams[lane], self._batch(size))
         return self._slots[lane, size]
+
+    def _batch(self, size: int) -> Size:
+        spec = self._spec
+        return Size(
+            f"in batches of {size}",
+            PROFILE.number(size),
+            given={spec.input_name: Tensor((size, 1, spec.tile_px, spec.tile_px))},
+            answered={
+                spec.score_name: Tensor((size, spec.queries)),
+                spec.box_name: Tensor((size, spec.queries, 3)),
+            },
+        )
 
     def _drop(self, *sizes: int) -> None:
         """Give back what batches of these sizes hold."""

@@ -16,12 +16,13 @@ import numpy as np
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.errors import GtpickError, UnlikeError
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof.graphs import runner_of
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import Parity, compare, sample_tiles
-from gtpick_rt.proof.preparing import Compared, has_graph, try_graph
+from gtpick_rt.proof.preparing import Compared, try_graph
 
 BATCHES = PROFILE.batches
 REPLAYS, ROUNDS = 50, 20
@@ -124,9 +125,10 @@ def _rates(backend: Backend, spec: ModelSpec) -> dict[int, float]:
 
 
 def _preparing(backend: Backend, model: Path, spec: ModelSpec) -> Compared | None:
-    if not has_graph(backend):
+    runner = runner_of(backend)
+    if runner is None:
         return None
-    guarded, seen = try_graph(backend, model, spec)
+    guarded, seen = try_graph(runner, backend.name, model, spec)
     guarded.close()
     return seen
 

@@ -12,8 +12,8 @@ from gtpick_rt.cli.options import Device
 from gtpick_rt.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtpick_rt.backends.engines.building import Profile
     from gtpick_rt.backends.engines.libraries import LibraryName
+    from gtpick_rt.backends.engines.profiles import Profile
 
 BATCHES = "1,8,32,64"
 
@@ -127,7 +127,7 @@ def _library_name(text: str) -> "LibraryName":
 
 
 def _profile(text: str) -> "Profile":
-    from gtpick_rt.backends.engines.building import Profile
+    from gtpick_rt.backends.engines.profiles import Profile
 
     try:
         sizes = tuple(map(int, text.split(",")))

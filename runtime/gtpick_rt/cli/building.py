@@ -11,8 +11,9 @@ import typer
 
 from gtpick_rt.backends import cuda
 from gtpick_rt.backends.engines import inspecting
-from gtpick_rt.backends.engines.building import Effort, Profile, build, read_onnx
+from gtpick_rt.backends.engines.building import Effort, build, read_onnx
 from gtpick_rt.backends.engines.libraries import LibraryName
+from gtpick_rt.backends.engines.profiles import Profile
 from gtpick_rt.backends.engines.records import EngineKey, Gpu
 from gtpick_rt.backends.onnx_file import half_beside
 from gtpick_rt.backends.support import unsupported

@@ -2,59 +2,35 @@
 
 import logging
 import threading
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from gtpick_rt.backends import onnx_file
+from gtpick_rt.backends.graphs import Graphs
 from gtpick_rt.detection.outlying import LARGE
 from gtpick_rt.detection.preprocess import WorkingImage, cell_px, to_working_scale, working_shape
 from gtpick_rt.detection.resample import resampling_matrix
 from gtpick_rt.errors import BackendError
-from gtpick_rt.models.files import PREPROCESSING
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
-_OUTPUTS = ("data", "coarse", "sigma", "plain")
-_AT_ONCE = 2
-"""Micrographs on the device: one is copied while another is computed, and memory does not grow with
-the number of threads."""
-_ERROR = 3
-"""ONNX Runtime's level of logging."""
 _LOG = logging.getLogger("gtpick_rt")
 
 
 class GraphPreparer:
-    """A `Preparer` that lets ONNX Runtime prepare micrographs by one of its execution providers.
+    """A `Preparer` that lets a device prepare micrographs for a model with this spec.
 
     What the graph does not do is left to the processor: areas that are no ice, and pixels too large
-    to reckon with. So are all micrographs once the device has failed, or this is closed.
-
-    Args:
-        spec: of the model that micrographs are prepared for.
-        provider: the name of the execution provider.
-        options: its options.
-        device: where it keeps its tensors, as ONNX Runtime calls that: "cpu" or "cuda".
-
-    Raises BackendError when ONNX Runtime is not installed, and ModelError when it cannot load the
-    graphs.
-
+    to reckon with. So are sizes that the device does not take, and all micrographs once the device
+    has failed, or this is closed.
     """
 
-    def __init__(self, spec: ModelSpec, provider: str, options: Mapping[str, str], device: str) -> None:
-        settings = onnx_file.runtime("cuda").SessionOptions()
-        settings.intra_op_num_threads = 1
-        settings.log_severity_level = _ERROR
-        self._spec, self._device = spec, device
-        self._sessions = {
-            pixels: onnx_file.load(path, settings, provider, options) for pixels, path in PREPROCESSING.items()
-        }
-        self._constants = lru_cache(maxsize=4)(self._on_device)
-        self._free = threading.Semaphore(_AT_ONCE)
+    def __init__(self, spec: ModelSpec, graphs: Graphs) -> None:
+        self._spec, self._graphs, self._open = spec, graphs, True
+        self._matrices = partial(constants, spec=spec)
+        self._told: set[str] = set()
+        self._telling = threading.Lock()
 
     def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
         """Prepare a micrograph as `to_working_scale` does, within 2e-5 standard deviations.
@@ -65,7 +41,10 @@ class GraphPreparer:
         try:
             image = self.attempt(micrograph, diameter_A)
         except BackendError as error:
-            _LOG.warning(f"the processor prepares micrographs from now on: {error}")
+            with self._telling:
+                if self._open:  # else another thread has said why
+                    _LOG.warning(f"the processor prepares micrographs from now on: {error}")
+                self._open = False
             self.close()
         return to_working_scale(micrograph, diameter_A, self._spec) if image is None else image
 
@@ -75,35 +54,34 @@ class GraphPreparer:
         Raises PixelError, and BackendError when the device fails.
         """
         shape = working_shape(micrograph, diameter_A, self._spec)
-        session = self._sessions.get(str(micrograph.data.dtype))
-        if session is None:
+        if not self._open or self._leaves(micrograph, shape):
             return None
         try:
-            data, coarse, sigma, plain = self._run(session, micrograph.data, shape)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise BackendError(f"ONNX Runtime failed to prepare {micrograph.path} ({error})") from error
-        if not (plain and np.isfinite(sigma)):
+            found = self._graphs.run(micrograph.data, shape, self._matrices)
+        except BackendError as error:
+            raise BackendError(f"{micrograph.path} could not be prepared: {error}") from error
+        if not (found["plain"] and np.isfinite(found["sigma"])):
             return None
         height, width = micrograph.data.shape
-        return WorkingImage(data, (height, width), coarse, blank=bool(sigma == 0))
+        return WorkingImage(found["data"], (height, width), found["coarse"], blank=bool(found["sigma"] == 0))
+
+    def _leaves(self, micrograph: Micrograph, shape: tuple[int, int]) -> bool:
+        """Whether the device does not take such micrographs, which is said once."""
+        reason = self._graphs.leaves(micrograph.data, shape)
+        with self._telling:
+            if reason and reason not in self._told:
+                self._told.add(reason)
+                _LOG.warning(f"the processor prepares {micrograph.path} and others of {reason}")
+        return bool(reason)
+
+    def warm(self, micrograph: Micrograph, diameter_A: float) -> None:
+        """Take the memory that micrographs of this size need. Raises PixelError or BackendError."""
+        self._graphs.warm(micrograph.data, working_shape(micrograph, diameter_A, self._spec), self._matrices)
 
     def close(self) -> None:
         """Let go of the device; see `Preparer.close`."""
-        self._sessions = {}
-        self._constants.cache_clear()
-
-    def _run(self, session: Any, image: NDArray[np.floating], shape: tuple[int, int]) -> list[Any]:
-        with self._free:
-            given = self._constants(image.shape, shape) | {"image": self._value(np.ascontiguousarray(image))}
-            return [value.numpy() for value in session.run_with_ort_values(_OUTPUTS, given)]
-
-    def _on_device(self, before: tuple[int, int], after: tuple[int, int]) -> dict[str, Any]:
-        return {name: self._value(value) for name, value in constants(before, after, self._spec).items()}
-
-    def _value(self, array: NDArray[np.floating]) -> Any:
-        from onnxruntime import OrtValue
-
-        return OrtValue.ortvalue_from_numpy(array, self._device)
+        self._open = False
+        self._graphs.close()
 
 
 def constants(before: tuple[int, int], after: tuple[int, int], spec: ModelSpec) -> dict[str, FloatArray]:

@@ -9,12 +9,14 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from gtpick_rt.backends.engines.building import FLAGS, PROFILE, Built, OnProgress, build, read_onnx
+from gtpick_rt.backends.engines.building import FLAGS, Built, OnProgress, build, read_onnx
 from gtpick_rt.backends.engines.cache import EngineCache, Unfit
 from gtpick_rt.backends.engines.libraries import LibraryName, library
+from gtpick_rt.backends.engines.profiles import PROFILE, Shapes
 from gtpick_rt.backends.engines.records import EngineKey, Gpu, Record
+from gtpick_rt.backends.engines.running import UnloadableError
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.models.files import sample_sha256
@@ -25,9 +27,29 @@ OnNotice = Callable[[str], None]
 _LOG = logging.getLogger("gtpick_rt")
 
 
+class Proof(Protocol):
+    """How far an engine and the reference are apart; a dataclass of plain values."""
+
+    alike: ClassVar[str]
+    """What an engine must do to be used: "pick as the reference does"."""
+    check: ClassVar[str]
+    """What was looked at."""
+    way_out: ClassVar[str]
+    """Where it is refused."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may be used."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """All figures, for a file."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """An engine that picks as the reference does."""
+    """An engine that does as the reference does."""
 
     plan: bytes
     record: Record
@@ -50,19 +72,21 @@ def engine_for(
     model: Path,
     name: LibraryName,
     gpu: Gpu,
-    prove: Callable[[bytes], Parity],
+    prove: Callable[[bytes], Proof],
+    profile: Shapes = PROFILE,
     *,
     on_progress: OnProgress = lambda phase, done, of: None,
     on_notice: OnNotice = _LOG.warning,
     force: bool = False,
 ) -> Engine:
-    """Return the engine of the ONNX file `model` for this GPU; it takes the batches of `PROFILE`.
+    """Return the engine of the ONNX file `model` for this GPU.
 
     Args:
         model: the very file to run: that in half precision.
         name: what builds and runs it.
         gpu: what it is for.
-        prove: runs a plan beside the reference, and says how alike they pick.
+        prove: runs a plan beside the reference, and says how alike they are.
+        profile: which shapes it takes.
         on_progress: told of a build, in any thread.
         on_notice: told why an engine is built, and what is wrong with one in the cache.
         force: build it anew, whatever the cache holds.
@@ -70,11 +94,11 @@ def engine_for(
     Raises:
         ModelError: the file cannot be read.
         BackendError: the engine cannot be built, or the cache is not safe.
-        UnlikeError: it does not pick as the reference does.
+        UnlikeError: it does not do as the reference does.
 
     """
     content = read_onnx(model)
-    cache, key = EngineCache(), key_of(content, name, gpu)
+    cache, key = EngineCache(), key_of(content, name, gpu, profile)
     if not force:
         with suppress(Unfit):
             return Engine(*cache.load(key), fresh=False)
@@ -84,41 +108,49 @@ def engine_for(
                 return Engine(*cache.load(key), fresh=False)  # which another process may have built meanwhile
             except Unfit as reason:
                 on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
-        return _build(model, content, name, key, gpu, cache, prove, on_progress, on_notice)
-
-
-def _build(
-    model: Path,
-    content: bytes,
-    name: LibraryName,
-    key: EngineKey,
-    gpu: Gpu,
-    cache: EngineCache,
-    prove: Callable[[bytes], Parity],
-    on_progress: OnProgress,
-    on_notice: OnNotice,
-) -> Engine:
-    """Build an engine, prove it and keep it."""
-    built = build(
-        model,
-        content,
-        name,
-        capability=gpu.compute_capability,
-        timings=cache.timings(key),
-        on_progress=on_progress,
-    )
-    parity = prove(built.plan)
-    if not parity.holds:
-        raise refusal(
-            f"{name} on {gpu.name}",
-            f"{model}: the engine that {name} built does not pick as the reference does and is refused: {parity}; "
-            "pick with --backend cuda, or --backend cpu, which runs in single precision",
-            asdict(key),
-            {"check": "picks of the sample", **parity.report()},
+        built = build(
+            model,
+            content,
+            name,
+            profile,
+            capability=gpu.compute_capability,
+            timings=cache.timings(key),
+            on_progress=on_progress,
         )
-    record = record_of(built, key, asdict(parity))
-    _keep(cache, record, built, on_notice)
+        record = record_of(built, key, asdict(_proved(model, key, prove(built.plan))))
+        _keep(cache, record, built, on_notice)
     return Engine(built.plan, record, fresh=True)
+
+
+def _proved(model: Path, key: EngineKey, proof: Proof) -> Any:
+    """The proof, where it holds. Raises UnlikeError."""
+    if not proof.holds:
+        raise refusal(
+            f"{key.library} on {key.gpu}{' preprocessing' if key.prepares else ''}",
+            f"{model}: the engine that {key.library} built does not {proof.alike} and is refused: {proof}; "
+            f"{proof.way_out}",
+            asdict(key),
+            {"check": proof.check, **proof.report()},
+        )
+    return proof
+
+
+def load_engine(what: str, find: Callable[..., Engine], load: Callable[[bytes, bytes], None]) -> Engine:
+    """Find the engine of `what` and load it, with the kernels that are kept for it; one of the
+    cache that does not load is built anew.
+
+    `find` may be called with `force=True`. Raises BackendError.
+    """
+    engine = find()
+    try:
+        load(engine.plan, engine.kernels)
+    except UnloadableError as error:
+        if engine.fresh:
+            raise
+        _LOG.warning(f"building the engine of {what} anew: {error}")
+        engine = find(force=True)
+        load(engine.plan, b"")
+    return engine
 
 
 def record_of(built: Built, key: EngineKey, parity: dict[str, Any]) -> Record:
@@ -134,7 +166,7 @@ def record_of(built: Built, key: EngineKey, parity: dict[str, Any]) -> Record:
     )
 
 
-def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
+def key_of(content: bytes, name: LibraryName, gpu: Gpu, profile: Shapes = PROFILE) -> EngineKey:
     """Say what an engine of the ONNX file with this content depends on.
 
     Raises BackendError without the library.
@@ -147,7 +179,7 @@ def key_of(content: bytes, name: LibraryName, gpu: Gpu) -> EngineKey:
         gpu=gpu.name,
         compute_capability=".".join(map(str, gpu.compute_capability)),
         driver=gpu.driver,
-        profile=str(PROFILE),
+        profile=str(profile),
         flags=FLAGS,
     )
 

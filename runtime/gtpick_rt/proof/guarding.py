@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gtpick_rt.backends.base import Answers, Backend, Tiles
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.decode import decode
 from gtpick_rt.detection.merge import merge

@@ -72,7 +72,7 @@ def open_picker(
             diameter_A, contrast = found.diameter_A, found.contrast
         if diameter_A is None:
             raise UsageError("give the particles' diameter in Å, or micrographs to measure it on")
-        preparer = open_preparer(loaded, path, spec)
+        preparer = open_preparer(loaded, path, spec, on_build)
         return Picker(loaded, spec, diameter_A, contrast, model_sha256=sha256, survey=found, preparer=preparer)
 
 
@@ -173,8 +173,8 @@ def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Open
     from gtpick_rt.backends.cuda import current_gpu
     from gtpick_rt.backends.onnx_file import half_beside
     from gtpick_rt.backends.support import unsupported
-    from gtpick_rt.backends.tensorrt import TensorRt, UnloadableError
-    from gtpick_rt.proof.engines import engine_for, prove
+    from gtpick_rt.backends.tensorrt import TensorRt
+    from gtpick_rt.proof.engines import engine_for, load_engine, prove
 
     gpu = current_gpu()
     if reason := unsupported(name, gpu):
@@ -182,17 +182,9 @@ def _open_tensorrt(name: LibraryName, on_build: OnProgress, model: Path) -> Open
     half, spec = half_beside(model)
     proof = partial(prove, model=model, name=name)
     find = partial(engine_for, half, name, gpu, proof, on_progress=on_build)
-    engine = find()
     backend = TensorRt(name)
     with _closed_on_error(backend):
-        try:
-            backend.load(engine.plan, spec, engine.kernels)
-        except UnloadableError as error:
-            if engine.fresh:
-                raise
-            _LOG.warning(f"building the engine of {half.name} anew: {error}")
-            engine = find(force=True)
-            backend.load(engine.plan, spec)
+        engine = load_engine(half.name, find, lambda plan, kernels: backend.load(plan, spec, kernels))
         backend.warm()
         engine.keep_kernels(backend.kernels)
         return guard(backend, model), spec

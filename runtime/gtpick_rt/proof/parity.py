@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -64,6 +64,10 @@ class Unlike(TypedDict):
 @dataclass(frozen=True)
 class Parity:
     """How far two runs of one model on the same tiles are apart."""
+
+    alike: ClassVar[str] = "pick as the reference does"
+    check: ClassVar[str] = "picks of the sample"
+    way_out: ClassVar[str] = "pick with --backend cuda, or --backend cpu, which runs in single precision"
 
     tiles: int
     max_score_error: float

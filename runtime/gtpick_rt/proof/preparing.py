@@ -8,9 +8,9 @@ on a machine it is seen that the same is then picked, and how long both take.
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -19,24 +19,23 @@ import numpy as np
 
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.cores import processor, usable_cores
-from gtpick_rt.backends.cuda import driver_version
+from gtpick_rt.backends.cuda import driver_version, watch_memory
+from gtpick_rt.backends.engines.building import OnProgress
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from gtpick_rt.backends.support import GpuBackend
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import NumpyPreparer, Preparer, WorkingImage, to_working_scale
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.evaluate.matching import match
-from gtpick_rt.models.files import PREPROCESSING, SAMPLE, sample_sha256
+from gtpick_rt.models.files import PREPROCESSING, sample_sha256
 from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.proof.parity import SAMPLE_DIAMETER_A, views
+from gtpick_rt.proof.graphs import MOST_APART, distance, open_graphs, runner_of, samples
+from gtpick_rt.proof.parity import SAMPLE_DIAMETER_A
 from gtpick_rt.proof.proving import remembered
 from gtpick_rt.proof.refusing import refusal
-from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Micrograph, Picks
 
-MOST_APART = 2e-5
-"""Of two working images: standard deviations, of which an image reaches to 5 and more."""
 SAME_PX, SAME_SCORE = 0.01, 1e-3
 """Detections are the same when centres, in working pixels, and scores are so near."""
 EVERY = 100
@@ -44,7 +43,6 @@ EVERY = 100
 _TIMED_PX, _TIMED_A = 4096, 160.0
 """Side of the micrograph of 1 Å/px on which both are timed, and the diameter of its particles."""
 _ROUNDS = 3
-_PROVIDER, _OPTIONS, _DEVICE = "CUDAExecutionProvider", {"use_tf32": "0"}, "cuda"
 
 _LOG = logging.getLogger("gtpick_rt")
 
@@ -67,40 +65,51 @@ class Compared:
         return 0 < self.detections == self.same and self.graph_s < self.processor_s
 
 
-def open_preparer(backend: Backend, model: Path, spec: ModelSpec) -> Preparer:
-    """Open what prepares micrographs for a backend that has `model` open: beside ONNX Runtime on a
-    GPU the graph where it pays, and the processor elsewhere.
+def _untold(phase: str, done: int, of: int) -> None:
+    pass
 
-    What speaks against the graph is logged.
+
+def open_preparer(backend: Backend, model: Path, spec: ModelSpec, on_build: OnProgress = _untold) -> Preparer:
+    """Open what prepares micrographs for a backend that has `model` open: on a GPU the graph where
+    it pays, and the processor elsewhere.
+
+    What speaks against the graph is logged. `on_build` is told of engines that are built first.
     """
-    if not has_graph(backend):
+    runner = runner_of(backend)
+    if runner is None:
         return NumpyPreparer(spec)
+    memory_taken = watch_memory(runner)
     try:
-        guarded, seen = try_graph(backend, model, spec)
+        guarded, seen = try_graph(runner, backend.name, model, spec, on_build)
     except (BackendError, ModelError) as error:
         _LOG.warning(f"the processor prepares micrographs: {error}")
         return NumpyPreparer(spec)
     if seen.pays:
-        _LOG.info(f"the GPU prepares micrographs ({seen})")
+        memory = memory_taken()
+        told = f", which takes {memory.taken / 1e6:.0f} MB more of its memory" if memory else ""
+        _LOG.info(f"the GPU prepares micrographs{told} at {_TIMED_PX} x {_TIMED_PX} px ({seen})")
         return guarded
     guarded.close()
     _LOG.info(f"the processor prepares micrographs: the GPU would not do the same sooner ({seen})")
     return NumpyPreparer(spec)
 
 
-def has_graph(backend: Backend) -> bool:
-    """Whether what runs the backend can run the graph beside it."""
-    return backend.name.startswith(OnnxRuntimeCuda.name)
-
-
-def try_graph(backend: Backend, model: Path, spec: ModelSpec) -> tuple["GuardedPreparer", Compared]:
-    """Open the graph, prove it, and compare it with the processor, whether or not it pays.
+def try_graph(
+    runner: GpuBackend, name: str, model: Path, spec: ModelSpec, on_build: OnProgress = _untold
+) -> tuple["GuardedPreparer", Compared]:
+    """Open the graph beside the backend called `name`, prove it, compare it with the processor,
+    whether or not it pays, and take the memory that it needs.
 
     Raises ModelError or BackendError, of which UnlikeError is one.
     """
-    graph = GraphPreparer(spec, _PROVIDER, _OPTIONS, _DEVICE)
+    opened = open_graphs(runner, spec, on_build)
+    graph = GraphPreparer(spec, opened.graphs)
     try:
-        return GuardedPreparer(graph, backend.name, spec), compare_once(graph, model, backend.name)
+        guarded = GuardedPreparer(graph, name, spec)
+        seen = compare_once(graph, model, name, opened.version)
+        graph.warm(_noise("float32"), _TIMED_A)
+        opened.keep()
+        return guarded, seen
     except BaseException:
         graph.close()
         raise
@@ -144,22 +153,6 @@ class GuardedPreparer:
             )
 
 
-def samples() -> Iterator[Micrograph]:
-    """The sample, turned and mirrored in all eight ways, in each kind of pixels."""
-    for view in views(read_micrograph(SAMPLE)):
-        for pixels in PREPROCESSING:
-            yield replace(view, data=view.data.astype(pixels))
-
-
-def distance(got: WorkingImage | None, wanted: WorkingImage) -> float:
-    """The largest difference of two working images in a pixel, or in a mean of their coarse ones;
-    infinite where there is no image.
-    """
-    if got is None or got.data.shape != wanted.data.shape:
-        return float("inf")
-    return float(max(np.abs(got.data - wanted.data).max(), np.abs(got.coarse - wanted.coarse).max()))
-
-
 def same_detections(got: Picks, wanted: Picks) -> int:
     """How many of two sets, in working pixels, are the same; 0 where one has more."""
     pairs = match(got.xy_px, wanted.xy_px, SAME_PX)
@@ -167,15 +160,13 @@ def same_detections(got: Picks, wanted: Picks) -> int:
     return int(near.sum()) if len(got) == len(wanted) else 0
 
 
-def compare_once(graph: GraphPreparer, model: Path, name: str) -> Compared:
+def compare_once(graph: GraphPreparer, model: Path, name: str, version: str) -> Compared:
     """Compare the graph with the processor, unless that was done with all of these before.
 
-    Raises BackendError where the graph fails.
+    `version` is that of `OpenedGraphs`. Raises BackendError where the graph fails.
     """
-    from onnxruntime import __version__
-
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    software = (str(__version__), driver_version())
+    software = (version, driver_version())
     key = ("preprocessing", sha256, sample_sha256(), _graphs_sha256(), name, *software, processor())
     return remembered((*key, str(usable_cores())), Compared, lambda: _compare(graph, model))
 
@@ -186,14 +177,28 @@ def _compare(graph: GraphPreparer, model: Path) -> Compared:
     with closing(reference):
         picker = Picker(reference, spec, SAMPLE_DIAMETER_A)
         for sample in samples():
-            images = picker.prepare(sample), graph.prepare(sample, SAMPLE_DIAMETER_A)
+            images = picker.prepare(sample), _by_graph(graph, sample, SAMPLE_DIAMETER_A)
             wanted, got = (image.to_working(picker.assemble(image, picker.infer(image))) for image in images)
             detections, same = detections + len(wanted), same + same_detections(got, wanted)
-    noise = np.random.default_rng(0).standard_normal((_TIMED_PX, _TIMED_PX), np.float32).astype(np.float16)
-    timed = Micrograph(noise, 1.0, Path("noise"))
-    graph_s = _seconds(lambda: graph.attempt(timed, _TIMED_A))
+    timed = _noise("float16")
+    graph_s = _seconds(lambda: _by_graph(graph, timed, _TIMED_A))
     processor_s = _seconds(lambda: to_working_scale(timed, _TIMED_A, spec)) / usable_cores()
     return Compared(detections, same, graph_s, processor_s)
+
+
+def _by_graph(graph: GraphPreparer, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
+    """What the graph makes of it, which leaves none of these to the processor. Raises
+    BackendError.
+    """
+    image = graph.attempt(micrograph, diameter_A)
+    if image is None:
+        raise BackendError(f"{micrograph.path}, which is known, is left to the processor")
+    return image
+
+
+def _noise(pixels: str) -> Micrograph:
+    noise = np.random.default_rng(0).standard_normal((_TIMED_PX, _TIMED_PX), np.float32)
+    return Micrograph(noise.astype(pixels), 1.0, Path("noise"))
 
 
 def _seconds(prepare: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from gtpick_export.triton import write_repository
-from gtpick_rt.backends.engines.building import Profile
+from gtpick_rt.backends.engines.profiles import Profile
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.triton import Triton

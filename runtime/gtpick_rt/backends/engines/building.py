@@ -5,49 +5,19 @@ tensor by tensor.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from gtpick_rt.backends.engines.inspecting import Layer, check, half_share, network_layers
 from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
-from gtpick_rt.errors import BackendError, ModelError, UsageError
+from gtpick_rt.backends.engines.profiles import PROFILE, Shapes
+from gtpick_rt.errors import BackendError, ModelError
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a phase of the build, its steps that are done and how many it has, in any thread."""
 FLAGS = "strongly-typed detailed no-tf32 user-allocation largest-and-usual-drift up-and-down for-one-card"
 """How engines are built and judged, for the key of the cache: to be changed with the code that does
 either."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The sizes of batch for which an engine has kernels of its own; what lies between has those of
-    the next.
-    """
-
-    batches: tuple[int, ...] = (1, 8, 32, 64)
-
-    def __post_init__(self) -> None:
-        grow = all(before < size for before, size in pairwise((0, *self.batches)))
-        if not self.batches or not grow:
-            raise UsageError(f"batches must grow from 1 or more, as in 1,8,32,64: got {self}")
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.batches))
-
-    @property
-    def ranges(self) -> list[tuple[int, int, int]]:
-        """Smallest, usual and largest batch of each optimisation profile."""
-        return [(self.batches[0],) * 3, *((before + 1, size, size) for before, size in pairwise(self.batches))]
-
-    def number(self, batch: int) -> int:
-        """Which of the profiles takes a batch of this size."""
-        return next(number for number, size in enumerate(self.batches) if batch <= size)
-
-
-PROFILE = Profile()
-"""Of the engines that picking uses."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +65,7 @@ def build(
     model: Path,
     content: bytes,
     name: LibraryName,
-    profile: Profile = PROFILE,
+    profile: Shapes = PROFILE,
     *,
     capability: tuple[int, int] | None = None,
     timings: bytes = b"",
@@ -120,11 +90,11 @@ def build(
     network = builder.create_network(_creation_flags(trt))
     _parse(model, content, trt, network, log)
     layers = network_layers(trt, network)
-    check(model, trt, network, layers)
+    check(model, network, layers, profile)
     config = _config(trt, builder, effort)
     if name == "tensorrt-rtx" and capability is not None:
         _choose_card(trt, config, capability)
-    _add_profile(builder, config, network, profile)
+    _add_profiles(builder, config, network, profile)
     cache = _timing_cache(config, timings) if name == "tensorrt" else None  # TensorRT-RTX measures nothing
     monitor = config.progress_monitor = _monitor(trt, on_progress)
     plan = builder.build_serialized_network(network, config)
@@ -183,14 +153,14 @@ def _parse(model: Path, content: bytes, trt: Any, network: Any, log: Any) -> Non
     raise BackendError(f"{model}: cannot be parsed: {told or log.taken()}")
 
 
-def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> None:
-    """The batch alone is dynamic; `check` has seen to that."""
-    for batches in profile.ranges:
+def _add_profiles(builder: Any, config: Any, network: Any, profile: Shapes) -> None:
+    """What the file leaves open is dynamic; `check` has seen to that."""
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    dynamic = [tensor for tensor in inputs if -1 in tensor.shape]
+    for ranges in zip(*(profile.ranges_of(tensor.name, tensor.shape) for tensor in dynamic), strict=True):
         shapes = builder.create_optimization_profile()
-        for i in range(network.num_inputs):
-            tensor = network.get_input(i)
-            _, *rest = tensor.shape
-            shapes.set_shape(tensor.name, *((batch, *rest) for batch in batches))
+        for tensor, of_input in zip(dynamic, ranges, strict=True):
+            shapes.set_shape(tensor.name, *of_input)
         config.add_optimization_profile(shapes)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
+from gtpick_rt.backends.engines.profiles import Shapes
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import HALF_SUFFIX
 
@@ -58,18 +59,17 @@ def half_share(layers: Sequence[Layer]) -> float:
     return types.count("HALF") / floats if floats else 0.0
 
 
-def check(model: Path, trt: Any, network: Any, layers: Sequence[Layer]) -> None:
-    """Raise BackendError unless the network takes and gives float32 in any batch and is read as its
-    file means it.
+def check(model: Path, network: Any, layers: Sequence[Layer], profile: Shapes) -> None:
+    """Raise BackendError unless the network takes and gives what the profile is for, and is read as
+    its file means it.
     """
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     for tensor in (*inputs, *outputs):
-        batch, *rest = tensor.shape
-        if tensor.dtype != trt.float32 or batch != -1 or -1 in rest:
+        if not profile.fits(tensor.name, tensor.shape, tensor.dtype.name):
             raise BackendError(
-                f"{model}: tensor {tensor.name!r} should be float32 with the batch alone left open, got "
-                f"{tensor.dtype.name} {tuple(tensor.shape)}"
+                f"{model}: tensor {tensor.name!r} should be {profile.wants}, got {tensor.dtype.name} "
+                f"{tuple(tensor.shape)}"
             )
     share = half_share(layers)
     if model.name.endswith(HALF_SUFFIX) and share < MIN_HALF_SHARE:

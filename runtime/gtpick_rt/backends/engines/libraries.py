@@ -123,16 +123,19 @@ def logger(trt: Any) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: deque[str] = deque(maxlen=_MOST_ERRORS)
+            self.errors: dict[int, deque[str]] = {}  # by the thread in which they were logged
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in _ERRORS:
-                self.errors.append(message)
+                self.errors.setdefault(threading.get_ident(), deque(maxlen=_MOST_ERRORS)).append(message)
 
         def taken(self) -> str:
-            """The errors since this was last asked, or since what was done last went well."""
-            told = "; ".join(self.errors)
-            self.errors.clear()
-            return told
+            """The errors since this was last asked, or since what was done last went well: those of
+            this thread and of the library's own. Another of ours runs an engine, too, and asks for
+            its own.
+            """
+            others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+            told = [self.errors.pop(thread) for thread in tuple(self.errors) if thread not in others]
+            return "; ".join(message for each in told for message in each)
 
     return Logger()

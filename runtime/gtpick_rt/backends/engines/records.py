@@ -41,6 +41,11 @@ class EngineKey:
         """What built it, and for which GPU."""
         return self.library, self.gpu, self.compute_capability
 
+    @property
+    def prepares(self) -> bool:
+        """Whether it takes micrographs, and not tiles."""
+        return self.profile.startswith("micrographs")
+
     def differs(self, other: "EngineKey") -> str:
         """Say in what `other` is not this: "driver 570.1 instead of 580.2"."""
         pairs = ((f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
@@ -77,14 +82,16 @@ class Entry:
 def superseded(entries: Sequence[Entry]) -> dict[Path, str]:
     """Say which engines were left behind, and by what: "driver 570.1 instead of 580.2".
 
-    The last engine that a library has built for a GPU tells what is in use there: its version, the
-    driver and how engines are built. Of which model it is does not matter.
+    The last engine that a library has built for a GPU, of those that take tiles or of those that
+    prepare micrographs, tells what is in use there: its version, the driver and how engines are
+    built. Of which model it is does not matter.
     """
     records = {entry.file: entry.record for entry in entries if entry.record is not None}
-    in_use = {record.key.device: record.key for record in sorted(records.values(), key=lambda each: each.built_at)}
+    in_order = sorted(records.values(), key=lambda each: each.built_at)
+    in_use = {(record.key.device, record.key.prepares): record.key for record in in_order}
     left = {
-        file: replace(in_use[record.key.device], onnx_sha256=record.key.onnx_sha256).differs(record.key)
-        for file, record in records.items()
+        file: replace(in_use[key.device, key.prepares], onnx_sha256=key.onnx_sha256).differs(key)
+        for file, key in ((file, record.key) for file, record in records.items())
     }
     return {file: difference for file, difference in left.items() if difference}
 

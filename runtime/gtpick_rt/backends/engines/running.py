@@ -1,20 +1,25 @@
-"""An engine of TensorRT that is loaded, and what each size of batch needs to run on it."""
+"""An engine of TensorRT that is loaded, and what each size of its tensors needs to run on it."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from gtpick_rt.backends.base import Tiles
+import numpy as np
+from numpy.typing import NDArray
+
 from gtpick_rt.backends.batching import OutOfMemoryError
 from gtpick_rt.backends.cuda import Cuda
-from gtpick_rt.backends.engines.building import PROFILE
-from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits
+from gtpick_rt.backends.engines.libraries import LibraryName, garbage_waits, library, logger
 from gtpick_rt.errors import BackendError
-from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
 
 _LOG = logging.getLogger("gtpick_rt")
+
+
+class UnloadableError(BackendError):
+    """The library does not take this engine."""
 
 
 def _compiles_at_run_time(trt: Any) -> bool:
@@ -43,9 +48,31 @@ class Loaded:
     log: Any
     engine: Any
     cuda: Cuda
-    spec: ModelSpec
     compiled: Any
     """TensorRT-RTX's cache of kernels, which all contexts share."""
+
+    @classmethod
+    @garbage_waits()
+    def of(cls, name: LibraryName, plan: bytes, kernels: bytes) -> "Loaded":
+        """Load a plan, which is code: it must have been built here.
+
+        `kernels` are those that an earlier process told. Raises UnloadableError when the library
+        does not take the plan, and BackendError.
+        """
+        trt = library(name)
+        log = logger(trt)
+        log.taken()  # of what was done before
+        engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+        if engine is None:
+            raise UnloadableError(f"{name} cannot load its engine: {log.taken()}; see gtpick-rt doctor")
+        return cls(name, trt, log, engine, Cuda(), compiled_kernels(trt, engine, kernels))
+
+    @property
+    def kernels(self) -> bytes:
+        """What TensorRT-RTX has compiled so far; empty with TensorRT, which compiles all when it
+        builds.
+        """
+        return b"" if self.compiled is None else bytes(self.check(self.compiled.serialize(), "its runtime cache"))
 
     @garbage_waits()
     def context(self) -> Any:
@@ -74,53 +101,71 @@ class Loaded:
         raise BackendError(f"{self.name} failed at {what}: {told or 'it does not say why'}")
 
 
+class Tensor(NamedTuple):
+    """What a tensor holds."""
+
+    shape: tuple[int, ...]
+    dtype: Any = np.float32
+
+
+@dataclass(frozen=True, eq=False)
+class Size:
+    """What an engine takes and gives, in one size."""
+
+    of: str
+    """For errors: "in batches of 8"."""
+    profile: int
+    given: Mapping[str, Tensor]
+    """Copied to the GPU in each run."""
+    answered: Mapping[str, Tensor]
+    """Copied from there in each run."""
+    kept: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Inputs that stay as they are: copied to the GPU once."""
+
+
 class Slot:
-    """One size of batch on one stream: an execution context, its buffers and its CUDA graph, which
-    nothing else uses.
+    """One size on one stream: an execution context, its buffers and its CUDA graph, which nothing
+    else uses.
 
     Between `start` and `finish` the buffers belong to the GPU.
     """
 
-    def __init__(self, loaded: Loaded, lane: int, stream: Any, size: int) -> None:
-        spec, cuda = loaded.spec, loaded.cuda
-        self.lane = lane
+    def __init__(self, loaded: Loaded, stream: Any, size: Size) -> None:
         self._loaded, self._stream, self._size = loaded, stream, size
-        self._hosts: dict[str, FloatArray] = {}
         self._addresses: dict[str, int] = {}
+        self.hosts: dict[str, NDArray[Any]] = {}
+        """Pinned arrays, by the names of what is given and answered; the former are filled before
+        `start`."""
+        inputs = {**size.given, **{name: Tensor(array.shape) for name, array in size.kept.items()}}
         with ExitStack() as owned:
             self._context = loaded.context()
-            number = PROFILE.number(size)
-            self._check(self._context.set_optimization_profile_async(number, int(stream)), "its optimisation profile")
-            tile = (size, 1, spec.tile_px, spec.tile_px)
-            self._check(self._context.set_input_shape(spec.input_name, tile), f"the shape of {spec.input_name!r}")
-            self._give(owned, spec.input_name, tile)
-            self._give(owned, spec.score_name, (size, spec.queries))
-            self._give(owned, spec.box_name, (size, spec.queries, 3))
+            self._check(
+                self._context.set_optimization_profile_async(size.profile, int(stream)), "its optimisation profile"
+            )
+            for name, tensor in inputs.items():
+                if tensor.shape:  # others have but one shape
+                    self._check(self._context.set_input_shape(name, tensor.shape), f"the shape of {name!r}")
+            for name, tensor in {**inputs, **size.answered}.items():
+                self._give(owned, name, tensor)
             self._give_scratch(owned)
-            owned.callback(cuda.synchronize, stream)  # before anything is given back
+            owned.callback(loaded.cuda.synchronize, stream)  # before anything is given back
+            self._keep()
             self._enqueue()  # the first run of a shape allocates, which a capture cannot
-            cuda.synchronize(stream)
+            loaded.cuda.synchronize(stream)
             self._graph = self._captured(owned)
             self._owned = owned.pop_all()
 
-    def start(self, tiles: Tiles, part: slice) -> None:
-        """Give up to `size` tiles to the GPU, cut straight into its buffer.
-
-        The rest of the batch stays as it is, and its answers are not read.
-        """
-        tiles.cut(part, self._hosts[self._loaded.spec.input_name])
+    def start(self) -> None:
+        """Give what `hosts` hold to the GPU."""
         if self._graph is None:
             self._enqueue()
         else:
             self._loaded.cuda.launch(self._graph, self._stream)
 
-    def finish(self, n: int) -> tuple[FloatArray, FloatArray]:
-        """Wait, and return views of the scores and boxes of the first `n` tiles, which hold until
-        the next `start`.
-        """
-        spec = self._loaded.spec
+    def finish(self) -> dict[str, NDArray[Any]]:
+        """Wait, and return the answers, which hold until the next `start`."""
         self._loaded.cuda.synchronize(self._stream)
-        return self._hosts[spec.score_name][:n], self._hosts[spec.box_name][:n]
+        return {name: self.hosts[name] for name in self._size.answered}
 
     def close(self) -> None:
         """Give everything back, once what is in flight has landed."""
@@ -129,29 +174,43 @@ class Slot:
                 self._loaded.cuda.synchronize(self._stream)
             finally:
                 self._context = None
-                self._hosts.clear()
+                self.hosts.clear()
 
     def _check(self, result: Any, what: str) -> None:
-        self._loaded.check(result, f"{what} in batches of {self._size}")
+        self._loaded.check(result, f"{what} {self._size.of}")
 
-    def _give(self, owned: ExitStack, name: str, shape: tuple[int, ...]) -> None:
+    def _give(self, owned: ExitStack, name: str, tensor: Tensor) -> None:
         """Make the buffers of a tensor, and tell the context where it lies on the GPU."""
-        cuda, what = self._loaded.cuda, f"tensor {name!r} of {self._size} tiles"
-        host = self._hosts[name] = cuda.pinned(what, shape)
-        owned.callback(cuda.free_pinned, host)
-        address = self._addresses[name] = cuda.memory(what, host.nbytes)
+        cuda, what = self._loaded.cuda, f"tensor {name!r} {self._size.of}"
+        if name not in self._size.kept:
+            self.hosts[name] = cuda.pinned(what, tensor.shape, tensor.dtype)
+            owned.callback(cuda.free_pinned, self.hosts[name])
+        address = self._addresses[name] = cuda.memory(what, _bytes(tensor))
         owned.callback(cuda.free, address)
         self._check(self._context.set_tensor_address(name, address), f"the address of {name!r}")
 
     def _give_scratch(self, owned: ExitStack) -> None:
         cuda, nbytes = self._loaded.cuda, self._context.update_device_memory_size_for_shapes()
         self._check(nbytes > 0, "the memory of its layers")  # 0 is how it tells an error
-        address = cuda.memory(f"the layers of {self._size} tiles", nbytes)
+        address = cuda.memory(f"its layers {self._size.of}", nbytes)
         owned.callback(cuda.free, address)
         self._context.set_device_memory(address, nbytes)
 
+    def _keep(self) -> None:
+        """Copy what stays, from pinned memory that is needed no longer then."""
+        cuda = self._loaded.cuda
+        for name, array in self._size.kept.items():
+            what = f"tensor {name!r} {self._size.of}"
+            pinned = cuda.pinned(what, array.shape)
+            try:
+                np.copyto(pinned, array)
+                cuda.to_device(what, self._addresses[name], pinned, self._stream)
+                cuda.synchronize(self._stream)
+            finally:
+                cuda.free_pinned(pinned)
+
     def _captured(self, owned: ExitStack) -> Any:
-        """A graph of a batch, or None where none can be captured: then each batch is enqueued."""
+        """A graph of a run, or None where none can be captured: then each run is enqueued."""
         cuda, capturable = self._loaded.cuda, getattr(self._context, "is_stream_capturable", lambda stream: True)
         if not capturable(int(self._stream)):
             return None
@@ -160,18 +219,21 @@ class Slot:
         except OutOfMemoryError:
             raise
         except BackendError as error:
-            _LOG.info(f"batches of {self._size} run without a CUDA graph: {error}")
+            _LOG.info(f"{self._loaded.name} runs without a CUDA graph {self._size.of}: {error}")
             return None
         owned.callback(cuda.free_graph, graph)
         return graph
 
     def _enqueue(self) -> None:
         """Copy in, compute, copy out: all in the stream's turn."""
-        spec, cuda = self._loaded.spec, self._loaded.cuda
-        tiles = spec.input_name
-        cuda.to_device(f"tensor {tiles!r}", self._addresses[tiles], self._hosts[tiles], self._stream)
-        self._check(
-            self._context.execute_async_v3(int(self._stream)), f"tensors {spec.score_name!r}, {spec.box_name!r}"
-        )
-        for name in (spec.score_name, spec.box_name):
-            cuda.to_host(f"tensor {name!r}", self._hosts[name], self._addresses[name], self._stream)
+        size, cuda = self._size, self._loaded.cuda
+        for name in size.given:
+            cuda.to_device(f"tensor {name!r}", self._addresses[name], self.hosts[name], self._stream)
+        answered = ", ".join(map(repr, size.answered))
+        self._check(self._context.execute_async_v3(int(self._stream)), f"tensors {answered}")
+        for name in size.answered:
+            cuda.to_host(f"tensor {name!r}", self.hosts[name], self._addresses[name], self._stream)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize

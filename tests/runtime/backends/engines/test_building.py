@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gtpick_rt.backends.cuda import gpu_is_here
 from gtpick_rt.backends.engines import inspecting
-from gtpick_rt.backends.engines.building import PROFILE, Built, Profile, build, read_onnx
+from gtpick_rt.backends.engines.building import Built, build, read_onnx
+from gtpick_rt.backends.engines.profiles import PROFILE, Profile
 from gtpick_rt.errors import BackendError, ModelError, UsageError
 from gtpick_rt.models.files import resolve_model
 

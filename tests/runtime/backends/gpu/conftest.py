@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import wraps
+from functools import partial, wraps
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_rt.backends.engines.building import PROFILE
+from gtpick_rt.backends.engines.profiles import PROFILE, Shapes
 from gtpick_rt.backends.tensorrt import TensorRt
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -107,12 +107,12 @@ class PaperCudart:
         else:
             self.queues[stream].append(work)
 
-    def array(self, address: int, shape: tuple[int, ...]) -> FloatArray:
+    def array(self, address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> FloatArray:
         """The memory at an address, which must hold that much."""
         count = int(np.prod(shape))
         block = self.blocks[address]
-        assert 4 * count <= ctypes.sizeof(block), "reaches beyond the memory that was given"
-        return np.frombuffer(block, np.float32, count).reshape(shape)
+        assert np.dtype(dtype).itemsize * count <= ctypes.sizeof(block), "reaches beyond the memory that was given"
+        return np.frombuffer(block, dtype, count).reshape(shape)
 
     def used(self) -> int:
         return sum(ctypes.sizeof(self.blocks[address]) for address in self.on_gpu)
@@ -237,12 +237,27 @@ class PaperCudart:
         return (Status.cudaSuccess,)
 
 
-class PaperContext:
-    """An execution context: it computes `answer` when its stream gets there."""
+Compute = Callable[[dict[str, FloatArray]], dict[str, FloatArray]]
 
-    def __init__(self, trt: "PaperTrt", number: int) -> None:
-        self._trt, self._number = trt, number
-        self._profile, self._shape = 0, tuple[int, ...]()
+
+@dataclass(frozen=True)
+class PaperPlan:
+    """What an engine takes, and what it makes of that."""
+
+    profile: Shapes
+    inputs: dict[str, Any]
+    """Their types."""
+    outputs: tuple[str, ...]
+    compute: Compute
+
+
+class PaperContext:
+    """An execution context: it computes when its stream gets there."""
+
+    def __init__(self, trt: "PaperTrt", number: int, plan: PaperPlan) -> None:
+        self._trt, self._number, self._plan = trt, number, plan
+        self._profile = 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._scratch: int | None = None
 
@@ -255,14 +270,18 @@ class PaperContext:
         return self._record("set_optimization_profile_async", number, stream)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        low, _, high = PROFILE.ranges[self._profile]
-        assert low <= shape[0] <= high, "the profile has no kernels for this batch"
-        self._shape = shape
+        low, _, high = self._plan.profile.ranges_of(name, (-1, *shape[1:]))[self._profile]
+        within = all(least <= side <= most for least, side, most in zip(low, shape, high, strict=True))
+        assert within, "the profile has no kernels for this size"
+        self._shapes[name] = shape
         return self._record("set_input_shape", name, shape)
 
+    def _first(self) -> int:
+        return next(iter(self._shapes.values()))[0]
+
     def update_device_memory_size_for_shapes(self) -> int:
-        assert self._shape, "the size is not known before the shape"
-        return self._trt.scratch * self._shape[0] * self._record("update_device_memory_size_for_shapes")
+        assert self._shapes, "the size is not known before the shapes"
+        return self._trt.scratch * self._first() * self._record("update_device_memory_size_for_shapes")
 
     def set_device_memory(self, address: int, nbytes: int) -> None:
         assert ctypes.sizeof(self._trt.cudart.blocks[address]) == nbytes
@@ -276,9 +295,10 @@ class PaperContext:
     def execute_async_v3(self, stream: int) -> bool:
         assert type(stream) is int
         assert self._scratch is not None, "enqueued without memory"
-        assert set(self._addresses) == {"tiles", "scores", "boxes"}, "enqueued before the addresses were set"
+        tensors = {*self._plan.inputs, *self._plan.outputs}
+        assert set(self._addresses) == tensors, "enqueued before the addresses were set"
         capturing = self._trt.cudart.captured is not None
-        if not self._record("execute_async_v3", stream, self._shape[0]) or (
+        if not self._record("execute_async_v3", stream, self._first()) or (
             capturing and "capture" in self._trt.refusals
         ):
             self._trt.cudart.spoilt = capturing
@@ -287,12 +307,13 @@ class PaperContext:
         return True
 
     def _compute(self) -> None:
-        cudart = self._trt.cudart
-        size, _, side, _ = self._shape
-        tiles = cudart.array(self._addresses["tiles"], (size, 1, side, side))
-        scores, boxes = self._trt.answer(tiles)
-        cudart.array(self._addresses["scores"], scores.shape)[...] = scores
-        cudart.array(self._addresses["boxes"], boxes.shape)[...] = boxes
+        array = self._trt.cudart.array
+        given = {
+            name: array(self._addresses[name], self._shapes.get(name, ()), dtype)
+            for name, dtype in self._plan.inputs.items()
+        }
+        for name, value in self._plan.compute(given).items():
+            array(self._addresses[name], value.shape)[...] = value
 
 
 class PaperConfig:
@@ -347,6 +368,8 @@ class PaperTrt:
 
     cudart: PaperCudart
     answer: Answer
+    plans: dict[bytes, PaperPlan] = field(default_factory=dict)
+    """Beside b"plan", which gives `answer`."""
     scratch: int = 100
     """Bytes of the layers, for each tile."""
     refusals: set[str] = field(default_factory=set)
@@ -360,6 +383,7 @@ class PaperTrt:
     """Engines and execution contexts that somebody still holds."""
     log: Any = None
 
+    __version__ = "10.13.0"
     ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user-managed")
 
     class ILogger:
@@ -371,22 +395,26 @@ class PaperTrt:
         return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
 
     def _deserialize(self, plan: bytes) -> Any:
-        if plan != b"plan":
+        plans = {b"plan": PaperPlan(PROFILE, {"tiles": np.float32}, ("scores", "boxes"), self._network), **self.plans}
+        if plan not in plans:
             self.tell("the magic tag does not match")
             return None
-        engine = PaperEngine(self._context)
+        engine = PaperEngine(partial(self._context, plans[plan]))
         self.alive.add(engine)
         return engine
 
     def tell(self, error: str) -> None:
         self.log.log(SimpleNamespace(name="ERROR"), error)
 
-    def _context(self, config: Any) -> PaperContext | None:
+    def _network(self, given: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        return dict(zip(("scores", "boxes"), self.answer(given["tiles"]), strict=True))
+
+    def _context(self, plan: PaperPlan, config: Any) -> PaperContext | None:
         self.configs.append(config)
         if "context" in self.errors:
             self.tell(self.errors["context"])
             return None
-        context = PaperContext(self, len(self.configs))
+        context = PaperContext(self, len(self.configs), plan)
         self.alive.add(context)
         return context
 
@@ -418,7 +446,7 @@ def cudart(monkeypatch: pytest.MonkeyPatch) -> PaperCudart:
 def trt(cudart: PaperCudart, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> PaperTrt:
     """The paper TensorRT on that GPU."""
     paper = PaperTrt(cudart, answer)
-    monkeypatch.setattr("gtpick_rt.backends.tensorrt.library", lambda name: paper)
+    monkeypatch.setattr("gtpick_rt.backends.engines.running.library", lambda name: paper)
     return paper
 
 

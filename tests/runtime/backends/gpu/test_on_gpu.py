@@ -12,9 +12,10 @@ from gtpick_rt.backends.engines.libraries import LIBRARIES, library
 from gtpick_rt.backends.onnxruntime_cuda import need_cuda
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import resolve_model
+from gtpick_rt.proof.graphs import runner_of
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import compare
-from gtpick_rt.proof.preparing import has_graph, try_graph
+from gtpick_rt.proof.preparing import try_graph
 from gtpick_rt.types import FloatArray
 
 pytestmark = pytest.mark.gpu
@@ -81,8 +82,8 @@ def test_a_batch_gives_what_its_tiles_give_alone(name: str, noise: FloatArray) -
 def test_micrographs_are_prepared_on_the_gpu_as_by_the_processor(name: str) -> None:
     model = resolve_model(None)
     backend, spec = open_backend(name, model)
-    if not has_graph(backend):
-        pytest.skip(f"beside {name} the processor prepares micrographs")
-    guarded, seen = try_graph(backend, model, spec)
+    runner = runner_of(backend)
+    assert runner == name
+    guarded, seen = try_graph(runner, backend.name, model, spec)
     guarded.close()
     assert seen.same == seen.detections > 1000

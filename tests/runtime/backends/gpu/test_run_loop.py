@@ -157,7 +157,7 @@ def test_too_small_a_memory_shows_before_anything_is_picked(
 def test_when_not_even_one_tile_fits_the_message_says_so(backend: TensorRt, tiles: FloatArray, cudart: Any) -> None:
     cudart.capacity = 100
     with pytest.raises(
-        BackendError, match=r"too small for tensor 'tiles' of 1 tiles, even for a single tile.*--backend cpu"
+        BackendError, match=r"too small for tensor 'tiles' in batches of 1, even for a single tile.*--backend cpu"
     ):
         backend.infer(tiles[:8])
     assert not cudart.blocks, "what was made before it failed was given back"
@@ -185,8 +185,8 @@ def test_what_the_engine_refuses_is_an_error_that_names_the_tensor(
 @pytest.mark.parametrize(
     ("function", "what"),
     [
-        ("cudaMallocHost", "tensor 'tiles' of 8 tiles"),
-        ("cudaMalloc", "tensor 'tiles' of 8 tiles"),
+        ("cudaMallocHost", "tensor 'tiles' in batches of 8"),
+        ("cudaMalloc", "tensor 'tiles' in batches of 8"),
         ("cudaMemcpyAsync", "tensor 'tiles'"),
         ("cudaStreamSynchronize", "a batch"),
         ("cudaGraphLaunch", "a CUDA graph"),
@@ -211,7 +211,7 @@ def test_where_no_graph_can_be_captured_each_batch_is_enqueued(
     with caplog.at_level("INFO", "gtpick_rt"):
         for part in (tiles[:40], tiles[40:80]):
             np.testing.assert_allclose(backend.infer(part)[0], answer(part)[0], rtol=1e-4)
-    assert "run without a CUDA graph: " in caplog.text
+    assert "runs without a CUDA graph in batches of 64: " in caplog.text
     assert not sequence(trt.cudart, "cudaGraphLaunch")
     backend.close()
     assert not (trt.cudart.blocks or trt.cudart.graphs or trt.cudart.recordings or trt.cudart.queues)
