@@ -21,11 +21,13 @@ import numpy as np
 
 from benchmarks.shared.common import circumstances, save
 from gtpick_rt import Micrograph, Picker, read_micrograph
+from gtpick_rt.backends.graphs import OnnxRuntimeGraphs
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.preprocess import NumpyPreparer, Preparer
 from gtpick_rt.models.files import PREPROCESSING
+from gtpick_rt.proof.graphs import distance
 from gtpick_rt.proof.opening import open_picker
-from gtpick_rt.proof.preparing import SAME_PX, SAME_SCORE, distance, same_detections
+from gtpick_rt.proof.preparing import SAME_PX, SAME_SCORE, same_detections
 
 TIMED_PX, TIMED_A, ROUNDS = (2048, 4096), 160.0, 5
 """Micrographs of noise in float16, of 1 Å/px."""
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--micrographs", type=int, help="of each set; all by default")
     arguments = parser.parse_args()
     opened = open_picker(TIMED_A, backend="cpu")
-    graph = GraphPreparer(opened.spec, "CPUExecutionProvider", {}, "cpu")
+    graph = GraphPreparer(opened.spec, OnnxRuntimeGraphs("CPUExecutionProvider", {}, "cpu"))
     folders = sorted(path.parent for path in arguments.real.glob("*/specimen.json"))
     rows = [row for folder in folders for row in compare_set(folder, opened, graph, arguments.micrographs)]
     totals = {what: sum(row[what] for row in rows) for what in ("micrographs", "left", "detections", "same")}

@@ -12,10 +12,12 @@ import onnxruntime
 import pytest
 
 from gtpick_export.preprocessing import INPUTS, OUTPUTS, export_preprocessing
-from gtpick_rt.backends.engines.libraries import library, logger
+from gtpick_rt.backends.engines.building import build, read_onnx
+from gtpick_rt.backends.engines.profiles import SIDES
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.graph import constants
 from gtpick_rt.detection.preprocess import to_working_scale, working_shape
+from gtpick_rt.errors import BackendError
 from gtpick_rt.models.files import DEFAULT_MODEL, PREPROCESSING, resolve_model
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
@@ -104,24 +106,51 @@ def test_what_stands_out_and_is_too_small_for_an_area_is_told_from_one(side: int
     assert run(micrograph)["plain"] == (side == 47)
 
 
+@pytest.mark.parametrize("pixels", PREPROCESSING)
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (12, 0)])
-def test_tensorrt_rtx_builds_it_for_all_sizes_and_each_kind_of_card(capability: tuple[int, int]) -> None:
+def test_tensorrt_rtx_builds_it_for_all_sizes_and_each_kind_of_card(pixels: str, capability: tuple[int, int]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
-    trt = library("tensorrt-rtx")
-    log = logger(trt)
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    assert parser.parse(PREPROCESSING["float16"].read_bytes()), [parser.get_error(i) for i in range(parser.num_errors)]
-    config, shapes = builder.create_builder_config(), builder.create_optimization_profile()
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.num_compute_capabilities = 1
-    assert config.set_compute_capability(getattr(trt.ComputeCapability, "SM{}{}".format(*capability)), 0)
-    sides = {"h": (64, 1024, 2048), "w": (64, 1024, 2048), "height": (64, 4096, 8192), "width": (64, 4096, 11520)}
-    sides |= {"cells_h": (6, 86, 171), "cells_w": (6, 86, 171)}
-    for name, sides_of in INPUTS.items():
-        shapes.set_shape(name, *([sides.get(side, (side,) * 3)[each] for side in sides_of] for each in range(3)))
-    config.add_optimization_profile(shapes)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None, log.told("ERROR")
-    assert len(bytes(plan)) > 10_000
+    model = PREPROCESSING[pixels]
+    built = build(model, read_onnx(model), "tensorrt-rtx", SIDES, capability=capability)
+    assert 1_000_000 < len(built.plan) < 10_000_000
+    kinds = {kind for layer in built.layers for kind in layer.outputs.values()}
+    assert kinds <= {"FLOAT", "BOOL", "INT64", "INT32"}, "nothing is computed in half precision"
+
+
+@pytest.mark.parametrize("capability", [(9, 0), (10, 0)])
+def test_cards_that_tensorrt_rtx_is_not_made_for_are_told(capability: tuple[int, int]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    model = PREPROCESSING["float16"]
+    with pytest.raises(BackendError, match="does not build for compute capability"):
+        build(model, read_onnx(model), "tensorrt-rtx", SIDES, capability=capability)
+
+
+def test_tensorrt_rtx_builds_no_other_file_for_micrographs() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    model = resolve_model(DEFAULT_MODEL)
+    with pytest.raises(BackendError, match="'tiles' should be one of the preprocessing graph, .* got FLOAT"):
+        build(model, read_onnx(model), "tensorrt-rtx", SIDES)
+
+
+def test_the_profile_is_of_what_the_graph_takes_and_gives() -> None:
+    ranges = {name: SIDES.ranges_of(name, [-1] * len(sides)) for name, sides in INPUTS.items()}
+    assert [[len(shape) for shape in each] for ((each),) in ranges.values()] == [[len(s)] * 3 for s in INPUTS.values()]
+    assert ranges["down"] == [((16, 16), (1024, 4096), (4096, 11520))]
+    for name, sides in (INPUTS | OUTPUTS).items():
+        assert SIDES.fits(name, [-1] * len(sides), "FLOAT")
+        assert SIDES.fits(name, [-1] * len(sides), "HALF") is (name == "image")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"),
+    [
+        ((512, 512), (77, 77), True),
+        ((8184, 11520), (1228, 1728), True),
+        ((11520, 8184), (4096, 2910), True),
+        ((8184, 11521), (1228, 1728), False),
+        ((4096, 4096), (4097, 4097), False),
+        ((4096, 15), (100, 15), False),
+    ],
+)
+def test_micrographs_of_all_cameras_are_taken(before: tuple[int, int], after: tuple[int, int], taken: bool) -> None:
+    assert SIDES.takes(before, after) is taken

@@ -28,9 +28,9 @@ _ERROR = 3
 class Graphs(Protocol):
     """The graphs on a device, for several threads at a time. Whoever opened them closes them."""
 
-    def leaves(self, image: NDArray[np.floating], shape: Side) -> str:
-        """Why an image that becomes `(h, w)` pixels is left to the processor; empty where it is
-        not.
+    def leaves(self, before: Side, after: Side) -> str:
+        """Why images of `(H, W)` that become `(h, w)` pixels are left to the processor; empty where
+        they are not.
         """
         ...
 
@@ -74,9 +74,9 @@ class OnnxRuntimeGraphs:
         self._kept = lru_cache(maxsize=4)(self._on_device)
         self._free = threading.Semaphore(_AT_ONCE)
 
-    def leaves(self, image: NDArray[np.floating], shape: Side) -> str:
-        """Why an image is left to the processor; see `Graphs.leaves`."""
-        return "" if str(image.dtype) in self._sessions else f"{image.dtype} pixels"
+    def leaves(self, before: Side, after: Side) -> str:
+        """It takes all sizes; see `Graphs.leaves`."""
+        return ""
 
     def run(self, image: NDArray[np.floating], shape: Side, matrices: Matrices) -> dict[str, FloatArray]:
         """Prepare an image; see `Graphs.run`."""

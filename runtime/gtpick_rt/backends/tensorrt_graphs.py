@@ -52,14 +52,12 @@ class TensorRtGraphs:
         """What was compiled so far; see `Loaded.kernels`."""
         return self._loaded[pixels].kernels
 
-    def leaves(self, image: NDArray[np.floating], shape: Side) -> str:
-        """Why an image is left to the processor; see `Graphs.leaves`."""
-        height, width = image.shape
-        if str(image.dtype) not in self._loaded:
-            return f"{image.dtype} pixels"
-        if not SIDES.takes((height, width), shape):
-            return f"{width} x {height} px, {shape[1]} x {shape[0]} px at working scale: the engine takes {SIDES}"
-        return ""
+    def leaves(self, before: Side, after: Side) -> str:
+        """Why such images are left to the processor; see `Graphs.leaves`."""
+        if SIDES.takes(before, after):
+            return ""
+        (height, width), (h, w) = before, after
+        return f"{width} x {height} px, {w} x {h} px at working scale: the engine takes {SIDES}"
 
     def run(self, image: NDArray[np.floating], shape: Side, matrices: Matrices) -> dict[str, FloatArray]:
         """Prepare an image; see `Graphs.run`."""

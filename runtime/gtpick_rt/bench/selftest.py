@@ -22,7 +22,7 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof.graphs import runner_of
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.proof.parity import Parity, compare, sample_tiles
-from gtpick_rt.proof.preparing import Compared, try_graph
+from gtpick_rt.proof.preparing import Compared, open_preparer, try_graph
 
 BATCHES = PROFILE.batches
 REPLAYS, ROUNDS = 50, 20
@@ -72,13 +72,14 @@ def run_selftest(name: str, model: Path, openings: int = OPENINGS) -> Tested:
             problems += [] if parity.holds else [f"it does not pick as the reference does: {parity}"]
             problems += _replays(backend, sample_tiles(spec))
             rates = _rates(backend, spec)
-            preparing = _preparing(backend, model, spec)
+            preparing = _preparing(backend, model, spec, problems)
         for _ in range(openings):
             memory.append(_memory_in_use(on_cpu))
             began = time.perf_counter()
             again, _ = open_backend(name, model)
             seconds.append(time.perf_counter() - began)
-            again.close()
+            with closing(again):
+                open_preparer(again, model, spec).close()
         memory.append(_memory_in_use(on_cpu))
     except GtpickError as error:
         problems.append(f"{type(error).__name__}: {error}")
@@ -124,11 +125,15 @@ def _rates(backend: Backend, spec: ModelSpec) -> dict[int, float]:
     return rates
 
 
-def _preparing(backend: Backend, model: Path, spec: ModelSpec) -> Compared | None:
+def _preparing(backend: Backend, model: Path, spec: ModelSpec, problems: list[str]) -> Compared | None:
     runner = runner_of(backend)
     if runner is None:
         return None
-    guarded, seen = try_graph(runner, backend.name, model, spec)
+    try:
+        guarded, seen = try_graph(runner, backend.name, model, spec)
+    except GtpickError as error:
+        problems.append(f"the processor must prepare micrographs: {error}")
+        return None
     guarded.close()
     return seen
 

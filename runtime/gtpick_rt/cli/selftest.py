@@ -37,16 +37,22 @@ def selftest(
     path = resolve_model(model)
     names = BACKENDS[1:] if backend == "auto" else (backend,)
     results: list[dict[str, Any]] = []
+    circumstances = _circumstances(path)
     for name in names:
         tested = run_selftest(name, path, openings)
         results.append(asdict(tested))
         typer.echo(f"{name}: {_told(results[-1])}")
+        if out is not None:  # what was seen is not lost where it is stopped
+            _write(out, {**circumstances, "backends": results})
     if out is not None:
-        report = {**_circumstances(path), "diagnosis": asdict(examine(path)), "backends": results}
-        write_file(out, (json.dumps(report, indent=1) + "\n").encode())
+        _write(out, {**circumstances, "diagnosis": asdict(examine(path)), "backends": results})
     failed = [each["name"] for each in results if each["problems"]]
     if failed:
         raise UnlikeError(f"{', '.join(failed)}: does not do what is promised; use another --backend, and report it")
+
+
+def _write(file: Path, report: dict[str, Any]) -> None:
+    write_file(file, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def _told(tested: dict[str, Any]) -> str:
@@ -55,7 +61,11 @@ def _told(tested: dict[str, Any]) -> str:
     if tested["problems"]:
         return f"FAILED: {'; '.join(tested['problems'])}"
     rates = ", ".join(f"{rate:.0f} in batches of {batch}" for batch, rate in tested["tiles_per_s"].items())
-    return f"sound: {tested['runs']}; tiles/s: {rates}; opened in {tested['opening_s'][-1]:.1f} s"
+    told = f"sound: {tested['runs']}; tiles/s: {rates}; opened in {tested['opening_s'][-1]:.1f} s"
+    if (seen := tested["preparing"]) is not None:
+        times = f"{1e3 * seen['graph_s']:.1f} ms (processor {1e3 * seen['processor_s']:.1f} ms)"
+        told += f"; it prepares a micrograph in {times}, {seen['same']} of {seen['detections']} detections the same"
+    return told
 
 
 def _circumstances(model: Path) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class GraphPreparer:
 
     def _leaves(self, micrograph: Micrograph, shape: tuple[int, int]) -> bool:
         """Whether the device does not take such micrographs, which is said once."""
-        reason = self._graphs.leaves(micrograph.data, shape)
+        height, width = micrograph.data.shape
+        reason = self._graphs.leaves((height, width), shape)
         with self._telling:
             if reason and reason not in self._told:
                 self._told.add(reason)

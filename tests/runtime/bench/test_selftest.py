@@ -70,11 +70,24 @@ def test_preprocessing_on_the_card_is_told_where_there_is_any(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, beside = Compared(9, 9, graph_s=0.01, processor_s=0.02), ScriptedBackend(machine.answer)
-    monkeypatch.setattr(selftest, "try_graph", lambda backend, model, spec: (beside, seen))
+    monkeypatch.setattr(selftest, "try_graph", lambda *_: (beside, seen))
     assert run_selftest("cuda", MODEL, 0).preparing is None
-    monkeypatch.setattr(selftest, "has_graph", lambda backend: backend.name == "scripted-cuda")
+    monkeypatch.setattr(selftest, "runner_of", lambda backend: "cuda" if backend.name == "scripted-cuda" else None)
     assert run_selftest("cuda", MODEL, 0).preparing == seen
     assert beside.closed
+
+
+def test_a_graph_that_fails_is_a_problem_and_the_rest_is_looked_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise BackendError("no kernel")
+
+    monkeypatch.setattr(selftest, "try_graph", fail)
+    monkeypatch.setattr(selftest, "runner_of", lambda backend: "tensorrt")
+    seen = run_selftest("tensorrt", MODEL, 2)
+    assert seen.problems == ["the processor must prepare micrographs: no kernel"]
+    assert len(seen.opening_s) == 3
 
 
 def test_what_is_not_here_says_why_in_its_own_words(machine: Machine) -> None:
@@ -142,6 +155,29 @@ def test_the_command_writes_one_report(run: Callable[..., Any], machine: Machine
     assert [each["name"] for each in report["backends"]] == ["cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"]
     assert {"version", "machine", "packages", "model_sha256", "diagnosis"} <= report.keys()
     assert report["packages"]["numpy"] == np.__version__
+
+
+def test_of_a_command_that_is_stopped_what_was_seen_is_kept(
+    run: Callable[..., Any], machine: Machine, tmp_path: Path
+) -> None:
+    machine.errors["tensorrt"] = KeyboardInterrupt()  # type: ignore[assignment]
+    assert run("--out", str(tmp_path / "report.json")).exit_code != 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [each["name"] for each in report["backends"]] == ["cpu", "openvino", "cuda"]
+
+
+def test_what_is_opened_again_and_again_has_what_prepares_for_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[ScriptedBackend] = []
+
+    def open_preparer(*_: object) -> ScriptedBackend:
+        opened.append(ScriptedBackend(machine.answer))
+        return opened[-1]
+
+    monkeypatch.setattr(selftest, "open_preparer", open_preparer)
+    run_selftest("cuda", MODEL, 2)
+    assert [each.closed for each in opened] == [True, True]
 
 
 def test_the_command_fails_when_a_backend_does(run: Callable[..., Any], machine: Machine) -> None:

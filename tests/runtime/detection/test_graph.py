@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.backends.graphs import OnnxRuntimeGraphs
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import to_working_scale
@@ -35,12 +36,22 @@ def with_pixels(micrograph: Micrograph, where: tuple[slice, slice], value: float
     return replace(micrograph, data=data)
 
 
+def on_cpu(spec: ModelSpec) -> GraphPreparer:
+    return GraphPreparer(spec, OnnxRuntimeGraphs("CPUExecutionProvider", {}, "cpu"))
+
+
 @pytest.fixture
 def graph(spec: ModelSpec) -> Iterator[GraphPreparer]:
     """The graph, run by ONNX Runtime on the CPU."""
-    preparer = GraphPreparer(spec, "CPUExecutionProvider", {}, "cpu")
+    preparer = on_cpu(spec)
     yield preparer
     preparer.close()
+
+
+def sessions(graph: GraphPreparer) -> dict[str, Any]:
+    """What runs it in ONNX Runtime, by the kind of pixels."""
+    assert isinstance(graph._graphs, OnnxRuntimeGraphs)
+    return graph._graphs._sessions
 
 
 class Failing:
@@ -71,7 +82,7 @@ def test_an_image_need_not_lie_row_by_row_in_memory(graph: GraphPreparer) -> Non
 
 def test_what_a_spec_says_goes_into_the_graph(spec: ModelSpec) -> None:
     other, micrograph = replace(spec, clip=1.5, highpass_px=31, diameter_px=20), field(300, 400)
-    got = GraphPreparer(other, "CPUExecutionProvider", {}, "cpu").attempt(micrograph, DIAMETER_A)
+    got = on_cpu(other).attempt(micrograph, DIAMETER_A)
     assert got is not None
     wanted = to_working_scale(micrograph, DIAMETER_A, other)
     assert np.abs(got.data).max() == 1.5
@@ -119,9 +130,9 @@ def test_several_threads_prepare_at_a_time(graph: GraphPreparer, spec: ModelSpec
 def test_once_the_device_fails_the_processor_prepares_and_it_is_said_once(
     graph: GraphPreparer, spec: ModelSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    graph._sessions["float32"] = Failing()
+    sessions(graph)["float32"] = Failing()
     micrograph = field(300, 400)
-    with pytest.raises(BackendError, match=r"failed to prepare a\.mrc \(CUDA failure 700\)"):
+    with pytest.raises(BackendError, match=r"a\.mrc could not be prepared: .* failed \(CUDA failure 700\)"):
         graph.attempt(micrograph, DIAMETER_A)
     with caplog.at_level(logging.WARNING):
         found = [graph.prepare(micrograph, DIAMETER_A).data for _ in range(2)]
@@ -132,13 +143,16 @@ def test_once_the_device_fails_the_processor_prepares_and_it_is_said_once(
     ]
 
 
-def test_what_is_closed_lets_go_of_sessions_and_matrices(graph: GraphPreparer) -> None:
-    graph.prepare(field(300, 400), DIAMETER_A)
-    assert graph._constants.cache_info().currsize == 1
+def test_what_is_closed_lets_go_of_sessions_and_matrices(spec: ModelSpec) -> None:
+    graphs = OnnxRuntimeGraphs("CPUExecutionProvider", {}, "cpu")
+    graph = GraphPreparer(spec, graphs)
+    for _ in range(2):
+        graph.prepare(field(300, 400), DIAMETER_A)
+    assert graphs._kept.cache_info().currsize == 1
     for _ in range(2):
         graph.close()
-        assert not graph._sessions
-        assert graph._constants.cache_info().currsize == 0
+        assert not graphs._sessions
+        assert graphs._kept.cache_info().currsize == 0
 
 
 def test_a_picker_prepares_with_what_it_was_given_and_closes_it(graph: GraphPreparer, spec: ModelSpec) -> None:
@@ -147,4 +161,4 @@ def test_a_picker_prepares_with_what_it_was_given_and_closes_it(graph: GraphPrep
     wanted: FloatArray = -graph.prepare(micrograph, DIAMETER_A).data
     np.testing.assert_array_equal(by_graph.prepare(micrograph).data, wanted)
     by_graph.close()
-    assert not graph._sessions
+    assert not sessions(graph)

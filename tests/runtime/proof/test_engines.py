@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from gtpick_rt.backends.engines.building import Built
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.inspecting import Layer
+from gtpick_rt.backends.engines.profiles import PROFILE, Shapes
 from gtpick_rt.backends.engines.records import EngineKey, Gpu
 from gtpick_rt.errors import BackendError, ModelError, UnlikeError
 from gtpick_rt.proof import engines as obtaining
@@ -30,6 +31,10 @@ GPU = Gpu("GPU of a test", (9, 0), "580.159")
 @dataclass(frozen=True)
 class Verdict:
     """Stands for the figures of a proof."""
+
+    alike: ClassVar[str] = "pick as the reference does"
+    check: ClassVar[str] = "picks of the sample"
+    way_out: ClassVar[str] = "pick with --backend cuda"
 
     matched: int
     holds: bool = True
@@ -52,9 +57,17 @@ class Workshop:
         self.given: list[bytes] = []
 
     def build(
-        self, model: Path, content: bytes, name: str, *, capability: tuple[int, int], timings: bytes, on_progress: Any
+        self,
+        model: Path,
+        content: bytes,
+        name: str,
+        profile: Shapes,
+        *,
+        capability: tuple[int, int],
+        timings: bytes,
+        on_progress: Any,
     ) -> Built:
-        assert (model, content) == (self.model, self.model.read_bytes())
+        assert (model, content, profile) == (self.model, self.model.read_bytes(), PROFILE)
         assert capability == self.gpu.compute_capability
         on_progress("building", 1, 2)
         self.given.append(timings)
@@ -128,7 +141,7 @@ def test_an_engine_that_does_not_pick_alike_is_refused_with_the_figures_and_not_
     workshop: Workshop, cache: EngineCache
 ) -> None:
     workshop.verdict = Verdict(17, holds=False)
-    with pytest.raises(UnlikeError, match="is refused: 17 picks matched; pick with --backend cuda, or --backend cpu"):
+    with pytest.raises(UnlikeError, match="is refused: 17 picks matched; pick with --backend cuda"):
         workshop.engine()
     assert cache.entries() == []
     report = json.loads((cache.folder.parent / "refused" / "tensorrt-on-gpu-of-a-test.json").read_text())

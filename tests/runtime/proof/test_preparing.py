@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 
 from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.backends.graphs import OnnxRuntimeGraphs
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.preprocess import NumpyPreparer, WorkingImage, to_working_scale
-from gtpick_rt.errors import UnlikeError
+from gtpick_rt.errors import BackendError, UnlikeError
 from gtpick_rt.models.files import resolve_model
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.proof import opening, preparing
+from gtpick_rt.proof.graphs import OpenedGraphs, distance, samples
 from gtpick_rt.proof.preparing import (
     EVERY,
     Compared,
     GuardedPreparer,
     compare_once,
-    distance,
     open_preparer,
     same_detections,
-    samples,
 )
 from gtpick_rt.types import Micrograph, Picks
 
@@ -46,8 +46,7 @@ class Shifting(GraphPreparer):
     def attempt(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage | None:
         self.calls += 1
         image = super().attempt(micrograph, diameter_A)
-        assert image is not None
-        return replace(image, data=image.data + np.float32(self.shift))
+        return image and replace(image, data=image.data + np.float32(self.shift))
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +70,7 @@ def shipped() -> ModelSpec:
 
 @pytest.fixture
 def graph(shipped: ModelSpec) -> Iterator[Shifting]:
-    graph = Shifting(shipped, "CPUExecutionProvider", {}, "cpu")
+    graph = Shifting(shipped, OnnxRuntimeGraphs("CPUExecutionProvider", {}, "cpu"))
     yield graph
     graph.close()
 
@@ -80,6 +79,7 @@ def graph(shipped: ModelSpec) -> Iterator[Shifting]:
 def gpu(graph: Shifting, monkeypatch: pytest.MonkeyPatch) -> ScriptedBackend:
     """A backend of ONNX Runtime on a GPU, beside which the graph runs on the CPU."""
     monkeypatch.setattr(preparing, "GraphPreparer", lambda *_: graph)
+    monkeypatch.setattr(preparing, "open_graphs", lambda *_: OpenedGraphs(graph._graphs, "1.30", lambda: None))
     return ScriptedBackend(lambda tiles: (tiles, tiles), "onnxruntime-cuda-fp16 on Paper GPU", on_cpu=False)
 
 
@@ -92,23 +92,30 @@ def test_all_views_of_the_sample_are_prepared_by_the_graph_itself(graph: Shiftin
 
 
 def test_the_same_is_picked_with_both(graph: Shifting) -> None:
-    seen = compare_once(graph, MODEL, "Paper GPU")
+    seen = compare_once(graph, MODEL, "Paper GPU", "1.30")
     assert seen.detections == seen.same > 400
     assert min(seen.graph_s, seen.processor_s) > 0
 
 
 def test_another_working_image_leads_to_other_detections(graph: Shifting) -> None:
     graph.shift = 0.05
-    seen = compare_once(graph, MODEL, "Paper GPU")
+    seen = compare_once(graph, MODEL, "Paper GPU", "1.30")
     assert seen.same < seen.detections
     assert not seen.pays
 
 
-def test_it_is_compared_once_for_each_card(graph: Shifting, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = [replace(PAYS, same=1), PAYS]
+def test_it_is_compared_once_for_each_card_and_version(graph: Shifting, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [replace(PAYS, same=2), replace(PAYS, same=1), PAYS]
     monkeypatch.setattr(preparing, "_compare", lambda graph, model: results.pop())
-    assert [compare_once(graph, MODEL, name) for name in ("A", "A")] == [PAYS, PAYS]
-    assert compare_once(graph, MODEL, "B").same == 1
+    assert [compare_once(graph, MODEL, name, "1.30") for name in ("A", "A")] == [PAYS, PAYS]
+    assert compare_once(graph, MODEL, "B", "1.30").same == 1
+    assert compare_once(graph, MODEL, "B", "1.31").same == 2
+
+
+def test_what_a_graph_leaves_to_the_processor_is_not_taken_for_its_own(graph: Shifting) -> None:
+    graph.close()
+    with pytest.raises(BackendError, match=r"sample\.mrc, which is known, is left to the processor"):
+        compare_once(graph, MODEL, "Paper GPU", "1.30")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +141,9 @@ def test_beside_a_gpu_the_graph_is_used_where_it_pays(
     monkeypatch.setattr(preparing, "_compare", lambda graph, model: PAYS)
     preparer = open_preparer(gpu, MODEL, shipped)
     assert isinstance(preparer, GuardedPreparer)
-    assert graph._sessions
+    assert graph._open
     preparer.close()
-    assert not graph._sessions
+    assert not graph._open
 
 
 def test_where_it_does_not_pay_the_processor_prepares(
@@ -144,7 +151,7 @@ def test_where_it_does_not_pay_the_processor_prepares(
 ) -> None:
     monkeypatch.setattr(preparing, "_compare", lambda graph, model: replace(PAYS, graph_s=1.0))
     assert isinstance(open_preparer(gpu, MODEL, shipped), NumpyPreparer)
-    assert not graph._sessions
+    assert not graph._open
 
 
 def test_where_it_is_wrong_the_processor_prepares_and_a_report_is_kept(
@@ -160,13 +167,13 @@ def test_where_it_is_wrong_the_processor_prepares_and_a_report_is_kept(
     with caplog.at_level(logging.WARNING):
         assert isinstance(open_preparer(gpu, MODEL, shipped), NumpyPreparer)
     assert "Paper GPU prepares a known micrograph otherwise than the processor" in caplog.text
-    assert not graph._sessions
+    assert not graph._open
     (report,) = (cache / "refused").iterdir()
     assert json.loads(report.read_text())["seen"]["apart"] == pytest.approx(1e-4, rel=0.2)
 
 
 def test_elsewhere_the_processor_prepares_and_nothing_is_tried(shipped: ModelSpec) -> None:
-    for name in ("onnxruntime-cpu", "tensorrt-fp16 on Paper GPU", "openvino-bf16"):
+    for name in ("onnxruntime-cpu", "triton", "openvino-bf16"):
         backend = ScriptedBackend(lambda tiles: (tiles, tiles), name)
         assert isinstance(open_preparer(backend, Path("absent.onnx"), shipped), NumpyPreparer)
 
@@ -180,7 +187,7 @@ def test_a_picker_that_is_opened_has_what_prepares_for_its_backend(
         calls = graph.calls
         picker.prepare(next(samples()))
         assert graph.calls == calls + 1
-    assert not graph._sessions
+    assert not graph._open
 
 
 def test_the_sample_is_prepared_again_while_it_works_and_ends_the_run_when_it_differs(
@@ -199,16 +206,16 @@ def test_a_device_that_fails_while_the_sample_is_prepared_ends_no_run(
     graph: Shifting, shipped: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guarded = GuardedPreparer(graph, "Paper GPU", shipped)
-    really = GraphPreparer._run
+    really = OnnxRuntimeGraphs.run
 
-    def run(self: GraphPreparer, session: Any, image: Any, shape: tuple[int, int]) -> list[Any]:
+    def run(self: OnnxRuntimeGraphs, image: Any, *others: Any) -> Any:
         if image.shape != small.data.shape:
-            raise RuntimeError("out of memory")
-        return really(self, session, image, shape)
+            raise BackendError("out of memory")
+        return really(self, image, *others)
 
-    monkeypatch.setattr(GraphPreparer, "_run", run)
+    monkeypatch.setattr(OnnxRuntimeGraphs, "run", run)
     small = Micrograph(np.random.default_rng(0).normal(size=(60, 70)).astype(np.float32), 4.4, Path("a.mrc"))
     graph.attempt = partial(GraphPreparer.attempt, graph)  # type: ignore[method-assign]
     for _ in range(EVERY):
         guarded.prepare(small, DIAMETER_A)
-    assert not graph._sessions
+    assert not graph._open

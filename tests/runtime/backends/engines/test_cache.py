@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gtpick_rt.backends.engines.cache import EngineCache, Unfit, default_folder
+from gtpick_rt.backends.engines.profiles import SIDES
 from gtpick_rt.backends.engines.records import EngineKey, Record, superseded
 from gtpick_rt.errors import BackendError
 
@@ -304,6 +305,8 @@ def test_entries_tell_engines_and_what_is_wrong_with_them(
         ({"sample_sha256": "ef" * 32}, f"sample_sha256 {'cd' * 32} instead of {'ef' * 32}"),
         ({"library": "tensorrt-rtx", "version": "1.7"}, ""),
         ({"gpu": "another", "driver": "590.1"}, ""),
+        ({"profile": "1,8"}, "profile 1,8,32 instead of 1,8"),
+        ({"profile": str(SIDES), "driver": "590.1"}, ""),
         ({"compute_capability": "12.0", "driver": "590.1"}, ""),
     ],
     ids=str,

@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -85,3 +86,26 @@ def test_garbage_waits_for_all_threads() -> None:
     thread.join()
     assert still_off, "the other thread was not through"
     assert gc.isenabled()
+
+
+def test_each_thread_is_told_its_own_errors_and_those_of_the_library() -> None:
+    log = logger(type("Library", (), {"ILogger": type("ILogger", (), {"__init__": lambda self: None})}))
+    error, logged, leave = SimpleNamespace(name="ERROR"), threading.Event(), threading.Event()
+    others: list[str] = []
+
+    def other() -> None:
+        log.log(error, "out of memory")
+        logged.set()
+        leave.wait(60)
+        others.append(log.taken())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert logged.wait(60)
+    log.log(error, "no kernel")
+    log.errors[-1] = deque(["of a thread of the library"])
+    assert log.taken() == "no kernel; of a thread of the library"
+    assert log.taken() == ""
+    leave.set()
+    thread.join()
+    assert others == ["out of memory"]

@@ -451,6 +451,12 @@ def trt(cudart: PaperCudart, answer: Answer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def paper_plan() -> type[PaperPlan]:
+    """What other engines of the paper TensorRT are made of."""
+    return PaperPlan
+
+
+@pytest.fixture
 def backend(trt: PaperTrt, tiny_spec: ModelSpec) -> Iterator[TensorRt]:
     """The run loop with an engine loaded."""
     loop = TensorRt("tensorrt")
