@@ -106,8 +106,10 @@ def test_what_stands_out_and_is_too_small_for_an_area_is_told_from_one(side: int
     assert run(micrograph)["plain"] == (side == 47)
 
 
-@pytest.mark.parametrize("pixels", PREPROCESSING)
-@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (12, 0)])
+@pytest.mark.parametrize(
+    ("pixels", "capability"),
+    [("float16", (8, 0)), ("float16", (8, 6)), ("float16", (8, 9)), ("float16", (12, 0)), ("float32", (8, 9))],
+)
 def test_tensorrt_rtx_builds_it_for_all_sizes_and_each_kind_of_card(pixels: str, capability: tuple[int, int]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
     model = PREPROCESSING[pixels]
@@ -128,7 +130,7 @@ def test_cards_that_tensorrt_rtx_is_not_made_for_are_told(capability: tuple[int,
 def test_tensorrt_rtx_builds_no_other_file_for_micrographs() -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
     model = resolve_model(DEFAULT_MODEL)
-    with pytest.raises(BackendError, match="'tiles' should be one of the preprocessing graph, .* got FLOAT"):
+    with pytest.raises(BackendError, match=r"'tiles' should be one of the preprocessing graph, .* got FLOAT"):
         build(model, read_onnx(model), "tensorrt-rtx", SIDES)
 
 

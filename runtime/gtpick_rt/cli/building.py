@@ -19,8 +19,8 @@ from gtpick_rt.backends.onnx_file import half_beside
 from gtpick_rt.backends.support import unsupported
 from gtpick_rt.cli.files import write_file
 from gtpick_rt.errors import BackendError, UsageError
-from gtpick_rt.models.files import half_of
-from gtpick_rt.proof import engines
+from gtpick_rt.models.files import PREPROCESSING, half_of
+from gtpick_rt.proof import engines, graphs
 from gtpick_rt.proof.engine_files import take_engine, write_engine
 
 _NO_GPU = Gpu("", (0, 0), "")
@@ -39,9 +39,11 @@ class Wish:
 
 
 def build_for_picking(reference: Path, name: LibraryName, profile: Path | None, force: bool) -> None:
-    """Build the engine that `pick` uses on this GPU, unless it is there."""
+    """Build the engines that `pick` uses on this GPU, unless they are there: of the network, and of
+    what prepares micrographs.
+    """
     gpu = _gpu(name, "; to build only, without running it: --out FILE")
-    half, _ = half_beside(reference)
+    half, spec = half_beside(reference)
     with _progress() as (on_progress, on_notice):
         engine = engines.engine_for(
             half,
@@ -52,14 +54,23 @@ def build_for_picking(reference: Path, name: LibraryName, profile: Path | None, 
             on_notice=on_notice,
             force=force,
         )
-    record = engine.record
-    built = f"built in {record.seconds:.1f} s" if engine.fresh else f"in the cache since {record.built_at}"
-    typer.echo(
-        f"{half.name} on {gpu.name}: {name} {record.key.version}, {record.size / 1e6:.1f} MB, {record.half_share:.1%} "
-        f"of its tensors in half precision, {built}"
-    )
+        typer.echo(f"{half.name} on {_told(engine)}, {engine.record.half_share:.1%} of its tensors in half precision")
+        for pixels in PREPROCESSING:
+            try:
+                prepares = graphs.engine_of(
+                    pixels, name, spec, on_progress=on_progress, on_notice=on_notice, force=force
+                )
+                typer.echo(f"preprocessing of {pixels} on {_told(prepares)}")
+            except BackendError as error:
+                on_notice(f"the processor is going to prepare micrographs: {error}")
     if profile is not None:
         _write_profile(profile, half, name, "engine", inspecting.engine_layers(name, engine.plan))
+
+
+def _told(engine: engines.Engine) -> str:
+    record, key = engine.record, engine.record.key
+    built = f"built in {record.seconds:.1f} s" if engine.fresh else f"in the cache since {record.built_at}"
+    return f"{key.gpu}: {key.library} {key.version}, {record.size / 1e6:.1f} MB, {built}"
 
 
 def take(reference: Path, name: LibraryName, file: Path, sha256: str | None) -> None:

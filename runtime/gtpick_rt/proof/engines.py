@@ -107,7 +107,8 @@ def engine_for(
             try:
                 return Engine(*cache.load(key), fresh=False)  # which another process may have built meanwhile
             except Unfit as reason:
-                on_notice(f"building the engine of {model.name} for {gpu.name}, once; in the cache: {reason}")
+                what = f"preprocessing of {model.stem}" if key.prepares else model.name
+                on_notice(f"building the engine of {what} for {gpu.name}, once; in the cache: {reason}")
         built = build(
             model,
             content,

@@ -92,10 +92,10 @@ def open_graphs(runner: GpuBackend, spec: ModelSpec, on_build: OnProgress) -> Op
     return OpenedGraphs(graphs, _version(list(engines.values())), lambda: _keep(graphs, engines))
 
 
-def engine_of(pixels: str, name: LibraryName, spec: ModelSpec, on_build: OnProgress, *, force: bool = False) -> Engine:
-    """The engine of the graph for such pixels on this GPU; see `engine_for`."""
+def engine_of(pixels: str, name: LibraryName, spec: ModelSpec, **options: Any) -> Engine:
+    """The engine of the graph for such pixels on this GPU; for the options see `engine_for`."""
     proof = partial(prove, pixels=pixels, name=name, spec=spec)
-    return engine_for(PREPROCESSING[pixels], name, current_gpu(), proof, SIDES, on_progress=on_build, force=force)
+    return engine_for(PREPROCESSING[pixels], name, current_gpu(), proof, SIDES, **options)
 
 
 def prove(plan: bytes, pixels: str, name: LibraryName, spec: ModelSpec) -> Prepared:
@@ -133,8 +133,8 @@ def distance(got: WorkingImage | None, wanted: WorkingImage) -> float:
 
 
 def _load(graphs: TensorRtGraphs, name: LibraryName, pixels: str, spec: ModelSpec, on_build: OnProgress) -> Engine:
-    find = partial(engine_of, pixels, name, spec, on_build)
-    return load_engine(PREPROCESSING[pixels].name, find, partial(graphs.load, pixels))
+    find = partial(engine_of, pixels, name, spec, on_progress=on_build)
+    return load_engine(f"preprocessing of {pixels}", find, partial(graphs.load, pixels))
 
 
 def _version(engines: Sequence[Engine]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -18,10 +18,11 @@ from gtpick_rt.backends.engines import inspecting, libraries
 from gtpick_rt.backends.engines.building import Built
 from gtpick_rt.backends.engines.cache import EngineCache
 from gtpick_rt.backends.engines.libraries import LibraryName
-from gtpick_rt.backends.engines.records import Gpu
+from gtpick_rt.backends.engines.records import Gpu, Record
 from gtpick_rt.cli import building
 from gtpick_rt.cli.main import app
 from gtpick_rt.errors import BackendError
+from gtpick_rt.proof.engines import Engine
 
 GPU = Gpu("GPU of a test", (8, 9), "580.159")
 
@@ -30,7 +31,14 @@ GPU = Gpu("GPU of a test", (8, 9), "580.159")
 class Verdict:
     """Stands for the figures of a proof."""
 
+    alike: ClassVar[str] = "pick"
+    check: ClassVar[str] = "picks"
+    way_out: ClassVar[str] = "pick otherwise"
+
     holds: bool = True
+
+    def report(self) -> dict[str, Any]:
+        return {}
 
 
 @pytest.fixture
@@ -62,7 +70,28 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
     monkeypatch.setattr(cuda, "current_gpu", lambda: GPU)
     monkeypatch.setattr("gtpick_rt.proof.engines.prove", prove)
     monkeypatch.setattr(inspecting, "MIN_HALF_SHARE", 0)
+    monkeypatch.setattr(building, "PREPROCESSING", ())
     return proofs
+
+
+def test_what_prepares_micrographs_is_built_too_or_said_to_be_left_to_the_processor(
+    run: Callable[..., Result], pair: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch, record: Record
+) -> None:
+    asked: list[tuple[str, str, bool]] = []
+
+    def engine_of(pixels: str, name: str, spec: Any, *, force: bool, **_: Any) -> Engine:
+        asked.append((pixels, name, force))
+        if pixels == "float32":
+            raise BackendError("no kernel")
+        return Engine(b"plan", record, fresh=True)
+
+    monkeypatch.setattr(building, "PREPROCESSING", ("float16", "float32"))
+    monkeypatch.setattr("gtpick_rt.proof.graphs.engine_of", engine_of)
+    done = run(pair, "--backend", "tensorrt-rtx", "--force")
+    assert done.exit_code == 0, done.output
+    assert asked == [("float16", "tensorrt-rtx", True), ("float32", "tensorrt-rtx", True)]
+    assert f"preprocessing of float16 on {record.key.gpu}: {record.key.library}" in done.stdout
+    assert "the processor is going to prepare micrographs: no kernel" in done.stderr
 
 
 def test_an_engine_is_built_proved_and_kept_for_picking(
