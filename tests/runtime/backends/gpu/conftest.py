@@ -7,6 +7,7 @@ touched while it is in flight gives wrong answers.
 import ctypes
 import shutil
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class PaperCudart:
     on_gpu: set[int] = field(default_factory=set)
     queues: dict[int, list[Work]] = field(default_factory=dict)
     """What each stream has still to do."""
-    captured: list[Work] | None = None
+    capturing: threading.local = field(default_factory=threading.local)
     spoilt: bool = False
     """Whether something failed while it was captured."""
     graphs: dict[int, list[Work]] = field(default_factory=dict)
@@ -99,6 +100,15 @@ class PaperCudart:
     cudaMemcpyKind = Copy
     cudaStreamCaptureMode = Capture
     cudaStreamNonBlocking = 1
+
+    @property
+    def captured(self) -> list[Work] | None:
+        """What this thread records, whose calls alone may break that."""
+        return getattr(self.capturing, "works", None)
+
+    @captured.setter
+    def captured(self, works: list[Work] | None) -> None:
+        self.capturing.works = works
 
     def enqueue(self, stream: int, work: Work) -> None:
         """Let the stream do it in its turn, or record it."""

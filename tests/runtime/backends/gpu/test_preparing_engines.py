@@ -23,19 +23,32 @@ from gtpick_rt.backends.engines.profiles import SIDES
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.graphs import OUTPUTS
 from gtpick_rt.backends.onnx_file import read_spec
+from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.backends.tensorrt_graphs import TensorRtGraphs
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.preprocess import NumpyPreparer, to_working_scale
 from gtpick_rt.errors import BackendError
-from gtpick_rt.models.files import PREPROCESSING, resolve_model
+from gtpick_rt.evaluate.matching import match
+from gtpick_rt.formats.coordinates import read_coordinates
+from gtpick_rt.models.files import PREPROCESSING, SAMPLE, resolve_model
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.picking.pick import pick
 from gtpick_rt.proof import engines, graphs, preparing
 from gtpick_rt.proof.preparing import EVERY, GuardedPreparer, open_preparer
+from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph
 
 MODEL = resolve_model(None)
 DIAMETER_A = preparing.SAMPLE_DIAMETER_A
 SAMPLES = graphs.samples
+
+
+class BesideCpu(OnnxRuntimeCpu):
+    """The reference, which the paper GPU is beside."""
+
+    name, on_cpu = "tensorrt-fp16 on Paper GPU", False
+
+
 BACKEND = ScriptedBackend(lambda tiles: (tiles, tiles), "tensorrt-fp16 on Paper GPU", on_cpu=False)
 
 
@@ -354,3 +367,29 @@ def test_what_tensorrt_rtx_compiles_for_them_is_kept_and_used(
         open_preparer(backend, MODEL, shipped).close()
     kept = [EngineCache().kernels(entry.record.key) for entry in EngineCache().entries() if entry.record]
     assert kept == [b"kernels", b"kernels"]
+
+
+@pytest.mark.usefixtures("sooner")
+def test_a_run_whose_readers_prepare_by_engines_picks_what_the_processor_does(
+    workshop: Workshop, tmp_path: Path, save_mrc: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = read_micrograph(SAMPLE).data
+    for n in range(3):
+        save_mrc(tmp_path / "in" / f"m{n}.mrc", sample[100 + n : 400, 200 : 540 - n])
+    beside = BesideCpu()
+
+    def open_backend(*_: Any) -> tuple[BesideCpu, ModelSpec]:
+        return beside, beside.open(MODEL)
+
+    settings = {"diameter_A": DIAMETER_A, "pixel_size_A": 4.4}
+    wanted = pick(tmp_path / "in", tmp_path / "wanted", backend="cpu", **settings)
+    monkeypatch.setattr("gtpick_rt.proof.opening.open_backend", open_backend)
+    monkeypatch.setattr("gtpick_rt.pipeline.threads.usable_cores", lambda: 4)
+    got = pick(tmp_path / "in", tmp_path / "got", **settings)
+    assert got.totals.picks == wanted.totals.picks > 50
+    for n in range(3):
+        name = f"m{n}_autopick.star"
+        first, second = (read_coordinates(tmp_path / folder / name) for folder in ("wanted", "got"))
+        assert len(match(second.xy_px, first.xy_px, 0.05)) == len(first) == len(second) > 10
+    assert len(calls(workshop.trt, "cudaGraphLaunch")) > 3
+    assert nothing_is_left(workshop.trt)
