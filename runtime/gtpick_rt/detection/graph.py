@@ -41,12 +41,16 @@ class GraphPreparer:
         try:
             image = self.attempt(micrograph, diameter_A)
         except BackendError as error:
-            with self._telling:
-                if self._open:  # else another thread has said why
-                    _LOG.warning(f"the processor prepares micrographs from now on: {error}")
-                self._open = False
-            self.close()
+            self.give_up(error)
         return to_working_scale(micrograph, diameter_A, self._spec) if image is None else image
+
+    def give_up(self, error: BackendError) -> None:
+        """Leave all micrographs to the processor from now on, and say why."""
+        with self._telling:
+            if self._open:  # else another thread has said why
+                _LOG.warning(f"the processor prepares micrographs from now on: {error}")
+            self._open = False
+        self.close()
 
     def attempt(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage | None:
         """Prepare it by the graph alone; None of what is left to the processor.

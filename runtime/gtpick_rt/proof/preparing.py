@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from gtpick_rt.backends.support import GpuBackend
 from gtpick_rt.detection.graph import GraphPreparer
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import NumpyPreparer, Preparer, WorkingImage, to_working_scale
-from gtpick_rt.errors import BackendError, ModelError
+from gtpick_rt.errors import BackendError, ModelError, UnlikeError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.files import PREPROCESSING, sample_sha256
 from gtpick_rt.models.spec import ModelSpec
@@ -40,6 +41,10 @@ SAME_PX, SAME_SCORE = 0.01, 1e-3
 """Detections are the same when centres, in working pixels, and scores are so near."""
 EVERY = 100
 """Micrographs after which the sample is prepared again."""
+MOST_APART_ANEW = 0.01
+"""Of two working images of a micrograph whose size is met for the first time, in standard
+deviations: far from what wrong kernels make of it, and from what float32 leaves of grey levels that
+are large beside their differences."""
 _TIMED_PX, _TIMED_A = 4096, 160.0
 """Side of the micrograph of 1 Å/px on which both are timed, and the diameter of its particles."""
 _ROUNDS = 3
@@ -118,19 +123,21 @@ def try_graph(
 class GuardedPreparer:
     """A preparer that stops when it does not prepare the sample as the processor does.
 
-    `name` is that of the backend beside it. Raises UnlikeError.
+    Kernels are chosen by size. So the processor prepares the first micrograph of each size too, and
+    all from then on where the two differ. `name` is that of the backend beside it. Raises
+    UnlikeError.
     """
 
     def __init__(self, graph: GraphPreparer, name: str, spec: ModelSpec) -> None:
         self._graph, self._name, self._spec = graph, name, spec
-        self._prepared = count(1)
+        self._prepared, self._known = count(1), set[tuple[str, ...]]()
         for sample in samples():
             self._check(sample, graph.attempt(sample, SAMPLE_DIAMETER_A), "")
         self._sample = sample
 
     def prepare(self, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
         """Prepare a micrograph; see `Preparer.prepare`."""
-        image = self._graph.prepare(micrograph, diameter_A)
+        image = self._seen_beside(self._graph.prepare(micrograph, diameter_A), micrograph, diameter_A)
         if next(self._prepared) % EVERY == 0:
             doubt = f"; what was picked of the last {EVERY} micrographs is in doubt"
             seen = self._graph.prepare(self._sample, SAMPLE_DIAMETER_A)
@@ -141,14 +148,39 @@ class GuardedPreparer:
         """Close the graph; see `Preparer.close`."""
         self._graph.close()
 
+    def _seen_beside(self, image: WorkingImage, micrograph: Micrograph, diameter_A: float) -> WorkingImage:
+        """The image, where such a size was or is now seen to be prepared well; else the
+        processor's.
+        """
+        size = tuple(map(str, (micrograph.data.dtype, image.shape, image.data.shape)))
+        if size in self._known:
+            return image
+        wanted = to_working_scale(micrograph, diameter_A, self._spec)
+        apart = float(np.abs(image.data - wanted.data).max())
+        coarse = float(np.abs(image.coarse - wanted.coarse).max() / (np.ptp(wanted.coarse) or 1))
+        if max(apart, coarse) <= MOST_APART_ANEW:
+            self._known.add(size)
+            return image
+        seen = {"check": "a first micrograph", "size": size, "apart": apart, "coarse": coarse, "most": MOST_APART_ANEW}
+        self._graph.give_up(
+            self._refusal(f"{micrograph.path}, the first of its size, otherwise than the processor", seen)
+        )
+        return wanted
+
+    def _refusal(self, what: str, seen: dict[str, Any]) -> UnlikeError:
+        return refusal(
+            f"{self._name} preprocessing",
+            f"{self._name} prepares {what}",
+            {"model": self._spec.name, "sample_sha256": sample_sha256(), "graphs_sha256": _graphs_sha256()},
+            seen,
+        )
+
     def _check(self, sample: Micrograph, seen: WorkingImage | None, then: str) -> None:
         """Compare with what the processor makes of it; `then` is what follows when they differ."""
         apart = distance(seen, to_working_scale(sample, SAMPLE_DIAMETER_A, self._spec))
         if not apart <= MOST_APART:
-            raise refusal(
-                f"{self._name} preprocessing",
-                f"{self._name} prepares a known micrograph otherwise than the processor{then}",
-                {"model": self._spec.name, "sample_sha256": sample_sha256(), "graphs_sha256": _graphs_sha256()},
+            raise self._refusal(
+                f"a known micrograph otherwise than the processor{then}",
                 {"check": "a known micrograph", "pixels": str(sample.data.dtype), "apart": apart, "most": MOST_APART},
             )
 

@@ -67,6 +67,8 @@ class Workshop:
     trt: Any
     shift: float = 0.0
     """Is added to what they prepare."""
+    shift_at: int = 0
+    """Is that added to images so high alone; to all where 0."""
     error: str = ""
     built: list[str] = field(default_factory=list)
 
@@ -84,7 +86,8 @@ class Workshop:
 
         def compute(given: dict[str, FloatArray]) -> dict[str, FloatArray]:
             found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), given), strict=True))
-            return found | {"data": found["data"] + np.float32(self.shift)}
+            shift = self.shift if self.shift_at in (0, len(given["image"])) else 0.0
+            return found | {"data": found["data"] + np.float32(shift)}
 
         inputs = {each.name: np.float32 for each in session.get_inputs()} | {"image": np.dtype(pixels)}
         return kind(SIDES, inputs, OUTPUTS, compute)
@@ -349,11 +352,39 @@ def test_its_memory_is_told_before_the_run_and_then_is_there(
 def test_the_sample_is_prepared_again_while_it_works(workshop: Workshop, shipped: ModelSpec) -> None:
     small = field_of(40, 50)
     with closing(open_preparer(BACKEND, MODEL, shipped)) as opened:
-        workshop.shift = 1.0
+        workshop.shift, workshop.shift_at = 1.0, 120
         for _ in range(EVERY - 1):
             opened.prepare(small, DIAMETER_A)
         with pytest.raises(BackendError, match=r"the last 100 micrographs is in doubt: .* --force --backend cpu"):
             opened.prepare(small, DIAMETER_A)
+
+
+@pytest.mark.usefixtures("sooner")
+def test_the_first_micrograph_of_each_size_is_prepared_by_the_processor_too(
+    workshop: Workshop, shipped: ModelSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kernels may be wrong for one size alone."""
+    opened = open_preparer(BACKEND, MODEL, shipped)
+    by_processor: list[tuple[int, ...]] = []
+
+    def counted(micrograph: Micrograph, *others: Any) -> Any:
+        by_processor.append(micrograph.data.shape)
+        return to_working_scale(micrograph, *others)
+
+    monkeypatch.setattr(preparing, "to_working_scale", counted)
+    good, bad = field_of(90, 130), field_of(110, 130)
+    for _ in range(3):
+        opened.prepare(good, DIAMETER_A)
+    assert by_processor == [(90, 130)]
+    workshop.shift, workshop.shift_at = 0.02, 110
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            got = opened.prepare(bad, DIAMETER_A).data
+            np.testing.assert_array_equal(got, to_working_scale(bad, DIAMETER_A, shipped).data)
+    (record,) = caplog.records
+    assert "from now on: tensorrt-fp16 on Paper GPU prepares a.mrc, the first of its size, otherwise" in record.message
+    assert nothing_is_left(workshop.trt)
 
 
 @pytest.mark.usefixtures("sooner")
