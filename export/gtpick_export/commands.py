@@ -61,7 +61,8 @@ def export(
         str | None,
         typer.Option(
             metavar="FORM",
-            help="Write a folder for other programs: onnx, triton, engine or openvino, with proof and checksums.",
+            help="Write a folder for other programs: onnx, triton, triton-plan, engine or openvino, with proof and "
+            "checksums.",
         ),
     ] = None,
     parity: Annotated[

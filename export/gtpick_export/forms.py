@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from gtpick_export.parity import answers_alike
 from gtpick_export.steps import write_steps
-from gtpick_export.triton import write_ensemble, write_repository
+from gtpick_export.triton import PLAN, write_ensemble, write_repository
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -31,6 +32,11 @@ from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.proof.parity import Parity, compare
 from gtpick_rt.proof.refusing import machine
 from gtpick_rt.types import FloatArray
+
+if TYPE_CHECKING:
+    from gtpick_rt.backends.engines.building import Built
+    from gtpick_rt.backends.engines.libraries import LibraryName
+    from gtpick_rt.backends.engines.records import EngineKey
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,15 @@ def _onnx(made: Made, folder: Path) -> Backend:
 
 def _triton(made: Made, folder: Path) -> Backend:
     write_steps(made.single, made.spec, *write_ensemble(made.spec, folder))
-    return _opened(write_repository(made.runs, made.spec, made.precision, folder))
+    return _opened(write_repository(made.runs.read_bytes(), made.spec, made.precision, folder))
+
+
+def _triton_plan(made: Made, folder: Path) -> Backend:
+    """The same with a plan of TensorRT, which only a server of that very version runs."""
+    backend, built, _ = _plan(made, "tensorrt")
+    write_steps(made.single, made.spec, *write_ensemble(made.spec, folder))
+    write_repository(built.plan, made.spec, made.precision, folder, PLAN)
+    return backend
 
 
 def _opened(model: Path) -> Backend:
@@ -93,12 +107,20 @@ def _openvino(made: Made, folder: Path) -> Backend:
 
 def _engine(made: Made, folder: Path) -> Backend:
     """A plan for the GPU of this machine, with what it was built from beside it."""
+    from gtpick_rt.backends.engines.libraries import best_library
+    from gtpick_rt.proof.engine_files import write_engine
+
+    backend, built, key = _plan(made, best_library())
+    write_engine(folder / f"{made.spec.name}.engine", built, key)
+    return backend
+
+
+def _plan(made: Made, library: "LibraryName") -> "tuple[Backend, Built, EngineKey]":
+    """What runs a plan that is built for the GPU of this machine, the plan, and what it is of."""
     from gtpick_rt.backends.cuda import current_gpu
     from gtpick_rt.backends.engines.building import build, read_onnx
-    from gtpick_rt.backends.engines.libraries import best_library
     from gtpick_rt.backends.support import unsupported
     from gtpick_rt.backends.tensorrt import TensorRt
-    from gtpick_rt.proof.engine_files import write_engine
     from gtpick_rt.proof.engines import key_of
 
     if made.precision != "fp16":
@@ -109,20 +131,19 @@ def _engine(made: Made, folder: Path) -> Backend:
         raise BackendError(
             f"{error}; an engine is made on the GPU that runs it, and proved there: give this command on that machine"
         ) from error
-    library = best_library()
     if reason := unsupported(library, gpu):
         raise BackendError(reason)
     content = read_onnx(made.runs)
     built = build(made.runs, content, library, capability=gpu.compute_capability)
-    write_engine(folder / f"{made.spec.name}.engine", built, key_of(content, library, gpu))
     backend = TensorRt(library)
     backend.load(built.plan, made.spec)
-    return backend
+    return backend, built, key_of(content, library, gpu)
 
 
 FORMS: dict[str, Callable[[Made, Path], Backend]] = {
     "onnx": _onnx,
     "triton": _triton,
+    "triton-plan": _triton_plan,
     "engine": _engine,
     "openvino": _openvino,
 }

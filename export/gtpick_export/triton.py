@@ -7,9 +7,9 @@
 """
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from onnx import TensorProto
 
@@ -21,7 +21,7 @@ from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 CONFIG = """\
 # {name} {version}, {precision}: `gtpick-rt pick --backend triton --url HOST:8001` picks through it.
 name: "{name}"
-backend: "onnxruntime"
+backend: "{backend}"
 max_batch_size: {largest}
 input [ {{ name: "{input}" data_type: TYPE_FP32 dims: [ 1, {side}, {side} ] }} ]
 output [
@@ -30,8 +30,8 @@ output [
 ]
 # Tiles of several clients join; on a CPU, where larger batches are no faster, take this line away.
 dynamic_batching {{ preferred_batch_size: [ {preferred} ] max_queue_delay_microseconds: 2000 }}
-# One instance on each GPU, or on the CPU; with `count` there are several.
-instance_group [ {{ count: 1 kind: KIND_AUTO }} ]
+# {instances}; with `count` there are several.
+instance_group [ {{ {group} }} ]
 {warm_up}
 parameters {{ key: "{key}" value: {{ string_value: {spec} }} }}
 """
@@ -60,18 +60,37 @@ ensemble_scheduling {{
 }}
 parameters {{ key: "{key}" value: {{ string_value: {spec} }} }}
 """
+
+
+class Served(NamedTuple):
+    """What runs the network in the server."""
+
+    backend: str
+    file: str
+    instances: str
+    group: str
+    """The same as the configuration has it."""
+
+
+ONNX = Served("onnxruntime", "model.onnx", "One instance on each GPU, or on the CPU", "count: 1 kind: KIND_AUTO")
+PLAN = Served(
+    "tensorrt",
+    "model.plan",
+    "One instance on each GPU, which takes the plan's profile for each size of batch",
+    f"count: 1 kind: KIND_GPU profile: {json.dumps([str(number) for number, _ in enumerate(PROFILE.batches)])}",
+)
 _TYPES = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.DOUBLE: "TYPE_FP64"}
 
 
-def write_repository(runs: Path, spec: ModelSpec, precision: str, folder: Path) -> Path:
-    """Write the ONNX file `runs` into `folder` as a model of a repository; returns the copy.
+def write_repository(content: bytes, spec: ModelSpec, precision: str, folder: Path, served: Served = ONNX) -> Path:
+    """Write the network's file into `folder` as a model of a repository; returns where it is.
 
     The model answers once it has run batches of all sizes that a client sends; the spec stands in
     its parameters, so that a client sees whether it is the one meant.
     """
-    copy = folder / spec.name / "1" / "model.onnx"
-    copy.parent.mkdir(parents=True)
-    shutil.copyfile(runs, copy)
+    written = folder / spec.name / "1" / served.file
+    written.parent.mkdir(parents=True)
+    written.write_bytes(content)
     tensor = {"input": spec.input_name, "side": spec.tile_px}
     config = CONFIG.format(
         name=spec.name,
@@ -85,10 +104,13 @@ def write_repository(runs: Path, spec: ModelSpec, precision: str, folder: Path) 
         warm_up="\n".join(_WARM_UP.format(size=size, **tensor) for size in PROFILE.batches),
         key=METADATA_KEY,
         spec=_quoted(spec),
+        backend=served.backend,
+        instances=served.instances,
+        group=served.group,
         **tensor,
     )
     (folder / spec.name / "config.pbtxt").write_text(config, encoding="utf-8")
-    return copy
+    return written
 
 
 def write_ensemble(spec: ModelSpec, folder: Path) -> tuple[Path, Path]:

@@ -144,7 +144,10 @@ def test_a_form_of_weights_is_measured_by_pytorch(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gtpick-nano", "out", "--to", "coreml"], "--to coreml: choose one of onnx, triton, engine, openvino"),
+        (
+            ["gtpick-nano", "out", "--to", "coreml"],
+            "--to coreml: choose one of onnx, triton, triton-plan, engine, openvino",
+        ),
         (["gtpick-nano", "full", "--to", "onnx"], "full: is there already; choose a folder that is new or empty"),
         (["gtpick-nano", "out", "--to", "onnx", "--name", "mine"], "gtpick-nano has a name; give the weights"),
         (["gtpick-nano", "out", "--to", "onnx", "--precision", "int8"], "give weights.safetensors instead"),

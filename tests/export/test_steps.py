@@ -166,7 +166,7 @@ class Repository:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     folder = tmp_path_factory.mktemp("repository")
     steps.write_steps(MODEL, SPEC, *write_ensemble(SPEC, folder))
-    write_repository(MODEL, SPEC, "fp32", folder)
+    write_repository(MODEL.read_bytes(), SPEC, "fp32", folder)
     return Repository(folder)
 
 

@@ -91,7 +91,7 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
 def repository(tmp_path: Path) -> Path:
     """The repository of the model that ships, as `export --to triton` writes it."""
     model = resolve_model(None)
-    write_repository(model, read_spec(model), "fp32", tmp_path / "repository")
+    write_repository(model.read_bytes(), read_spec(model), "fp32", tmp_path / "repository")
     return tmp_path / "repository"
 
 

@@ -1,5 +1,5 @@
-"""`export --to engine` over a GPU of paper: built for the card that is here, run on it, and refused
-where it picks otherwise.
+"""`export --to engine` and `--to triton-plan` over a GPU of paper: built for the card that is here,
+run on it, and refused where they pick otherwise.
 """
 
 import json
@@ -69,6 +69,26 @@ def test_an_engine_that_picks_otherwise_is_refused(
     with pytest.raises(UnlikeError, match="does not pick as onnxruntime-cpu does"):
         export_form("engine", made(reference), reference, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_is_put_where_triton_takes_it_with_a_profile_for_each_size(
+    reference: OnnxRuntimeCpu, trt: Any, tmp_path: Path, cache: EngineCache
+) -> None:
+    pytest.importorskip("tritonclient", reason="Triton's client is not installed (pip install '.[triton]')")
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    out = tmp_path / "out"
+    export_form("triton-plan", made(reference), reference, out)
+    assert (out / "gtpick-nano" / "1" / "model.plan").read_bytes() == b"plan"
+    assert not (out / "gtpick-nano" / "1" / "model.onnx").exists()
+    config = text_format.Parse((out / "gtpick-nano" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    (group,) = config.instance_group
+    assert (config.backend, list(group.profile)) == ("tensorrt", ["0", "1", "2", "3"])
+    assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert (out / "gtpick-nano_join" / "1" / "model.onnx").exists()
+    assert json.loads((out / "parity.json").read_text())["form"] == "triton-plan"
+    assert not (trt.cudart.blocks or trt.cudart.queues or trt.alive)
 
 
 def test_no_engine_is_made_for_a_card_that_is_too_old(
