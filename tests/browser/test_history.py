@@ -44,12 +44,13 @@ def test_a_stall_is_shown_with_what_waits_and_since_when(page: Any) -> None:
     assert page.locator("#state-name").inner_text() == "Stalled"
     alarm = page.locator("#alarm")
     assert alarm.is_visible()
-    assert "Nothing was picked for 10 min though 7 wait" in alarm.inner_text()
+    assert re.search(r"Nothing was picked for 1\d min though 7 wait", alarm.inner_text())  # 10, and the test's own
     assert "Stalled" in page.title()
 
 
 def test_it_is_shown_that_the_network_adapts_itself_and_to_how_many(page: Any) -> None:
-    expect(page.locator("#state-age")).to_have_text("the network adapts itself to 12 micrographs; last one 10 min ago")
+    told = re.compile(r"the network adapts itself to 12 micrographs; last one 1\d min ago")
+    expect(page.locator("#state-age")).to_have_text(told)
 
 
 def test_hostile_names_and_messages_are_text_everywhere(page: Any, history: Any) -> None:

@@ -18,7 +18,7 @@ from gtpick_export import adapting
 from gtpick_export import release as releasing
 from gtpick_export.commands import adapt
 from gtpick_export.to_onnx import make_spec
-from gtpick_model import selftraining, tiles
+from gtpick_model import tiles
 from gtpick_model.selftraining import Round
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
@@ -38,9 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     small = libraries(None, 12, views=2, side=16)
     monkeypatch.setattr(adapting, "libraries", lambda *_, **__: small)
     monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
-    monkeypatch.setattr(
-        selftraining.self_train, "__defaults__", (float("inf"), replace(selftraining.PACE, steps=2, batch=4))
-    )
+    monkeypatch.setattr(adapting, "PACE", replace(adapting.PACE, steps=2, batch=4))
     monkeypatch.setattr(adapting, "CLEAR", (Round(0.6, 1.6),) * 2)
     monkeypatch.setattr(adapting, "FAINT", (Round(0.8, 2.5),) * 2)
     for name in ("PROMISED_OF_SIMULATION", "ENOUGH", "KEPT"):
