@@ -18,12 +18,22 @@ import numpy as np
 
 from benchmarks.accuracy.adaptation import adapted_to
 from benchmarks.accuracy.labelled_sets import RealSet
-from benchmarks.accuracy.suite import COVERAGE, EXTENT_PX, SEED, SPECIMENS, VIEWS, Plan, draw_all, structures
+from benchmarks.accuracy.suite import (
+    COVERAGE,
+    EXTENT_PX,
+    SEED,
+    SPECIMENS,
+    VIEWS,
+    Plan,
+    draw_all,
+    labels_of,
+    structures,
+)
 from benchmarks.shared.common import circumstances, result_path, save
 from gtpick_export.finetuning import shipped_weights
 from gtpick_model.real.specimens import Specimen
 from gtpick_model.simulator.views import ViewLibrary, build_library
-from gtpick_rt.types import Micrograph, Picks
+from gtpick_rt.types import Micrograph
 
 SNR = (0.01, 0.03)
 MICROGRAPHS = 4
@@ -39,8 +49,7 @@ def simulated(library: ViewLibrary, name: str, size: str, snr: float, number: in
         image = fields.images[0].numpy()
         data = ((image - image.mean()) / image.std()).astype(np.float32)
         micrographs.append(Micrograph(data, float(fields.pixel_A[0]), Path(file)))
-        x, y, diameter_px = fields.boxes[0].numpy().T
-        labels.append(Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x)))
+        labels.append(labels_of(fields))
     specimen = Specimen(diameter_A=EXTENT_PX[size] * micrographs[0].pixel_size_A)
     return RealSet(name, specimen, micrographs, labels)
 

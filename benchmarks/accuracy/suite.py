@@ -114,9 +114,7 @@ def plan() -> list[Plan]:
 def draw(library: ViewLibrary, planned: Plan) -> Fields:
     """Simulate one micrograph of the library's one structure; labelled are whole particles only."""
     fields = draw_all(library, planned)
-    x, y, diameter_px = fields.boxes[0].numpy().T
-    particles = Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x))
-    kept = whole(particles, SHAPE[planned.size], EXTENT_PX[planned.size])
+    kept = whole(labels_of(fields), SHAPE[planned.size], EXTENT_PX[planned.size])
     return fields._replace(boxes=[torch.from_numpy(np.column_stack((kept.xy_px, kept.diameter_px)))])
 
 
@@ -134,6 +132,12 @@ def draw_all(library: ViewLibrary, planned: Plan) -> Fields:
     )
     seed = (SEED, planned.number, *planned.seed)
     return simulate(library, 1, SHAPE[planned.size], conditions, seed, kinds=kinds)
+
+
+def labels_of(fields: Fields) -> Picks:
+    """The particles to pick on the first of the fields."""
+    x, y, diameter_px = fields.boxes[0].numpy().T
+    return Picks(np.column_stack((x, y)), diameter_px, np.ones_like(x))
 
 
 def write_suite(out: Path, folder: Path | None) -> Suite:

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import SPECIMENS
-from benchmarks.accuracy.suite_files import Suite, by, load_suite
+from benchmarks.accuracy.suite_files import Suite, load_suite
 from benchmarks.shared.common import circumstances, save
 from gtpick_export.finetuning import shipped_weights, to_backend
 from gtpick_export.to_onnx import make_spec
@@ -41,13 +41,16 @@ SNR = (0.03, 0.1)
 
 def simulated(suite: Suite) -> list[RealSet]:
     """The specimens of the suite, each at each SNR."""
-    sets = []
-    for name, entries in by((e for e in suite.filled if e.snr in SNR), "specimen").items():
-        for entry in entries:
-            specimen = Specimen(diameter_A=entry.diameter_A)
-            micrograph = read_micrograph(suite.path(entry))
-            sets.append(RealSet(f"{name} at {entry.snr:g}", specimen, [micrograph], [suite.labels(entry)]))
-    return sets
+    return [
+        RealSet(
+            f"{entry.specimen} at {entry.snr:g}",
+            Specimen(diameter_A=entry.diameter_A),
+            [read_micrograph(suite.path(entry))],
+            [suite.labels(entry)],
+        )
+        for entry in suite.filled
+        if entry.snr in SNR
+    ]
 
 
 def figures(picker: Picker, judged: RealSet) -> dict[str, float]:

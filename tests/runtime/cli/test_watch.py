@@ -32,6 +32,16 @@ def command(*arguments: object) -> list[str]:
     return ["pick", *map(str, arguments), "--settle", "0.3"]
 
 
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """The command, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def picked(out: Path) -> list[str]:
     return sorted(record["stem"] for record in json.loads((out / "summary.json").read_text())["micrographs"])
 
@@ -182,12 +192,7 @@ def test_a_file_that_is_still_waited_for_is_named_at_the_end(whole: bytes, tiny_
     (folder / "a.mrc").write_bytes(whole)
     (folder / "cut.mrc").write_bytes(whole[:-7])
     arguments = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model, "--watch")
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    watching = started(*arguments)
     try:
         assert watching.stderr is not None
         assert "cut.mrc: 99321 of 99328 bytes are there" in watching.stderr.readline()
@@ -223,12 +228,7 @@ def test_waiting_for_the_first_micrograph_is_not_silent(whole: bytes, tiny_model
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     arguments = (folder, "--out", out, "--model", tiny_model, "--watch")
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "gtpick_rt", *command(*arguments)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    watching = started(*arguments)
     try:
         assert watching.stderr is not None
         assert f"no micrograph in {folder} yet" in watching.stderr.readline()
