@@ -69,7 +69,7 @@ def cut(found: Sequence[Picks], taught: Round) -> Cut:
     return Cut(particles, sure, doubtful)
 
 
-def lay(image: FloatArray, found: Picks, at: Cut, extent_px: float, nominal_px: float) -> LabelledImage:
+def lay(image: FloatArray, found: Picks, at: Cut, extent_px: float, diameter_px: float) -> LabelledImage:
     """What is taught of a working image `(h, w)` by the detections on it.
 
     Args:
@@ -77,34 +77,39 @@ def lay(image: FloatArray, found: Picks, at: Cut, extent_px: float, nominal_px: 
         found: detections, in its pixels.
         at: which of them are particles.
         extent_px: diameter to teach for each.
-        nominal_px: diameter around a doubtful one in which nothing is taught.
+        diameter_px: around a doubtful one in which nothing is taught.
     """
     sure = found[found.score >= at.sure]
     doubtful = found[(found.score < at.sure) & (found.score >= at.doubtful)]
     boxes = np.column_stack((sure.xy_px, np.full(len(sure), extent_px, np.float32)))
     unknown = np.zeros(len(doubtful), np.float32)
-    return LabelledImage(image, boxes, background_map(image.shape, nominal_px, doubtful.xy_px, unknown))
+    return LabelledImage(image, boxes, background_map(image.shape, diameter_px, doubtful.xy_px, unknown))
 
 
 def teach(
-    network: GTPick, images: Sequence[FloatArray], calibration: tuple[float, float], taught: Round
+    network: GTPick,
+    images: Sequence[FloatArray],
+    calibration: tuple[float, float],
+    taught: Round,
+    diameter_px: float,
 ) -> tuple[list[LabelledImage], Cut]:
     """What a network sees on working images `(h, w)` of one specimen, as labels to learn from.
 
-    `calibration` makes its scores probabilities: slope and offset.
+    `calibration` makes its scores probabilities: slope and offset; particles are shown with a
+    diameter of `diameter_px`.
     """
-    nominal_px = network.config.nominal_diameter_px
     found = [detect_whole(network, image, calibration) for image in images]
     at = cut(found, taught)
     sizes = np.concatenate([picks.diameter_px[picks.score >= at.sure] for picks in found])
-    extent_px = float(np.median(sizes)) if len(sizes) else nominal_px
-    return [lay(image, picks, at, extent_px, nominal_px) for image, picks in zip(images, found, strict=True)], at
+    extent_px = float(np.median(sizes)) if len(sizes) else diameter_px
+    return [lay(image, picks, at, extent_px, diameter_px) for image, picks in zip(images, found, strict=True)], at
 
 
 def self_train(
     network: GTPick,
     images: Sequence[FloatArray],
     calibration: tuple[float, float],
+    diameter_px: float,
     library: ViewLibrary,
     on_step: Callable[[int, int], None],
     rounds: Sequence[Round],
@@ -118,6 +123,7 @@ def self_train(
         network: the network to begin with.
         images: the micrographs as the network sees them: `(h, w)`, normalised.
         calibration: what makes its scores probabilities: slope and offset.
+        diameter_px: of the particles there.
         library: particles for the simulated tiles, which keep it from forgetting all others.
         on_step: is called after each step with the steps done, and how many there will be.
         rounds: what each teaches.
@@ -128,7 +134,7 @@ def self_train(
     cuts: list[Cut] = []
     done = 0
     for left, taught in zip(range(len(rounds), 0, -1), rounds, strict=True):
-        lessons, at = teach(network, images, calibration, taught)
+        lessons, at = teach(network, images, calibration, taught, diameter_px)
         now = replace(pace, seed=pace.seed + len(cuts))
         if seconds < float("inf"):
             began = time.monotonic()

@@ -31,12 +31,8 @@ from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import RIM_PX, Tiles, make_tiles
 from gtpick_model.weights import save_weights
+from gtpick_model.working_scale import BATCH, CLEAR, FAINT, WorkingScale, choose_scale, validation_tiles
 from gtpick_rt.files.atomic import write_atomic
-
-EVALUATION_BATCH = 16
-SEEN_BY_PEOPLE = Conditions(snr=(0.01, 0.3))
-FAINT = Conditions(snr=(0.002, 0.02), coverage=(0.3, 1.0), defocus_A=(5e3, 1.5e4))
-"""Small dense particles of low contrast, as membrane proteins near focus are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +51,8 @@ class Schedule(Pace):
     any."""
 
     def __post_init__(self) -> None:
-        if self.evaluation_tiles < EVALUATION_BATCH:
-            raise ValueError(f"at least {EVALUATION_BATCH} evaluation tiles are needed, got {self.evaluation_tiles}")
+        if self.evaluation_tiles < BATCH:
+            raise ValueError(f"at least {BATCH} evaluation tiles are needed, got {self.evaluation_tiles}")
         if not (0 <= self.real < 1 and 0 <= self.on_real <= 1):
             raise ValueError(f"shares must lie between 0 and 1, got real {self.real}, on_real {self.on_real}")
 
@@ -108,6 +104,7 @@ class Trainer(Learner):
             network.load_state_dict(start.network.state_dict())
         super().__init__(network.to(device), schedule)
         self.curve: list[dict[str, float]] = []
+        self.working: WorkingScale | None = None
         self.micrographs, self.start = list(real), start
         self.real = RealTiles(self.micrographs, config, (schedule.seed, 5)) if real else None
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +118,7 @@ class Trainer(Learner):
         steps, every = self.schedule.steps, self.schedule.evaluate_every
         if self.step >= steps:
             return
-        evaluation = self._evaluation_tiles(SEEN_BY_PEOPLE)
+        evaluation = self._evaluation_tiles(CLEAR)
         faint = self._evaluation_tiles(FAINT) if self.micrographs else None
         before = self.curve[-1]["seconds"] if self.curve else 0.0
         started = time.monotonic()
@@ -186,6 +183,9 @@ class Trainer(Learner):
         for name, found in others.items():
             figures = {"f1": f1_at(found, threshold), "best_f1": found.best()[0], "ap": found.average_precision}
             self.curve[-1] |= {f"{name}_{figure}": value for figure, value in figures.items()}
+        if self.step >= self.schedule.steps:
+            count = self.schedule.evaluation_tiles
+            self.working = choose_scale(self.average, self.micrographs, self.validation_library, count)
 
     def describe(self) -> str:
         """The last evaluation in one line."""
@@ -193,22 +193,12 @@ class Trainer(Learner):
         figures = f"best F1 {last['best_f1']:.3f} at {last['threshold']:.2f}, AP {last['ap']:.3f}"
         others = [name.removesuffix("_ap") for name in last if name.endswith("_ap")]
         rows = [f"{name} F1 {last[f'{name}_f1']:.3f}, best {last[f'{name}_best_f1']:.3f}" for name in others]
-        return "; ".join([f"step {last['step']}: held-out structures: {figures}", *rows])
+        scale = [f"best seen at {self.working.diameter_px:.3g} px"] if self.working else []
+        return "; ".join([f"step {last['step']}: held-out structures: {figures}", *rows, *scale])
 
     def _evaluation_tiles(self, conditions: Conditions) -> list[Tiles]:
-        """Tiles of the validation structures, the same for every run."""
-        return [
-            make_tiles(
-                self.validation_library,
-                EVALUATION_BATCH,
-                self.config.tile_px,
-                self.config,
-                conditions,
-                (1, 1, i),
-                self.device,
-            )
-            for i in range(self.schedule.evaluation_tiles // EVALUATION_BATCH)
-        ]
+        count = self.schedule.evaluation_tiles
+        return validation_tiles(self.validation_library, self.config, conditions, count, self.device)
 
     def _save(self) -> None:
         """Write curve and weights, then the state: the step it names is the one from which the run
@@ -247,6 +237,8 @@ class Trainer(Learner):
             "held_out_best_f1": f"{last['best_f1']:.4f}",
             "held_out_ap": f"{last['ap']:.4f}",
         }
+        if self.working:
+            learned |= self.working.provenance
         if self.micrographs:
             learned["real"] = ", ".join(sorted({each.folder for each in self.micrographs}))
             learned["real_micrographs"] = str(len(self.micrographs))

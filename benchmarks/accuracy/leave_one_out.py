@@ -3,13 +3,15 @@ they find there.
 
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
     python benchmarks/accuracy/leave_one_out.py train NETWORK --work WORK --structures STRUCTURES
+    python benchmarks/accuracy/leave_one_out.py calibrate NETWORK --weights FILE --work WORK ...
     python benchmarks/accuracy/leave_one_out.py score --work WORK
 
 NETWORK is `without_<specimen>`, trained on all sets but that one and without its structures;
 `half_a` or `half_b`, trained on every other micrograph of each set and scored on those between; or
-`all`, which ships and can be scored on nothing here. Threshold and calibration come from simulated
-tiles and from the last fifth of each micrograph that the network was trained on, never from a set
-that it is scored on. Training can be stopped and goes on when called again.
+`all`, which ships and can be scored on nothing here. Working scale, threshold and calibration come
+from simulated tiles and from the last fifth of each micrograph that the network was trained on,
+never from a set that it is scored on; `calibrate` chooses them anew for weights that were trained
+before. Training can be stopped and goes on when called again.
 
 Matching is one-to-one within a third of the diameter. Picks are of whole particles; figures count
 every label, those under `whole` only labels whose circle lies on the micrograph. `default` is at
@@ -40,7 +42,8 @@ from gtpick_model.projections import kept_libraries
 from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
-from gtpick_model.weights import load_weights
+from gtpick_model.weights import load_weights, save_weights
+from gtpick_model.working_scale import choose_scale
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -128,6 +131,18 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     draw_curve(out)
 
 
+def calibrate(name: str, arguments: argparse.Namespace) -> None:
+    """Choose scale, threshold and calibration of weights as at the end of their training."""
+    chosen = plan(name, arguments.work / "real", arguments.structures, arguments.scratch)
+    network, provenance = load_weights(arguments.weights)
+    working = choose_scale(network, chosen.micrographs, chosen.library[1], Schedule(steps=1).evaluation_tiles)
+    out = arguments.work / "train" / name / "weights.safetensors"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(out, network, provenance | working.provenance)
+    best = ", ".join(f"{kind} {found.best()[0]:.3f}" for kind, found in working.sets.items())
+    print(f"{out}: {working.diameter_px:.3g} px, threshold {working.threshold:.3f}; best F1: {best}")
+
+
 @cache
 def opened(weights: Path) -> tuple[Backend, ModelSpec]:
     """A network as it would ship."""
@@ -198,12 +213,13 @@ def score_all(work: Path, names: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Train or score."""
+    """Train, calibrate or score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "score"))
+    parser.add_argument("what", choices=("train", "calibrate", "score"))
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; score takes all there are by default")
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
     parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
+    parser.add_argument("--weights", type=Path, help="to calibrate")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
@@ -218,7 +234,7 @@ def main() -> None:
     for name in arguments.networks:
         if name not in NETWORKS:
             parser.error(f"no network {name!r}; choose of {', '.join(NETWORKS)}")
-        train(name, arguments)
+        (train if arguments.what == "train" else calibrate)(name, arguments)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ def adapt_to(
     faint = not _knows_real(spec) and promised < FAINTLY and _coverage(before, data, spec) > DENSE
     rounds = FAINT if faint else CLEAR
     pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
-    adapted, cuts = self_train(network, data, spec.calibration, library, on_step, rounds, seconds, pace)
+    adapted, cuts = self_train(
+        network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace
+    )
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),

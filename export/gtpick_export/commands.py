@@ -187,7 +187,7 @@ def finetune(
         images = finetuning.to_learn(known, seen, spec, share)
         library, _ = libraries(None, PROCEDURALS, views=24)
         on_step = partial(tell, "fine-tuning, step")
-        adapted = finetuning.learn(network, images, others, spec.calibration, library, on_step, PACE)
+        adapted = finetuning.learn(network, images, others, spec, library, on_step, PACE)
         tell("picking what was held out")
         after = finetuning.find(Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast), held_out)
     part = "the last quarter of " if len(jobs) == 1 else ""

@@ -217,7 +217,7 @@ def learn(
     network: GTPick,
     labelled: Sequence[LabelledImage],
     unlabelled: Sequence[WorkingImage],
-    calibration: tuple[float, float],
+    spec: ModelSpec,
     library: ViewLibrary,
     on_step: Callable[[int, int], None],
     pace: Pace,
@@ -225,14 +225,14 @@ def learn(
     """A copy of `network` that has learned from what is labelled and then, where there are
     micrographs of the specimen without labels, from both: from these what it is sure of by then.
 
-    `calibration` makes scores probabilities; `on_step` is told of the steps done, and of how many
+    `spec` is that of `network`; `on_step` is told of the steps done, and of how many
     there will be.
     """
     steps = pace.steps * (2 if unlabelled else 1)
     tuned = adapt(network, labelled, library, lambda step: on_step(step, steps), pace)
     if not unlabelled:
         return tuned
-    seen, _ = teach(tuned, [each.data for each in unlabelled], calibration, CLEAR[0])
+    seen, _ = teach(tuned, [each.data for each in unlabelled], spec.calibration, CLEAR[0], spec.diameter_px)
     again = replace(pace, seed=pace.seed + 1)
     return adapt(tuned, [*labelled, *seen], library, lambda step: on_step(pace.steps + step, steps), again)
 

@@ -31,10 +31,11 @@ FLOOR = 0.05
 
 
 def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, str]) -> ModelSpec:
-    """The spec of a trained network; threshold and calibration come from simulated tiles of
-    held-out structures.
+    """The spec of a trained network; working scale, threshold and calibration come from what was
+    left out of its training.
     """
     config = network.config
+    diameter_px = float(provenance.get("diameter_px", config.nominal_diameter_px))
     a, b = float(provenance["calibration_slope"]), float(provenance["calibration_offset"])
     threshold = float(expit(a * logit(float(provenance["threshold"])) + b))
     return ModelSpec(
@@ -43,7 +44,7 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
         tile_px=config.tile_px,
         margin_px=MARGIN_PX,
         queries=config.queries_for(config.tile_px),
-        diameter_px=config.nominal_diameter_px,
+        diameter_px=diameter_px,
         diameter_range_px=Conditions().extent_px,
         highpass_px=config.highpass_px,
         clip=config.clip,

@@ -106,11 +106,11 @@ def _part(
     return inner, outer
 
 
-def plain(micrograph: RealMicrograph, config: ModelConfig) -> tuple[FloatArray, FloatArray]:
+def plain(micrograph: RealMicrograph, config: ModelConfig, scale: float = 1.0) -> tuple[FloatArray, FloatArray]:
     """The working image `(h, w)` as `gtpick-rt pick` sees it, normalised, and the labels `(m, 2)`
-    on it.
+    on it, with nominal diameters `scale` times that of the network.
     """
-    image, centres = at_scale(micrograph, 1.0)
+    image, centres = at_scale(micrograph, scale)
     data = normalise(torch.from_numpy(image)[None], config.highpass_px, config.clip)[0].numpy()
     return data, centres
 

@@ -16,29 +16,32 @@ CONTEXT_PX = 64
 """Seen above the part that counts."""
 
 
-def score_micrographs(network: GTPick, micrographs: Sequence[RealMicrograph]) -> dict[str, Curve]:
+def score_micrographs(
+    network: GTPick, micrographs: Sequence[RealMicrograph], diameter_px: float | None = None
+) -> dict[str, Curve]:
     """The precision-recall curve on the last rows of all labelled micrographs of each folder, by
     its name.
 
-    Scores are the network's own; particles and detections count whose circle of the nominal
-    diameter lies there wholly.
+    Scores are the network's own; particles and detections count whose circle lies there wholly.
+    They are looked at with a diameter of `diameter_px`, or the nominal one.
     """
     network.eval()
     pairs: dict[str, list[tuple[Picks, Picks]]] = {}
     nominal_px = network.config.nominal_diameter_px
+    diameter_px = diameter_px or nominal_px
     for micrograph in micrographs:
         if micrograph.particles != "labelled":
             continue
-        data, centres = plain(micrograph, network.config)
+        data, centres = plain(micrograph, network.config, diameter_px / nominal_px)
         cut = round((1 - VALIDATION) * len(data))
         top = max(0, cut - CONTEXT_PX)
         found = detect_whole(network, data[top:])
         ones = np.ones(len(centres), np.float32)
         labels = Picks(centres - np.array([0, top], np.float32), ones, ones)
         shape = (len(data) - top, data.shape[1])
-        both = (_whole(found, cut - top, shape, nominal_px), _whole(labels, cut - top, shape, nominal_px))
+        both = (_whole(found, cut - top, shape, diameter_px), _whole(labels, cut - top, shape, diameter_px))
         pairs.setdefault(micrograph.folder, []).append(both)
-    return {folder: curve(each, RADIUS * nominal_px) for folder, each in pairs.items()}
+    return {folder: curve(each, RADIUS * diameter_px) for folder, each in pairs.items()}
 
 
 def _whole(picks: Picks, first: int, shape: tuple[int, int], diameter_px: float) -> Picks:

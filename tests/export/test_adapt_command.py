@@ -138,7 +138,7 @@ def test_faint_and_dense_particles_are_taught_more_of(
     taught: list[Any] = []
 
     def note(*arguments: Any) -> Any:
-        taught.append(arguments[5])
+        taught.append(arguments[6])
         raise UnadaptedError("seen enough")
 
     monkeypatch.setattr(adapting, "self_train", note)

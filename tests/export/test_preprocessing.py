@@ -23,8 +23,9 @@ from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Micrograph
 
 DIAMETER_A = 60.0
-AGREEMENT = 2e-5
-"""Standard deviations, of which the image reaches to 5 and more."""
+AGREEMENT = 5e-5
+"""Standard deviations, of which the image reaches to 5 and more; the level here is 60 of them where
+most pixels are averaged, so single precision rounds it to 4e-6."""
 Run = Callable[..., dict[str, Any]]
 
 
@@ -97,13 +98,14 @@ def test_an_image_with_an_area_that_is_no_ice_is_told(value: float, run: Run, sp
     assert run(Micrograph(image, 1.0, Path("a.mrc")))["plain"] == 0
 
 
-@pytest.mark.parametrize("side", [47, 60])
-def test_what_stands_out_and_is_too_small_for_an_area_is_told_from_one(side: int, run: Run, spec: ModelSpec) -> None:
-    """An area has at least four squared diameters, of 24 working pixels each: a square of 48."""
+@pytest.mark.parametrize("share", [0.97, 1.25])
+def test_what_stands_out_and_is_too_small_for_an_area_is_told_from_one(share: float, run: Run, spec: ModelSpec) -> None:
+    """An area has at least four squared diameters."""
+    side = int(share * 2 * spec.diameter_px)
     image = field(600, 800, "float32")
     image[:side, 300 : 300 + side] = 50.0
     micrograph = Micrograph(image, DIAMETER_A / spec.diameter_px, Path("a.mrc"))
-    assert run(micrograph)["plain"] == (side == 47)
+    assert run(micrograph)["plain"] == (share < 1)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_ranks_beyond_the_last_detection_are_its_own() -> None:
 
 def test_the_sure_are_particles_the_doubtful_count_neither_way_and_the_rest_is_background() -> None:
     image = np.zeros((64, 160), np.float32)
-    taught = lay(image, picks(np.array([0.9, 0.5, 0.1])), Cut(2.0, 0.8, 0.3), extent_px=14.0, nominal_px=12.0)
+    taught = lay(image, picks(np.array([0.9, 0.5, 0.1])), Cut(2.0, 0.8, 0.3), extent_px=14.0, diameter_px=12.0)
     np.testing.assert_allclose(taught.boxes, [[10, 30, 14]])
     x_of_each = (10, 30, 50)
     assert [float(taught.background[30, x]) for x in x_of_each] == [1, 0, 1]
@@ -67,6 +67,7 @@ def test_a_network_moves_towards_what_it_is_sure_of(
         network,
         [image],
         (1.0, 0.0),
+        12.0,
         library,
         lambda done, of: steps.append((done, of)),
         rounds=(Round(0.9, 1.0), Round(0.9, 1.0)),
@@ -100,6 +101,7 @@ def test_with_little_time_there_are_fewer_steps(
         network,
         [image],
         (1.0, 0.0),
+        12.0,
         library,
         lambda done, of: told.append((done, of)),
         rounds=(Round(0.6, 1.6),) * 2,
