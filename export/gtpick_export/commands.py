@@ -125,7 +125,8 @@ def finetune(
         typer.Option(
             dir_okay=False,
             metavar="FILE",
-            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it.",
+            help="The model to write: `gtpick-rt pick --model` takes it. Beside it are model.fp16.onnx, for GPUs, and "
+            "model.safetensors, the weights.",
         ),
     ],
     pixel_size: PixelSize = None,
@@ -181,6 +182,10 @@ def finetune(
         share = 1.0 if complete else finetuning.labelled_share(seen)
         others = [starting.prepare(read_micrograph(job.path, job.pixel_size_A)) for job in more]
         learned = finetuning.provenance(start, known, share, len(others))
+    part = "the last quarter of " if len(jobs) == 1 else ""
+    typer.echo(
+        f"held out, every pick without a label counted as wrong: {part}{', '.join(each.name for each in held_out)}"
+    )
     typer.echo(finetuning.told(learned, None if complete else share))
     with progress() as tell:
         tell("simulating particles to learn between")
@@ -190,12 +195,10 @@ def finetune(
         adapted = finetuning.learn(network, images, others, spec, library, on_step, PACE)
         tell("picking what was held out")
         after = finetuning.find(Picker(finetuning.to_backend(adapted), spec, diameter, starting.contrast), held_out)
-    part = "the last quarter of " if len(jobs) == 1 else ""
-    judges = ", ".join(each.name for each in held_out)
-    typer.echo(f"held out, every pick without a label counted as wrong: {part}{judges}")
     typer.echo(f"before  {finetuning.describe(before, spec.threshold)}")
     typer.echo(f"after   {finetuning.describe(after, spec.threshold)}")
     _write(adapted, finetuning.tuned_spec(spec, out.stem, learned), out)
+    typer.echo(finetuning.advise(before.at(spec.threshold).f1, after.at(spec.threshold).f1, out))
 
 
 def adapt(
@@ -210,8 +213,9 @@ def adapt(
         typer.Option(
             dir_okay=False,
             metavar="FILE",
-            help="The model to write: `gtpick-rt pick --model` takes it. For GPUs there is model.fp16.onnx beside it, "
-            "and model.json tells the picks and their median score on each micrograph, before and now.",
+            help="The model to write: `gtpick-rt pick --model` takes it. Beside it are model.fp16.onnx, for GPUs, "
+            "model.safetensors, the weights, and model.json, which tells the picks and their median score on each "
+            "micrograph, before and now.",
         ),
     ],
     diameter: Diameter = "auto",
@@ -255,10 +259,17 @@ def adapt(
 
 
 def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:
-    """Export to `out` and, where half precision holds, to the file for GPUs beside it."""
+    """Keep the weights beside `out`, then export to it and, where half precision holds, to the file
+    for GPUs.
+    """
+    from gtpick_export.to_onnx import trained_as
+    from gtpick_model.weights import save_weights
     from gtpick_rt.errors import ModelError
     from gtpick_rt.models.files import HALF_SUFFIX
 
+    weights = out.with_suffix(".safetensors")
+    save_weights(weights, network, trained_as(spec))
+    typer.echo(f"{weights}: the weights, for gtpick-rt export and for --weights")
     _release(network, spec, out)
     try:
         _release(network, spec, out.with_name(out.stem + HALF_SUFFIX), "fp16")
@@ -266,11 +277,11 @@ def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:
         typer.echo(f"GPUs cannot run this model, for it is not to be had in half precision: {error}", err=True)
 
 
-def _release(network: "GTPick", spec: "ModelSpec", out: Path, *precision: str) -> None:
+def _release(network: "GTPick", spec: "ModelSpec", out: Path, precision: str = "fp32") -> None:
     from gtpick_export.release import release
     from gtpick_export.showing import progress
 
     with progress() as tell:
-        tell(f"writing {out.name}, and comparing it with the network")
-        parity = release(network, spec, out, *precision)
+        tell(f"writing {out.name}")
+        parity = release(network, spec, out, precision, partial(tell, f"comparing {out.name} with the network, tile"))
     typer.echo(f"{out}: parity with PyTorch on {parity}")

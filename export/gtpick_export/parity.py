@@ -2,6 +2,8 @@
 themselves.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -28,13 +30,21 @@ def answers_alike(parity: Parity, precision: str) -> bool:
 
 
 @torch.no_grad()
-def compare(network: GTPick, backend: Backend, spec: ModelSpec, tiles: FloatArray) -> Parity:
+def compare(
+    network: GTPick,
+    backend: Backend,
+    spec: ModelSpec,
+    tiles: FloatArray,
+    on_tile: Callable[[int, int], None] = lambda done, of: None,
+) -> Parity:
     """Run `(n, 1, t, t)` tiles through both, one at a time in torch and as one batch in the
-    backend.
+    backend; `on_tile` is told of the tiles done, and of how many there are.
     """
     scores, boxes = backend.infer(tiles)
-    inference = Inference(network)
-    wanted = [[answer[0].numpy() for answer in inference(torch.from_numpy(tile[None]))] for tile in tiles]
+    inference, wanted = Inference(network), []
+    for done, tile in enumerate(tiles, start=1):
+        wanted.append([answer[0].numpy() for answer in inference(torch.from_numpy(tile[None]))])
+        on_tile(done, len(tiles))
 
     def centres(scores: FloatArray, boxes: FloatArray) -> FloatArray:
         return boxes[calibrate(scores, spec) >= spec.threshold, :2]

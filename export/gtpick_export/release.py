@@ -27,9 +27,15 @@ EXPORTS: dict[str, Callable[[GTPick, ModelSpec, Path], None]] = {
 TILES = 64
 
 
-def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32") -> Parity:
+def release(
+    network: GTPick,
+    spec: ModelSpec,
+    out: Path,
+    precision: str = "fp32",
+    on_tile: Callable[[int, int], None] = lambda done, of: None,
+) -> Parity:
     """Export to `out`, which stays as it was unless the export picks simulated tiles as PyTorch
-    does in float32.
+    does in float32; `on_tile` is told of those compared, and of how many there are.
 
     Raises ModelError: it does not, or the network picks nothing there; then the export is kept
     beside `out`, hidden.
@@ -40,7 +46,7 @@ def release(network: GTPick, spec: ModelSpec, out: Path, precision: str = "fp32"
     tiles = make_tiles(library, TILES, spec.tile_px, network.config, Conditions(), (0,), torch.device("cpu"))
     backend, spec = open_backend("cpu", unproven)
     with closing(backend):
-        parity = compare(network, backend, spec, tiles.images.numpy())
+        parity = compare(network, backend, spec, tiles.images.numpy(), on_tile)
     if not parity.reference_picks:
         raise ModelError(
             f"{unproven} is not released: the network picks nothing on {TILES} simulated tiles at its threshold of "

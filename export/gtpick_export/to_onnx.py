@@ -56,6 +56,18 @@ def make_spec(network: GTPick, name: str, version: str, provenance: dict[str, st
     )
 
 
+def trained_as(spec: ModelSpec) -> dict[str, str]:
+    """What must stand beside weights so that `make_spec` gives this spec again."""
+    a, b = spec.calibration
+    figures = {
+        "threshold": float(expit((logit(spec.threshold) - b) / a)),
+        "calibration_slope": a,
+        "calibration_offset": b,
+        "diameter_px": spec.diameter_px,
+    }
+    return spec.provenance | {name: f"{value:.6f}" for name, value in figures.items()}
+
+
 def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     """Write the network as one ONNX file with a dynamic batch and the spec in its metadata.
 

@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gtpick_export.finetuning import (
+    AT_MOST,
     Labelled,
     Result,
+    advise,
     find,
     find_micrographs,
     labelled_share,
@@ -145,7 +147,7 @@ def grid(n: int) -> NDArray[np.float32]:
     return np.array([(100 * i, 0) for i in range(n)], np.float32)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 1.0])
 def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float) -> None:
     rng = np.random.default_rng(3)
     score = rng.uniform(0.05, 1, 4000).astype(np.float32)
@@ -153,7 +155,17 @@ def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float
     labelled = particle & (rng.random(4000) < share)
     size = np.full(4000, 20, np.float32)
     found = Picks(grid(4000), size, score)
-    assert labelled_share(Result([(found, found[labelled])], 8.0)) == pytest.approx(share, abs=0.04)
+    assert labelled_share(Result([(found, found[labelled])], 8.0)) == pytest.approx(min(share, AT_MOST), abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [(0.80, 0.82, "better: pick"), (0.80, 0.805, "no better on"), (0.80, 0.70, "worse on")],
+)
+def test_the_closing_word_says_whether_it_was_worth_it(before: float, after: float, words: str) -> None:
+    advice = advise(before, after, Path("mine.onnx"))
+    assert advice.startswith(words)
+    assert "--model mine.onnx" in advice
 
 
 @pytest.fixture
