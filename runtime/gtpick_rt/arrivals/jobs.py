@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each
 from gtpick_rt.errors import FormatError, MicrographError, UsageError
+from gtpick_rt.files.shared import names_in
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure
 
@@ -250,10 +252,14 @@ def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
 
 def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
     brackets = any("[" in text and is_pattern(text) for text in inputs)
+    there = [path for text in inputs if Path(text).is_dir() for path in names_in(Path(text), "*.*")]
+    others = Counter(path.suffix for path in there if not suffix_of(path.name))
+    suffix, count = others.most_common(1)[0] if others else ("", 0)
     return (
         f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
         + ("; [ ] are wildcards in a pattern, and a [ of a name is written [[]" if brackets else "")
         + ("" if recursive else ", in subfolders only with --recursive")
+        + (f"; of files that end in {suffix} there are {count}: convert them if they are micrographs" if count else "")
         + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
     )
 

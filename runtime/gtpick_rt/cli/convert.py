@@ -53,6 +53,6 @@ def _joined(foreign: int, of: int) -> str:
     if not foreign:
         return "picks.cs has the uids of cryoSPARC's exposures, to which it joins the picks"
     return (
-        f"picks.cs: {foreign} of {counted(of, 'micrograph')} without cryoSPARC's uid: to join them, pick its list of "
-        "exposures, as gtpick-rt pick J5/exposures.cs, or see docs/cryosparc.md for joining by name"
+        f"picks.cs: {foreign} of {counted(of, 'micrograph')} without cryoSPARC's uid, a number by which it knows them; "
+        "pick its list instead of the folder, as gtpick-rt pick J5/exposures.cs, or join by name: docs/cryosparc.md"
     )

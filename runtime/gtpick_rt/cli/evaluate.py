@@ -104,7 +104,7 @@ def evaluate(
         typer.echo("the scores of the picks were taken for log-odds, and are shown as probabilities")
     _warn_of_pixel_size(picks, pixel_size)
     _note("no picks in the list, so counted as missed", loaded.unnamed)
-    _note("ignored, for want of a counterpart", loaded.ignored)
+    _note("ignored, since only one side has them", loaded.ignored)
     if json_file is not None:
         record = figures.record() | {"left_out": loaded.left_out}
         write_file(json_file, json.dumps(record, indent=1).encode())

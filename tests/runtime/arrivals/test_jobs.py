@@ -448,6 +448,12 @@ def test_the_current_folder_gives_names_without_a_dot() -> None:
     assert [(str(job.path), job.name) for job in find(["."], True)] == [("a.mrc", "a.mrc"), ("x/b.mrc", "x/b.mrc")]
 
 
+def test_files_of_another_kind_are_named_where_there_is_nothing_else() -> None:
+    touch("in/a.png", "in/b.png", "in/notes.txt")
+    with pytest.raises(UsageError, match=r"of files that end in \.png there are 2: convert them"):
+        find_jobs(["in"])
+
+
 def test_finding_nothing_says_what_is_looked_for() -> None:
     touch("in/sub/a.mrc", "in/b.txt")
     for text in ("in", "in/*.mrc"):
