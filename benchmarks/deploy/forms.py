@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.shared.common import PROGRAM, ROOT, circumstances, save
+from benchmarks.shared.common import PROGRAM, ROOT, circumstances, save, shipped
 
 WEIGHTS = str(ROOT / "gtpick_model" / "trained" / "gtpick-nano.safetensors")
 FORMS = {
@@ -39,7 +39,7 @@ def main() -> None:
     """Export each form and write the result."""
     with TemporaryDirectory() as folder:
         forms = {name: exported(arguments, Path(folder) / "form" / name) for name, arguments in FORMS.items()}
-    save(__file__, {**circumstances(sys.argv), "model": "gtpick-nano 4", "forms": forms})
+    save(__file__, {**circumstances(sys.argv), "model": shipped(), "forms": forms})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as tritonclient
 
-from benchmarks.shared.common import PROGRAM, ROOT, circumstances, save
+from benchmarks.shared.common import PROGRAM, ROOT, circumstances, save, shipped
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.formats.coordinates import read_coordinates
@@ -226,7 +226,7 @@ def main() -> None:
         {
             **circumstances(sys.argv),
             "server": f"tritonserver {version}, Python backend",
-            "model": "gtpick-nano 4",
+            "model": shipped(),
             "matching": "one-to-one, within one working pixel",
             "sets": result,
             "killed": last,

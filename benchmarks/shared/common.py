@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 import gtpick_rt
+from gtpick_rt.backends.onnx_file import read_spec
+from gtpick_rt.models.files import resolve_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("gtpick-rt"))
@@ -106,6 +108,12 @@ def circumstances(command: list[str]) -> dict[str, Any]:
         "device": f"{_cpu_name()}, {cores} cores",
         "versions": versions | {name: version(name) for name in packages},
     }
+
+
+def shipped() -> str:
+    """Name and version of the model that ships."""
+    spec = read_spec(resolve_model(None))
+    return f"{spec.name} {spec.version}"
 
 
 def result_path(script: str, suffix: str) -> Path:
