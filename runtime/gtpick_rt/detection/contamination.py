@@ -31,7 +31,7 @@ noise."""
 _EDGE_STEP = 0.7
 """Share of the difference between the two sides that is there within three cells of their
 border."""
-_EDGE_CONTRAST = 7.0
+_EDGE_CONTRAST = 5.0
 """That step, in standard deviations along the border."""
 _EDGE_AREA = 30.0
 """Squared particle diameters on each side: larger than what lies in the ice."""
