@@ -46,6 +46,11 @@ class WorkingScale(NamedTuple):
     """What was found on each of the validation sets."""
 
     @property
+    def best_f1(self) -> float:
+        """At the best threshold of each set, their mean."""
+        return float(np.mean([found.best()[0] for found in self.sets.values()]))
+
+    @property
     def provenance(self) -> dict[str, str]:
         """What stands of it beside the weights."""
         figures = {
@@ -62,8 +67,14 @@ class WorkingScale(NamedTuple):
 def choose_scale(
     network: GTPick, micrographs: Sequence[RealMicrograph], library: ViewLibrary, tiles: int
 ) -> WorkingScale:
-    """Find the scale at which the mean over the sets of their best F1 is highest, and the threshold
-    and calibration there.
+    """Find the scale at which the mean best F1 is highest; see `try_scales`."""
+    return max(try_scales(network, micrographs, library, tiles), key=lambda tried: tried.best_f1)
+
+
+def try_scales(
+    network: GTPick, micrographs: Sequence[RealMicrograph], library: ViewLibrary, tiles: int
+) -> list[WorkingScale]:
+    """Look at the validation sets at each scale, with the threshold and calibration that suit.
 
     Args:
         network: the network, trained.
@@ -72,8 +83,7 @@ def choose_scale(
         tiles: to simulate for each set and scale.
     """
     nominal_px = network.config.nominal_diameter_px
-    tried = [_look(network, micrographs, library, tiles, scale * nominal_px) for scale in SCALES]
-    return max(tried, key=lambda each: np.mean([found.best()[0] for found in each.sets.values()]))
+    return [_look(network, micrographs, library, tiles, scale * nominal_px) for scale in SCALES]
 
 
 def _look(
