@@ -86,8 +86,8 @@ def train(
     """Train GTpick on simulated tiles, and on real ones where there are any.
 
     Writes weights, state to resume from, and curves (JSON and PNG). Of each labelled real
-    micrograph the last fifth is never trained on: together with simulated tiles it chooses
-    threshold and calibration.
+    micrograph the last fifth is never trained on: together with simulated tiles it chooses how
+    large particles are shown, threshold and calibration.
     """
     import torch
     from rich.progress import Progress

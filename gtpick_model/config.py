@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network. Lengths are in working pixels: the nominal particle diameter is 24 px."""
+    """The network. Lengths are in working pixels: particles have a nominal diameter of 24 px."""
 
     name: str
     stem: tuple[int, int]
