@@ -137,6 +137,7 @@ def adapt_to(
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
+        "diameter_A": f"{found.diameter_A:g}",
         "particles_taught": " ".join(
             f"{each.particles * rank.sure:.0f}" for each, rank in zip(cuts, rounds, strict=True)
         ),

@@ -147,6 +147,12 @@ def grid(n: int) -> NDArray[np.float32]:
     return np.array([(100 * i, 0) for i in range(n)], np.float32)
 
 
+def test_a_kind_of_file_that_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UsageError, match=r"a\.png: not a kind of file that is read; convert it to one of \.mrc"):
+        find_micrographs([str(tmp_path / "a.png")], None)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 1.0])
 def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float) -> None:
     rng = np.random.default_rng(3)

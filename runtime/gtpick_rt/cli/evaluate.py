@@ -98,6 +98,8 @@ def evaluate(
     if plot is not None:
         need_matplotlib()
     loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
+    if lengths.pixel_size_A is None:
+        typer.echo(f"--diameter {diameter:g} is taken in px, for no file tells a pixel size: --pixel-size", err=True)
     figures = report(loaded.micrographs, lengths)
     _print(figures, known)
     if loaded.log_odds:
@@ -171,7 +173,7 @@ def _print(figures: "Report", known_A: float | None) -> None:
     if known_A is not None:
         typer.echo(f"; lengths are in Å, by the {known_A:g} Å per pixel that the files tell of")
     else:
-        typer.echo("; without --pixel-size, --diameter is taken in pixels" if lengths.pixel_size_A is None else "")
+        typer.echo("")
 
 
 _HEADER = ("picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.", "micrograph")

@@ -26,6 +26,7 @@ from typing import IO
 from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.source import Arrival, Source
+from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import write_atomic
@@ -70,7 +71,8 @@ def outcome_in(out: Path) -> Outcome | None:
 
 def with_adapted(request: Request, output: OutputFolder) -> Request:
     """The request, to be picked with the model that has adapted itself for its output folder, where
-    there is one; what another model has picked there is to be picked once more.
+    there is one, and particles of the size that it has learned; what another model has picked there
+    is to be picked once more.
     """
     found = output.adaptation
     if found is None or found.model is None:
@@ -79,7 +81,8 @@ def with_adapted(request: Request, output: OutputFolder) -> Request:
     if before is not None and before.model_sha256 != hashlib.sha256(model.read_bytes()).hexdigest():
         output.renew()
         request = replace(excluding_as(request, before), diameter_A=before.diameter_A)
-    return replace(request, model=str(model))
+    learned = read_spec(model).provenance.get("diameter_A") if before is None else None
+    return replace(request, model=str(model), diameter_A=request.diameter_A or (float(learned) if learned else None))
 
 
 def _outcome_path(out: Path) -> Path:

@@ -90,9 +90,11 @@ def test_two_files_are_compared_whatever_their_names_and_formats(run: Callable[.
 def test_without_a_pixel_size_the_output_says_that_lengths_are_in_pixels(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    printed = lines(run(save(tmp_path / "a.star", (0, 0)), save(tmp_path / "b.star", (0, 20)), "--diameter", 60))
+    result = run(save(tmp_path / "a.star", (0, 0)), save(tmp_path / "b.star", (0, 20)), "--diameter", 60)
+    printed = lines(result)
+    assert "--diameter 60 is taken in px, for no file tells a pixel size: --pixel-size" in result.stderr
     assert "Å" not in " ".join(printed)
-    assert printed[-1].endswith("60.0 px; without --pixel-size, --diameter is taken in pixels")
+    assert printed[-1].endswith("60.0 px")
     assert "median centre error 20.0 px" in printed
 
 

@@ -76,7 +76,8 @@ Ways = Callable[[str], None]
 def learner(tiny_model: Path, tiny_spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ways:
     """A function that says what becomes of learning."""
     model = onnx.load(tiny_model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: replace(tiny_spec, name="learned").to_json()})
+    spec = replace(tiny_spec, name="learned", provenance={"diameter_A": "26.5"})
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, tmp_path / "learned.onnx")
     program = tmp_path / "learner.py"
     program.write_text(textwrap.dedent(LEARNER))
@@ -126,6 +127,13 @@ def stop_when(reached: Callable[[], bool]) -> threading.Event:
 
     threading.Thread(target=look, daemon=True).start()
     return stop
+
+
+def test_particles_are_picked_at_the_size_at_which_they_were_learned(run: Run, learner: Ways, folder: Path) -> None:
+    summary, _ = run(diameter_A=None)
+    assert summary.parameters["diameter_A"] == 26.5
+    again, _ = run(diameter_A=None)
+    assert again.parameters["diameter_A"] == 26.5
 
 
 def test_all_are_picked_with_what_was_learned_before_and_once_only(run: Run, learner: Ways, folder: Path) -> None:
