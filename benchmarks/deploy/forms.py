@@ -22,6 +22,7 @@ FORMS = {
     "openvino": ["gtpick-nano", "--to", "openvino"],
     "onnx of weights, fp16": [WEIGHTS, "--to", "onnx", "--precision", "fp16"],
     "onnx of weights, int8": [WEIGHTS, "--to", "onnx", "--precision", "int8"],
+    "onnx of weights, fp8": [WEIGHTS, "--to", "onnx", "--precision", "fp8"],
 }
 FIGURES = ("reference", "reference_picks", "picks", "matched", "drift_px", "usual_drift_px", "max_score_error")
 

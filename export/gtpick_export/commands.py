@@ -54,7 +54,8 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="KIND", help="fp32, which every backend is measured by; fp16, which GPUs run; or int8, to try out."
+            metavar="KIND",
+            help="fp32, which every backend is measured by; fp16, which GPUs run; int8 or fp8, to try out.",
         ),
     ] = "fp32",
     to: Annotated[
@@ -94,8 +95,9 @@ def export(
     written = model if precision == "fp32" else model.with_suffix(f".{precision}.onnx")
     spec = make_spec(network, name or model.stem, version, provenance)
     found = release(network, spec, written, precision)
-    size, share = written.stat().st_size / 1e6, half_share(onnx.load(written))
-    typer.echo(f"{written}: {size:.1f} MB, opset 18, dynamic batch, default threshold {spec.threshold:.3f}")
+    model_there, size = onnx.load(written), written.stat().st_size / 1e6
+    opset, share = model_there.opset_import[0].version, half_share(model_there)
+    typer.echo(f"{written}: {size:.1f} MB, opset {opset}, dynamic batch, default threshold {spec.threshold:.3f}")
     typer.echo(f"{share:.1%} of its floating-point tensors are float16")
     typer.echo(f"parity with PyTorch on {found}")
     if parity:

@@ -40,10 +40,14 @@ class _Tiles(CalibrationDataReader):  # type: ignore[misc]
 
 def export_int8(network: GTPick, spec: ModelSpec, path: Path) -> None:
     """Write the network with 8-bit convolutions as one ONNX file, calibrated on simulated tiles."""
+    write_model(quantise(to_graph(network, spec), spec, calibration_tiles(network, spec)), spec, path)
+
+
+def calibration_tiles(network: GTPick, spec: ModelSpec) -> FloatArray:
+    """Simulated tiles `(n, 1, t, t)`, other ones than those that a release is judged by."""
     library, _ = libraries(None, 12, views=8)
-    seed = (1,)  # other tiles than those that the release is judged by
-    tiles = make_tiles(library, CALIBRATION_TILES, spec.tile_px, network.config, Conditions(), seed)
-    write_model(quantise(to_graph(network, spec), spec, tiles.images.numpy()), spec, path)
+    tiles = make_tiles(library, CALIBRATION_TILES, spec.tile_px, network.config, Conditions(), (1,))
+    return tiles.images.numpy()
 
 
 def quantise(model: onnx.ModelProto, spec: ModelSpec, tiles: FloatArray) -> onnx.ModelProto:

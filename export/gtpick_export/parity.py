@@ -16,16 +16,18 @@ from gtpick_rt.types import FloatArray
 
 MAX_SCORE_ERROR = 1e-3
 """Of an export in float32; one in lower precision is judged by its picks."""
-MIN_AGREEMENT_INT8 = 0.98
+EIGHT_BITS = ("int8", "fp8")
+"""Precisions to try out."""
+MIN_AGREEMENT_8_BITS = 0.98
 """Below what `Parity.holds` asks for: 8 bits do not reach it."""
 
 
 def answers_alike(parity: Parity, precision: str) -> bool:
-    """Whether an export in "fp32", "fp16" or "int8" is as close to the network as its precision
-    allows.
+    """Whether an export in "fp32", "fp16", "int8" or "fp8" is as close to the network as its
+    precision allows.
     """
-    if precision == "int8":
-        return parity.agreement >= MIN_AGREEMENT_INT8
+    if precision in EIGHT_BITS:
+        return parity.agreement >= MIN_AGREEMENT_8_BITS
     return parity.holds and (precision != "fp32" or parity.max_score_error <= MAX_SCORE_ERROR)
 
 

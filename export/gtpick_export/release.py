@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from gtpick_export.fp8 import export_fp8
 from gtpick_export.half import export_half
 from gtpick_export.int8 import export_int8
 from gtpick_export.parity import answers_alike, compare
@@ -22,6 +23,7 @@ EXPORTS: dict[str, Callable[[GTPick, ModelSpec, Path], None]] = {
     "fp32": export_onnx,
     "fp16": export_half,
     "int8": export_int8,
+    "fp8": export_fp8,
 }
 """How to write a network in each precision."""
 TILES = 64

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from gtpick_export.finetuning import to_backend
 from gtpick_export.forms import Made, check, export_form
+from gtpick_export.parity import EIGHT_BITS
 from gtpick_export.release import release
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.weights import load_weights
@@ -48,8 +49,10 @@ def _from_weights(to: str, weights: Path, out: Path, name: str, version: str, pr
 
 
 def _from_onnx(to: str, model: Path, out: Path, precision: str) -> Parity:
-    if precision == "int8":
-        raise UsageError("--precision int8: is made from weights; give weights.safetensors instead of an ONNX file")
+    if precision in EIGHT_BITS:
+        raise UsageError(
+            f"--precision {precision}: is made from weights; give weights.safetensors instead of an ONNX file"
+        )
     runs = half_beside(model)[0] if precision == "fp16" else model
     reference = OnnxRuntimeCpu()
     spec = reference.open(model)

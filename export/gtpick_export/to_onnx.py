@@ -76,7 +76,7 @@ def export_onnx(network: GTPick, spec: ModelSpec, path: Path) -> None:
     write_model(to_graph(network, spec), spec, path)
 
 
-def to_graph(network: GTPick, spec: ModelSpec) -> onnx.ModelProto:
+def to_graph(network: GTPick, spec: ModelSpec, opset: int = OPSET) -> onnx.ModelProto:
     """Trace inference, in the precision of the network's weights, with a dynamic batch."""
     tiles = torch.zeros(2, 1, spec.tile_px, spec.tile_px)
     with _quiet():
@@ -86,7 +86,7 @@ def to_graph(network: GTPick, spec: ModelSpec) -> onnx.ModelProto:
             input_names=[spec.input_name],
             output_names=[spec.score_name, spec.box_name],
             dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=1024)}},
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )
@@ -111,14 +111,14 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path, opset: int = OPSET) -> None:
     """Write a network as `write_graph` does, with the spec as its only metadata. Raises
     ModelError.
     """
-    write_graph(model, {METADATA_KEY: spec.to_json()}, path)
+    write_graph(model, {METADATA_KEY: spec.to_json()}, path, opset)
 
 
-def write_graph(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+def write_graph(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path, opset: int = OPSET) -> None:
     """Write a graph as one file that holds no other metadata.
 
     PyTorch notes in it where our source files lie.
@@ -127,7 +127,7 @@ def write_graph(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path)
         ModelError: the graph needs operators outside the standard ONNX domain or another opset, has
             a constant that is not finite, or joins or splits tensors in unequal parts.
     """
-    _check(model)
+    _check(model, opset)
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]
@@ -135,12 +135,12 @@ def write_graph(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path)
     write_atomic(path, model.SerializeToString())
 
 
-def _check(model: onnx.ModelProto) -> None:
+def _check(model: onnx.ModelProto, opset: int = OPSET) -> None:
     onnx.checker.check_model(model, full_check=True)
     opsets = {entry.domain: entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
-    if used or set(opsets.values()) != {OPSET}:
-        raise ModelError(f"the exported graph must use opset {OPSET} alone, found opsets {opsets} and domains {used}")
+    if used or set(opsets.values()) != {opset}:
+        raise ModelError(f"the exported graph must use opset {opset} alone, found opsets {opsets} and domains {used}")
     constants = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
     wild = [tensor.name for tensor in constants if not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()]
     if wild:

@@ -80,8 +80,8 @@ def test_half_precision_goes_beside_the_model_and_never_over_it(
 def test_a_precision_that_is_not_there_is_refused(
     exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="no precision 'fp8'; choose one of fp32, fp16, int8"):
-        release(exported, tmp_path / "model.onnx", GOOD, monkeypatch, "--precision", "fp8")
+    with pytest.raises(UsageError, match="no precision 'fp4'; choose one of fp32, fp16, int8, fp8"):
+        release(exported, tmp_path / "model.onnx", GOOD, monkeypatch, "--precision", "fp4")
 
 
 def opened_as(name: str) -> Backend:

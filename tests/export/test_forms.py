@@ -121,7 +121,7 @@ def test_half_precision_lies_beside_single_as_pick_wants_it(tmp_path: Path) -> N
     assert json.loads((out / "parity.json").read_text())["max_score_error"] > 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "fp8"])
 def test_a_form_of_weights_is_measured_by_pytorch(
     precision: str, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT_INT8, answers_alike, compare
+from gtpick_export.parity import MAX_SCORE_ERROR, MIN_AGREEMENT_8_BITS, answers_alike, compare
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.decode import calibrate
@@ -125,20 +125,20 @@ ALIKE = Parity(
 @pytest.mark.parametrize(
     ("change", "precisions"),
     [
-        ({}, "fp32 fp16 int8"),
-        ({"max_score_error": MAX_SCORE_ERROR}, "fp32 fp16 int8"),
-        ({"max_score_error": 1.01 * MAX_SCORE_ERROR}, "fp16 int8"),
-        ({"max_score_error": float("nan")}, "fp16 int8"),
-        ({"matched": round(1000 * MIN_AGREEMENT)}, "fp32 fp16 int8"),
-        ({"matched": round(1000 * MIN_AGREEMENT) - 1}, "int8"),
-        ({"matched": round(1000 * MIN_AGREEMENT_INT8) - 1}, ""),
-        ({"drift_px": 1.01 * MAX_DRIFT_PX}, "int8"),
-        ({"rows_alike": False}, "int8"),
+        ({}, "fp32 fp16 int8 fp8"),
+        ({"max_score_error": MAX_SCORE_ERROR}, "fp32 fp16 int8 fp8"),
+        ({"max_score_error": 1.01 * MAX_SCORE_ERROR}, "fp16 int8 fp8"),
+        ({"max_score_error": float("nan")}, "fp16 int8 fp8"),
+        ({"matched": round(1000 * MIN_AGREEMENT)}, "fp32 fp16 int8 fp8"),
+        ({"matched": round(1000 * MIN_AGREEMENT) - 1}, "int8 fp8"),
+        ({"matched": round(1000 * MIN_AGREEMENT_8_BITS) - 1}, ""),
+        ({"drift_px": 1.01 * MAX_DRIFT_PX}, "int8 fp8"),
+        ({"rows_alike": False}, "int8 fp8"),
     ],
     ids=str,
 )
 def test_each_precision_has_its_own_limits(change: dict[str, Any], precisions: str) -> None:
-    found = [name for name in ("fp32", "fp16", "int8") if answers_alike(replace(ALIKE, **change), name)]
+    found = [name for name in ("fp32", "fp16", "int8", "fp8") if answers_alike(replace(ALIKE, **change), name)]
     assert found == precisions.split()
 
 
@@ -147,6 +147,6 @@ def test_no_picks_on_either_side_prove_nothing(
 ) -> None:
     parity = compare(exported.network, scripted(*answer), replace(spec, threshold=1.0), tiles)
     assert (parity.reference_picks, parity.picks) == (0, 0)
-    assert not any(answers_alike(parity, precision) for precision in ("fp32", "fp16", "int8"))
+    assert not any(answers_alike(parity, precision) for precision in ("fp32", "fp16", "int8", "fp8"))
     assert "neither picks anything, which proves nothing" in str(parity)
     assert "100" not in str(parity)
