@@ -255,9 +255,10 @@ def adapt(
     typer.echo(f"learned from {counted(len(adapted.names), 'micrograph')}, particles of {adapted.diameter_A:.0f} Å")
     changes = adapted.changes
     before, now = (sum(counts) for counts in zip(*(each.picks for each in changes), strict=True))
-    typer.echo(f"picks on them: {before} before, {now} now, with {adapted.kept:.1%} of what was sure before")
+    typer.echo(f"picks on them: {before:,} before, {now:,} now, with {adapted.kept:.1%} of what was sure before")
     _write(adapted.network, replace(adapted.spec, name=out.stem), out)
     write_atomic(out.with_suffix(".json"), json.dumps([asdict(each) for each in changes], indent=1).encode())
+    typer.echo(f"pick with --model {out}, and compare the picks with those of the model as it was")
 
 
 def _write(network: "GTPick", spec: "ModelSpec", out: Path) -> None:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from gtpick_rt.models.spec import ModelSpec
 
 _WIDTH = 80
+_IN_THE_SPEC = ("threshold", "calibration_slope", "calibration_offset", "diameter_px")
+"""Of the provenance: what training found is told as the spec has it."""
 
 
 def models(
@@ -34,7 +36,8 @@ def models(
         typer.echo(f"{name}, version {model['version']}{default}")
         typer.echo(f"  particles   longest extent {low:.2f} to {high:.2f} of --diameter, at any pixel size")
         typer.echo(f"  threshold   {model['threshold']:.2f}; kept from {model['floor']:.2f} for rethreshold")
-        trained = "trained     " + ", ".join(f"{key} {value}" for key, value in model["provenance"].items())
+        told = {key: value for key, value in model["provenance"].items() if key not in _IN_THE_SPEC}
+        trained = "trained     " + ", ".join(f"{key} {value}" for key, value in told.items())
         typer.echo(fill(trained, _WIDTH, initial_indent="  ", subsequent_indent=" " * 14))
         for file, checksum in model["sha256"].items():
             typer.echo(f"  {file}\n    sha256 {checksum}")

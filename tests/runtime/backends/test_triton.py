@@ -223,7 +223,9 @@ def test_a_server_that_picks_otherwise_is_refused(url: str, service: Any) -> Non
 
 def test_a_server_of_another_version_is_told_by_its_spec(url: str, service: Any) -> None:
     config = service.repository / read_spec(MODEL).name / "config.pbtxt"
-    config.write_text(config.read_text().replace(r"\"version\": \"4\"", r"\"version\": \"3\""))
+    shipped = rf"\"version\": \"{read_spec(MODEL).version}\""
+    assert shipped in config.read_text()
+    config.write_text(config.read_text().replace(shipped, r"\"version\": \"3\""))
     with pytest.raises(ModelError, match="serves gtpick-nano in another version than"):
         open_backend(f"triton:{url}", MODEL)
 

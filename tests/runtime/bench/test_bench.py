@@ -59,10 +59,13 @@ def test_measurements_are_put_beside_each_other_and_drawn(two: list[Path], tmp_p
     pytest.importorskip("matplotlib")
     code, text = bench("--compare", *two, "--plot", tmp_path / "b.png")
     assert code == 0, text
-    assert [line.split()[:10] for line in text.splitlines()[1:]] == [
-        ["0.435", "1.00", "-", "-", "-", "-", "0.416", "59", "8", "bench:"],
-        ["0.302", "0.70", "-", "-", "-", "-", "0.252", "121", "16", "bench_openvino:"],
-    ]
+    first, second = told = [json.loads(path.read_text()) for path in two]
+    rows = [line.split()[:10] for line in text.splitlines()[1:]]
+    assert [row[0] for row in rows] == [f"{each['pipeline_s']:.3f}" for each in told]
+    assert [row[1] for row in rows] == ["1.00", f"{second['pipeline_s'] / first['pipeline_s']:.2f}"]
+    assert [row[6] for row in rows] == [f"{each['stage_s']['infer']:.3f}" for each in told]
+    assert [row[7] for row in rows] == [f"{max(each['tiles_per_s'].values()):.0f}" for each in told]
+    assert [row[9] for row in rows] == ["bench:", "bench_openvino:"]
     assert "openvino-bf16, gtpick-nano" in text
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
 
@@ -72,7 +75,9 @@ def test_floors_and_energy_are_compared_where_they_were_measured(two: list[Path]
     (tmp_path / "more.json").write_text(json.dumps(json.loads(two[0].read_text()) | more))
     code, text = bench("--compare", two[1], tmp_path / "more.json")
     assert code == 0, text
-    assert text.splitlines()[2].split()[:6] == ["0.435", "1.44", "87.6%", "-", "10.0%", "12.3"]
+    first, second = (json.loads(path.read_text())["pipeline_s"] for path in two)
+    row = [f"{first:.3f}", f"{first / second:.2f}", "87.6%", "-", "10.0%", "12.3"]
+    assert text.splitlines()[2].split()[:6] == row
 
 
 def test_measurements_on_other_micrographs_are_told_apart(two: list[Path]) -> None:
