@@ -174,7 +174,7 @@ def _undecided(tried: int, cast: list[_Votes]) -> str:
         )
     return (
         f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
-        "give it in Å: --diameter"
+        "check --pixel-size, or give the diameter in Å: --diameter"
     )
 
 
