@@ -5,7 +5,7 @@ network and of noise. So is decided once, when training ends, on what is left ou
 structures, clear and faint, and the last rows of real micrographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -65,25 +65,26 @@ class WorkingScale(NamedTuple):
 
 
 def choose_scale(
-    network: GTPick, micrographs: Sequence[RealMicrograph], library: ViewLibrary, tiles: int
+    network: GTPick,
+    micrographs: Sequence[RealMicrograph],
+    library: ViewLibrary,
+    tiles: int,
+    on_tried: Callable[[WorkingScale], None] = lambda tried: None,
 ) -> WorkingScale:
-    """Find the scale at which the mean best F1 is highest; see `try_scales`."""
-    return max(try_scales(network, micrographs, library, tiles), key=lambda tried: tried.best_f1)
-
-
-def try_scales(
-    network: GTPick, micrographs: Sequence[RealMicrograph], library: ViewLibrary, tiles: int
-) -> list[WorkingScale]:
-    """Look at the validation sets at each scale, with the threshold and calibration that suit.
+    """Find the scale at which the mean best F1 is highest, and the threshold and calibration there.
 
     Args:
         network: the network, trained.
         micrographs: their last rows are looked at; where there are none, so are no faint particles.
         library: structures on which it was not trained.
         tiles: to simulate for each set and scale.
+        on_tried: is told of each scale.
     """
     nominal_px = network.config.nominal_diameter_px
-    return [_look(network, micrographs, library, tiles, scale * nominal_px) for scale in SCALES]
+    tried = [_look(network, micrographs, library, tiles, scale * nominal_px) for scale in SCALES]
+    for each in tried:
+        on_tried(each)
+    return max(tried, key=lambda each: each.best_f1)
 
 
 def _look(

@@ -43,7 +43,7 @@ from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights, save_weights
-from gtpick_model.working_scale import try_scales
+from gtpick_model.working_scale import WorkingScale, choose_scale
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -135,11 +135,13 @@ def calibrate(name: str, arguments: argparse.Namespace) -> None:
     """Choose scale, threshold and calibration of weights as at the end of their training."""
     chosen = plan(name, arguments.work / "real", arguments.structures, arguments.scratch)
     network, provenance = load_weights(arguments.weights)
-    tried = try_scales(network, chosen.micrographs, chosen.library[1], Schedule(steps=1).evaluation_tiles)
-    for each in tried:
-        best = ", ".join(f"{kind} {found.best()[0]:.3f}" for kind, found in each.sets.items())
-        print(f"{each.diameter_px:.3g} px: mean best F1 {each.best_f1:.3f}; {best}")
-    working = max(tried, key=lambda each: each.best_f1)
+
+    def show(tried: WorkingScale) -> None:
+        best = ", ".join(f"{kind} {found.best()[0]:.3f}" for kind, found in tried.sets.items())
+        print(f"{tried.diameter_px:.3g} px: mean best F1 {tried.best_f1:.3f}; {best}", flush=True)
+
+    tiles = Schedule(steps=1).evaluation_tiles
+    working = choose_scale(network, chosen.micrographs, chosen.library[1], tiles, show)
     out = arguments.work / "train" / name / "weights.safetensors"
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, network, provenance | working.provenance)

@@ -41,7 +41,7 @@ from gtpick_rt.formats.coordinates import read_coordinate_set
 from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.models.files import DEFAULT_MODEL
 from gtpick_rt.models.spec import ModelSpec
-from gtpick_rt.reading.info import SUFFIXES, suffix_of
+from gtpick_rt.reading.info import not_read, suffix_of
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
@@ -118,8 +118,8 @@ def find_micrographs(inputs: Sequence[str], pixel_size_A: float | None) -> list[
     found = find_jobs(inputs)
     if found.unlisted:
         raise UsageError(found.unlisted[0].message)
-    if unread := [str(job.path) for job in found.jobs if not suffix_of(job.path.name)]:
-        raise UsageError(f"{unread[0]}: not a kind of file that is read; convert it to one of {' '.join(SUFFIXES)}")
+    if unread := [job.path for job in found.jobs if not suffix_of(job.path.name)]:
+        raise UsageError(not_read(unread[0]))
     return [replace(job, pixel_size_A=pixel_size_A or job.pixel_size_A) for job in found.jobs]
 
 

@@ -81,8 +81,10 @@ def with_adapted(request: Request, output: OutputFolder) -> Request:
     if before is not None and before.model_sha256 != hashlib.sha256(model.read_bytes()).hexdigest():
         output.renew()
         request = replace(excluding_as(request, before), diameter_A=before.diameter_A)
-    learned = read_spec(model).provenance.get("diameter_A") if before is None else None
-    return replace(request, model=str(model), diameter_A=request.diameter_A or (float(learned) if learned else None))
+    if before is None and request.diameter_A is None:
+        learned = read_spec(model).provenance.get("diameter_A")
+        request = replace(request, diameter_A=float(learned) if learned else None)
+    return replace(request, model=str(model))
 
 
 def _outcome_path(out: Path) -> Path:

@@ -46,6 +46,11 @@ class ImageInfo:
     """What is odd about the header."""
 
 
+def not_read(path: Path) -> str:
+    """What is said of a file whose name has none of SUFFIXES."""
+    return f"{path}: not a kind of file that is read; convert it to one of {' '.join(SUFFIXES)}"
+
+
 def suffix_of(name: str) -> str:
     """Find the suffix among SUFFIXES that `name` ends with, in lower case, or "" when it ends with
     none.

@@ -9,7 +9,7 @@ from types import ModuleType
 from gtpick_rt.errors import FormatError, PixelError
 from gtpick_rt.reading.defects import mended
 from gtpick_rt.reading.field_of_view import judge_pixel_size
-from gtpick_rt.reading.info import DUMMY_PIXEL_A, SUFFIXES, TIFF_SUFFIXES, ImageInfo, fault_of_name, suffix_of
+from gtpick_rt.reading.info import DUMMY_PIXEL_A, TIFF_SUFFIXES, ImageInfo, fault_of_name, not_read, suffix_of
 from gtpick_rt.reading.signs import with_sign
 from gtpick_rt.records import quoted
 from gtpick_rt.types import Micrograph
@@ -88,7 +88,7 @@ def _format_of(path: Path) -> ModuleType:
         raise FormatError(f"{quoted(str(path))}: the file name {fault}; rename the file")
     suffix = suffix_of(path.name)
     if not suffix:
-        raise FormatError(f"{path}: not a kind of file that is read; convert it to one of {' '.join(SUFFIXES)}")
+        raise FormatError(not_read(path))
     if suffix in TIFF_SUFFIXES:
         from gtpick_rt.reading import tiff
 
