@@ -8,7 +8,8 @@ they find there.
 
 NETWORK is `without_<specimen>`, trained on all sets but that one and without its structures;
 `half_a` or `half_b`, trained on every other micrograph of each set and scored on those between; or
-`all`, which ships and can be scored on nothing here. Working scale, threshold and calibration come
+`all`, which ships and can be scored on nothing here, and which alone may go on from other weights
+by `--start`. Working scale, threshold and calibration come
 from simulated tiles and from the last fifth of each micrograph that the network was trained on,
 never from a set that it is scored on; `calibrate` chooses them anew for weights that were trained
 before. Training can be stopped and goes on when called again.
@@ -74,19 +75,21 @@ class Plan(NamedTuple):
     start: Start | None
 
 
-def plan(name: str, real: Path, structures: Path | None, scratch: bool) -> Plan:
+def plan(name: str, arguments: argparse.Namespace) -> Plan:
     """Choose the data of a network; the weights of simulation alone are its start, unless they know
     what it must not.
     """
+    real = arguments.work / "real"
     left_out = name.removeprefix("without_")
     folders = [folder for folder in sorted(real.iterdir()) if folder.name not in (left_out, *JUDGED)]
     micrographs = read_folders(folders, NANO)
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    start = None if without or scratch else Start(*load_weights(SIMULATED_ALONE))
-    kept = real.parent / "projections.safetensors"
-    train_library, validation_library = kept_libraries(kept, structures, PROCEDURALS)
+    weights = arguments.start or SIMULATED_ALONE
+    start = None if without or arguments.scratch else Start(*load_weights(weights))
+    kept = arguments.work / "projections.safetensors"
+    train_library, validation_library = kept_libraries(kept, arguments.structures, PROCEDURALS)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
 
 
@@ -102,7 +105,7 @@ def numbered(micrographs: Sequence[RealMicrograph]) -> list[tuple[RealMicrograph
 
 def train(name: str, arguments: argparse.Namespace) -> None:
     """Train one network, or go on with it."""
-    chosen = plan(name, arguments.work / "real", arguments.structures, arguments.scratch)
+    chosen = plan(name, arguments)
     schedule = Schedule(
         steps=arguments.steps,
         batch=arguments.batch,
@@ -133,7 +136,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
 
 def calibrate(name: str, arguments: argparse.Namespace) -> None:
     """Choose scale, threshold and calibration of weights as at the end of their training."""
-    chosen = plan(name, arguments.work / "real", arguments.structures, arguments.scratch)
+    chosen = plan(name, arguments)
     network, provenance = load_weights(arguments.weights)
 
     def show(tried: WorkingScale) -> None:
@@ -231,6 +234,7 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--evaluate-every", type=int, default=250)
     parser.add_argument("--scratch", action="store_true", help="start from nothing")
+    parser.add_argument("--start", type=Path, help="weights from which `all` goes on")
     parser.add_argument("--run", help="name of the run's folder, unless the network's")
     arguments = parser.parse_args()
     if arguments.what == "score":
@@ -239,6 +243,8 @@ def main() -> None:
     for name in arguments.networks:
         if name not in NETWORKS:
             parser.error(f"no network {name!r}; choose of {', '.join(NETWORKS)}")
+        if arguments.start and name != "all":
+            parser.error(f"--start: these weights may know what {name} must not; only all takes them")
         (train if arguments.what == "train" else calibrate)(name, arguments)
 
 
