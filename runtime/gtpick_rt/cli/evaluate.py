@@ -29,7 +29,7 @@ def evaluate(
         typer.Argument(
             metavar="PICKS",
             help="A folder of .star, .csv, .box or .cbox files, one per micrograph; or one such file; or a list of "
-            "many micrographs: .star, Topaz's .txt, cryoSPARC's .cs.",
+            "many micrographs: .star, also RELION's autopick.star, Topaz's .txt, cryoSPARC's .cs.",
         ),
     ],
     labels: Annotated[

@@ -17,7 +17,7 @@ EXAMPLES = {
         "gtpick-rt convert picks --formats box --box-size 256",
     ),
     "rethreshold": ("gtpick-rt rethreshold picks --threshold 0.6",),
-    "models": ("gtpick-rt models", "gtpick-rt models --json"),
+    "models": ("gtpick-rt models", "gtpick-rt models mine/model.onnx", "gtpick-rt models --json"),
     "monitor": ("gtpick-rt monitor picks", "gtpick-rt monitor picks --port 8080 --host 0.0.0.0"),
     "report": ("gtpick-rt report picks", "gtpick-rt report picks --out session.html"),
     "evaluate": (

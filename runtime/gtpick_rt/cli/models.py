@@ -14,9 +14,14 @@ _IN_THE_SPEC = ("threshold", "calibration_slope", "calibration_offset", "diamete
 
 
 def models(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="MODEL", help="ONNX files to tell of instead, such as those of finetune or adapt."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """List the installed models: particles they find, threshold, how they were trained, checksum.
+    """List the installed models, or those given: particles they find, threshold, how they were
+    trained, checksum.
 
     Where --threshold is not given, `pick` finds the one that suits the micrographs; the model's own
     holds where the first ones do not show it.
@@ -24,9 +29,10 @@ def models(
     import json
     from textwrap import fill
 
-    from gtpick_rt.models.files import DEFAULT_MODEL, shipped_models
+    from gtpick_rt.models.files import DEFAULT_MODEL, resolve_model, shipped_models
 
-    found = {name: _described(path) for name, path in shipped_models().items()}
+    named = {str(path): resolve_model(str(path)) for path in files or ()} or shipped_models()
+    found = {name: _described(path) for name, path in named.items()}
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return

@@ -37,6 +37,10 @@ from gtpick_rt.records import Failure, Record, printable
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 _PLAIN = 10
 """Lines that tell how far a run is, where no bar can be drawn anew."""
+NOTHING_FOUND = (
+    "warning: next to nothing was found on any of them; if you see particles, compare the pixel size that "
+    "`gtpick-rt check` tells with the microscope's, and leave --diameter out"
+)
 GRACE_S = 30.0
 """Within which a run must end after a signal; then it is cut off. The next run picks what was not
 committed."""
@@ -206,7 +210,7 @@ def _specimen(picker: Picker) -> str:
     line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
-        return f"{line}: as settled in this folder before"
+        return f"{line}: as settled in this folder before; another specimen needs another --out"
     if found.quartiles_A is None:
         return line
     low, high = found.quartiles_A
@@ -227,6 +231,8 @@ def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:
         yield f"failed: {totals.failed}, the summary says why"
     if totals.flags:
         yield f"flags: {', '.join(f'{count} {flag}' for flag, count in totals.flags.items())}"
+    if totals.flags.get("empty") == totals.micrographs:
+        yield NOTHING_FOUND
     listed = "listed in" if request.shard is None else "listed by the last shard to end in"
     yield f"STAR files: {out}, {listed} {out / 'autopick.star'}"
     if request.formats:

@@ -115,7 +115,9 @@ def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph]
 
     Where particles are not clearly dark on the first micrographs, as they usually are, others are
     asked too. All scales are gone through on one micrograph, in the contrast that seems to be
-    theirs; on more, while these do not agree with what is given.
+    theirs; on more, while these do not agree with what is given. Dark particles that are far larger
+    than what is given leave bright gaps of that size, so bright ones must then outweigh dark ones
+    at any size.
     """
     at_size: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
     votes: dict[Contrast, list[_Votes]] = {contrast: [] for contrast in CONTRASTS}
@@ -127,11 +129,15 @@ def _beside(backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph]
             at_size[contrast].append(_look(Picker(backend, spec, diameter_A, contrast), micrograph))
             weight[contrast] += at_size[contrast][-1].weight.sum()
         seen = _contrast(weight)
-        if not _agrees(_measured_A(votes[seen], diameter_A), diameter_A):
-            votes[seen] += [_measure(Picker(backend, spec, each_A, seen), micrograph) for each_A in _scales(spec)]
+        for kind in dict.fromkeys((seen, CONTRASTS[0])):
+            if not _agrees(_measured_A(votes[seen], diameter_A), diameter_A):
+                votes[kind] += [_measure(Picker(backend, spec, each_A, kind), micrograph) for each_A in _scales(spec)]
         if tried >= AT_ALL_SCALES and _outweighs(weight["dark"], weight["bright"]):
             break
     contrast = _contrast(weight)
+    if not _agrees(_measured_A(votes[contrast], diameter_A), diameter_A):
+        at_any_size, agreement = _decide(votes)
+        contrast = at_any_size if agreement.settled else contrast
     measured_A = _measured_A(votes[contrast], diameter_A)
     threshold = _threshold(at_size[contrast], spec)
     return Survey(diameter_A, None, contrast, tried, measured_A, field_A if tried else math.inf, threshold)

@@ -7,6 +7,7 @@ from pathlib import Path
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.shared import paths_below
 from gtpick_rt.formats.coordinates import read_table
+from gtpick_rt.formats.star import read_coordinate_files
 from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
 
@@ -34,13 +35,16 @@ def find_coordinates(path: Path) -> CoordinateFiles:
     """List the micrographs of a coordinate file, or those of which a folder (or one below) has a
     coordinate file.
 
-    Of the files in a folder only the names are looked at; of an output folder of gtpick-rt the STAR
-    files count, not what they were converted to. Raises UsageError: nothing is there, a file cannot
-    be read, or all have names that others have too.
+    A list of coordinate files, such as `autopick.star`, is followed. Of the files in a folder only
+    the names are looked at; of an output folder of gtpick-rt the STAR files count, not what they
+    were converted to. Raises UsageError: nothing is there, a file cannot be read, or all have names
+    that others have too.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if path.is_file():
+        if followed := _followed(path):
+            return _by_name(followed, is_list=True)
         table = read_table(path)
         if table.micrograph is None:
             return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
@@ -50,6 +54,21 @@ def find_coordinates(path: Path) -> CoordinateFiles:
     inside = [file for file in sorted(paths_below(path, "**/*")) if _is_of(file.name, endings)]
     seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     return _by_name([(file.stem, file, str(file)) for file in seen], is_list=False)
+
+
+def _followed(path: Path) -> list[tuple[str, Path, str]]:
+    """What a list of coordinate files names, as `_by_name` wants it; nothing where `path` is none.
+
+    RELION's names are relative to its project, which is the current folder or one above the list.
+    """
+    if path.suffix.lower() != ".star":
+        return []
+    projects = (Path(), *path.absolute().parents)
+
+    def find(name: str) -> Path:
+        return next((each / name for each in projects if (each / name).is_file()), Path(name))
+
+    return [(text, find(file), f"{text!r} in {path}") for text, file in read_coordinate_files(path)]
 
 
 def _is_of(name: str, endings: tuple[str, ...]) -> bool:

@@ -174,16 +174,19 @@ def _read_negatives(path: Path, names: list[str], diameter_px: float, faults: di
 
 
 def _kept_detections(out: Path, files: Mapping[str, Path], faults: dict[str, str]) -> dict[str, Picks]:
-    """Read what `gtpick-rt pick` kept beside the STAR files of its output folder; elsewhere there
-    is nothing.
+    """Read what `gtpick-rt pick` kept beside the STAR files of its output folder, given by itself
+    or by the list in it; elsewhere there is nothing.
     """
-    if not out.is_dir():
-        return {}
-    stems = {name: PurePosixPath(str(file.relative_to(out)).removesuffix(STAR_SUFFIX)) for name, file in files.items()}
+    folder = (out if out.is_dir() else out.parent).absolute()
+    stems = {
+        name: PurePosixPath(str(file.absolute().relative_to(folder)).removesuffix(STAR_SUFFIX))
+        for name, file in files.items()
+        if file != out and file.absolute().is_relative_to(folder)
+    }
     found = dict[str, Picks]()
     for name, stem in stems.items():
         try:
-            detections = find_detections(out, stem)
+            detections = find_detections(folder, stem)
         except UsageError as error:
             faults[name] = str(error)
         else:

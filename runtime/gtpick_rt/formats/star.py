@@ -82,6 +82,17 @@ def output_nodes_star(node: str, label: str, number: int) -> str:
     return "".join(_table("output_nodes", columns, [f"{_quote(node)} {label} {number}\n"]))
 
 
+def read_coordinate_files(path: Path) -> list[tuple[str, str]]:
+    """Read what RELION's list of picks says, see `autopick_star`: (micrograph name, coordinate
+    file) pairs; none where a STAR file is no such list. Raises UsageError.
+    """
+    for block in read_document(path):
+        names, files = (block.find_loop(f"_rlnMicrograph{what}") for what in ("Name", "Coordinates"))
+        if names and files:
+            return [(word(name), word(file)) for name, file in zip(names, files, strict=True)]
+    return []
+
+
 def read_star(path: Path) -> Table:
     """Read centres and, where there is a column of them, figures of merit and micrographs.
 

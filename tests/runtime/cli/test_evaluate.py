@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from gtpick_rt.cli.main import app
 from gtpick_rt.formats.cryosparc import cs_dtype, cs_header, cs_rows
 from gtpick_rt.formats.facility import picks_to_json
-from gtpick_rt.formats.star import picks_to_star
+from gtpick_rt.formats.star import autopick_star, picks_to_star
 from gtpick_rt.output.commit import commit_picks
 from gtpick_rt.types import Picks
 
@@ -132,6 +132,23 @@ def test_the_kept_detections_of_an_output_folder_give_the_curve(run: Callable[..
     assert "best F1 on these labels 1.000 at 0.20" in printed
     printed = lines(run(tmp_path / "out", tmp_path / "labels", "--diameter", 30, "--threshold", 0.1))
     assert {"picks 2 2", "recall 1.000 1.000"} <= set(printed)
+
+
+def test_the_list_of_an_output_folder_is_followed(run: Callable[..., Result], tmp_path: Path) -> None:
+    detections = picks_at((5, 5), (50, 5), score=0.9)
+    detections.score[1] = 0.2
+    commit_picks(tmp_path / "out", PurePosixPath("m/a"), detections, 0.5, "{}")
+    rows = [("m/a.mrc", "out/m/a_autopick.star"), ("m/b.mrc", "out/m/b_autopick.star")]
+    (tmp_path / "out" / "autopick.star").write_text("".join(autopick_star(rows)))
+    for name in ("a", "b", "c"):
+        save(tmp_path / "labels" / f"{name}.star", (5, 5), (50, 5))
+    result = run(tmp_path / "out" / "autopick.star", tmp_path / "labels", "--diameter", 30)
+    assert result.exit_code == 3, result.stderr
+    assert "out/m/b_autopick.star: cannot be read: No such file" in result.stderr
+    assert "counted as missed: c\n" in result.stderr
+    assert {"picks 1 1", "labels 4 4", "best F1 on these labels 0.667 at 0.20"} <= {
+        " ".join(line.split()) for line in result.stdout.splitlines()
+    }
 
 
 @pytest.mark.parametrize(("given", "warned"), [(1.0, False), (1.009, False), (0.991, False), (2, True), (0.98, True)])

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -32,3 +33,18 @@ def test_the_list_names_the_default_and_its_files_in_80_columns() -> None:
     assert str(path) in output
     assert sha256(path.read_bytes()).hexdigest() in output
     assert all(len(line) <= 80 for line in output.splitlines() if "/" not in line)
+
+
+def test_a_file_tells_of_itself(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.onnx"
+    copy.write_bytes(shipped_models()[DEFAULT_MODEL].read_bytes())
+    output = CliRunner().invoke(app, ["models", str(copy)]).output
+    assert output.startswith(f"{copy}, version ")
+    assert sha256(copy.read_bytes()).hexdigest() in output
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_text("not a model")
+    for name in ("bad.onnx", "missing.onnx"):
+        result = CliRunner().invoke(app, ["models", str(tmp_path / name)])
+        assert (result.exit_code, str(tmp_path / name) in result.stderr) == (1, True)

@@ -83,7 +83,7 @@ def test_no_more_micrographs_are_read_than_are_needed(conduct: Conduct, discs: M
 
 
 def test_bright_particles_are_confirmed_on_more_micrographs(conduct: Conduct, discs: MakeDiscs) -> None:
-    bright, dark = inverted(discs(150, 2.0, n=10)), discs(150, 2.0)
+    bright, dark = inverted(discs(75, 2.0, n=10)), discs(150, 2.0)
     found = conduct([bright] * (USUAL + 1), 150)
     assert (found.contrast, found.micrographs) == ("bright", USUAL)
     found = conduct([bright, bright, dark, dark], 150)
@@ -268,6 +268,17 @@ def test_a_given_diameter_is_measured_beside_at_the_cost_of_one_micrograph_where
 def test_where_nothing_shows_nothing_is_measured_beside_a_given_diameter(conduct: Conduct, discs: MakeDiscs) -> None:
     assert conduct([discs(150, 2.0, n=0)], 150).measured_A is None
     assert conduct([], 150) == Survey(150, None, "dark", 0)
+
+
+def test_gaps_between_dark_particles_far_larger_than_given_are_no_bright_particles(
+    conduct: Conduct, discs: MakeDiscs
+) -> None:
+    particles, gaps = discs(200, 2.0, n=15), inverted(discs(52, 2.0, n=10))
+    both = replace(particles, data=np.roll(particles.data, 150, 0) + np.roll(gaps.data, -150, 0))
+    assert conduct([gaps], 110).contrast == "bright"
+    found = conduct([both], 110)
+    assert found.contrast == "dark"
+    assert found.measured_A == pytest.approx(200, rel=0.1)
 
 
 def test_of_two_kinds_of_particles_the_given_one_is_believed(conduct: Conduct, discs: MakeDiscs) -> None:
