@@ -116,7 +116,7 @@ def finetune(
             exists=True,
             metavar="PATH",
             help="Your picks on them: a folder of .star, .csv, .box or .cbox files of the micrographs' names, the one "
-            "file of a single micrograph, or a list of many.",
+            "file of a single micrograph, or a list of many: .star, Topaz's .txt, cryoSPARC's .cs.",
         ),
     ],
     diameter: Annotated[

@@ -1,5 +1,6 @@
 """From what the user names (folders, files, globs, lists) to the list of micrographs to pick."""
 
+import glob
 import os
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each
 from gtpick_rt.errors import FormatError, MicrographError, UsageError
-from gtpick_rt.files.shared import names_in
+from gtpick_rt.files.shared import paths_below
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure
 
@@ -252,8 +253,8 @@ def _searched(place: Folder | Pattern, found: Found) -> Iterator[Job]:
 
 def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
     brackets = any("[" in text and is_pattern(text) for text in inputs)
-    there = [path for text in inputs if Path(text).is_dir() for path in names_in(Path(text), "*.*")]
-    others = Counter(path.suffix for path in there if not suffix_of(path.name))
+    there = [path for text in inputs for path in _there(text, recursive)]
+    others = Counter(path.suffix for path in there if path.suffix and not suffix_of(path.name))
     suffix, count = others.most_common(1)[0] if others else ("", 0)
     return (
         f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
@@ -262,6 +263,13 @@ def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
         + (f"; of files that end in {suffix} there are {count}: convert them if they are micrographs" if count else "")
         + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
     )
+
+
+def _there(text: str, recursive: bool) -> list[Path]:
+    """The files of a folder or pattern, whatever they are."""
+    if Path(text).is_dir():
+        return paths_below(Path(text), "**/*.*" if recursive else "*.*")
+    return [Path(path) for path in glob.glob(text, recursive=True)]  # noqa: PTH207 - it may be absolute
 
 
 def _below_job(name: str) -> str:

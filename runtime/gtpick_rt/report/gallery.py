@@ -48,22 +48,27 @@ class Card:
 
 
 def choose(entries: Sequence[Entry]) -> list[Group]:
-    """Choose the best, the middle and the worst of those without flags, and the first ones with
-    each flag.
+    """Choose the best, the middle and the worst of those without flags, of all where there are
+    none, and others with each flag.
     """
-    ranked = sorted((entry for entry in entries if not entry.flags), key=merit, reverse=True)
+    unflagged = [entry for entry in entries if not entry.flags]
+    of = "without flags" if unflagged else "all have flags"
+    ranked = sorted(unflagged or entries, key=merit, reverse=True)
     n = min(_EACH, math.ceil(len(ranked) / 3))
     best, rest = ranked[:n], ranked[n:]
     worst, rest = rest[-n:], rest[:-n]
     start = max(0, (len(rest) - n) // 2)
+    middle = rest[start : start + n]
+    shown = {entry.id for entry in (*best, *middle, *worst)}
     flagged: dict[int, Entry] = {}
     for flag in sorted({flag for entry in entries for flag in entry.flags}):
         having = [entry for entry in entries if flag in entry.flags]
-        flagged |= {entry.id: entry for entry in having[:: math.ceil(len(having) / _EACH_FLAG)]}
+        some = having[:: math.ceil(len(having) / _EACH_FLAG)]
+        flagged |= {entry.id: entry for entry in some if entry.id not in shown}
     groups = [
-        Group("Best", "most picks, weighted by their median score; without flags", best),
-        Group("Middle", "around the median of the same figure", rest[start : start + n]),
-        Group("Worst", "least of the same figure; without flags", worst[::-1]),
+        Group("Best", f"most picks, weighted by their median score; {of}", best),
+        Group("Middle", "around the median of the same figure", middle),
+        Group("Worst", f"least of the same figure; {of}", worst[::-1]),
         Group("Flagged", f"up to {_EACH_FLAG} with each quality flag", list(flagged.values())),
     ]
     return [group for group in groups if group.entries]

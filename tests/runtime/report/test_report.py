@@ -396,6 +396,13 @@ def test_the_gallery_shows_each_micrograph_once_and_the_best_are_better_than_the
     assert order == sorted(order, reverse=True)
 
 
+def test_where_all_are_flagged_the_gallery_still_has_a_best_and_a_worst() -> None:
+    found = gallery.choose(entries([5, 90, 40, 7], dict.fromkeys(range(4), "a")))
+    groups = {group.title: [entry.picks for entry in group.entries] for group in found}
+    assert (groups["Best"], groups["Worst"][0]) == ([90, 40], 5)
+    assert found[0].note.endswith("all have flags")
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_are_few_and_lie_between_the_ends(low: float, width: float) -> None:
     found = ticks(low, low + width)
