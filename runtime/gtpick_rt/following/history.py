@@ -262,7 +262,7 @@ class History:
         state = self._state(now)
         goes_on = state in (RUNNING, IDLE, STALLED)
         end = now if goes_on else self._last_event or now
-        files_per_hour, picks_per_hour = self._throughput.rates(self._begun, now, goes_on)
+        files_per_hour, picks_per_hour = self._throughput.rates(self._begun, now, goes_on, self.entry)
         lags_s = self._throughput.lags_s
         return Status(
             state=state,

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gtpick_rt.following.records import Entry, Event, stages_of
@@ -23,7 +23,7 @@ class Throughput:
     def __init__(self) -> None:
         self._begun: Event | None = None  # the last run that has picked a micrograph
         self._last = 0.0  # when it was through with one
-        self._hour: deque[tuple[float, int]] = deque()
+        self._hour: deque[tuple[float, int | None]] = deque()  # when, and the id of what was picked
         self._recent: deque[_Recent] = deque(maxlen=_RECENT)
 
     def add(self, event: Event, begun: Event | None, entry: Entry | None = None) -> None:
@@ -34,7 +34,7 @@ class Throughput:
         if entry is None and begun is not self._begun:
             return  # what fails once more in a run that picks nothing does not tell how fast one is
         self._begun, self._last = begun, event.time
-        self._hour.append((event.time, entry.picks if entry else 0))
+        self._hour.append((event.time, entry.id if entry else None))
         while self._hour[0][0] < event.time - HOUR_S:
             self._hour.popleft()
 
@@ -42,21 +42,25 @@ class Throughput:
     def _entries(self) -> list[Entry]:
         return [each.entry for each in self._recent if each.entry is not None]
 
-    def rates(self, begun: Event | None, now: float, goes_on: bool) -> tuple[float | None, float | None]:
+    def rates(
+        self, begun: Event | None, now: float, goes_on: bool, entry_of: Callable[[int], Entry | None]
+    ) -> tuple[float | None, float | None]:
         """Micrographs and picks per hour, over the hour that ends `now` or with the run, of which
         the run may have seen a part.
 
         Of the run that has `begun` and `goes_on`, if it has picked any; else of the last one that
-        has.
+        has. The picks are those there are now, by `entry_of` an id: a threshold may have been set
+        since.
         """
         if not self._hour or (goes_on and begun is not self._begun):
             return None, None
         end = now if goes_on else self._last
         first = self._hour[0][0] if self._begun is None else self._begun.time
         since = max(end - HOUR_S, first)
-        picks = [count for at, count in self._hour if at >= since]
+        done = [number for at, number in self._hour if at >= since]
+        entries = [None if number is None else entry_of(number) for number in done]
         hours = max(end - since, 1.0) / HOUR_S  # the log tells whole seconds
-        return len(picks) / hours, sum(picks) / hours
+        return len(done) / hours, sum(entry.picks for entry in entries if entry) / hours
 
     @property
     def lags_s(self) -> list[float]:

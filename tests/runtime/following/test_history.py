@@ -89,7 +89,8 @@ def test_new_thresholds_are_told(
         rethreshold(output, 0.99)
     history.catch_up()
     assert (history.entries[0].picks, history.entries[0].median_score, history.picks) == (0, None, 0)
-    assert (history.status().threshold, history.status().picks_per_micrograph) == (0.99, 0)
+    status = history.status()
+    assert (status.threshold, status.picks_per_micrograph, status.picks_per_hour) == (0.99, 0, 0)
 
 
 def test_a_micrograph_that_is_picked_again_keeps_its_id_and_place(told: Any) -> None:
