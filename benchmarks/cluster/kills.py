@@ -32,7 +32,7 @@ from benchmarks.cluster.slurm_cluster import reason_to_skip, slurm_cluster
 from benchmarks.shared.common import PROGRAM, circumstances, save
 from benchmarks.shared.tiny_runs import flaws_at_end, stems_done, write_micrograph
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.cluster import driver, slurm
 from gtpick_rt.cluster.pool import WorkerPool
 from gtpick_rt.cluster.session import THREADS
@@ -105,7 +105,7 @@ def pick(pool: WorkerPool, folder: Path, listeners: Listeners) -> Summary:
     """Pick what is not picked yet."""
     picker = open_picker(DIAMETER_A, backend="cpu")
     with OutputFolder(folder / "out") as output:
-        jobs = unfinished(find_jobs([str(folder / "in")]).jobs, output.finished)
+        jobs = compare(find_jobs([str(folder / "in")]).jobs, output.finished).todo
         settings = settings_of(picker)
         return driver.run(pool, Listed(jobs), picker, output, settings, model=None, backend="cpu", listeners=listeners)
 

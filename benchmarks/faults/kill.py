@@ -35,7 +35,7 @@ from benchmarks.shared.tiny_runs import (
 )
 from gtpick_rt.arrivals import opening
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.arrivals.source import Source, Timing
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.output import folder as output_module
@@ -76,7 +76,7 @@ class Tally:
 
 def listed(folder: Path, output: OutputFolder) -> Source:
     """A batch of what has not been picked."""
-    return Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
+    return Listed(compare(find_jobs([str(folder)]).jobs, output.finished).todo)
 
 
 def watched(folder: Path, output: OutputFolder) -> Source:

@@ -32,7 +32,7 @@ from benchmarks.faults.crashing import KillAtCall, forked, status_of
 from benchmarks.shared.tiny_runs import fake_picker, flaws_at_end, report, write_micrograph
 from gtpick_rt.arrivals import listed
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.output import converting, journal
 from gtpick_rt.output.conversion import LISTS, SINGLE, Conversion
 from gtpick_rt.output.converting import convert
@@ -139,7 +139,7 @@ def pick(out: Path) -> None:
     picker = fake_picker()
     with OutputFolder(out) as output:
         threshold = output.previous.threshold if output.previous else None
-        source = Listed(unfinished(find_jobs([str(out.parent / "in")]).jobs, output.finished))
+        source = Listed(compare(find_jobs([str(out.parent / "in")]).jobs, output.finished).todo)
         settings = settings_of(picker, threshold)
         pipeline.run(source, picker, output, settings, overlays=True, formats=(*SINGLE, *LISTS))
 

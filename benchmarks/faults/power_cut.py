@@ -32,7 +32,7 @@ from benchmarks.shared.tiny_runs import (
 )
 from gtpick_rt.arrivals import listed
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.output import folder as output_module
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.pipeline import queues
@@ -164,7 +164,7 @@ def pick(folder: Path, on_done: Callable[[Record], None] = lambda record: None, 
     """Pick what has not been picked of `folder`, into the folder `OUT` below the current one."""
     picker = fake_picker(on_cpu)
     with OutputFolder(OUT) as output:
-        source = Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
+        source = Listed(compare(find_jobs([str(folder)]).jobs, output.finished).todo)
         pipeline.run(source, picker, output, settings_of(picker), listeners=Listeners(done=on_done))
 
 

@@ -152,7 +152,7 @@ def _label_files(jobs: Sequence[Job], labels: Path) -> dict[str, Path]:
     names = [micrograph_name(job.path.name) for job in jobs]
     found = find_coordinates(labels).files
     if labels.is_file() and len(found) == len(names) == 1:
-        return {names[0]: labels}
+        return dict.fromkeys(names, *found.values())
     missing = [job.path.name for job, name in zip(jobs, names, strict=True) if name not in found]
     if missing:
         raise UsageError(

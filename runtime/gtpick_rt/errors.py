@@ -85,3 +85,7 @@ class WorkerDiedError(MicrographError):
 
 class UnwritableError(MicrographError):
     """The outputs of the micrograph cannot be written."""
+
+
+OUT_OF_REACH = frozenset(error.__name__ for error in (UnreadableError, HungError, WorkerDiedError))
+"""Names of the errors that say nothing of what is in the file."""

@@ -2,7 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+SAME_PIXEL_SIZE = 1e-4
+"""Pixel sizes that differ by less than this fraction are one."""
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -34,6 +37,23 @@ def _escape(found: re.Match[str]) -> str:
         return _NAMED[found[0]]
     byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as Python keeps such bytes
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{byte:04x}"
+
+
+class PickedFrom(NamedTuple):
+    """From what a micrograph was picked that need not be picked again while this stays so."""
+
+    size: int
+    """Bytes of the file."""
+    mtime_ns: int
+    """When the file was changed last."""
+    pixel_size_A: float | None = None
+    """Å per pixel; None where the settings gave it, whatever lists and headers say."""
+
+    def is_at(self, pixel_size_A: float | None) -> bool:
+        """Whether a list that gives this pixel size, or none, has not changed it."""
+        if self.pixel_size_A is None or pixel_size_A is None:
+            return True
+        return abs(pixel_size_A / self.pixel_size_A - 1) < SAME_PIXEL_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)

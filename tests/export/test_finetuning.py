@@ -27,6 +27,7 @@ from gtpick_export.finetuning import (
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
+from gtpick_rt.formats.star import autopick_star, picks_to_star
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Picks
 
@@ -104,6 +105,20 @@ def test_of_one_micrograph_the_last_quarter_is_held_out_with_the_labels_that_lie
     assert judged.image.shape == (60, 320)
     np.testing.assert_allclose(known.labels.xy_px, [[24.75, 77.25]])
     np.testing.assert_allclose(judged.labels.xy_px, [[39.75, 11.75]])
+
+
+def test_labels_may_be_the_list_of_an_output_folder(write: Write, picker: Picker) -> None:
+    paths = [write(name, []) for name in "ab"]
+    folder = paths[0].parent
+    for count in (1, 2):
+        stars = [folder / f"{path.stem}_autopick.star" for path in paths[:count]]
+        for star in stars:
+            picks = Picks(np.array([[50, 50], [50, 206]], np.float32), np.ones(2, np.float32), np.ones(2, np.float32))
+            star.write_text(picks_to_star(picks))
+        rows = [(path.name, star.name) for path, star in zip(paths[:count], stars, strict=True)]
+        (folder / "autopick.star").write_text("".join(autopick_star(rows)))
+        known, judged = read(paths[:count], folder / "autopick.star", picker)
+        assert sum(len(each.labels) for each in (*known, *judged)) == 2 * count
 
 
 def test_a_micrograph_without_a_label_file_is_refused_by_name(write: Write, picker: Picker) -> None:

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.arrivals.source import Source, Timing
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.errors import GtpickError
@@ -45,7 +45,7 @@ def folder(tiny: ModuleType, tmp_path: Path) -> Path:
 def pick(folder: Path, out: Path, tiny: ModuleType, watch: bool, **options: Any) -> Totals:
     picker = tiny.fake_picker()
     with OutputFolder(out) as output:
-        source: Source = Listed(unfinished(find_jobs([str(folder)]).jobs, output.finished))
+        source: Source = Listed(compare(find_jobs([str(folder)]).jobs, output.finished).todo)
         if watch:
             timing = Timing(settle_s=0.0, poll_s=0.001, longest_s=0.001)
             source = Watched([str(folder)], timing=timing, finished=output.finished, until=len(STEMS))

@@ -3,11 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import TICK_S, Arrival
 from gtpick_rt.arrivals.stamp import stamp_if_there
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, PickedFrom
 
 
 class Listed:
@@ -63,13 +64,25 @@ class Listed:
             yield None
 
 
-def unfinished(jobs: Sequence[Job], finished: Mapping[str, tuple[int, int]]) -> list[Job]:
-    """Those that an earlier run has not picked, or whose file has changed since; see
-    `OutputFolder.finished`.
-    """
-    return [job for job in jobs if str(job.stem) not in finished or _content(job) != finished[str(job.stem)]]
+class Compared(NamedTuple):
+    """Micrographs beside what an earlier run has picked."""
+
+    todo: list[Job]
+    """Not picked yet, or their file or the pixel size in their list has changed since."""
+    missing: list[Job]
+    """Picked, but their file cannot be looked at now."""
 
 
-def _content(job: Job) -> tuple[int, int] | None:
-    stamp = stamp_if_there(job.path)
-    return None if stamp is None else (stamp.size, stamp.mtime_ns)
+def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom]) -> Compared:
+    """See what is left to do; `finished` as of `OutputFolder`."""
+    todo, missing = list[Job](), list[Job]()
+    for job in jobs:
+        before = finished.get(str(job.stem))
+        stamp = None if before is None else stamp_if_there(job.path)
+        if before is None:
+            todo.append(job)
+        elif stamp is None:
+            missing.append(job)
+        elif (stamp.size, stamp.mtime_ns) != before[:2] or not before.is_at(job.pixel_size_A):
+            todo.append(job)
+    return Compared(todo, missing)

@@ -23,7 +23,7 @@ from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, 
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.sums import LeftOut, Sums
 from gtpick_rt.arrivals.watched_inputs import WatchedInput, WatchedList
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, PickedFrom
 
 
 class Watched:
@@ -36,8 +36,8 @@ class Watched:
         recursive: look in subfolders too.
         names: choice among the files of folders and globs.
         timing: how patient to be.
-        finished: size in bytes and time of change in ns of each micrograph that an earlier run has
-            picked, by stem: it is passed over while it stays so.
+        finished: from what an earlier run has picked a micrograph, by stem: it is passed over while
+            that stays so.
         stop_after_idle_s: end when nothing has come, nor has what is not whole changed, for so
             long; None watches for ever.
         until: end when so many jobs are done.
@@ -54,7 +54,7 @@ class Watched:
         recursive: bool = False,
         names: Names = DEFAULT_NAMES,
         timing: Timing = DEFAULT_TIMING,
-        finished: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+        finished: Mapping[str, PickedFrom] = MappingProxyType({}),
         stop_after_idle_s: float | None = None,
         until: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -218,9 +218,9 @@ class Watched:
             displaced = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
         if not isinstance(origin, WatchedList) and not self._is_taken(path, job):
             return displaced
-        stamp = self._finished.get(str(job.stem))
-        if stamp is not None:
-            self._seen[path] = Given(origin, *stamp, inode=None)
+        before = self._finished.get(str(job.stem))
+        if before is not None and before.is_at(job.pixel_size_A):
+            self._seen[path] = Given(origin, before.size, before.mtime_ns, inode=None)
             self._rounds.unchecked.append(path)
         else:
             self._await(path, job, origin, now)

@@ -43,8 +43,10 @@ def find_coordinates(path: Path) -> CoordinateFiles:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if path.is_file():
-        if followed := _followed(path):
-            return _by_name(followed, is_list=True)
+        followed = _followed(path)
+        if followed is not None:
+            names_all = not (path.parent / STATE_FOLDER).is_dir()  # ours leaves out what was not picked
+            return _by_name(followed, is_list=names_all)
         table = read_table(path)
         if table.micrograph is None:
             return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
@@ -56,19 +58,20 @@ def find_coordinates(path: Path) -> CoordinateFiles:
     return _by_name([(file.stem, file, str(file)) for file in seen], is_list=False)
 
 
-def _followed(path: Path) -> list[tuple[str, Path, str]]:
-    """What a list of coordinate files names, as `_by_name` wants it; nothing where `path` is none.
+def _followed(path: Path) -> list[tuple[str, Path, str]] | None:
+    """What a list of coordinate files names, as `_by_name` wants it; None where `path` is none.
 
-    RELION's names are relative to its project, which is the current folder or one above the list.
+    RELION's names are relative to its project, in which the list lies, or else the current folder.
     """
-    if path.suffix.lower() != ".star":
-        return []
-    projects = (Path(), *path.absolute().parents)
+    listed = read_coordinate_files(path) if path.suffix.lower() == ".star" else None
+    if listed is None:
+        return None
+    projects = (*path.resolve().parents, Path())
 
     def find(name: str) -> Path:
         return next((each / name for each in projects if (each / name).is_file()), Path(name))
 
-    return [(text, find(file), f"{text!r} in {path}") for text, file in read_coordinate_files(path)]
+    return [(text, find(file), f"{text!r} in {path}") for text, file in listed]
 
 
 def _is_of(name: str, endings: tuple[str, ...]) -> bool:

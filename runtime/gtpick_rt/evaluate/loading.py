@@ -151,9 +151,9 @@ def _pixel_sizes_A(path: Path, files: Collection[Path]) -> list[float]:
 
 def _same_name(path: Path, found: CoordinateFiles, other: Path, wanted: CoordinateFiles) -> dict[str, Path]:
     """The files of `found`, the only one under the name of the only one of `wanted`, where both are
-    files.
+    the files that were named.
     """
-    if path.is_file() and other.is_file() and len(found.files) == len(wanted.files) == 1:
+    if path in found.files.values() and other in wanted.files.values() and len(found.files) == len(wanted.files) == 1:
         return dict(zip(wanted.files, found.files.values(), strict=True))
     return found.files
 
@@ -177,11 +177,11 @@ def _kept_detections(out: Path, files: Mapping[str, Path], faults: dict[str, str
     """Read what `gtpick-rt pick` kept beside the STAR files of its output folder, given by itself
     or by the list in it; elsewhere there is nothing.
     """
-    folder = (out if out.is_dir() else out.parent).absolute()
+    folder = (out if out.is_dir() else out.parent).resolve()
     stems = {
-        name: PurePosixPath(str(file.absolute().relative_to(folder)).removesuffix(STAR_SUFFIX))
+        name: PurePosixPath(str(file.resolve().relative_to(folder)).removesuffix(STAR_SUFFIX))
         for name, file in files.items()
-        if file != out and file.absolute().is_relative_to(folder)
+        if file != out and file.resolve().is_relative_to(folder)
     }
     found = dict[str, Picks]()
     for name, stem in stems.items():

@@ -17,6 +17,8 @@ from gtpick_rt.formats.star import read_document
 from gtpick_rt.formats.table import Table
 from gtpick_rt.types import Picks
 
+UNSCORED = ("<na>", "nan")
+"""How napari's box manager writes that a box has no confidence, in lower case."""
 COLUMNS = ("_CoordinateX", "_CoordinateY", "_Width", "_Height", "?_Confidence")
 _HEAD = """
 data_global
@@ -78,8 +80,16 @@ def _boxes(path: Path, block: cif.Block) -> Table:
     if rows.width() == 0:
         raise UsageError(f"{path}: _CoordinateX, _CoordinateY, _Width and _Height must stand together; correct it")
     x, y, width, height = (_numbers(rows.column(index)) for index in range(4))
-    score = _numbers(rows.column(4)) if rows.has_column(4) else None
+    score = _confidences(rows.column(4)) if rows.has_column(4) else None
     return Table(np.column_stack([x + width / 2, y + height / 2]), score)
+
+
+def _confidences(column: cif.Column) -> NDArray[np.float64] | None:
+    """None where no box has one; a box without one, as napari's box manager writes those that a
+    person draws, is sure.
+    """
+    drawn = np.array([text.strip("'\"").lower() in UNSCORED for text in column], bool)
+    return np.where(drawn, 1.0, _numbers(column)) if not drawn.all() else None
 
 
 def _numbers(column: cif.Column) -> NDArray[np.float64]:

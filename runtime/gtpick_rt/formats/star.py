@@ -82,15 +82,15 @@ def output_nodes_star(node: str, label: str, number: int) -> str:
     return "".join(_table("output_nodes", columns, [f"{_quote(node)} {label} {number}\n"]))
 
 
-def read_coordinate_files(path: Path) -> list[tuple[str, str]]:
+def read_coordinate_files(path: Path) -> list[tuple[str, str]] | None:
     """Read what RELION's list of picks says, see `autopick_star`: (micrograph name, coordinate
-    file) pairs; none where a STAR file is no such list. Raises UsageError.
+    file) pairs; None where a STAR file is no such list. Raises UsageError.
     """
     for block in read_document(path):
         names, files = (block.find_loop(f"_rlnMicrograph{what}") for what in ("Name", "Coordinates"))
-        if names and files:
+        if names.get_loop() is not None and files.get_loop() is not None:
             return [(word(name), word(file)) for name, file in zip(names, files, strict=True)]
-    return []
+    return None
 
 
 def read_star(path: Path) -> Table:

@@ -34,7 +34,7 @@ def resolve_model(name_or_path: str | None) -> Path:
         available = ", ".join(shipped) or "none"
         raise ModelError(
             f"no model {name!r}: neither a file nor one of the models that ship here ({available}); "
-            "give an ONNX file: --model FILE"
+            "give one of these, or the path of an ONNX file"
         )
     return path
 

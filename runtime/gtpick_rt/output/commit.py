@@ -16,7 +16,7 @@ from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.files.shared import bytes_of
 from gtpick_rt.formats.star import picks_to_star
-from gtpick_rt.output.conversion import SINGLE
+from gtpick_rt.output.conversion import OVERLAYS, SINGLE
 from gtpick_rt.output.layout import converted_path, detections_path, preview_path, star_path
 from gtpick_rt.types import Picks
 
@@ -47,7 +47,7 @@ def write_star(out: Path, stem: PurePosixPath, detections: Picks, threshold: flo
 
 def discard_picks(out: Path, stem: PurePosixPath) -> None:
     """Remove what was committed for a micrograph, as far as that can be done."""
-    converted = (converted_path(out, suffix, stem) for suffix in SINGLE)
+    converted = (converted_path(out, name, stem) for name in (*SINGLE, OVERLAYS))
     for path in (star_path(out, stem), detections_path(out, stem), preview_path(out, stem), *converted):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -70,14 +70,16 @@ class Conversion:
         return dataclasses.replace(self, due=tuple(dict.fromkeys((*self.due, *names))))
 
     def updated(self, asked: "Conversion") -> "Conversion":
-        """What is asked for now too, and anew; box size and flip hold for the formats that it
-        names.
+        """What is asked for now too, and anew; box size and flip hold for the formats that have
+        them, when one of these is named.
         """
+        boxed = [name for name in self.formats if name in BOXED]
+        box_px = asked.box_px if BOXED & set(asked.formats) else self.box_px
         return Conversion(
             formats=self.with_formats(asked.formats).formats,
-            box_px=asked.box_px if {"box", "cbox"} & set(asked.formats) else self.box_px,
+            box_px=box_px,
             flip_y=asked.flip_y if "cs" in asked.formats else self.flip_y,
-            due=self.with_due(asked.per_micrograph).due,
+            due=self.with_due([*asked.per_micrograph, *(boxed if box_px != self.box_px else ())]).due,
         )
 
     def places(self, out: Path) -> list[Path]:
@@ -156,6 +158,8 @@ def _about(done: Finished) -> dict[str, object]:
 
 OVERLAYS = "overlays"
 """Pictures of the micrographs with their picks, kept like a format; see `layout.overlay_path`."""
+BOXED = {"box", "cbox"}
+"""Formats of boxes."""
 SINGLE: dict[str, Callable[[Finished, Conversion], str]] = {
     "box": lambda done, conversion: picks_to_box(done.picks, done.box_px(conversion)),
     "cbox": lambda done, conversion: detections_to_cbox(done.detections, done.box_px(conversion)),

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import OUT_OF_REACH, UsageError
 from gtpick_rt.files.atomic import remove_temporaries, write_atomic
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.output.commit import discard_picks
@@ -30,7 +30,7 @@ from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
 from gtpick_rt.output.summary import Outcome, Settings, Summary, Totals, read_summary
-from gtpick_rt.records import Failure, MicrographRecord
+from gtpick_rt.records import Failure, MicrographRecord, PickedFrom
 
 _SHARE_OF_TIME = 0.05
 """That goes into rewriting the lists, which grow with the number of micrographs."""
@@ -86,8 +86,7 @@ class OutputFolder:
         try:
             return Journal(self.path, self.index)
         except (OSError, sqlite3.Error) as error:
-            reason = f"cannot be written ({error}); free space, or choose another --out"
-            raise UsageError(f"{self.index}: {reason}") from error
+            raise UsageError(f"{self.index}: unusable ({error}); free space, or choose another --out") from error
 
     @property
     def index(self) -> Path:
@@ -124,8 +123,8 @@ class OutputFolder:
         self._lock.release()
 
     @property
-    def finished(self) -> Mapping[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns of what need not be picked again, by stem."""
+    def finished(self) -> Mapping[str, PickedFrom]:
+        """From what each micrograph was picked that need not be picked again, by stem."""
         previous = self.previous
         return {} if previous is None else self._indexed(lambda: self._journal.finished(previous))
 
@@ -138,28 +137,27 @@ class OutputFolder:
         picks of other settings, unless by `force`; and as `writing` does.
         """
         if self.previous not in (None, settings):
-            raise UsageError(self._differs("; ".join(self.previous.differences(settings))))
+            raise UsageError(self._refusal(self.previous, settings))
         self._indexed(self._journal.forget_failures)
         self._take_up(settings)
         if formats:
             self.convert_to(self.conversion.with_formats(formats))
 
-    def _differs(self, differences: str) -> str:
-        return (
-            f"{self.path} holds picks made otherwise ({differences}); "
-            "choose another output folder, or --force to pick all of them again"
-        )
+    def _refusal(self, previous: Settings, settings: Settings) -> str:
+        return previous.refusal(self.path, settings)
 
     def go_on(self, threshold: float | None = None) -> Settings:
         """Go on with the picks that are here, at this threshold if one is given.
 
-        Returns the settings. Raises UsageError when there are no picks.
+        Returns the settings. Raises UsageError when there are no picks or, without one, of two.
         """
         if self.previous is None:
             raise UsageError(f"{self.path}: holds no picks; name the output folder of a run of pick")
         settings, self.earlier = self.previous, None  # who rewrites picks says what is true of them now
+        if threshold is None and self._indexed(lambda: self._journal.elsewhere(settings)):
+            raise UsageError(f"{self.path}: gtpick-rt rethreshold was interrupted; run it again before this")
         self._take_up(settings if threshold is None else dataclasses.replace(settings, threshold=threshold))
-        return self._in_force
+        return self.files.settings
 
     def _take_up(self, settings: Settings) -> None:
         with self.writing():
@@ -190,10 +188,6 @@ class OutputFolder:
         """The other formats that the folder has."""
         return self.files.conversion
 
-    @property
-    def _in_force(self) -> Settings:
-        return self.files.settings
-
     def convert_to(self, conversion: Conversion) -> None:
         """Keep these other formats from now on. Raises as `writing` does."""
         with self.writing():
@@ -202,7 +196,7 @@ class OutputFolder:
 
     def records(self) -> Iterator[MicrographRecord]:
         """What is known of each micrograph that was picked, in the order of picking."""
-        texts = self._indexed(lambda: list(self._journal.records(self._in_force)))
+        texts = self._indexed(lambda: list(self._journal.records(self.files.settings)))
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:
@@ -210,7 +204,7 @@ class OutputFolder:
 
         An interruption loses none: their STAR files tell what they are. Raises as `writing` does.
         """
-        todo = self._indexed(lambda: self._journal.elsewhere(self._in_force))
+        todo = self._indexed(lambda: self._journal.elsewhere(self.files.settings))
         if todo:
             self.convert_to(self.conversion.with_due(self.conversion.per_micrograph))
             with self.writing():
@@ -225,11 +219,15 @@ class OutputFolder:
     def note(self, record: MicrographRecord) -> None:
         """Take a micrograph that was written into the index. Raises as `writing` does."""
         with self.writing():
-            self._indexed(lambda: self._journal.put(self._in_force, record))
+            self._indexed(lambda: self._journal.put(self.files.settings, record))
 
     def fail(self, failure: Failure) -> None:
-        """Note a failure, and remove picks of an earlier run. Raises as `writing` does."""
-        self.discard(failure.stem)
+        """Note a failure, and remove picks of an earlier run; those of the same settings stay while
+        the file is out of reach. Raises as `writing` does.
+        """
+        known = self._indexed(lambda: self._journal.has(failure.stem, self.files.settings))
+        if not (known and failure.kind in OUT_OF_REACH):
+            self.discard(failure.stem)
         self.report(failure)
 
     def discard(self, stem: str) -> None:
@@ -261,7 +259,7 @@ class OutputFolder:
     @property
     def totals(self) -> Totals:
         """Counts over all that the folder holds."""
-        return self._indexed(lambda: self._journal.totals(self._in_force))
+        return self._indexed(lambda: self._journal.totals(self.files.settings))
 
     @property
     def lists_due(self) -> bool:
@@ -281,7 +279,7 @@ class OutputFolder:
             self._lists_due = time.monotonic() + pause_s
 
     def _write_lists(self, summary: Summary) -> None:
-        journal, settings, summary = self._journal, self._in_force, summary.after(self.earlier)
+        journal, settings, summary = self._journal, self.files.settings, summary.after(self.earlier)
         try:
             if self.hold.is_over:
                 with self.writing(), closing(journal.names(settings)) as names:

@@ -8,30 +8,27 @@ synced to disk.
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gtpick_rt.files.shared import unless_gone
 from gtpick_rt.formats.star import read_record
-from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER, star_path
+from gtpick_rt.output.index_files import remove_index, stems_in
+from gtpick_rt.output.layout import COORDS_SUFFIX, star_path
 from gtpick_rt.output.summary import Settings, Totals
-from gtpick_rt.records import Failure, MicrographRecord
+from gtpick_rt.records import Failure, MicrographRecord, PickedFrom
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (id INTEGER PRIMARY KEY, json TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS picked (
-    stem TEXT PRIMARY KEY, settings INTEGER, name TEXT, size INTEGER, mtime_ns INTEGER,
+    stem TEXT PRIMARY KEY, settings INTEGER, name TEXT, size INTEGER, mtime_ns INTEGER, pixel_size_A REAL,
     picks INTEGER, detections INTEGER, flags TEXT, record TEXT);
 CREATE TABLE IF NOT EXISTS failed (stem TEXT PRIMARY KEY, record TEXT);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
-_VERSION = 2
+_VERSION = 3
 
 
 def _is_needed(field: "dataclasses.Field[Any]") -> bool:
@@ -72,13 +69,31 @@ class Journal:
         try:
             self._open()
         except sqlite3.DatabaseError:
-            self.rebuild()
+            self._renew()
 
     def rebuild(self) -> None:
-        """Make the index anew from the STAR files. Raises OSError or sqlite3.Error."""
+        """Make the index anew from the STAR files, but for the failures. Raises OSError or
+        sqlite3.Error; then the index is closed, and to be rebuilt before it is used.
+        """
+        failed, foreign = failures_of(self._index), self.foreign
+        self._renew()
+        try:
+            if foreign is None and self.foreign is not None:
+                raise OSError(f"{self.foreign}: cannot be read")
+            for failure in failed:
+                self.put_failed(failure)
+        except BaseException:
+            self.close()
+            raise
+
+    def _renew(self) -> None:
         self.close()
         remove_index(self._index)
-        self._open()
+        try:
+            self._open()
+        except BaseException:  # it would answer, but not from the STAR files
+            self.close()
+            raise
 
     def _open(self) -> None:
         # The folder's own lock keeps others out; SQLite's would fail where the file system has
@@ -102,7 +117,7 @@ class Journal:
 
     def _reconcile(self) -> None:
         self._doubt_unsound()
-        there = set(_stems(self._out)) - {COORDS_SUFFIX}
+        there = set(stems_in(self._out)) - {COORDS_SUFFIX}
         known = {stem for (stem,) in self._db.execute("SELECT stem FROM picked")}
         doubted = dict(self._db.execute("SELECT stem, rowid FROM picked WHERE settings IS NULL"))
         self._db.executemany("DELETE FROM picked WHERE stem = ?", [(stem,) for stem in known - there])
@@ -110,7 +125,10 @@ class Journal:
             path = star_path(self._out, PurePosixPath(stem))
             try:
                 found = json.loads(read_record(path))
-                self._put(Settings(**found["settings"]), MicrographRecord(**found["record"]))
+                record = MicrographRecord(**found["record"])
+                if record.stem != stem:  # a copy of another one's
+                    continue
+                self._put(Settings(**found["settings"]), record)
                 if stem in doubted:  # it keeps its place in the order of picking
                     self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
                     self._db.execute("DELETE FROM failed WHERE stem = ?", (stem,))
@@ -151,9 +169,10 @@ class Journal:
         text = settings.to_json()
         self._db.execute("INSERT OR IGNORE INTO settings (json) VALUES (?)", (text,))
         (key,) = self._db.execute("SELECT id FROM settings WHERE json = ?", (text,)).fetchone()
-        row = (record.stem, key, record.name, record.size, record.mtime_ns, record.picks, record.detections)
-        values = (*row, "\n".join(record.flags), json.dumps(dataclasses.asdict(record)))
-        self._db.execute("INSERT OR REPLACE INTO picked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        row = (record.stem, key, record.name, record.size, record.mtime_ns, record.pixel_size_A)
+        counts = (record.picks, record.detections, "\n".join(record.flags))
+        values = (*row, *counts, json.dumps(dataclasses.asdict(record)))
+        self._db.execute("INSERT OR REPLACE INTO picked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def drop(self, stem: str) -> None:
         """Forget the picks of a micrograph. Raises sqlite3.Error."""
@@ -190,12 +209,16 @@ class Journal:
         ).fetchone()
         return Settings(**json.loads(found[0])) if found else None
 
-    def finished(self, settings: Settings) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns of each micrograph picked with `settings`, by
-        stem.
-        """
-        rows = self._of(settings, "stem, size, mtime_ns")
-        return {stem: (size, mtime_ns) for stem, size, mtime_ns in rows}
+    def finished(self, settings: Settings) -> dict[str, PickedFrom]:
+        """From what each micrograph was picked with `settings`, by stem."""
+        rows = self._of(settings, "stem, size, mtime_ns, pixel_size_A")
+        given = settings.pixel_size_A is not None
+        return {stem: PickedFrom(size, mtime_ns, None if given else A) for stem, size, mtime_ns, A in rows}
+
+    def has(self, stem: str, settings: Settings) -> bool:
+        """Whether a micrograph is picked with `settings`."""
+        query = "SELECT 1 FROM picked JOIN settings ON settings.id = picked.settings WHERE stem = ? AND json = ?"
+        return self._db.execute(query, (stem, settings.to_json())).fetchone() is not None
 
     def names(self, settings: Settings) -> Generator[tuple[str, str], None, None]:
         """Name and stem of each micrograph picked with `settings`, in the order of picking."""
@@ -245,28 +268,6 @@ class Journal:
         )
 
 
-def remove_index(path: Path) -> None:
-    """Remove an index with what SQLite keeps beside it. Raises OSError."""
-    for each in _files_of(path):
-        each.unlink(missing_ok=True)
-
-
-def _files_of(index: Path) -> tuple[Path, Path]:
-    """The file and its journal, without which one that was being written when its process died is
-    damaged.
-    """
-    return index, index.with_name(f"{index.name}-journal")
-
-
-def copy_index(index: Path, copy: Path) -> None:
-    """Begin a new index with all that another one holds, to which nobody writes meanwhile.
-
-    Raises OSError.
-    """
-    for old, new in zip(_files_of(index), _files_of(copy), strict=True):
-        unless_gone(partial(shutil.copyfile, old, new), None)
-
-
 def failures_of(index: Path) -> list[Failure]:
     """The failures that an index of another run notes; those that it cannot tell are tried again by
     the next run.
@@ -277,15 +278,3 @@ def failures_of(index: Path) -> list[Failure]:
         return [Failure(**json.loads(record)) for (record,) in found]
     except (sqlite3.Error, *_UNSOUND):
         return []
-
-
-def _stems(out: Path) -> Iterator[str]:
-    """The stems of all STAR files of picks in the folder."""
-    for here, folders, files in os.walk(out):
-        below = Path(here).relative_to(out)
-        if below == Path():
-            folders[:] = [name for name in folders if name != STATE_FOLDER]
-        prefix = "" if below == Path() else f"{below}/"
-        for name in files:
-            if name.endswith(STAR_SUFFIX) and not name.startswith("."):
-                yield prefix + name.removesuffix(STAR_SUFFIX)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import make_folder
-from gtpick_rt.output.journal import remove_index
+from gtpick_rt.output.index_files import remove_index
 from gtpick_rt.output.layout import STATE_FOLDER, index_path, lock_path
 from gtpick_rt.reading.info import fault_of_name
 

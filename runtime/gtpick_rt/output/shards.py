@@ -19,7 +19,8 @@ from gtpick_rt.files.atomic import write_atomic, write_new
 from gtpick_rt.files.shared import bytes_of, names_in
 from gtpick_rt.output.converting import convert
 from gtpick_rt.output.folder import OutputFolder
-from gtpick_rt.output.journal import Journal, copy_index, failures_of
+from gtpick_rt.output.index_files import copy_index
+from gtpick_rt.output.journal import Journal, failures_of
 from gtpick_rt.output.layout import index_path, lock_path, log_path, shards_folder, star_path
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
 from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
@@ -122,9 +123,9 @@ class ShardFolder(OutputFolder):
             self.previous = self._agreed() or settings
         return self.previous
 
-    def _differs(self, differences: str) -> str:
+    def _refusal(self, previous: Settings, settings: Settings) -> str:
         return (
-            f"{self.path} was begun otherwise ({differences}); "
+            f"{self.path} was begun otherwise ({'; '.join(previous.differences(settings))}); "
             "give all shards the same options, or choose another output folder"
         )
 

@@ -60,6 +60,20 @@ class Settings(Exclusion):
         pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
         return [f"{name} {_shown(before)}, now {_shown(now)}" for name, before, now in pairs if before != now]
 
+    def refusal(self, out: Path, other: "Settings") -> str:
+        """Why picks of `other` settings are not put beside these in the folder `out`, and the way
+        out.
+        """
+        told = (
+            f"{out} holds picks made otherwise ({'; '.join(self.differences(other))}); "
+            "choose another output folder, or --force to pick all of them again"
+        )
+        if not self.is_rethresholded(other):
+            return told
+        return (
+            f"{told}; another threshold needs no picking: gtpick-rt rethreshold {out} --threshold {other.threshold:g}"
+        )
+
 
 def _shown(value: object) -> str:
     """A setting as people read it: of a checksum the beginning."""

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from gtpick_rt.arrivals.jobs import find_jobs
-from gtpick_rt.arrivals.listed import Listed, unfinished
+from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.arrivals.lookahead import Lookahead
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.sharding import ShardSource
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.picking.request import Request, Watching, Work, ignore
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, printable
 
 
 def work_of(
@@ -23,7 +23,7 @@ def work_of(
     `notice` is told what is waited for as long as none of them is picked yet.
     """
     if request.watching is None:
-        return _listed(request, output, stop)
+        return _listed(request, output, stop, notice)
 
     def tell(failure: Failure) -> None:
         output.log(state="waiting", path=failure.path, message=failure.message)
@@ -32,11 +32,16 @@ def work_of(
     return _watched(request, request.watching, output, stop, tell)
 
 
-def _listed(request: Request, output: OutputFolder, stop: threading.Event) -> Work:
+def _listed(request: Request, output: OutputFolder, stop: threading.Event, notice: Callable[[str], None]) -> Work:
     """The micrographs that are there now."""
     finished = output.finished
     found = find_jobs(request.inputs, request.recursive, request.names, finished)
-    todo = unfinished(found.jobs, finished)
+    todo, missing = compare(found.jobs, finished)
+    if missing:
+        notice(
+            f"warning: of the micrographs picked already {len(missing)} cannot be looked at now, first "
+            f"{printable(str(missing[0].path))}; their picks stay"
+        )
     jobs = [job for job in todo if output.holds(str(job.stem))]
     return Work(
         source=Listed(jobs, found.unlisted),

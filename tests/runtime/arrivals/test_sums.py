@@ -13,6 +13,7 @@ from gtpick_rt.arrivals.jobs import find_jobs
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each, told
 from gtpick_rt.cli.main import app
+from gtpick_rt.records import PickedFrom
 
 Put = Callable[..., None]
 
@@ -99,7 +100,7 @@ def test_a_sum_that_an_earlier_run_has_picked_stays_the_one(watch: Callable[...,
     put("in/a.mrc")
     stamp = stamp_of("in/a.mrc")
     put("in/a_DW.mrc", "in/b.mrc")
-    watcher = watch("in", finished={"a": (stamp.size, stamp.mtime_ns)})
+    watcher = watch("in", finished={"a": PickedFrom(stamp.size, stamp.mtime_ns)})
     assert watcher.jobs(60) == ["b"]
     found = find_jobs(["in"], finished={"a"})
     assert [str(job.stem) for job in found.jobs] == ["a", "b"]

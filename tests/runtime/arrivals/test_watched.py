@@ -15,16 +15,16 @@ from gtpick_rt.arrivals.jobs import Job, job_below
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.watched import Watched
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, PickedFrom
 
 Watch = Callable[..., Any]
 Put = Callable[..., None]
 
 
-def finished(*names: str) -> dict[str, tuple[int, int]]:
-    """The micrographs of an earlier run, as they are now."""
+def finished(*names: str) -> dict[str, PickedFrom]:
+    """The micrographs of an earlier run, as they are now, at 1.5 Å per pixel."""
     stamps = {name: stamp_of(name) for name in names}
-    return {Path(name).stem: (stamp.size, stamp.mtime_ns) for name, stamp in stamps.items()}
+    return {Path(name).stem: PickedFrom(stamp.size, stamp.mtime_ns, 1.5) for name, stamp in stamps.items()}
 
 
 def test_what_is_there_and_what_comes_is_given_once_it_has_settled(watch: Watch, clock: Any, put: Put) -> None:

@@ -145,10 +145,26 @@ def test_the_list_of_an_output_folder_is_followed(run: Callable[..., Result], tm
     result = run(tmp_path / "out" / "autopick.star", tmp_path / "labels", "--diameter", 30)
     assert result.exit_code == 3, result.stderr
     assert "out/m/b_autopick.star: cannot be read: No such file" in result.stderr
+    assert "ignored, since only one side has them" in result.stderr
+    figures = {"picks 1 1", "labels 2 2", "best F1 on these labels 1.000 at 0.20"}
+    assert figures <= {" ".join(line.split()) for line in result.stdout.splitlines()}
+    (tmp_path / "out" / "autopick.star").write_text("".join(autopick_star([])))
+    assert "no micrograph of" in run(tmp_path / "out" / "autopick.star", tmp_path / "labels", "--diameter", 30).stderr
+
+
+def test_a_list_of_another_program_names_all_and_is_read_in_its_own_project(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project, xy in (("mine", (90, 5)), ("theirs", (5, 5))):
+        save(tmp_path / project / "job" / "a_autopick.star", xy)
+        rows = [("m/a.mrc", "job/a_autopick.star")]
+        (tmp_path / project / "job" / "autopick.star").write_text("".join(autopick_star(rows)))
+    for name in ("a", "c"):
+        save(tmp_path / "labels" / f"{name}.star", (5, 5))
+    monkeypatch.chdir(tmp_path / "mine")
+    result = run("../theirs/job/autopick.star", tmp_path / "labels", "--diameter", 30)
     assert "counted as missed: c\n" in result.stderr
-    assert {"picks 1 1", "labels 4 4", "best F1 on these labels 0.667 at 0.20"} <= {
-        " ".join(line.split()) for line in result.stdout.splitlines()
-    }
+    assert {"matches 1 1", "labels 2 2"} <= set(lines(result))
 
 
 @pytest.mark.parametrize(("given", "warned"), [(1.0, False), (1.009, False), (0.991, False), (2, True), (0.98, True)])

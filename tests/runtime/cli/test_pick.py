@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.cli.main import app
 from gtpick_rt.detection.picker import Picker
+from gtpick_rt.errors import UnreadableError
 from gtpick_rt.types import FloatArray, Micrograph
 
 MakeDots = Callable[..., Micrograph]
@@ -34,6 +35,10 @@ def folder(tmp_path: Path, dots: MakeDots, save_mrc: SaveMrc) -> Path:
     for name in ("a.mrc", "b.mrc", "sub/c.mrc"):
         save_mrc(tmp_path / "in" / name, dots(PLACES, (128, 192)).data)
     return tmp_path / "in"
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 def pick(*arguments: object) -> tuple[int, str]:
@@ -175,6 +180,54 @@ def test_a_second_run_picks_only_what_is_new_or_has_changed(folder: Path, tiny_m
     assert "on 3 micrographs" in text
     assert "0 micrographs picked" in pick(*command)[1]
     assert "3 micrographs picked" in pick(*command, "--force")[1]
+
+
+@pytest.mark.parametrize("away", ["moved", "unreadable", "bad"])
+def test_picks_stay_while_their_micrographs_cannot_be_reached(
+    away: str, folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, listed = tmp_path / "out", tmp_path / "list.star"
+    listed.write_text("data_\nloop_\n_rlnMicrographName\nin/a.mrc\nin/b.mrc\n")
+    monkeypatch.chdir(tmp_path)
+    command = (listed, "--out", out, "--diameter", 24, "--model", tiny_model)
+    assert pick(*command)[0] == 0
+    if away == "moved":
+        folder.rename(tmp_path / "archive")
+    else:
+        os.utime(folder / "a.mrc", ns=(0, 0))
+        if away == "bad":
+            (folder / "a.mrc").write_bytes(b"no image")
+        else:
+            unreadable = UnreadableError("in/a.mrc: cannot be read: Permission denied")
+            monkeypatch.setattr("gtpick_rt.pipeline.stages.open_job", lambda *_, **__: throw(unreadable))
+    code, text = pick(*command)
+    assert code == {"moved": 0, "unreadable": 3, "bad": 3}[away]
+    assert ("2 cannot be looked at now, first in/a.mrc; their picks stay" in text) == (away == "moved")
+    assert (out / "in" / "a_autopick.star").exists() == (away != "bad")
+    assert ("a_autopick" in (out / "autopick.star").read_text()) == (away != "bad")
+
+
+def test_a_pixel_size_corrected_in_a_list_has_its_micrographs_picked_again(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "list.star"
+    monkeypatch.chdir(tmp_path)
+    command = (listed, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    for size, picked in ((1.0, 2), (1.00001, 0), (1.2, 2), (1.2, 0)):
+        rows = "".join(f"in/{name}.mrc {size}\n" for name in "ab")
+        listed.write_text(f"data_\nloop_\n_rlnMicrographName\n_rlnMicrographPixelSize\n{rows}")
+        code, text = pick(*command)
+        assert (code, f"{picked} micrographs picked" in text) == (0, True), text
+    assert "0 micrographs picked" not in pick(*command, "--force", "--pixel-size", 1.1)[1]
+    listed.write_text(listed.read_text().replace("1.2", "1.3"))
+    assert "0 micrographs picked" in pick(*command, "--pixel-size", 1.1)[1]
+
+
+def test_another_threshold_is_what_rethreshold_is_for(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = (folder, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
+    assert pick(*command)[0] == 0
+    code, text = pick(*command, "--threshold", 0.6)
+    assert (code, f"gtpick-rt rethreshold {tmp_path / 'out'} --threshold 0.6" in text) == (1, True)
 
 
 def test_other_settings_are_refused_in_a_folder_that_holds_picks(

@@ -18,7 +18,7 @@ from distributed import WorkerPlugin  # noqa: E402
 
 from gtpick_rt.arrivals import opening  # noqa: E402
 from gtpick_rt.arrivals.jobs import find_jobs  # noqa: E402
-from gtpick_rt.arrivals.listed import Listed, unfinished  # noqa: E402
+from gtpick_rt.arrivals.listed import Listed, compare  # noqa: E402
 from gtpick_rt.cluster import driver  # noqa: E402
 from gtpick_rt.cluster.pool import WorkerPool  # noqa: E402
 from gtpick_rt.cluster.specs import LocalWorkers  # noqa: E402
@@ -61,7 +61,7 @@ class Site:
         picker = open_picker(DIAMETER_A, model=str(self.model), backend="cpu")
         settings = settings_of(picker, THRESHOLD)
         with OutputFolder(self.out) as output:
-            jobs = unfinished(find_jobs([str(self.images)]).jobs, output.finished)
+            jobs = compare(find_jobs([str(self.images)]).jobs, output.finished).todo
             source = options.pop("source", None) or Listed(jobs)
             return driver.run(pool, source, picker, output, settings, model=str(self.model), backend="cpu", **options)
 

@@ -3,6 +3,7 @@
 The particles form an L on a micrograph of 300 x 200 pixels.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_cryosparc_fractions_give_the_same_centres_and_scores(tmp_path: Path) ->
         ("a.box", BOX),
         ("a.box", BOX.replace("40\n", "40\t-3\n")),
         ("a.cbox", CBOX.replace("_Confidence", "_Else")),
+        ("a.cbox", re.sub(r"0\.\d+ 1 <NA>", "<NA> 1 <NA>", CBOX)),
         ("a.star", STAR.replace("_rlnAutopickFigureOfMerit", "_rlnElse")),
         ("a.csv", CSV.replace("score", "other")),
         ("a.txt", TOPAZ.replace("score", "other")),
@@ -138,6 +140,11 @@ def test_without_scores_all_get_1(tmp_path: Path, name: str, text: str) -> None:
     picks = read_coordinates(save(tmp_path / name, text))
     np.testing.assert_array_equal(picks.xy_px, L)
     np.testing.assert_array_equal(picks.score, [1] * 4)
+
+
+def test_boxes_that_a_person_has_added_in_napari_are_sure(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.cbox", CBOX.replace("0.25 1", "<NA> 1"))
+    np.testing.assert_array_equal(read_coordinates(path).score, [*SCORES[:3], 1])
 
 
 def test_cryosparc_locations_without_statistics_get_score_1(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """`gtpick-rt convert`, and `pick --formats`: the same files by either way."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +17,10 @@ from gtpick_rt.formats.coordinates import read_coordinate_set, read_coordinates
 from gtpick_rt.formats.cryosparc import read_cs
 from gtpick_rt.formats.topaz import read_topaz
 from gtpick_rt.output import converting
+from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import detections_path, formats_path
+from gtpick_rt.output.pick_files import PickFiles
+from gtpick_rt.output.rethresholding import rethreshold
 from gtpick_rt.types import FloatArray, Micrograph
 
 ALL = "box,cbox,csv,json,cs,topaz"
@@ -134,6 +140,36 @@ def test_options_hold_for_the_formats_that_are_named(pick: Callable[..., tuple[i
     assert contents(out, ["box/a.box"]) != boxes
     call("convert", out, "--formats", "cs")
     assert contents(out, ["picks.cs"]) != flipped
+
+
+def test_all_boxes_of_a_folder_have_one_size(pick: Callable[..., tuple[int, str]], out: Path) -> None:
+    pick()
+    call("convert", out, "--formats", "box", "--box-size", 50)
+    call("convert", out, "--formats", "cbox")
+    (width,) = {line.split()[2] for line in (out / "box" / "a.box").read_text().splitlines()}
+    boxes = gemmi.cif.read_file(str(out / "cbox" / "a.cbox")).find_block("cryolo").find_loop("_Width")
+    assert {float(text) for text in boxes} == {float(width)}
+
+
+def test_what_rethreshold_has_left_is_done_before_anything_is_converted(
+    pick: Callable[..., tuple[int, str]], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pick()
+    really, turn = PickFiles.rewrite, threading.Semaphore(1)
+
+    def first_alone(files: PickFiles, done: Any) -> bool:
+        if not turn.acquire(blocking=False):
+            raise KeyboardInterrupt
+        return really(files, done)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), OutputFolder(out) as output:
+        patch.setattr(PickFiles, "rewrite", first_alone)
+        rethreshold(output, 0.9)
+    result = CliRunner().invoke(app, ["convert", str(out), "--formats", "topaz"])
+    assert result.exit_code == 1
+    assert "rethreshold was interrupted; run it again" in result.output
+    assert CliRunner().invoke(app, ["rethreshold", str(out), "--threshold", "0.9"]).exit_code == 0
+    call("convert", out, "--formats", "topaz")
 
 
 def test_converting_forgets_no_failure(pick: Callable[..., tuple[int, str]], out: Path, tmp_path: Path) -> None:
