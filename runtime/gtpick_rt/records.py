@@ -48,6 +48,8 @@ class PickedFrom(NamedTuple):
     """When the file was changed last."""
     pixel_size_A: float | None = None
     """Å per pixel; None where the settings gave it, whatever lists and headers say."""
+    mask_mtime_ns: int | None = None
+    """When its own mask was changed last; None without one."""
 
     def is_at(self, pixel_size_A: float | None) -> bool:
         """Whether a list that gives this pixel size, or none, has not changed it."""
@@ -92,6 +94,8 @@ class MicrographRecord:
     """Detections that lie where not to pick, and are not kept; see `detection.exclusion`."""
     skipped: list[str] = field(default_factory=list)
     """Flags for which all are left out."""
+    mask_mtime_ns: int | None = None
+    """When its own mask was changed last; None without one, or where one mask is for all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import TICK_S, Arrival
-from gtpick_rt.arrivals.stamp import stamp_if_there
+from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there
+from gtpick_rt.reading.masks import mask_beside
 from gtpick_rt.records import Failure, PickedFrom
 
 
@@ -68,13 +70,14 @@ class Compared(NamedTuple):
     """Micrographs beside what an earlier run has picked."""
 
     todo: list[Job]
-    """Not picked yet, or their file or the pixel size in their list has changed since."""
+    """Not picked yet, or their file, their mask or the pixel size in their list has changed
+    since."""
     missing: list[Job]
     """Picked, but their file cannot be looked at now."""
 
 
-def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom]) -> Compared:
-    """See what is left to do; `finished` as of `OutputFolder`."""
+def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom], masks: Path | None = None) -> Compared:
+    """See what is left to do; `finished` as of `OutputFolder`, `masks` is the folder of masks."""
     todo, missing = list[Job](), list[Job]()
     for job in jobs:
         before = finished.get(str(job.stem))
@@ -83,6 +86,15 @@ def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom]) -> Compared
             todo.append(job)
         elif stamp is None:
             missing.append(job)
-        elif (stamp.size, stamp.mtime_ns) != before[:2] or not before.is_at(job.pixel_size_A):
+        elif not _is_still(job, stamp, before, masks):
             todo.append(job)
     return Compared(todo, missing)
+
+
+def _is_still(job: Job, stamp: Stamp, before: PickedFrom, masks: Path | None) -> bool:
+    """Whether all from which a micrograph was picked is as it was."""
+    if (stamp.size, stamp.mtime_ns) != (before.size, before.mtime_ns) or not before.is_at(job.pixel_size_A):
+        return False
+    own = None if masks is None else mask_beside(masks, str(job.stem))
+    mask = None if own is None else stamp_if_there(own)
+    return masks is None or before.mask_mtime_ns == (None if mask is None else mask.mtime_ns)

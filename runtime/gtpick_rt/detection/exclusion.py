@@ -5,6 +5,7 @@ flagged.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,11 @@ class Exclusion:
     def flags(self) -> tuple[str, ...]:
         """The flags of `skip_flagged`."""
         return tuple(filter(None, self.skip_flagged.split(", ")))
+
+    @property
+    def masks(self) -> Path | None:
+        """The folder with a mask of each micrograph; None without one."""
+        return None if self.mask is None or self.mask_sha256 is not None else Path(self.mask)
 
 
 class Kept(NamedTuple):

@@ -211,8 +211,18 @@ class Journal:
 
     def finished(self, settings: Settings) -> dict[str, PickedFrom]:
         """From what each micrograph was picked with `settings`, by stem."""
-        rows = self._of(settings, "stem, size, mtime_ns, pixel_size_A")
         given = settings.pixel_size_A is not None
+        if settings.masks is not None:
+            return {
+                record["stem"]: PickedFrom(
+                    record["size"],
+                    record["mtime_ns"],
+                    None if given else record["pixel_size_A"],
+                    record.get("mask_mtime_ns"),
+                )
+                for record in map(json.loads, self.records(settings))
+            }
+        rows = self._of(settings, "stem, size, mtime_ns, pixel_size_A")
         return {stem: PickedFrom(size, mtime_ns, None if given else A) for stem, size, mtime_ns, A in rows}
 
     def has(self, stem: str, settings: Settings) -> bool:

@@ -36,7 +36,7 @@ def _listed(request: Request, output: OutputFolder, stop: threading.Event, notic
     """The micrographs that are there now."""
     finished = output.finished
     found = find_jobs(request.inputs, request.recursive, request.names, finished)
-    todo, missing = compare(found.jobs, finished)
+    todo, missing = compare(found.jobs, finished, None if output.previous is None else output.previous.masks)
     if missing:
         notice(
             f"warning: of the micrographs picked already {len(missing)} cannot be looked at now, first "

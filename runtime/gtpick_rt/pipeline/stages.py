@@ -52,6 +52,7 @@ class Item:
     margins: Margins = field(default_factory=Margins)
     allowed: Mask | None = None
     """Where the mask lets picks lie, at the model's scale."""
+    mask_mtime_ns: int | None = None
     warnings: list[str] = field(default_factory=list)
     error: Exception | None = None
 
@@ -167,13 +168,14 @@ class Stages:
         """
         if self.settings.mask is None:
             return None
-        mask = Path(self.settings.mask)
-        if self.settings.mask_sha256 is not None:
-            return read_one_mask(mask, image.shape, image.data.shape)
-        own = mask_beside(mask, str(item.job.stem))
+        masks = self.settings.masks
+        if masks is None:
+            return read_one_mask(Path(self.settings.mask), image.shape, image.data.shape)
+        own = mask_beside(masks, str(item.job.stem))
         if own is None:
-            item.warnings.append(f"{mask} has no mask for it: picked everywhere")
+            item.warnings.append(f"{masks} has no mask for it: picked everywhere")
             return None
+        item.mask_mtime_ns = own.stat().st_mtime_ns
         return read_mask(own, image.shape, image.data.shape)
 
     def tiles(self, item: Item) -> int:
@@ -263,6 +265,7 @@ class Stages:
             exposure_group=item.job.exposure_group,
             left_out=kept.left_out,
             skipped=kept.skipped,
+            mask_mtime_ns=item.mask_mtime_ns,
         )
         with in_profile("commit"):
             self.files.commit(record, kept.detections)

@@ -1,6 +1,8 @@
 """Where a run does not pick is a setting of its folder, whoever picks into it."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,6 +79,22 @@ def test_each_micrograph_has_the_mask_of_its_name(folder: Path, mask: Path, pick
     assert "has no mask for it: picked everywhere" in written["micrographs"][0]["warnings"][-1]
     assert summary.totals.failed == 1
     assert "c.png" in written["failed"][0]["message"]
+
+
+def test_a_mask_that_is_changed_or_comes_later_has_its_micrograph_picked_again(
+    folder: Path, mask: Path, pick: Callable[..., Any]
+) -> None:
+    masks = folder.parent / "masks"
+    masks.mkdir()
+    shutil.copy(mask, masks / "b.png")
+    assert pick(mask=masks).picked == 3
+    assert pick().picked == 0
+    Image.fromarray(np.full((64, 96), 255, np.uint8)).save(masks / "b.png")
+    os.utime(masks / "b.png", ns=(0, 0))
+    shutil.copy(mask, masks / "c.png")
+    assert pick(mask=masks).picked == 2
+    assert picks(folder.parent / "out") == {"a": 2, "b": 2, "c": 1}
+    assert pick(mask=masks).picked == 0
 
 
 def test_a_skipped_micrograph_has_a_star_file_and_a_record_that_says_so(folder: Path, pick: Callable[..., Any]) -> None:
