@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the projects, which are kept")
     parser.add_argument("--structures", type=Path, required=True, help="folder of atomic models")
     parser.add_argument("--topaz", type=Path, required=True, help="the topaz program, of an environment of its own")
-    parser.add_argument("--micrographs", type=int, default=40)
+    parser.add_argument("--micrographs", type=int, default=50, help="82 particles on each")
     parser.add_argument("--specimens", nargs="+", choices=SPECIMENS, default=list(SPECIMENS))
     parser.add_argument("--pickers", nargs="+", choices=PICKERS, default=list(PICKERS))
     arguments = parser.parse_args()

@@ -88,8 +88,8 @@ class Steps:
             lambda out: self._run(
                 "mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --auto_refine"
                 f" --split_random_halves --i {source} --o {out}/run --ref {start} --ini_high {INITIAL_A}"
-                f" {self._common()} --sym {self.symmetry} --healpix_order 2 --auto_local_healpix_order 4"
-                " --offset_range 5 --offset_step 2 --low_resol_join_halves 40 --firstiter_cc --j 1"
+                f" {self._common()} --sym {self.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
+                " --offset_range 3 --offset_step 2 --low_resol_join_halves 40 --firstiter_cc --j 1"
             ),
         )
         return folder / "run_half1_class001_unfil.mrc", folder / "run_half2_class001_unfil.mrc"
