@@ -1,4 +1,4 @@
-"""Precision, recall, F1 and AP on ten real micrographs, which the network that ships was trained on.
+"""Precision, recall, F1 and AP on ten real micrographs, which the network that ships has seen.
 
 They are of EMPIAR-10017. A pick pairs with a label one to one within a third of the diameter; the
 threshold is the one that `pick` finds.
