@@ -18,7 +18,7 @@ from gtpick_rt.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README_LINES = 120
-OTHER_PROGRAMS = ("#", ".", "make", "pip", "python3", "conda", "dask", "srun", "relion_pipeliner")
+OTHER_PROGRAMS = ("#", ".", "git", "cd", "make", "pip", "python3", "conda", "dask", "srun", "relion_pipeliner")
 """That a block of commands may begin a line with, beside our own."""
 FOLDERS = (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample")
 DOCUMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))

@@ -1,7 +1,7 @@
-"""Precision, recall, F1 and AP on ten real micrographs that the shipped models never saw.
+"""Precision, recall, F1 and AP on ten real micrographs, which the network that ships has seen.
 
 They are of EMPIAR-10017. A pick pairs with a label one to one within a third of the diameter; the
-threshold is the model's own default.
+threshold is the one that `pick` finds.
 """
 
 import argparse

@@ -3,10 +3,15 @@
 Scenes are drawn of structures held out from training and with other seeds than those on which the
 flags' thresholds were chosen. The picks are those of the model at its default threshold, so figures
 of the flags that rest on picks are figures of that model too. Writes results/quality_flags.json.
+With --real, which flags does the command set on real micrographs? Nobody has judged these: they are
+to be looked at. Writes results/quality_flags_real.json.
 """
 
 import argparse
+import json
+import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.shared.common import circumstances, save
+from benchmarks.shared.common import circumstances, pick_command, save
 from gtpick_model.simulator import junk
 from gtpick_model.simulator.field import Conditions, Fields, simulate
 from gtpick_model.simulator.views import ViewLibrary, build_library
@@ -157,6 +162,19 @@ def rates(judged: list[Judged], flag: str) -> dict[str, float | int | str | None
     }
 
 
+def on_real(folder: Path, model: str | None) -> dict[str, Any]:
+    """Pick a folder of real micrographs by the public command; the flags that it sets."""
+    with tempfile.TemporaryDirectory() as out:
+        subprocess.run(pick_command([folder], Path(out), model, None), check=True)
+        summary = json.loads((Path(out) / "summary.json").read_text())
+    return {
+        "set": folder.name,
+        **{key: summary["model"][key] for key in ("name", "version", "sha256")},
+        "flags": summary["totals"]["flags"],
+        "micrographs": {each["stem"]: each["flags"] for each in summary["micrographs"]},
+    }
+
+
 def show(result: dict[str, Any]) -> None:
     """Print both tables."""
     print(f"{'scene':26}" + "".join(f"{flag:>14}" for flag in FLAGS) + f"{'none':>8}")
@@ -174,7 +192,11 @@ def main() -> None:
     parser.add_argument("--model", help="name or path of a model; default: the one that ships")
     parser.add_argument("--fields", type=int, default=24, help="fields per scene")
     parser.add_argument("--tune", action="store_true", help="judge the fields on which thresholds are chosen; no JSON")
+    parser.add_argument("--real", type=Path, help="a folder of real micrographs: the flags on these alone")
     arguments = parser.parse_args()
+    if arguments.real:
+        save(__file__, {**circumstances(sys.argv), **on_real(arguments.real, arguments.model)}, "_real.json")
+        return
     torch.set_num_threads(1)
     library = build_library(split_structures(None, 120, side=48)[0 if arguments.tune else 1], views=32, seed=3)
     loaded = open_picker(100.0, model=arguments.model)

@@ -1,7 +1,7 @@
 """`gtpick-rt pick`: find the particles on many micrographs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,12 @@ from gtpick_rt.cli.options import (
     format_names,
     listed,
 )
+from gtpick_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtpick_rt.picking.request import Watching
+
+SETTLE_S, MAX_WAIT_S = 2.0, 600.0
 
 
 def pick(
@@ -82,7 +88,7 @@ def pick(
             rich_help_panel=ON_THE_FLY,
             help="Watching: pick a file that is whole and unchanged for so many seconds.",
         ),
-    ] = 2.0,
+    ] = SETTLE_S,
     max_wait: Annotated[
         float,
         typer.Option(
@@ -91,7 +97,7 @@ def pick(
             rich_help_panel=ON_THE_FLY,
             help="Watching: report a file that is not whole after so many seconds.",
         ),
-    ] = 600.0,
+    ] = MAX_WAIT_S,
     stop_after_idle: Annotated[
         float | None,
         typer.Option(
@@ -130,16 +136,13 @@ def pick(
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads.
 
-    A folder that holds picks of the same settings is gone on with. INPUT - takes paths from stdin,
-    a line each.
+    Run again with the same settings, it continues in the same folder. INPUT - takes paths from
+    stdin, a line each.
     """
-    from gtpick_rt.arrivals.source import Timing
     from gtpick_rt.cli.running import pick_all, stopping
-    from gtpick_rt.picking.request import Request, Watching
+    from gtpick_rt.picking.request import Request
 
-    watching = Watching(
-        timing=Timing(settle_s=settle, max_wait_s=max_wait), stop_after_idle_s=stop_after_idle, until=until
-    )
+    watching = _watching(watch or "-" in inputs, settle, max_wait, stop_after_idle, until)
     spec = clusters.cluster_of(
         workers,
         gpus,
@@ -169,7 +172,7 @@ def pick(
         formats=format_names(formats),
         recursive=recursive,
         names=choice(include, exclude),
-        watching=watching if watch or "-" in inputs else None,
+        watching=watching,
         overlays=overlays,
         force=force,
         adapt=adapt,
@@ -181,3 +184,18 @@ def pick(
         summary = pick_all(request, stop, metrics)
     if summary.totals.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _watching(
+    watch: bool, settle: float, max_wait: float, stop_after_idle: float | None, until: int | None
+) -> "Watching | None":
+    """How to watch; None picks what is there. Raises UsageError."""
+    from gtpick_rt.arrivals.source import Timing
+    from gtpick_rt.picking.request import Watching
+
+    if watch:
+        timing = Timing(settle_s=settle, max_wait_s=max_wait)
+        return Watching(timing=timing, stop_after_idle_s=stop_after_idle, until=until)
+    if (settle, max_wait, stop_after_idle, until) != (SETTLE_S, MAX_WAIT_S, None, None):
+        raise UsageError("--settle, --max-wait, --stop-after-idle and --until go with --watch, or with the input -")
+    return None

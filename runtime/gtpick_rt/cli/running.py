@@ -107,6 +107,7 @@ class Terminal:
         self._started = 0.0
         self._noted = False
         self._warned, self._picks, self._picked = Warned(), 0, 0
+        self._skipped: dict[str, list[str]] = {}
         self.settled = False
         """Whether what is picked was settled in this folder by an earlier run."""
 
@@ -149,6 +150,9 @@ class Terminal:
         else:
             self._picks += record.picks
             self._picked += 1
+            self._skipped.pop(record.stem, None)  # of a run that has begun anew
+            if record.skipped:
+                self._skipped[record.stem] = record.skipped
             for line in self._warned.show(record.path, record.warnings):
                 self.notice(line)
         if self._lines:
@@ -190,6 +194,9 @@ class Terminal:
         excluded, total = self._work.excluded(), self._work.total
         if excluded:
             yield f"left out by their names: {excluded}, see --exclude"
+        if self._skipped:
+            flags = ", ".join(sorted({flag for flags in self._skipped.values() for flag in flags}))
+            yield f"{counted(len(self._skipped), 'micrograph')} left without picks by --skip-flagged ({flags})"
         if same := self._work.same():
             yield told(same)
         if awaited := self._work.awaited():

@@ -109,6 +109,10 @@ def test_the_pixel_size_given_overrules_the_header(folder: Path, tiny_model: Pat
         (["--diameter", "24", "--model", "unheard-of"], "no model 'unheard-of'"),
         (["--diameter", "24", "--threshold", "0.01"], "keeps scores from 0.05"),
         (["--diameter", "24", "--threshold", "7"], "--threshold"),
+        (["--settle", "5"], "go with --watch"),
+        (["--max-wait", "5"], "go with --watch"),
+        (["--stop-after-idle", "5"], "go with --watch"),
+        (["--until", "5"], "go with --watch"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_gives_code_1(

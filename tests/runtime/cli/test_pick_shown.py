@@ -1,5 +1,6 @@
 """What the terminal shows of a run: who picks, and how it ended."""
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,20 @@ def test_failures_are_no_picked_micrographs(
     terminal.done(record_of("b"))
     (task,) = terminal._bar.tasks
     assert told_of(task, 40).startswith("1/3, 1 failed, 3 picks, ")
+
+
+def test_the_end_tells_how_many_micrographs_were_left_without_picks_for_their_flags(
+    begun: Callable[[bool], Terminal], record_of: Callable[[str], MicrographRecord]
+) -> None:
+    terminal = begun(False)
+    terminal.done(record_of("a"))
+    assert not any("--skip-flagged" in line for line in terminal.left())
+    for stem, flags in (("a", ["ice"]), ("b", ["carbon edge", "ice"]), ("c", ["ice"])):
+        terminal.done(dataclasses.replace(record_of(stem), skipped=flags))
+    assert "3 micrographs left without picks by --skip-flagged (carbon edge, ice)" in terminal.left()
+    for stem in "ab":  # once more, after the network has adapted itself
+        terminal.done(record_of(stem))
+    assert "1 micrograph left without picks by --skip-flagged (ice)" in terminal.left()
 
 
 def test_a_run_that_begins_anew_does_not_write_into_the_bar(
