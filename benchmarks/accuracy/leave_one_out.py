@@ -8,8 +8,7 @@ they find there.
 
 NETWORK is `without_<specimen>`, trained on all sets but that one and without its structures;
 `half_a` or `half_b`, trained on every other micrograph of each set and scored on those between; or
-`all`, which ships and can be scored on nothing here, and which alone may go on from other weights
-by `--start`. Working scale, threshold and calibration come
+`all`, which ships and can be scored on nothing here. Working scale, threshold and calibration come
 from simulated tiles and from the last fifth of each micrograph that the network was trained on,
 never from a set that it is scored on; `calibrate` chooses them anew for weights that were trained
 before. Training can be stopped and goes on when called again.
@@ -86,8 +85,7 @@ def plan(name: str, arguments: argparse.Namespace) -> Plan:
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    weights = arguments.start or SIMULATED_ALONE
-    start = None if without or arguments.scratch else Start(*load_weights(weights))
+    start = None if without or arguments.scratch else Start(*load_weights(arguments.start or SIMULATED_ALONE))
     kept = arguments.work / "projections.safetensors"
     train_library, validation_library = kept_libraries(kept, arguments.structures, PROCEDURALS)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
