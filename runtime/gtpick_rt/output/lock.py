@@ -19,7 +19,7 @@ from typing import Protocol
 
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.files.atomic import make_folder
-from gtpick_rt.files.shared import remove, status_of
+from gtpick_rt.files.shared import bytes_of, remove, status_of
 from gtpick_rt.output.layout import STATE_FOLDER
 
 BEAT_S = 5.0
@@ -164,6 +164,7 @@ class _Flock:
 
     def __init__(self, path: Path, shared: bool = False) -> None:
         self._path, self._shared = path, shared
+        self._text = f"{_myself()}\n{secrets.token_hex(8)}\n"
         while True:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
@@ -186,15 +187,18 @@ class _Flock:
         if self._shared:
             return
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{_myself()}\n{secrets.token_hex(8)}\n".encode(), 0)
+        os.pwrite(self._descriptor, self._text.encode(), 0)
+        os.fsync(self._descriptor)  # NFS may keep it from other machines as long as the file is open
 
     def is_held(self) -> bool:
+        if not self._shared:  # NFS may keep locks to each machine; opening the file asks what is in it now
+            return bytes_of(self._path) == self._text.encode()
         there, held = status_of(self._path), os.fstat(self._descriptor)
         return there is not None and (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
         with suppress(OSError):
-            if not self._shared:
+            if not self._shared and self.is_held():
                 os.ftruncate(self._descriptor, 0)  # for `lives`
         os.close(self._descriptor)
 

@@ -1,5 +1,6 @@
 """Only one process at a time writes to a folder, also where the file system has no locks."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -40,6 +41,28 @@ def test_a_folder_that_is_removed_is_no_longer_held(path: Path) -> None:
     shutil.rmtree(path.parent)
     assert not held.is_held()
     held.release()
+
+
+def test_the_text_of_a_lock_is_on_the_disk_before_it_is_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS tells other machines of it no sooner, who would take the folder for nobody's."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.pread(descriptor, 200, 0).decode()))
+    lock_folder(path).release()
+    assert [text.partition(" on ")[0] for text in synced] == [f"process {os.getpid()}"]
+
+
+def test_whoever_got_the_same_lock_on_another_machine_holds_the_folder_and_the_first_notices(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose locks are each machine's own."""
+    first = lock_folder(path)
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    second = lock_folder(path)
+    assert not first.is_held()
+    assert second.is_held()
+    first.release()
+    assert second.is_held()
+    second.release()
 
 
 @pytest.mark.usefixtures("file_system")
