@@ -6,8 +6,8 @@ from typing import Any
 
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.following.tail import Head, Tail
+from gtpick_rt.output.holders import lives
 from gtpick_rt.output.layout import lock_path, log_path, shards_folder
-from gtpick_rt.output.lock import lives
 
 _OF_SHARD = b'"shard": "'
 

@@ -4,13 +4,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gtpick_rt.following.history import History
+from gtpick_rt.output import holders
+from gtpick_rt.output.holders import lives
 from gtpick_rt.output.layout import lock_path, summary_path
-from gtpick_rt.output.lock import lives, lock_folder
+from gtpick_rt.output.lock import lock_folder
 from gtpick_rt.output.summary import Outcome
 
 
@@ -150,6 +153,34 @@ def test_whether_a_process_holds_the_folder_is_seen_without_touching_its_lock(to
     assert lives(path) is None
     path.write_text(f"process 1 on {socket.gethostname()}\n")
     assert lives(path) is True
+
+
+@pytest.mark.parametrize(
+    ("part", "alive"),
+    [(1, False), (2, None), (3, False)],
+    ids=["the machine has started anew", "a container has numbers of its own", "the number is another's now"],
+)
+def test_a_process_that_was_killed_does_not_live_on_in_another_of_its_number(
+    told: Any, part: int, alive: bool | None
+) -> None:
+    path = lock_path(told.out)
+    lock = lock_folder(path)
+    first, born, *rest = path.read_text().split("\n")
+    lock.release()
+    words = born.split(" ")
+    for word, found in (("another", alive), ("-", True)):
+        path.write_text("\n".join([first, " ".join([*words[:part], word, *words[part + 1 :]]), *rest]))
+        assert lives(path) is found
+    path.write_text(f"{first}\n0123456789abcdef\n")  # as older versions wrote it
+    assert lives(path) is True
+
+
+@pytest.mark.usefixtures("held")
+def test_where_the_system_tells_nothing_of_processes_their_number_counts(
+    told: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(holders, "_PROC", tmp_path)
+    assert lives(lock_path(told.out)) is True
 
 
 def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:

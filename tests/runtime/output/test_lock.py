@@ -14,6 +14,7 @@ import pytest
 
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.output import lock
+from gtpick_rt.output.holders import heartbeat_of
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
 
 
@@ -132,13 +133,13 @@ def test_without_locks_who_has_begun_to_share_between_look_and_lock_is_seen(
     own, really, sharing = path.with_name("own.lock"), lock._Heartbeat, []
 
     def heartbeat(folder: Path) -> lock._Heartbeat:
-        sharing.append(really(lock._heartbeat(own)))
+        sharing.append(really(heartbeat_of(own)))
         return really(folder)
 
     monkeypatch.setattr(lock, "_Heartbeat", heartbeat)
     with pytest.raises(InUseError, match="is writing here"):
         lock_folder(path, lambda: [own])
-    assert not lock._heartbeat(path).exists()
+    assert not heartbeat_of(path).exists()
     sharing[0].release()
 
 
