@@ -197,6 +197,42 @@ def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
     assert history.status().state == "running"
 
 
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("ahead_s", [-7200, -90, 90, 7200])
+def test_a_monitor_whose_clock_is_off_tells_what_one_tells_whose_clock_is_right(told: Any, ahead_s: float) -> None:
+    def told_by(history: History) -> tuple[object, ...]:
+        status = history.status()
+        worker = status.workers[0].per_hour
+        return status.state, status.files_per_hour, status.picks_per_hour, status.last_event_age_s, worker
+
+    off, right = (History(told.out, clock=lambda s=s: told.now + s) for s in (ahead_s, 0))
+    told.begun()
+    for n in range(10):
+        told.now += 6
+        told.picked(f"m{n}", backlog=3, worker="worker0")
+        for history in (off, right):
+            history.catch_up()
+    assert told_by(off) == told_by(right)
+    assert told_by(off)[0] == "running"
+    assert off.status().files_per_hour == pytest.approx(600)
+    told.now += 61
+    for history in (off, right):
+        history.catch_up()
+    assert told_by(off) == told_by(right)
+    assert told_by(off)[0] == "stalled"
+
+
+def test_lines_that_were_not_read_as_they_came_do_not_tell_what_time_it_is(told: Any) -> None:
+    told.picked("a")
+    told.now += 3600
+    history = story_of(told)
+    assert history.status().last_event_age_s == 3600
+    told.picked("b")
+    told.now += 3600  # of which this machine slept through all
+    history.catch_up()
+    assert history.status().last_event_age_s == 3600
+
+
 def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:
     told.picked("yesterday", picks=1000)
     told.now += 86400
