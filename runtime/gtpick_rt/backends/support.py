@@ -14,7 +14,7 @@ Sources: NVIDIA's tables of CUDA's minor version compatibility and the support m
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from typing import Literal, get_args
 
 from gtpick_rt.backends.engines.records import Gpu
@@ -110,6 +110,12 @@ def installed_cuda() -> int | None:
 def both_runtimes() -> bool:
     """Whether ONNX Runtime is installed twice, for CPUs and for GPUs."""
     return bool(_version("onnxruntime") and _version("onnxruntime-gpu"))
+
+
+def versions_of(*beginnings: str) -> dict[str, str]:
+    """The versions of all packages that are installed and whose names begin so, by name."""
+    named = (((each.name or "").lower().replace("_", "-"), each) for each in distributions())
+    return dict(sorted((name, each.version) for name, each in named if name.startswith(beginnings)))
 
 
 def _version(package: str) -> str:
