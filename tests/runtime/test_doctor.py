@@ -236,7 +236,7 @@ def test_whatever_the_driver_s_program_does_the_rest_is_told(
     [
         (Gpu("Turing", (7, 5), "580.1"), "tensorrt-rtx", "pick with --backend tensorrt or --backend cuda"),
         (Gpu("Hopper", (9, 0), "580.1"), "tensorrt-rtx", "for which tensorrt-rtx is not made"),
-        (Gpu("Pascal", (6, 1), "550.1"), "tensorrt", "pick with --backend cuda or --backend cpu"),
+        (Gpu("Volta", (7, 0), "550.1"), "tensorrt", "pick with --backend cpu"),
         (Gpu("Ampere", (8, 6), "470.1"), "cuda", "older than 525"),
     ],
 )

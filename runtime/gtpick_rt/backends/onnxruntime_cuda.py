@@ -17,7 +17,7 @@ from gtpick_rt.backends.batching import OutOfMemoryError, halved, split
 from gtpick_rt.backends.cuda import current_gpu, driver_version
 from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.backends.engines.profiles import PROFILE
-from gtpick_rt.backends.support import both_runtimes, install_command, reinstall_command, unsupported
+from gtpick_rt.backends.support import both_runtimes, install_command, reinstall_command, unsupported, versions_of
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -32,6 +32,8 @@ _GRAPHS_FROM = (1, 30)
 _ERROR = 3
 """ONNX Runtime's level of logging: its warnings are of the shapes that it reckons with on the CPU,
 as it should."""
+_KERNELS = ("nvidia-cudnn", "nvidia-cublas", "nvidia-cuda-runtime")
+"""Packages whose kernels it runs, and which are brought up to date apart from it."""
 _MEMORY = re.compile(r"allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What ONNX Runtime, CUDA, cuBLAS and cuDNN say when there is not enough."""
 
@@ -48,6 +50,13 @@ def need_cuda() -> Any:
             f"this ONNX Runtime is the one without CUDA{hides}: {reinstall_command('cuda', driver_version())}"
         )
     return onnxruntime
+
+
+def software(version: str) -> str:
+    """This version of ONNX Runtime, and those of what it computes with: what answers depend on
+    beside the card.
+    """
+    return ", ".join((version, *(f"{name} {found}" for name, found in versions_of(*_KERNELS).items())))
 
 
 def provider_options(version: str) -> dict[str, str]:
@@ -70,7 +79,8 @@ class OnnxRuntimeCuda:
     name = "onnxruntime-cuda-fp16"
     on_cpu = False
     version = ""
-    """Of ONNX Runtime, GPU and driver, once a model is open: what its answers depend on."""
+    """Of ONNX Runtime, its libraries, GPU and driver, once a model is open: what its answers depend
+    on."""
     _session: Any = None
     _sizes: tuple[int, ...] = ()
 
@@ -107,7 +117,7 @@ class OnnxRuntimeCuda:
                 f"ONNX Runtime {version} needs: {reinstall_command('cuda', gpu.driver)}, and see nvidia-smi"
             )
         self.name = f"{self.name} on {gpu.name}"
-        self.version = f"{version}, {gpu}"
+        self.version = f"{software(version)}, {gpu}"
         self._sizes = PROFILE.batches
         side = self._spec.tile_px
         blank = Tiles.of(np.zeros((max(self._sizes), 1, side, side), np.float32))

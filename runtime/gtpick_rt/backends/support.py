@@ -2,19 +2,20 @@
 
 | extra | CUDA | driver from | brings |
 |---|---|---|---|
-| cuda12 | 12 | 525 | the backends cuda and tensorrt |
+| cuda12 | 12 | 525, of tensorrt 535 | the backends cuda and tensorrt |
 | cuda13 | 13 | 580 | the same; on Python 3.10 tensorrt alone, for ONNX Runtime has none |
 | rtx12 | 12 | 525 | tensorrt-rtx, beside the extra cpu |
 | rtx | 13 | 580 | the same |
 
 Sources: NVIDIA's tables of CUDA's minor version compatibility and the support matrices of TensorRT
 10.12 to 11.4 and TensorRT-RTX 1.4 to 1.7; for compute capability 8.0 and 9.0 also what TensorRT-RTX
-1.7 builds for.
+1.7 builds for. cuDNN, without which the backend cuda is not, has had no code for cards before
+compute capability 7.5 since its version 9.11, and may end the process there instead of failing.
 """
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from typing import Literal, get_args
 
 from gtpick_rt.backends.engines.records import Gpu
@@ -24,7 +25,8 @@ GPU_BACKENDS: tuple[GpuBackend, ...] = get_args(GpuBackend)
 """By name, those that run on NVIDIA GPUs."""
 DRIVERS = {13: 580, 12: 525}
 """The oldest branch of the driver that runs a major version of CUDA, the newest first."""
-_CAPABILITY_OF_CUDA_13 = (7, 5)
+_BRANCHES = {13000: 580, 12020: 535, 12000: 525}
+"""By the version of CUDA that it runs, the first branch of the driver."""
 _BOTH_RUNTIMES = "pip uninstall --yes onnxruntime onnxruntime-gpu && "
 """They are one module, of which the one installed later hides the other; what is left of either is
 not whole."""
@@ -36,14 +38,18 @@ class _Needs:
     """By major version of CUDA."""
     least: tuple[int, int]
     """Compute capability."""
+    driver: int = DRIVERS[12]
+    """The oldest branch, with CUDA 12."""
     only: frozenset[tuple[int, int]] = frozenset()
     """Where there are any, these alone."""
 
 
 _NEEDS: dict[GpuBackend, _Needs] = {
-    "cuda": _Needs({13: "cuda13", 12: "cuda12"}, (6, 0)),
-    "tensorrt": _Needs({13: "cuda13", 12: "cuda12"}, (7, 5)),
-    "tensorrt-rtx": _Needs({13: "rtx", 12: "rtx12"}, (8, 0), frozenset({(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})),
+    "cuda": _Needs({13: "cuda13", 12: "cuda12"}, (7, 5)),
+    "tensorrt": _Needs({13: "cuda13", 12: "cuda12"}, (7, 5), driver=535),
+    "tensorrt-rtx": _Needs(
+        {13: "rtx", 12: "rtx12"}, (8, 0), only=frozenset({(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})
+    ),
 }
 
 
@@ -82,23 +88,34 @@ def unsupported(backend: GpuBackend, gpu: Gpu) -> str:
         return f"{card}, and {backend} needs {needs.least[0]}.{needs.least[1]} or more: pick with {_instead(gpu)}"
     if needs.only and capability not in needs.only:
         return f"{card}, for which {backend} is not made: pick with {_instead(gpu)}"
+    if not _is_new_enough(gpu.driver, needs):
+        return (
+            f"driver {gpu.driver} is older than {needs.driver}, the first for {backend} with CUDA 12: install a newer "
+            f"one, or pick with {_instead(gpu)}"
+        )
     usable, installed = _cuda_of(gpu.driver), installed_cuda()
-    if usable is None and _branch(gpu.driver) is not None:
-        return f"driver {gpu.driver} is older than {min(DRIVERS.values())}, the first for CUDA 12: install a newer one"
     if usable is not None and installed is not None and installed > usable:
         return (
             f"what is installed is for CUDA {installed}, and driver {gpu.driver} runs CUDA {usable}: "
             f"{reinstall_command(backend, gpu.driver)}, or install driver {DRIVERS.get(installed)} or newer"
         )
-    if installed == 13 and capability < _CAPABILITY_OF_CUDA_13:
-        return f"{card}, which CUDA 13 does not know: {reinstall_command(backend, '525.0')}"
     return ""
 
 
 def _instead(gpu: Gpu) -> str:
-    """The options of `pick` that the card allows."""
-    able = [name for name, needs in _NEEDS.items() if gpu.compute_capability >= needs.least and not needs.only]
+    """The options of `pick` that the card and its driver allow."""
+    able = [
+        name
+        for name, needs in _NEEDS.items()
+        if gpu.compute_capability >= needs.least and not needs.only and _is_new_enough(gpu.driver, needs)
+    ]
     return " or ".join(f"--backend {name}" for name in (*reversed(able), "cpu"))
+
+
+def _is_new_enough(driver: str, needs: _Needs) -> bool:
+    """Whether a driver is; one that is not known may be."""
+    branch = _branch(driver)
+    return branch is None or branch >= needs.driver
 
 
 def installed_cuda() -> int | None:
@@ -110,6 +127,12 @@ def installed_cuda() -> int | None:
 def both_runtimes() -> bool:
     """Whether ONNX Runtime is installed twice, for CPUs and for GPUs."""
     return bool(_version("onnxruntime") and _version("onnxruntime-gpu"))
+
+
+def versions_of(*beginnings: str) -> dict[str, str]:
+    """The versions of all packages that are installed and whose names begin so, by name."""
+    named = (((each.name or "").lower().replace("_", "-"), each) for each in distributions())
+    return dict(sorted((name, each.version) for name, each in named if name.startswith(beginnings)))
 
 
 def _version(package: str) -> str:
@@ -131,6 +154,6 @@ def _cuda_of(driver: str) -> int | None:
 def _branch(driver: str) -> int | None:
     """580 of "580.159.03"; of "CUDA 12040", which is what it runs, the first branch that does."""
     if found := re.match(r"CUDA (\d+)", driver):
-        return DRIVERS.get(int(found[1]) // 1000, 0)
+        return next((branch for cuda, branch in _BRANCHES.items() if int(found[1]) >= cuda), 0)
     found = re.match(r"(\d+)\.", driver)
     return int(found[1]) if found else None

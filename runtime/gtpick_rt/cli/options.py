@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtpick_rt.backends.visible import seeing_only
 from gtpick_rt.cli.help import INPUT, MODEL, NOT_HERE, OUTPUT, PARTICLE
 from gtpick_rt.errors import UsageError
 from gtpick_rt.records import duration
@@ -28,17 +29,12 @@ def finite(value: float | None) -> float | None:
 
 
 def use_device(number: int | None) -> int | None:
-    """Let the process see this GPU alone, before any library has asked which there are; where some
-    were taken away already, as Slurm does, it is one of those that are left.
-    """
-    if number is None:
-        return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    left = None if visible is None else [each for each in visible.split(",") if each]
-    if left is not None and number >= len(left):
-        raise typer.BadParameter(f"this process sees {len(left)} GPUs (CUDA_VISIBLE_DEVICES={visible})")
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(number) if left is None else left[number]
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # in which nvidia-smi counts
+    """Let the process see this GPU alone, before any library has asked which there are."""
+    if number is not None:
+        try:
+            os.environ.update(seeing_only(number))
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from error
     return number
 
 

@@ -18,8 +18,8 @@ from gtpick_rt.cluster.watchdog import Watchdog
 from gtpick_rt.detection.specimen import Contrast
 from gtpick_rt.errors import GtpickError
 from gtpick_rt.output.conversion import Conversion
+from gtpick_rt.output.holders import holder
 from gtpick_rt.output.layout import lock_path
-from gtpick_rt.output.lock import holder
 from gtpick_rt.output.pick_files import BlockedError, PickFiles
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.pipeline.inferring import SharedInferring

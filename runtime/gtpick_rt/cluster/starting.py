@@ -15,6 +15,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 
 from gtpick_rt.backends.cores import usable_cores
+from gtpick_rt.backends.visible import seeing_only
 from gtpick_rt.cluster.configuration import configured, starting
 from gtpick_rt.cluster.pool import LocalPool, WorkerPool
 from gtpick_rt.cluster.session import CORES, THREADS
@@ -61,7 +62,7 @@ def _workers(spec: ClusterSpec, folder: Path) -> AbstractContextManager[WorkerPo
     if isinstance(spec, LocalGpus):
         share = usable_cores() // len(spec.ids)
         threads = min(max(THREADS, share), MOST_READERS)  # each reads and writes, as readers do in one process
-        return _local({f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in spec.ids}, threads)
+        return _local({f"gpu{n}": seeing_only(n) for n in spec.ids}, threads)
     if isinstance(spec, ExistingScheduler):
         return _existing(spec)
     from gtpick_rt.cluster.slurm import slurm_jobs

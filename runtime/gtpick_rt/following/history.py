@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from gtpick_rt.following.logs import Heads, Logs, holder_lives
+from gtpick_rt.following.clock import RunClock
+from gtpick_rt.following.logs import Heads, Increment, Logs, holder_lives
 from gtpick_rt.following.records import (
     ADAPTATION,
     BEGUN,
@@ -40,23 +41,6 @@ _SIGN_S = 300.0
 """A run writes its summary far more often than that, also when it has nothing to do."""
 
 
-class Increment(NamedTuple):
-    """What an output folder has gained since it was read last."""
-
-    anew: bool
-    """The log is another one than before."""
-    lines: list[bytes]
-    summary: dict[str, Any] | None
-    """None where it is as before."""
-    shards: dict[str, dict[str, Any]]
-    """The summary of each shard that is not as before."""
-    shared: bool
-    """Whether the folder is shared by shards, which may have ended without the last one listing
-    what they did."""
-    lives: bool | None
-    """Whether the process that holds the folder lives; None where that cannot be told."""
-
-
 class History:
     """What has happened in an output folder so far; it may be empty, or not be there yet.
 
@@ -64,7 +48,7 @@ class History:
     """
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.time) -> None:
-        self.out, self._clock = out, clock
+        self.out, self._clock = out, RunClock(clock)
         self._logs, self._heads = Logs(out), Heads(summary_path(out), out)
         self._ids: dict[str, int] = {}
         self._lives: bool | None = False
@@ -123,12 +107,13 @@ class History:
         if increment.anew:
             self._forget()
         events = [event for event in map(read_event, increment.lines) if event is not None]
+        self._clock.hear([event.time for event in events], self.behind)
         picked = [entry for entry in map(self._take_event, events) if entry is not None]
         self._take_summaries(increment)
         if self._sign is None:
             self._sign = self._heads.mtime or 0.0
         elif increment.lines or increment.summary or increment.shards:
-            self._sign = self._clock()
+            self._sign = self._clock.here()
         self._lives = increment.lives
         return picked
 
@@ -137,10 +122,10 @@ class History:
             self.summary = increment.summary
             if not increment.shared:
                 self._backlogs = dict.fromkeys(self._backlogs, 0)
-                self._take_backlog(increment.summary.get("backlog"), self._clock())
+                self._take_backlog(increment.summary.get("backlog"), self._clock.now())
         for shard, summary in increment.shards.items():
             self.summary = self.summary or summary
-            self._take_backlog(summary.get("backlog"), self._clock(), shard)
+            self._take_backlog(summary.get("backlog"), self._clock.now(), shard)
 
     def _take_event(self, event: Event) -> Entry | None:
         entry: Entry | None = None
@@ -258,7 +243,7 @@ class History:
 
     def status(self) -> Status:
         """How the run is doing now."""
-        now = self._clock()
+        now = self._clock.now()
         state = self._state(now)
         goes_on = state in (RUNNING, IDLE, STALLED)
         end = now if goes_on else self._last_event or now
@@ -286,7 +271,7 @@ class History:
 
     def _state(self, now: float) -> str:
         silent_s = now - self._waits_since
-        writes = now - (self._sign or 0.0) < _SIGN_S
+        writes = self._clock.here() - (self._sign or 0.0) < _SIGN_S
         alive = writes if self._lives is None else self._lives
         if not alive:
             return left_by(self._begun is not None, bool(self.entries or self._failed), self._backlog)

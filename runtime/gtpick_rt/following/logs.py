@@ -2,14 +2,31 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.following.tail import Head, Tail
+from gtpick_rt.output.holders import lives
 from gtpick_rt.output.layout import lock_path, log_path, shards_folder
-from gtpick_rt.output.lock import lives
 
 _OF_SHARD = b'"shard": "'
+
+
+class Increment(NamedTuple):
+    """What an output folder has gained since it was read last."""
+
+    anew: bool
+    """The log is another one than before."""
+    lines: list[bytes]
+    summary: dict[str, Any] | None
+    """None where it is as before."""
+    shards: dict[str, dict[str, Any]]
+    """The summary of each shard that is not as before."""
+    shared: bool
+    """Whether the folder is shared by shards, which may have ended without the last one listing
+    what they did."""
+    lives: bool | None
+    """Whether the process that holds the folder lives; None where that cannot be told."""
 
 
 class Logs:

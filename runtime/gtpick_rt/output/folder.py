@@ -14,6 +14,7 @@ from gtpick_rt.files.atomic import remove_temporaries, write_atomic
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
+from gtpick_rt.output.holders import holder
 from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import (
     formats_path,
@@ -25,7 +26,7 @@ from gtpick_rt.output.layout import (
     summary_path,
 )
 from gtpick_rt.output.lists import Hold, write_star_list, write_summary
-from gtpick_rt.output.lock import FolderLock, holder, lock_folder
+from gtpick_rt.output.lock import FolderLock, lock_folder
 from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
@@ -173,7 +174,7 @@ class OutputFolder:
 
     @property
     def holder(self) -> str:
-        """What tells this run from all others that may write here; see `lock.holder`."""
+        """What tells this run from all others that may write here; see `holders.holder`."""
         return holder(lock_path(self.path))
 
     def probe(self) -> None:
@@ -275,8 +276,7 @@ class OutputFolder:
         try:
             self._write_lists(summary)
         finally:
-            pause_s = max(_LISTS_EVERY_S, (time.monotonic() - started) / _SHARE_OF_TIME)
-            self._lists_due = time.monotonic() + pause_s
+            self._lists_due = time.monotonic() + max(_LISTS_EVERY_S, (time.monotonic() - started) / _SHARE_OF_TIME)
 
     def _write_lists(self, summary: Summary) -> None:
         journal, settings, summary = self._journal, self.files.settings, summary.after(self.earlier)

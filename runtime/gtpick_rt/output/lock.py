@@ -7,9 +7,7 @@ none, the holder keeps a file changing, and who finds it unchanged for long enou
 import errno
 import fcntl
 import os
-import re
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +17,8 @@ from typing import Protocol
 
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.files.atomic import make_folder
-from gtpick_rt.files.shared import remove, status_of
+from gtpick_rt.files.shared import bytes_of, remove, status_of
+from gtpick_rt.output.holders import heartbeat_of, myself, text_of
 from gtpick_rt.output.layout import STATE_FOLDER
 
 BEAT_S = 5.0
@@ -66,7 +65,7 @@ def share_folder(path: Path) -> FolderLock:
     where the file system has no locks, somebody may have come to hold the folder meanwhile. Raises
     as `lock_folder`.
     """
-    return _locked(path, lambda: _Flock(path, shared=True), lambda: _Vacancy(_heartbeat(path)))
+    return _locked(path, lambda: _Flock(path, shared=True), lambda: _Vacancy(heartbeat_of(path)))
 
 
 def _alone(path: Path, sharers: Callable[[], Iterable[Path]]) -> FolderLock:
@@ -74,7 +73,7 @@ def _alone(path: Path, sharers: Callable[[], Iterable[Path]]) -> FolderLock:
     tried.
     """
     _look_for(sharers())
-    lock = _Heartbeat(_heartbeat(path))
+    lock = _Heartbeat(heartbeat_of(path))
     try:
         _look_for(sharers())  # who came after the first look sees that the folder is held
     except BaseException:
@@ -85,7 +84,7 @@ def _alone(path: Path, sharers: Callable[[], Iterable[Path]]) -> FolderLock:
 
 def _look_for(sharers: Iterable[Path]) -> None:
     for path in sharers:
-        _Vacancy(_heartbeat(path))
+        _Vacancy(heartbeat_of(path))
 
 
 def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[[], FolderLock]) -> FolderLock:
@@ -104,48 +103,6 @@ def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[
         ) from error
 
 
-def lives(path: Path) -> bool | None:
-    """Whether a process holds the folder whose lock is the file `path`, which is not touched: that
-    could be in its way.
-
-    None where that cannot be told, because it is said to run on another machine.
-    """
-    holder = _text_of(path) or _text_of(_heartbeat(path) / "beat")
-    found = re.match(r"process (\d{1,9}) on (.*)", holder)
-    if found is None:
-        return False
-    if found[2] != socket.gethostname():
-        return None
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
-
-
-def holder(path: Path) -> str:
-    """What tells the run that holds the folder whose lock is the file `path` from all others; ""
-    where none does.
-    """
-    return _text_of(path) or _mark_of(_text_of(_heartbeat(path) / "beat"))
-
-
-def _mark_of(beat: str) -> str:
-    return beat.rpartition(" ")[0]  # what follows is the number of the beat
-
-
-def _heartbeat(path: Path) -> Path:
-    return path.with_name(f"{path.name}.held")
-
-
-def _text_of(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(errors="replace")
-    return ""
-
-
 def _refused(path: Path, holder: str) -> InUseError:
     who = holder or "another process"
     return InUseError(f"{_out_of(path)}: {who} is writing here; wait for it, stop it, or choose another --out")
@@ -155,24 +112,21 @@ def _out_of(path: Path) -> Path:
     return next(each for each in path.parents if each.name == STATE_FOLDER).parent
 
 
-def _myself() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
 class _Flock:
     """A lock of the operating system."""
 
     def __init__(self, path: Path, shared: bool = False) -> None:
         self._path, self._shared = path, shared
+        self._text = f"{myself()}\n{secrets.token_hex(8)}\n"
         while True:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
                 self._take()
+                if self.is_held():  # it may have been removed between opening and locking
+                    return
             except BaseException:
                 os.close(self._descriptor)
                 raise
-            if self.is_held():  # it may have been removed between opening and locking
-                return
             os.close(self._descriptor)
 
     def _take(self) -> None:
@@ -186,16 +140,19 @@ class _Flock:
         if self._shared:
             return
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{_myself()}\n{secrets.token_hex(8)}\n".encode(), 0)
+        os.pwrite(self._descriptor, self._text.encode(), 0)
+        os.fsync(self._descriptor)  # NFS may keep it from other machines as long as the file is open
 
     def is_held(self) -> bool:
+        if not self._shared:  # NFS may keep locks to each machine; opening the file asks what is in it now
+            return bytes_of(self._path) == self._text.encode()
         there, held = status_of(self._path), os.fstat(self._descriptor)
         return there is not None and (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
         with suppress(OSError):
-            if not self._shared:
-                os.ftruncate(self._descriptor, 0)  # for `lives`
+            if not self._shared and self.is_held():
+                os.ftruncate(self._descriptor, 0)  # for `holders.lives`
         os.close(self._descriptor)
 
 
@@ -223,7 +180,7 @@ class _Heartbeat:
 
     def _write(self, count: int) -> None:
         new = self._file.with_name("next")
-        new.write_text(f"{_myself()}\n{self._mark} {count}\n")
+        new.write_text(f"{myself()}\n{self._mark} {count}\n")
         new.replace(self._file)
 
     def _beat(self) -> None:
@@ -235,7 +192,7 @@ class _Heartbeat:
                     self._write(count)
 
     def is_held(self) -> bool:
-        return self._mark in _text_of(self._file)
+        return self._mark in text_of(self._file)
 
     def release(self) -> None:
         self._released.set()
@@ -262,10 +219,10 @@ class _Vacancy:
 def _remove_dead(folder: Path) -> None:
     """Wait for a sign of life in a folder of heartbeats. Raises InUseError when there is one."""
     beat = folder / "beat"
-    before = _text_of(beat)
+    before = text_of(beat)
     for _ in range(_MISSED):
         time.sleep(BEAT_S)
-        now = _text_of(beat)
+        now = text_of(beat)
         if now and now != before:
             raise _refused(folder, now.partition("\n")[0])
     taken = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}")

@@ -17,7 +17,7 @@ from gtpick_rt.backends.engines.building import OnProgress
 from gtpick_rt.backends.engines.libraries import LIBRARIES, LibraryName
 from gtpick_rt.backends.engines.profiles import SIDES
 from gtpick_rt.backends.graphs import Graphs, OnnxRuntimeGraphs
-from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda, software
 from gtpick_rt.backends.support import GpuBackend
 from gtpick_rt.backends.tensorrt_graphs import TensorRtGraphs
 from gtpick_rt.detection.graph import GraphPreparer
@@ -62,8 +62,8 @@ class OpenedGraphs:
 
     graphs: Graphs
     version: str
-    """Of the library and, with TensorRT, of the very engines: what answers depend on beside the
-    card."""
+    """Of the library and of what it computes with or, with TensorRT, of the very engines: what
+    answers depend on beside the card."""
     keep: Callable[[], None]
     """Keeps for the next process what was compiled so far."""
 
@@ -82,7 +82,7 @@ def open_graphs(runner: GpuBackend, spec: ModelSpec, on_build: OnProgress) -> Op
     if runner == "cuda":
         from onnxruntime import __version__
 
-        return OpenedGraphs(OnnxRuntimeGraphs(_PROVIDER, _OPTIONS, _DEVICE), str(__version__), lambda: None)
+        return OpenedGraphs(OnnxRuntimeGraphs(_PROVIDER, _OPTIONS, _DEVICE), software(__version__), lambda: None)
     graphs = TensorRtGraphs(runner)
     try:
         engines = {pixels: _load(graphs, runner, pixels, spec, on_build) for pixels in PREPROCESSING}

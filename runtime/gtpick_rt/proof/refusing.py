@@ -5,12 +5,12 @@ import platform
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from importlib.metadata import distributions
 from typing import Any
 
 from gtpick_rt.backends.cores import processor
 from gtpick_rt.backends.cuda import driver_version
 from gtpick_rt.backends.engines.cache import default_folder
+from gtpick_rt.backends.support import versions_of
 from gtpick_rt.errors import UnlikeError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.version import __version__
@@ -21,7 +21,6 @@ _PACKAGES = ("onnxruntime", "tensorrt", "cuda", "nvidia", "openvino", "numpy")
 
 def machine() -> dict[str, Any]:
     """On what something was seen, and when."""
-    versions = {each.name.lower(): each.version for each in distributions() if each.name.lower().startswith(_PACKAGES)}
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
@@ -29,7 +28,7 @@ def machine() -> dict[str, Any]:
         "processor": processor().partition("\n")[0],
         "driver": driver_version(),
         "python": platform.python_version(),
-        "packages": dict(sorted(versions.items())),
+        "packages": versions_of(*_PACKAGES),
     }
 
 

@@ -89,11 +89,11 @@ def test_tensorrt_rtx_is_added_to_the_onnx_runtime_that_is_there(installed: dict
         ("tensorrt-rtx", (9, 0), "9.0, for which tensorrt-rtx is not made: pick with --backend tensorrt or"),
         ("tensorrt-rtx", (10, 0), "10.0, for which tensorrt-rtx is not made"),
         *(("tensorrt-rtx", each, "") for each in ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))),
-        ("tensorrt", (7, 0), "7.0, and tensorrt needs 7.5 or more: pick with --backend cuda or --backend cpu"),
+        ("tensorrt", (7, 0), "7.0, and tensorrt needs 7.5 or more: pick with --backend cpu"),
         ("tensorrt", (7, 5), ""),
         ("tensorrt", (9, 0), ""),
-        ("cuda", (6, 1), ""),
-        ("cuda", (5, 2), "5.2, and cuda needs 6.0 or more: pick with --backend cpu"),
+        ("cuda", (7, 5), ""),
+        ("cuda", (7, 0), "7.0, and cuda needs 7.5 or more: pick with --backend cpu"),
     ],
 )
 @pytest.mark.usefixtures("installed")
@@ -108,7 +108,11 @@ def test_a_card_that_a_backend_is_not_made_for_is_told_with_what_is(
 @pytest.mark.parametrize(
     ("driver", "bindings", "told"),
     [
-        ("470.256.02", "12.9.1", "driver 470.256.02 is older than 525, the first for CUDA 12: install a newer one"),
+        (
+            "470.256.02",
+            "12.9.1",
+            "driver 470.256.02 is older than (525|535), the first for .* install .* pick with --backend cpu",
+        ),
         ("550.54", "13.1.0", "is for CUDA 13, and driver 550.54 runs CUDA 12: pip uninstall .*cuda12.*driver 580 or"),
         ("550.54", "12.9.1", ""),
         ("580.1", "12.9.1", ""),
@@ -124,6 +128,31 @@ def test_a_driver_that_is_too_old_is_told_with_the_command_that_helps(
     assert bool(told) == bool(unsupported("tensorrt", Gpu("Card", (8, 6), driver)))
 
 
-def test_a_card_that_cuda_13_does_not_know_is_sent_to_cuda_12(installed: dict[str, str]) -> None:
-    installed["cuda-bindings"] = "13.1.0"
-    assert re.search(r"7\.0, which CUDA 13 does not know: .*cuda12", unsupported("cuda", Gpu("V100", (7, 0), "580.1")))
+@pytest.mark.parametrize(
+    ("backend", "driver", "told"),
+    [
+        (
+            "tensorrt",
+            "530.30.02",
+            "530.30.02 is older than 535, the first for tensorrt .* --backend cuda or --backend cpu",
+        ),
+        ("tensorrt", "CUDA 12010", "CUDA 12010 is older than 535, the first for tensorrt with CUDA 12"),
+        ("tensorrt", "535.54.03", ""),
+        ("tensorrt", "CUDA 12020", ""),
+        ("cuda", "525.60.13", ""),
+        ("cuda", "CUDA 12000", ""),
+        ("cuda", "CUDA 11080", "CUDA 11080 is older than 525, the first for cuda with CUDA 12"),
+        ("tensorrt-rtx", "525.60.13", ""),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_each_backend_needs_a_driver_of_its_own(backend: GpuBackend, driver: str, told: str) -> None:
+    found = unsupported(backend, Gpu("Card", (8, 6), driver))
+    assert re.search(told, found)
+    assert bool(told) == bool(found)
+
+
+def test_no_bindings_of_cuda_are_installed_that_keep_all_threads_waiting(extras: dict[str, list[str]]) -> None:
+    """Before 12.9.1 they hold the interpreter's lock while they wait for the GPU."""
+    bindings = {need for needs in extras.values() for need in needs if need.startswith("cuda-python")}
+    assert bindings == {"cuda-python>=12.9.1,<13", "cuda-python>=13"}

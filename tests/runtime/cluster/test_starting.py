@@ -185,5 +185,28 @@ def test_each_gpu_has_the_threads_of_its_share_of_the_cores(
     monkeypatch.setattr(starting, "usable_cores", lambda: cores)
     monkeypatch.setattr(starting, "_local", lambda environments, threads: (environments, threads))
     environments, found = starting._workers(LocalGpus(ids), tmp_path)  # type: ignore[misc]
-    assert environments == {f"gpu{n}": {"CUDA_VISIBLE_DEVICES": str(n)} for n in ids}
+    assert list(environments) == [f"gpu{n}" for n in ids]
     assert found == threads
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"), [(None, ["0", "2"]), ("4,5,6,7", ["4", "6"]), ("MIG-a,GPU-7,MIG-b", ["MIG-a", "MIG-b"])]
+)
+def test_gpus_are_counted_as_for_device_among_those_that_a_scheduler_has_left(
+    visible: str | None, seen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_local", lambda environments, threads: environments)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    environments = starting._workers(LocalGpus((0, 2)), tmp_path)
+    assert environments == {
+        name: {"CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        for name, card in zip(("gpu0", "gpu2"), seen, strict=True)
+    }
+
+
+def test_a_gpu_that_the_scheduler_has_not_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(UsageError, match=r"^GPU 2: this process sees 2 GPUs"), workers_at(LocalGpus((0, 2)), tmp_path):
+        pass

@@ -20,8 +20,9 @@ from gtpick_rt.following.history import History
 from gtpick_rt.following.logs import holder_lives
 from gtpick_rt.output import shards
 from gtpick_rt.output.commit import commit_picks, find_detections
+from gtpick_rt.output.holders import holder
 from gtpick_rt.output.layout import index_path, lock_path, log_path, shards_folder, summary_path
-from gtpick_rt.output.lock import holder, lock_folder, share_folder
+from gtpick_rt.output.lock import lock_folder, share_folder
 from gtpick_rt.output.retrying import Requests, ask_again
 from gtpick_rt.types import Picks
 

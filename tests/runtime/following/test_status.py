@@ -4,13 +4,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gtpick_rt.following.history import History
+from gtpick_rt.output import holders
+from gtpick_rt.output.holders import lives
 from gtpick_rt.output.layout import lock_path, summary_path
-from gtpick_rt.output.lock import lives, lock_folder
+from gtpick_rt.output.lock import lock_folder
 from gtpick_rt.output.summary import Outcome
 
 
@@ -152,6 +155,34 @@ def test_whether_a_process_holds_the_folder_is_seen_without_touching_its_lock(to
     assert lives(path) is True
 
 
+@pytest.mark.parametrize(
+    ("part", "alive"),
+    [(1, False), (2, None), (3, False)],
+    ids=["the machine has started anew", "a container has numbers of its own", "the number is another's now"],
+)
+def test_a_process_that_was_killed_does_not_live_on_in_another_of_its_number(
+    told: Any, part: int, alive: bool | None
+) -> None:
+    path = lock_path(told.out)
+    lock = lock_folder(path)
+    first, born, *rest = path.read_text().split("\n")
+    lock.release()
+    words = born.split(" ")
+    for word, found in (("another", alive), ("-", True)):
+        path.write_text("\n".join([first, " ".join([*words[:part], word, *words[part + 1 :]]), *rest]))
+        assert lives(path) is found
+    path.write_text(f"{first}\n0123456789abcdef\n")  # as older versions wrote it
+    assert lives(path) is True
+
+
+@pytest.mark.usefixtures("held")
+def test_where_the_system_tells_nothing_of_processes_their_number_counts(
+    told: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(holders, "_PROC", tmp_path)
+    assert lives(lock_path(told.out)) is True
+
+
 def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
     lock_path(told.out).write_text("process 1 on elsewhere\n")
     told.picked("a", backlog=1)
@@ -164,6 +195,42 @@ def test_a_run_on_another_machine_lives_as_long_as_it_writes(told: Any) -> None:
     told.picked("b", backlog=1)
     history.catch_up()
     assert history.status().state == "running"
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("ahead_s", [-7200, -90, 90, 7200])
+def test_a_monitor_whose_clock_is_off_tells_what_one_tells_whose_clock_is_right(told: Any, ahead_s: float) -> None:
+    def told_by(history: History) -> tuple[object, ...]:
+        status = history.status()
+        worker = status.workers[0].per_hour
+        return status.state, status.files_per_hour, status.picks_per_hour, status.last_event_age_s, worker
+
+    off, right = (History(told.out, clock=lambda s=s: told.now + s) for s in (ahead_s, 0))
+    told.begun()
+    for n in range(10):
+        told.now += 6
+        told.picked(f"m{n}", backlog=3, worker="worker0")
+        for history in (off, right):
+            history.catch_up()
+    assert told_by(off) == told_by(right)
+    assert told_by(off)[0] == "running"
+    assert off.status().files_per_hour == pytest.approx(600)
+    told.now += 61
+    for history in (off, right):
+        history.catch_up()
+    assert told_by(off) == told_by(right)
+    assert told_by(off)[0] == "stalled"
+
+
+def test_lines_that_were_not_read_as_they_came_do_not_tell_what_time_it_is(told: Any) -> None:
+    told.picked("a")
+    told.now += 3600
+    history = story_of(told)
+    assert history.status().last_event_age_s == 3600
+    told.picked("b")
+    told.now += 3600  # of which this machine slept through all
+    history.catch_up()
+    assert history.status().last_event_age_s == 3600
 
 
 def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:

@@ -1,5 +1,6 @@
 """Only one process at a time writes to a folder, also where the file system has no locks."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.output import lock
+from gtpick_rt.output.holders import heartbeat_of
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
 
 
@@ -40,6 +42,28 @@ def test_a_folder_that_is_removed_is_no_longer_held(path: Path) -> None:
     shutil.rmtree(path.parent)
     assert not held.is_held()
     held.release()
+
+
+def test_the_text_of_a_lock_is_on_the_disk_before_it_is_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS tells other machines of it no sooner, who would take the folder for nobody's."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.pread(descriptor, 200, 0).decode()))
+    lock_folder(path).release()
+    assert [text.partition(" on ")[0] for text in synced] == [f"process {os.getpid()}"]
+
+
+def test_whoever_got_the_same_lock_on_another_machine_holds_the_folder_and_the_first_notices(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose locks are each machine's own."""
+    first = lock_folder(path)
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    second = lock_folder(path)
+    assert not first.is_held()
+    assert second.is_held()
+    first.release()
+    assert second.is_held()
+    second.release()
 
 
 @pytest.mark.usefixtures("file_system")
@@ -109,13 +133,13 @@ def test_without_locks_who_has_begun_to_share_between_look_and_lock_is_seen(
     own, really, sharing = path.with_name("own.lock"), lock._Heartbeat, []
 
     def heartbeat(folder: Path) -> lock._Heartbeat:
-        sharing.append(really(lock._heartbeat(own)))
+        sharing.append(really(heartbeat_of(own)))
         return really(folder)
 
     monkeypatch.setattr(lock, "_Heartbeat", heartbeat)
     with pytest.raises(InUseError, match="is writing here"):
         lock_folder(path, lambda: [own])
-    assert not lock._heartbeat(path).exists()
+    assert not heartbeat_of(path).exists()
     sharing[0].release()
 
 

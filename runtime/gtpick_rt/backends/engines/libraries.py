@@ -135,7 +135,7 @@ def logger(trt: Any) -> Any:
             its own.
             """
             others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
-            told = [self.errors.pop(thread) for thread in tuple(self.errors) if thread not in others]
+            told = [self.errors.pop(thread, ()) for thread in tuple(self.errors) if thread not in others]
             return "; ".join(message for each in told for message in each)
 
     return Logger()

@@ -1,6 +1,7 @@
 """An engine of TensorRT that is loaded, and what each size of its tensors needs to run on it."""
 
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from gtpick_rt.errors import BackendError
 from gtpick_rt.types import FloatArray
 
 _LOG = logging.getLogger("gtpick_rt")
+_OF_DEVICE = re.compile(r"cuda (runtime|driver) \(|cudaError|cuda error|cuda initialization failure", re.IGNORECASE)
+"""How the library tells that a call of CUDA failed, whatever it was called for."""
 
 
 class UnloadableError(BackendError):
@@ -57,14 +60,25 @@ class Loaded:
         """Load a plan, which is code: it must have been built here.
 
         `kernels` are those that an earlier process told. Raises UnloadableError when the library
-        does not take the plan, and BackendError.
+        does not take the plan, and BackendError, also when the GPU is full or fails: then another
+        plan would load no better.
         """
         trt = library(name)
         log = logger(trt)
         log.taken()  # of what was done before
         engine = trt.Runtime(log).deserialize_cuda_engine(plan)
         if engine is None:
-            raise UnloadableError(f"{name} cannot load its engine: {log.taken()}; see gtpick-rt doctor")
+            told = log.taken()
+            if _is_of_memory(told):
+                raise OutOfMemoryError(
+                    "the GPU's memory is too small for the engine: see nvidia-smi for what else uses it, or pick with "
+                    "--backend cpu"
+                )
+            if _OF_DEVICE.search(told):
+                raise BackendError(
+                    f"{name} failed at loading its engine: {told}; see nvidia-smi, or pick with --backend cpu"
+                )
+            raise UnloadableError(f"{name} cannot load its engine: {told}; see gtpick-rt doctor")
         return cls(name, trt, log, engine, Cuda(), compiled_kernels(trt, engine, kernels))
 
     @property
@@ -96,9 +110,13 @@ class Loaded:
         told = self.log.taken()
         if result is not None and result is not False:
             return result
-        if "out of memory" in told.lower() or "OutOfMemory" in told:
+        if _is_of_memory(told):
             raise OutOfMemoryError(f"the GPU's memory is too small for {what}")
         raise BackendError(f"{self.name} failed at {what}: {told or 'it does not say why'}")
+
+
+def _is_of_memory(told: str) -> bool:
+    return "out of memory" in told.lower() or "OutOfMemory" in told
 
 
 class Tensor(NamedTuple):

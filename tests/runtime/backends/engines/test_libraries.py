@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -86,6 +87,23 @@ def test_garbage_waits_for_all_threads() -> None:
     thread.join()
     assert still_off, "the other thread was not through"
     assert gc.isenabled()
+
+
+def test_an_error_of_the_library_that_another_thread_has_taken_meanwhile_is_told_there_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = logger(type("Library", (), {"ILogger": type("ILogger", (), {"__init__": lambda self: None})}))
+
+    class Raced(dict[int, deque[str]]):
+        """Of which another thread takes what this one has just seen."""
+
+        def __iter__(self) -> Iterator[int]:
+            seen = list(super().__iter__())
+            self.clear()
+            return iter(seen)
+
+    monkeypatch.setattr(log, "errors", Raced({-1: deque(["of a thread of the library"])}))
+    assert log.taken() == ""
 
 
 def test_each_thread_is_told_its_own_errors_and_those_of_the_library() -> None:

@@ -406,6 +406,9 @@ class PaperTrt:
 
     def _deserialize(self, plan: bytes) -> Any:
         plans = {b"plan": PaperPlan(PROFILE, {"tiles": np.float32}, ("scores", "boxes"), self._network), **self.plans}
+        if "engine" in self.errors:
+            self.tell(self.errors["engine"])
+            return None
         if plan not in plans:
             self.tell("the magic tag does not match")
             return None

@@ -3,18 +3,21 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from gtpick_rt.backends import onnxruntime_cuda
+from gtpick_rt.backends import onnxruntime_cuda, support
 from gtpick_rt.backends.base import Tiles
 from gtpick_rt.backends.engines.records import Gpu
 from gtpick_rt.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from gtpick_rt.errors import BackendError, ModelError
-from gtpick_rt.proof import opening
+from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.proof import graphs, opening
+from gtpick_rt.proof.graphs import open_graphs
 from gtpick_rt.proof.opening import open_backend
 from gtpick_rt.types import FloatArray
 
@@ -280,7 +283,30 @@ def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path, on_cpu: None) ->
 def test_a_proof_is_of_the_gpu_that_infers_alone(backend: OnnxRuntimeCuda) -> None:
     """Another card in the same machine, or one that is added, has nothing to do with it."""
     assert backend.name == "onnxruntime-cuda-fp16 on Paper GPU"
-    assert backend.version == f"{onnxruntime.__version__}, {GPU}"
+    assert backend.version == f"{onnxruntime_cuda.software(onnxruntime.__version__)}, {GPU}"
+
+
+@pytest.mark.parametrize("package", ["nvidia-cudnn-cu12", "nvidia_cublas", "nvidia-cuda-runtime-cu12"])
+def test_a_proof_is_of_the_libraries_that_onnx_runtime_computes_with(
+    package: str, on_cpu: None, with_half: Path, tiny_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(graphs, "_OPTIONS", {})
+
+    def versions(installed: str) -> list[str]:
+        there = [SimpleNamespace(name=name, version=installed) for name in (package, "nvidia-nccl-cu12", None)]
+        monkeypatch.setattr(support, "distributions", lambda: there)
+        backend = OnnxRuntimeCuda()
+        backend.open(with_half)
+        backend.close()
+        opened = open_graphs("cuda", tiny_spec, lambda *_: None)
+        opened.graphs.close()
+        return [backend.version, opened.version]
+
+    before, now = versions("9.10.2"), versions("9.11.0")
+    assert all(old != new for old, new in zip(before, now, strict=True))
+    assert all(f"{package.replace('_', '-')} 9.11.0" in new for new in now)
+    assert not any("nccl" in new for new in now)
 
 
 @pytest.mark.usefixtures("on_cpu")

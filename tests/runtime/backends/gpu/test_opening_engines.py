@@ -89,6 +89,37 @@ def test_a_kept_engine_that_does_not_load_is_built_anew(
     assert not (trt.cudart.blocks or trt.cudart.queues or trt.alive)
 
 
+@pytest.mark.parametrize(
+    ("logged", "told"),
+    [
+        ("Error Code 1: Cuda Runtime (out of memory)", "the GPU's memory is too small for the engine: see"),
+        (
+            "Error Code 2: OutOfMemory (requested size was 8)",
+            "the GPU's memory is too small for the engine: see",
+        ),
+        (
+            "Error Code 1: Cuda Runtime (unspecified launch failure)",
+            "tensorrt failed at loading its engine: Error",
+        ),
+        ("CUDA initialization failure with error: 35", "tensorrt failed at loading its engine: CUDA init"),
+    ],
+)
+def test_where_the_gpu_is_full_or_fails_no_engine_is_built_anew(
+    logged: str, told: str, with_half: Path, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[bool] = []
+
+    def engine_for(*_: Any, force: bool = False, **__: Any) -> Engine:
+        forced.append(force)
+        return Engine()
+
+    trt.errors["engine"] = logged
+    monkeypatch.setattr(engines, "engine_for", engine_for)
+    with pytest.raises(BackendError, match=f"^{told}"):
+        open_backend("tensorrt", with_half)
+    assert forced == [False]
+
+
 @pytest.mark.usefixtures("trt")
 def test_no_engine_is_built_for_a_card_that_the_library_is_not_made_for(
     with_half: Path, monkeypatch: pytest.MonkeyPatch
