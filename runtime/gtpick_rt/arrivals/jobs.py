@@ -268,8 +268,10 @@ def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
 def _there(text: str, recursive: bool) -> list[Path]:
     """The files of a folder or pattern, whatever they are."""
     if Path(text).is_dir():
-        return paths_below(Path(text), "**/*.*" if recursive else "*.*")
-    return [Path(path) for path in glob.glob(text, recursive=True)]  # noqa: PTH207 - it may be absolute
+        there = paths_below(Path(text), "**/*.*" if recursive else "*.*")
+    else:
+        there = [Path(path) for path in glob.glob(text, recursive=True)]  # noqa: PTH207 - it may be absolute
+    return [path for path in there if os.path.isfile(path)]  # noqa: PTH113 - be it forbidden
 
 
 def _below_job(name: str) -> str:

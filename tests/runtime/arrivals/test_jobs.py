@@ -450,7 +450,9 @@ def test_the_current_folder_gives_names_without_a_dot() -> None:
 
 def test_files_of_another_kind_are_named_where_there_is_nothing_else() -> None:
     touch("in/a.png", "in/b.png", "in/notes.txt")
-    for text, recursive in (("in", False), (".", True), ("in/*.png", False), ("i*/[ab]*", False)):
+    for number in range(3):
+        Path(f"in/run{number}.1").mkdir()  # a folder is no file, whatever its name
+    for text, recursive in (("in", False), (".", True), ("in/*", False), ("in/*.png", False), ("i*/[ab]*", False)):
         with pytest.raises(UsageError, match=r"of files that end in \.png there are 2: convert them"):
             find_jobs([text], recursive)
 
