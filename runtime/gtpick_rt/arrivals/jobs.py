@@ -71,8 +71,9 @@ def find_jobs(
     A folder gives the images in it (`recursive`: and below it, without following links to folders),
     a glob what it matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs
     that it lists; `names` chooses among the files of folders and globs. Outputs mirror the folders
-    below a folder or glob, or the names in a list; a file that is named gives its bare name.
-    Whether an image can be read shows only on reading it.
+    below a folder or glob, or the names in a list; a file that is named gives its bare name. What
+    several inputs name is as the first has it; lists go before others, for they know more. Whether
+    an image can be read shows only on reading it.
 
     What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
     list that is unusable, the second of two micrographs that would have the same outputs. Of
@@ -80,11 +81,15 @@ def find_jobs(
     `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
-    searched, done = list[Path](), set[Path]()
+    files, searched, done = set[str](), list[Path](), set[Path]()
     found = Found()
-    for text in inputs:
+    for text in sorted(inputs, key=lambda text: not is_list(Path(text))):
         try:
             for job in _expand(text, recursive, names, found):
+                file = os.path.abspath(job.path)  # noqa: PTH100 - many, and without ..
+                if file in files:
+                    continue
+                files.add(file)
                 other = jobs.setdefault(job.stem, job)
                 if other is job and not is_list(Path(text)):
                     searched.append(job.path)
