@@ -4,7 +4,6 @@ Notification misses what another machine writes to a shared file system, without
 """
 
 import heapq
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +96,7 @@ class Watched:
         return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
 
     def again(self, job: Job, after_s: float) -> None:
-        """Give a job back, to have it once more when it is whole, not before `after_s`."""
+        """Give a job back, to have it once more when its file is whole, not before `after_s`."""
         self._returned.append((job, self._clock() + after_s))
 
     def retry(self, stem: str) -> None:
@@ -285,8 +284,6 @@ class Watched:
                 continue
             if at is None:
                 self._done += 1
-                if not given.origin.expects and not os.path.lexists(path):
-                    self._forget(path, job)  # it may have gone before it was read: if it comes again, it is new
             else:
                 self._await(path, job, given.origin, self._clock(), at)
 

@@ -165,15 +165,41 @@ def test_a_job_that_is_given_back_comes_again_not_before_its_time(watch: Watch, 
     assert watcher.run(100) == []
 
 
-def test_a_file_that_was_gone_when_it_was_to_be_read_is_given_when_it_is_back(watch: Watch, put: Put) -> None:
+@pytest.mark.parametrize("text", ["in", "in/a.mrc", "mics.star"])
+def test_a_file_that_was_gone_when_it_was_to_be_read_is_given_when_it_is_back(
+    text: str, watch: Watch, put: Put
+) -> None:
     put("in/a.mrc")
-    watcher = watch("in")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nin/a.mrc\n")
+    watcher = watch(text)
+    (job,) = watcher.run(5, done=False)
+    Path("in/a.mrc").rename("a.mrc")
+    watcher.source.again(job, 0)
+    assert watcher.run(20) == []
+    Path("a.mrc").rename("in/a.mrc")
+    assert watcher.run(40) == [job]
+
+
+def test_a_listed_file_that_was_gone_when_it_was_to_be_read_is_missed_in_the_end(watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in/a.mrc", stop_after_idle_s=5)
+    (job,) = watcher.run(5, done=False)
+    Path("in/a.mrc").unlink()
+    watcher.source.again(job, 0)
+    (failure,) = watcher.run(100)
+    assert (watcher.ended, failure.stem, failure.kind) == (True, "a", "UnreadableError")
+
+
+@pytest.mark.parametrize("text", ["in", "in/a.mrc"])
+def test_what_is_picked_may_be_moved_away_and_back(text: str, watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch(text)
     (job,) = watcher.run(5, done=False)
     Path("in/a.mrc").rename("a.mrc")
     watcher.source.done(job)
     assert watcher.run(20) == []
     Path("a.mrc").rename("in/a.mrc")
-    assert watcher.run(5) == [job]
+    assert watcher.run(40) == []
 
 
 def test_a_file_system_that_comes_back_gives_nothing_again(watch: Watch, put: Put) -> None:
