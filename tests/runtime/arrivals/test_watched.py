@@ -367,12 +367,71 @@ def test_a_folder_that_cannot_be_listed_is_reported_once_and_tried_ever_less_oft
 
     monkeypatch.setattr(os, "scandir", scandir)
     watcher = watch("in", recursive=True)
-    failure, job = watcher.run(300)
-    assert (failure.path, failure.kind, str(job.stem)) == ("in/x", "UnreadableError", "a")
-    assert failure.message == f"in/x: the folder cannot be listed: {os.strerror(number)}"
+    assert watcher.jobs(59) == ["a"]
+    said = f"in/x: the folder cannot be listed: {os.strerror(number)}"
+    assert watcher.notices[0].message == f"{said}; it is waited for, for 60 s"
+    failure = watcher.failure(241)
+    assert (failure.path, failure.kind, failure.message) == ("in/x", "UnreadableError", said)
     assert 10 <= tries <= 16
     failing = False
     assert watcher.jobs(34) == ["x/b"]
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function after which some files and folders cannot be looked at, until others are
+    named.
+    """
+    names: tuple[str, ...] = ()
+    stat, scandir = os.stat, os.scandir
+
+    def refusing(really: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path) in names:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+            return really(path, *arguments, **options)
+
+        return call
+
+    def refuse(*chosen: str) -> None:
+        nonlocal names
+        names = chosen
+
+    monkeypatch.setattr(os, "stat", refusing(stat))
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    return refuse
+
+
+@pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
+def test_what_cannot_be_looked_at_for_a_moment_is_told_and_no_failure(
+    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+) -> None:
+    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
+    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=300)
+    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    before = len(watcher.notices)
+    away(name)
+    clock.at(clock.now + 20, away)
+    assert watcher.jobs(1000) == []
+    assert watcher.ended
+    notice = watcher.notices[before]
+    assert (notice.path, notice.kind) == (name, "Waiting")
+    assert notice.message.endswith(": Stale file handle; it is waited for, for 60 s")
+
+
+@pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
+def test_what_cannot_be_looked_at_in_the_end_is_a_failure(
+    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+) -> None:
+    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
+    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=20)
+    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    away(name)
+    failure = watcher.failure(1000)
+    assert (watcher.ended, failure.path, failure.kind) == (True, name, "UnreadableError")
+    assert clock.now < 60
 
 
 def test_searches_become_rarer_when_they_are_slow(
