@@ -4,6 +4,7 @@ Notification misses what another machine writes to a shared file system, without
 """
 
 import heapq
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class Watched:
         self._idle_s, self._until, self._told_idle = stop_after_idle_s, until, False
         self._seen: dict[str, Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
-        self._sums, self._rounds = Sums(), Rounds()
+        self._sums, self._rounds, self._files = Sums(), Rounds(), dict[str, str]()
         self.same: list[LeftOut] = self._sums.left_out  # in place of another sum of the same movie
         self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
@@ -201,6 +202,8 @@ class Watched:
         if path in self._seen:
             return None
         self._seen[path] = None
+        if self._seen.get(self._files.setdefault(os.path.abspath(path), path)):  # noqa: PTH100 - many
+            return None  # it was found under another path
         job = job_of(origin, path)
         if isinstance(job, Failure):
             return job

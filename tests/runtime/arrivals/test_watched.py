@@ -318,6 +318,23 @@ def test_a_file_that_is_reached_in_two_ways_is_given_once(watch: Watch, put: Put
     assert watch("in", "in/*.mrc", str(project / "in"), "in/a.mrc").jobs(10) == ["a"]
 
 
+@pytest.mark.parametrize("spelled", ["{project}/in/a.mrc", "x/../in/a.mrc"])
+def test_a_file_of_a_folder_and_a_list_is_given_once(spelled: str, watch: Watch, put: Put, project: Path) -> None:
+    put("in/a.mrc", "x/b.mrc")
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{spelled.format(project=project)}\n")
+    watcher = watch("in", "mics.star", "x", ".", recursive=True)
+    assert watcher.jobs(10) == ["a", "b"]
+    assert watcher.jobs(100) == []
+
+
+def test_a_sum_that_a_list_names_is_given_though_a_folder_has_a_better_one(
+    watch: Watch, put: Put, project: Path
+) -> None:
+    put("in/a.mrc", "in/a_DW.mrc")
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{project}/in/a.mrc\n")
+    assert [Path(stem).name for stem in watch("in", "mics.star").jobs(10)] == ["a_DW", "a"]
+
+
 def test_names_choose_among_the_files(watch: Watch, put: Put) -> None:
     put("in/a.mrc", "in/a_noDW.mrc", "in/a_PS.mrc", "in/b.mrc", "in/b_c.mrc")
     names = Names(include=("A*", "*_c.mrc"))
