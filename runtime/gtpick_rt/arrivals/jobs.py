@@ -71,8 +71,9 @@ def find_jobs(
     A folder gives the images in it (`recursive`: and below it, without following links to folders),
     a glob what it matches, a STAR file or a `.cs` file of cryoSPARC's exposures the micrographs
     that it lists; `names` chooses among the files of folders and globs. Outputs mirror the folders
-    below a folder or glob, or the names in a list; a file that is named gives its bare name.
-    Whether an image can be read shows only on reading it.
+    below a folder or glob, or the names in a list; a file that is named gives its bare name. What
+    several inputs name is as the first has it; lists go before others, for they know more. Whether
+    an image can be read shows only on reading it.
 
     What is wrong with one input, row or name is told in `unlisted`: an input that is missing, a
     list that is unusable, the second of two micrographs that would have the same outputs. Of
@@ -80,11 +81,15 @@ def find_jobs(
     `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
-    searched, done = list[Path](), set[Path]()
+    files, searched, done = set[str](), list[Path](), set[Path]()
     found = Found()
-    for text in inputs:
+    for text in sorted(inputs, key=lambda text: not is_list(Path(text))):
         try:
             for job in _expand(text, recursive, names, found):
+                file = os.path.abspath(job.path)  # noqa: PTH100 - many, and without ..
+                if file in files:
+                    continue
+                files.add(file)
                 other = jobs.setdefault(job.stem, job)
                 if other is job and not is_list(Path(text)):
                     searched.append(job.path)
@@ -268,8 +273,10 @@ def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
 def _there(text: str, recursive: bool) -> list[Path]:
     """The files of a folder or pattern, whatever they are."""
     if Path(text).is_dir():
-        return paths_below(Path(text), "**/*.*" if recursive else "*.*")
-    return [Path(path) for path in glob.glob(text, recursive=True)]  # noqa: PTH207 - it may be absolute
+        there = paths_below(Path(text), "**/*.*" if recursive else "*.*")
+    else:
+        there = [Path(path) for path in glob.glob(text, recursive=True)]  # noqa: PTH207 - it may be absolute
+    return [path for path in there if os.path.isfile(path)]  # noqa: PTH113 - be it forbidden
 
 
 def _below_job(name: str) -> str:

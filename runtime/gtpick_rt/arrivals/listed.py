@@ -30,7 +30,8 @@ class Listed:
         self._clock, self._wait = clock, wait
         self._to_come: deque[Arrival] = deque([*failures, *jobs])
         self._returned: deque[tuple[float, Job]] = deque()
-        self._open, self._done = len(jobs), deque[Job]()
+        self._open = len(jobs)
+        self._done: list[Job] = []  # a list may grow while it is searched, a deque not
 
     @property
     def backlog(self) -> int:

@@ -57,7 +57,9 @@ class Source(Protocol):
         ...
 
     def again(self, job: Job, after_s: float) -> None:
-        """Give a job back, to have it once more, not before `after_s`."""
+        """Give a job back, to have it once more, not before `after_s`; of a live source, once its
+        file is there.
+        """
         ...
 
     def retry(self, stem: str) -> None:
@@ -67,7 +69,5 @@ class Source(Protocol):
         ...
 
     def done(self, job: Job) -> None:
-        """Say that nothing more will be done with a job: it is picked, has failed for good, or its
-        file is gone.
-        """
+        """Say that nothing more will be done with a job: it is picked, or has failed for good."""
         ...

@@ -65,7 +65,7 @@ class Watched:
         self._idle_s, self._until, self._told_idle = stop_after_idle_s, until, False
         self._seen: dict[str, Awaited | Given | None] = {}  # by path; None is passed over for good
         self._owners: dict[str, str] = {}  # the path to which each stem belongs
-        self._sums, self._rounds = Sums(), Rounds()
+        self._sums, self._rounds, self._files = Sums(), Rounds(), dict[str, str]()
         self.same: list[LeftOut] = self._sums.left_out  # in place of another sum of the same movie
         self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
@@ -97,7 +97,7 @@ class Watched:
         return [each for path in self._waiting if isinstance(each := self._seen[path], Awaited)]
 
     def again(self, job: Job, after_s: float) -> None:
-        """Give a job back, to have it once more when it is whole, not before `after_s`."""
+        """Give a job back, to have it once more when its file is whole, not before `after_s`."""
         self._returned.append((job, self._clock() + after_s))
 
     def retry(self, stem: str) -> None:
@@ -202,6 +202,8 @@ class Watched:
         if path in self._seen:
             return None
         self._seen[path] = None
+        if self._seen.get(self._files.setdefault(os.path.abspath(path), path)):  # noqa: PTH100 - many
+            return None  # it was found under another path
         job = job_of(origin, path)
         if isinstance(job, Failure):
             return job
@@ -285,8 +287,6 @@ class Watched:
                 continue
             if at is None:
                 self._done += 1
-                if not given.origin.expects and not os.path.lexists(path):
-                    self._forget(path, job)  # it may have gone before it was read: if it comes again, it is new
             else:
                 self._await(path, job, given.origin, self._clock(), at)
 

@@ -24,6 +24,7 @@ from gtpick_rt.arrivals.jobs import (
 )
 from gtpick_rt.arrivals.source import WAITING, Timing
 from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.arrivals.troubles import Troubles
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import suffix_of
 from gtpick_rt.records import Failure
@@ -81,7 +82,7 @@ class WatchedFolder:
     def __init__(self, folder: Folder | Pattern, timing: Timing) -> None:
         self.folder, self._timing, self.settle_s = folder, timing, timing.settle_s
         self._name = project_name(folder.root)
-        self._told: set[str] = set()
+        self._troubles = Troubles(timing)
         self._resting: dict[str, tuple[float, float]] = {}
 
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
@@ -92,7 +93,7 @@ class WatchedFolder:
         try:
             self.folder.root.stat()
         except OSError as error:
-            yield from self._tell(_absent(str(self.folder.root), error))
+            yield from self._troubles.tell([_absent(str(self.folder.root), error)], now)
             return
         resting = {folder for folder, (until, _) in self._resting.items() if now < until}
         paths, failures = self.folder.search(known, resting)
@@ -100,20 +101,15 @@ class WatchedFolder:
         for failure in failures:
             _, pause_s = self._resting.get(failure.path, (now, self._timing.poll_s))
             self._resting[failure.path] = (now + pause_s, min(2 * pause_s, self._timing.longest_s))
-            yield from self._tell(failure)
-
-    def _tell(self, failure: Failure) -> Iterator[Failure]:
-        if failure.path not in self._told:
-            self._told.add(failure.path)
-            yield failure
+        yield from self._troubles.tell(failures, now, resting)
 
     def job(self, path: str) -> Job:
         """The job of one of its files."""
         return job_below(self._name, path, self.folder.relative(path))
 
     def left(self) -> Iterator[Failure]:
-        """Nothing."""
-        return iter(())
+        """The folders that still cannot be listed."""
+        return self._troubles.left()
 
 
 class WatchedList:
@@ -130,7 +126,7 @@ class WatchedList:
         self._stamp: Stamp | None = None
         self._since = 0.0
         self._read = self._peeked = False
-        self._flaw, self._told = "", set[str]()
+        self._flaw, self._told, self._troubles = "", set[str](), Troubles(timing)
 
     @property
     def is_settling(self) -> bool:
@@ -142,8 +138,9 @@ class WatchedList:
         try:
             stamp = stamp_of(self._path)
         except OSError as error:
-            yield from self._tell("absent", _absent(str(self._path), error))
+            yield from self._troubles.tell([_absent(str(self._path), error)], now)
             return
+        yield from self._troubles.tell([], now)
         if stamp != self._stamp:
             self._stamp, self._since, self._read, self._peeked = stamp, now, False, False
         elif not self._read and not self._peeked:
@@ -159,6 +156,7 @@ class WatchedList:
 
     def left(self) -> Iterator[Failure]:
         """That it cannot be read as it is."""
+        yield from self._troubles.left()
         if self._flaw:
             yield from self._tell("failed", failure_of(str(self._path), self._flaw))
 
@@ -263,5 +261,5 @@ class PathStream:
 def _absent(path: str, error: OSError) -> Failure:
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     kind = WAITING if missing else "UnreadableError"
-    message = f"{path}: cannot be looked at: {error.strerror}; it is waited for"
+    message = f"{path}: cannot be looked at: {error.strerror}"
     return Failure(stem=Path(path).name or path, path=path, kind=kind, message=message)

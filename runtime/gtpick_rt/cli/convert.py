@@ -54,5 +54,6 @@ def _joined(foreign: int, of: int) -> str:
         return "picks.cs has the uids of cryoSPARC's exposures, to which it joins the picks"
     return (
         f"picks.cs: {foreign} of {counted(of, 'micrograph')} without cryoSPARC's uid, a number by which it knows them; "
-        "pick its list instead of the folder, as gtpick-rt pick J5/exposures.cs, or join by name: docs/cryosparc.md"
+        "pick its list instead of the folder, into another --out, as gtpick-rt pick J5/exposures.cs --out joined, "
+        "or join by name: docs/cryosparc.md"
     )

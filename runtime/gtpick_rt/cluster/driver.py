@@ -2,7 +2,6 @@
 time.
 """
 
-import errno
 import queue
 import threading
 import time
@@ -23,7 +22,7 @@ from gtpick_rt.errors import UsageError, WorkerDiedError
 from gtpick_rt.files.atomic import remove_temporaries
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.pipeline.bookkeeping import CHANGED_S, DEADLINE_S, TRANSIENT, Bookkeeping, Listeners
+from gtpick_rt.pipeline.bookkeeping import DEADLINE_S, Bookkeeping, Listeners
 from gtpick_rt.pipeline.queues import BoundedQueue, ConsumerGoneError
 from gtpick_rt.pipeline.threads import begin
 from gtpick_rt.records import Failure
@@ -220,20 +219,14 @@ class _Driver:
         elif isinstance(outcome, Blocked):
             self._bookkeeping.when_possible(self._bookkeeping.output.probe)
             self._submit(task.job)
-        elif not (isinstance(outcome.record, Failure) and self._is_left(task.job, outcome, outcome.record)):
+        elif not (
+            isinstance(outcome.record, Failure)
+            and self._bookkeeping.is_left(task.job, outcome.record.message, outcome.errno, outcome.changed)
+        ):
             self._workers.count(outcome)
             self._deaths.pop(task.job, None)
             lag_s = time.monotonic() - task.given
             self._bookkeeping.settle(task.job, outcome.record, outcome.seconds, lag_s=lag_s, worker=outcome.worker)
-
-    def _is_left(self, job: Job, outcome: Outcome, failure: Failure) -> bool:
-        """Whether a micrograph goes no further now: it is gone, or will come again."""
-        if outcome.errno == errno.ENOENT and self._bookkeeping.source.live:
-            self._bookkeeping.gone(job)
-            return True
-        if outcome.changed:
-            return self._bookkeeping.comes_again(job, failure.message, CHANGED_S)
-        return outcome.errno in TRANSIENT and self._bookkeeping.comes_again(job, failure.message)
 
     def _died(self, job: Job, reason: str, deaths: int) -> None:
         """Workers were lost while they had this micrograph in hand, though perhaps of another, or

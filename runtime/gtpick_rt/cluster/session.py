@@ -3,11 +3,12 @@ given.
 """
 
 import asyncio
+import errno
 import os
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from gtpick_rt.output.summary import Settings
 from gtpick_rt.pipeline.inferring import SharedInferring
 from gtpick_rt.pipeline.stages import Stages, text_of
 from gtpick_rt.proof.opening import open_picker
-from gtpick_rt.records import Record
+from gtpick_rt.records import Failure, Record
 
 THREADS = 2
 """Of a worker whose cores run the network: while one thread waits for it, the other reads or
@@ -145,6 +146,9 @@ class Session(WorkerPlugin):
             record = self.stages.write(item)
         except BlockedError as error:
             return Blocked(text_of(error))
+        if isinstance(record, Failure) and item.errno == errno.ENOENT:
+            told = f"{record.message}; so says worker {self.worker}: all machines must see the same paths"
+            record = replace(record, message=told)
         return Outcome(
             record=record,
             worker=self.worker,

@@ -3,6 +3,7 @@ or tried again.
 """
 
 import errno
+import os
 import threading
 import time
 from collections import Counter
@@ -105,10 +106,21 @@ class Bookkeeping:
                 self.source.retry(stem)
             yield arrival
 
-    def gone(self, job: Job) -> None:
-        """Let go of a micrograph whose file is not there any more."""
-        self.log(state="gone", path=str(job.path))
-        self.source.done(job)
+    def is_left(self, job: Job, reason: str, number: int | None, changed: bool) -> bool:
+        """Whether a micrograph that was not picked goes no further now: it is gone, or will come
+        again.
+
+        `number` is the operating system's of the error, if any; `changed` says that the file
+        changed while it was read.
+        """
+        missing = number == errno.ENOENT and self.source.live
+        if missing and not os.path.lexists(job.path):  # it may be its mask, or a node that does not see it
+            self.log(state="gone", path=str(job.path))
+            self.source.again(job, 0.0)
+            return True
+        if changed:
+            return self.comes_again(job, reason, CHANGED_S)
+        return (missing or number in TRANSIENT) and self.comes_again(job, reason)
 
     def comes_again(self, job: Job, reason: str, after_s: float | None = None) -> bool:
         """Give a micrograph back to the source; False when that was done often enough."""

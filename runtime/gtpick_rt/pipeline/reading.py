@@ -1,13 +1,12 @@
 """Threads that read side by side, and hand on in the order of arrival."""
 
-import errno
 from functools import partial
 from itertools import count
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.backends.deadline import DeadlineThread
 from gtpick_rt.errors import HungError, UsageError
-from gtpick_rt.pipeline.bookkeeping import CHANGED_S, TRANSIENT, Bookkeeping
+from gtpick_rt.pipeline.bookkeeping import TRANSIENT, Bookkeeping
 from gtpick_rt.pipeline.ordering import InOrder
 from gtpick_rt.pipeline.queues import BoundedQueue
 from gtpick_rt.pipeline.stages import Item, Stages, text_of
@@ -52,7 +51,8 @@ class Reading:
                 read = arrival
             elif not self.stop.is_set():
                 item = self._read_with_retries(reader, arrival)
-                read = None if self._is_left(item) else item
+                is_left = self.bookkeeping.is_left(item.job, text_of(item.error), item.errno, item.changed)
+                read = None if is_left else item
         finally:
             with self._order.turn(number):
                 if read is not None:
@@ -73,12 +73,3 @@ class Reading:
             if item.errno not in TRANSIENT or self.stop.wait(pause_s):
                 break
         return item
-
-    def _is_left(self, item: Item) -> bool:
-        """Whether a micrograph goes no further now: it is gone, or will come again."""
-        if item.errno == errno.ENOENT and self.bookkeeping.source.live:
-            self.bookkeeping.gone(item.job)
-            return True
-        if item.changed:
-            return self.bookkeeping.comes_again(item.job, text_of(item.error), CHANGED_S)
-        return item.errno in TRANSIENT and self.bookkeeping.comes_again(item.job, text_of(item.error))

@@ -337,8 +337,8 @@ def test_what_is_wrong_with_one_input_or_row_refuses_no_other() -> None:
     Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\n'..'\nb.mrc\n")
     Path("broken.star").write_text("no star")
     found = find_jobs(["missing", "in", "broken.star", "mics.star", "empty/*.mrc", "a" * 300])
-    assert stems(found.jobs) == ["a", "b"]
-    assert [failure.path[:20] for failure in found.unlisted] == ["missing", "broken.star", "..", "a" * 20]
+    assert stems(found.jobs) == ["b", "a"]
+    assert [failure.path[:20] for failure in found.unlisted] == ["broken.star", "..", "missing", "a" * 20]
 
 
 def test_a_folder_whose_name_has_brackets_is_not_taken_for_a_pattern() -> None:
@@ -363,6 +363,33 @@ def test_a_micrograph_named_twice_is_picked_once() -> None:
     touch("in/a.mrc", "in/b.mrc")
     absolute = str(Path("in/a.mrc").absolute())
     assert stems(find(["in", "in/a.mrc", absolute, "in/*.mrc"])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("spelled", ["MotionCorr/job002/Movies", "{project}/MotionCorr/job002/Movies", "./x/../{job}"])
+def test_a_micrograph_of_a_folder_and_a_list_is_picked_once_as_the_list_has_it(spelled: str, project: Path) -> None:
+    """Only the list knows its pixel size and what RELION calls it."""
+    job = "MotionCorr/job002/Movies"
+    touch(f"{job}/b.mrc", f"{job}/a b.mrc", f"{job}/c.mrc", "x/d.mrc")
+    folder = spelled.format(project=project, job=job)
+    Path("mics.star").write_text(OPTICS_STAR.replace(job, folder))
+    names = [f"{folder}/b.mrc", f"{folder}/a b.mrc"]
+    for inputs in ([job, "mics.star"], ["mics.star", job]):
+        jobs = find(inputs)
+        assert [(each.name, each.pixel_size_A) for each in jobs] == [
+            *zip(names, (1.5, 0.885), strict=True),
+            (f"{job}/c.mrc", None),
+        ]
+
+
+def test_a_micrograph_of_two_folders_is_picked_once() -> None:
+    touch("in/a.mrc", "in/x/b.mrc")
+    assert stems(find(["in", "in/x", "in/*/*.mrc"], recursive=True)) == ["a", "x/b"]
+
+
+def test_a_sum_that_a_list_names_is_picked_though_a_folder_has_a_better_one() -> None:
+    touch("in/a.mrc", "in/a_DW.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nin/a.mrc\n")
+    assert "in/a" in stems(find(["in", "mics.star"]))
 
 
 MADE_BY_MOTION_CORRECTION = [
@@ -450,7 +477,9 @@ def test_the_current_folder_gives_names_without_a_dot() -> None:
 
 def test_files_of_another_kind_are_named_where_there_is_nothing_else() -> None:
     touch("in/a.png", "in/b.png", "in/notes.txt")
-    for text, recursive in (("in", False), (".", True), ("in/*.png", False), ("i*/[ab]*", False)):
+    for number in range(3):
+        Path(f"in/run{number}.1").mkdir()  # a folder is no file, whatever its name
+    for text, recursive in (("in", False), (".", True), ("in/*", False), ("in/*.png", False), ("i*/[ab]*", False)):
         with pytest.raises(UsageError, match=r"of files that end in \.png there are 2: convert them"):
             find_jobs([text], recursive)
 

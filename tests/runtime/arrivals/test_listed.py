@@ -1,8 +1,10 @@
 """The source of a batch."""
 
 import threading
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.listed import Listed
@@ -48,3 +50,19 @@ def test_jobs_may_be_done_in_another_thread() -> None:
             threads.append(threading.Thread(target=source.done, args=(arrival,)))
             threads[-1].start()
     assert len(threads) == 300
+
+
+def test_a_job_is_found_for_another_time_while_others_are_done() -> None:
+    source = Listed(JOBS)
+
+    class Busy:
+        """A stem that is compared while another thread says that a job is done."""
+
+        def __str__(self) -> str:
+            source.done(JOBS[2])
+            return "busy"
+
+    source.done(replace(JOBS[0], stem=cast("PurePosixPath", Busy())))
+    source.done(JOBS[1])
+    source.retry("b")
+    assert list(islice(source, 4)) == [*JOBS, JOBS[1]]

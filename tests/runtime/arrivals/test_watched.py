@@ -165,15 +165,41 @@ def test_a_job_that_is_given_back_comes_again_not_before_its_time(watch: Watch, 
     assert watcher.run(100) == []
 
 
-def test_a_file_that_was_gone_when_it_was_to_be_read_is_given_when_it_is_back(watch: Watch, put: Put) -> None:
+@pytest.mark.parametrize("text", ["in", "in/a.mrc", "mics.star"])
+def test_a_file_that_was_gone_when_it_was_to_be_read_is_given_when_it_is_back(
+    text: str, watch: Watch, put: Put
+) -> None:
     put("in/a.mrc")
-    watcher = watch("in")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nin/a.mrc\n")
+    watcher = watch(text)
+    (job,) = watcher.run(5, done=False)
+    Path("in/a.mrc").rename("a.mrc")
+    watcher.source.again(job, 0)
+    assert watcher.run(20) == []
+    Path("a.mrc").rename("in/a.mrc")
+    assert watcher.run(40) == [job]
+
+
+def test_a_listed_file_that_was_gone_when_it_was_to_be_read_is_missed_in_the_end(watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch("in/a.mrc", stop_after_idle_s=5)
+    (job,) = watcher.run(5, done=False)
+    Path("in/a.mrc").unlink()
+    watcher.source.again(job, 0)
+    (failure,) = watcher.run(100)
+    assert (watcher.ended, failure.stem, failure.kind) == (True, "a", "UnreadableError")
+
+
+@pytest.mark.parametrize("text", ["in", "in/a.mrc"])
+def test_what_is_picked_may_be_moved_away_and_back(text: str, watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    watcher = watch(text)
     (job,) = watcher.run(5, done=False)
     Path("in/a.mrc").rename("a.mrc")
     watcher.source.done(job)
     assert watcher.run(20) == []
     Path("a.mrc").rename("in/a.mrc")
-    assert watcher.run(5) == [job]
+    assert watcher.run(40) == []
 
 
 def test_a_file_system_that_comes_back_gives_nothing_again(watch: Watch, put: Put) -> None:
@@ -292,6 +318,23 @@ def test_a_file_that_is_reached_in_two_ways_is_given_once(watch: Watch, put: Put
     assert watch("in", "in/*.mrc", str(project / "in"), "in/a.mrc").jobs(10) == ["a"]
 
 
+@pytest.mark.parametrize("spelled", ["{project}/in/a.mrc", "x/../in/a.mrc"])
+def test_a_file_of_a_folder_and_a_list_is_given_once(spelled: str, watch: Watch, put: Put, project: Path) -> None:
+    put("in/a.mrc", "x/b.mrc")
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{spelled.format(project=project)}\n")
+    watcher = watch("in", "mics.star", "x", ".", recursive=True)
+    assert watcher.jobs(10) == ["a", "b"]
+    assert watcher.jobs(100) == []
+
+
+def test_a_sum_that_a_list_names_is_given_though_a_folder_has_a_better_one(
+    watch: Watch, put: Put, project: Path
+) -> None:
+    put("in/a.mrc", "in/a_DW.mrc")
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{project}/in/a.mrc\n")
+    assert [Path(stem).name for stem in watch("in", "mics.star").jobs(10)] == ["a_DW", "a"]
+
+
 def test_names_choose_among_the_files(watch: Watch, put: Put) -> None:
     put("in/a.mrc", "in/a_noDW.mrc", "in/a_PS.mrc", "in/b.mrc", "in/b_c.mrc")
     names = Names(include=("A*", "*_c.mrc"))
@@ -341,12 +384,71 @@ def test_a_folder_that_cannot_be_listed_is_reported_once_and_tried_ever_less_oft
 
     monkeypatch.setattr(os, "scandir", scandir)
     watcher = watch("in", recursive=True)
-    failure, job = watcher.run(300)
-    assert (failure.path, failure.kind, str(job.stem)) == ("in/x", "UnreadableError", "a")
-    assert failure.message == f"in/x: the folder cannot be listed: {os.strerror(number)}"
+    assert watcher.jobs(59) == ["a"]
+    said = f"in/x: the folder cannot be listed: {os.strerror(number)}"
+    assert watcher.notices[0].message == f"{said}; it is waited for, for 60 s"
+    failure = watcher.failure(241)
+    assert (failure.path, failure.kind, failure.message) == ("in/x", "UnreadableError", said)
     assert 10 <= tries <= 16
     failing = False
     assert watcher.jobs(34) == ["x/b"]
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function after which some files and folders cannot be looked at, until others are
+    named.
+    """
+    names: tuple[str, ...] = ()
+    stat, scandir = os.stat, os.scandir
+
+    def refusing(really: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path) in names:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+            return really(path, *arguments, **options)
+
+        return call
+
+    def refuse(*chosen: str) -> None:
+        nonlocal names
+        names = chosen
+
+    monkeypatch.setattr(os, "stat", refusing(stat))
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    return refuse
+
+
+@pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
+def test_what_cannot_be_looked_at_for_a_moment_is_told_and_no_failure(
+    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+) -> None:
+    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
+    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=300)
+    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    before = len(watcher.notices)
+    away(name)
+    clock.at(clock.now + 20, away)
+    assert watcher.jobs(1000) == []
+    assert watcher.ended
+    notice = watcher.notices[before]
+    assert (notice.path, notice.kind) == (name, "Waiting")
+    assert notice.message.endswith(": Stale file handle; it is waited for, for 60 s")
+
+
+@pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
+def test_what_cannot_be_looked_at_in_the_end_is_a_failure(
+    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+) -> None:
+    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
+    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=20)
+    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    away(name)
+    failure = watcher.failure(1000)
+    assert (watcher.ended, failure.path, failure.kind) == (True, name, "UnreadableError")
+    assert clock.now < 60
 
 
 def test_searches_become_rarer_when_they_are_slow(

@@ -118,6 +118,8 @@ class Misfortune(WorkerPlugin):  # type: ignore[misc, unused-ignore]
             time.sleep(600)
         elif self.what == "EIO once" and times == 1:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        elif self.what == "ENOENT":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         elif self.what == "change once" and times == 1:
             os.utime(path)
 

@@ -1,5 +1,6 @@
 """Workers pick as one process does, whatever becomes of them; what they die of is set aside."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -119,12 +120,27 @@ def test_what_fails_for_a_moment_is_tried_again(
     what: str, pool: WorkerPool, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
-    monkeypatch.setattr(driver, "CHANGED_S", 0.0)
+    monkeypatch.setattr(bookkeeping, "CHANGED_S", 0.0)
     here = site(4)
     calls = misfortune("m001", what)
     summary = here.run(pool)
     assert (summary.totals.micrographs, summary.totals.failed) == (4, 0)
     assert calls.read_text().split().count("m001") == 2
+
+
+def test_what_a_worker_does_not_see_is_a_failure_in_the_end_also_while_watching(
+    pool: WorkerPool, site: MakeSite, misfortune: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bookkeeping, "AGAIN_S", 0.0)
+    here = site(2)
+    calls = misfortune("m001", "ENOENT")
+    told: list[Record] = []
+    source = Watched([str(here.images)], timing=Timing(settle_s=0.05, poll_s=0.05), until=2)
+    summary = here.run(pool, source=source, listeners=Listeners(done=told.append))
+    assert (summary.totals.micrographs, summary.totals.failed) == (1, 1)
+    assert calls.read_text().split().count("m001") == 6
+    (failure,) = (record for record in told if isinstance(record, Failure))
+    assert re.search(r"m001.mrc: .*so says worker .*: all machines must see the same paths", failure.message)
 
 
 def test_workers_of_a_run_that_has_lost_its_folder_write_nothing(pool: WorkerPool, site: MakeSite) -> None:

@@ -276,4 +276,5 @@ def test_convert_says_whether_picks_are_joined_to_exposures(
     told = CliRunner().invoke(app, ["convert", "picks", "--formats", "cs"]).stdout
     assert ("picks.cs has the uids of cryoSPARC's exposures" in told) == listed
     assert ("picks.cs: 2 of 2 micrographs without cryoSPARC's uid" in told) != listed
+    assert ("instead of the folder, into another --out, as gtpick-rt pick J5/exposures.cs --out " in told) != listed
     assert "uid" not in CliRunner().invoke(app, ["convert", "picks", "--formats", "box"]).stdout

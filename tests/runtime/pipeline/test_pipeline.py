@@ -383,7 +383,7 @@ def test_what_killed_runs_have_left_is_removed(dot_picker: Picker, make_job: Cal
 def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
     dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "CHANGED_S", 0.0)
+    monkeypatch.setattr(bookkeeping, "CHANGED_S", 0.0)
     job, reads = make_job("a"), 0
 
     def changing(path: Path, *sizes_A: Any, **options: Any) -> Micrograph:
