@@ -131,7 +131,7 @@ class WatchedList:
     @property
     def is_settling(self) -> bool:
         """Whether it is there, and will be read soon."""
-        return self._stamp is not None and not self._read
+        return self._stamp is not None and not (self._read or self._flaw)
 
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
         """What it lists since it was read last."""
@@ -148,10 +148,10 @@ class WatchedList:
             self._rows_now()
             yield from self._tell_flaw()
         if not self._read and now - self._since >= self.settle_s:
-            self._read = True
             yield from self._rows()
+            self._read = not self._flaw  # a file system may have failed for a moment
             yield from self._tell_flaw()
-        if self._read and now - self._since >= self._timing.max_wait_s:
+        if self._flaw and now - self._since >= self._timing.max_wait_s:
             yield from self.left()
 
     def left(self) -> Iterator[Failure]:

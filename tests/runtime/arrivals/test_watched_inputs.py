@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
+from gtpick_rt.arrivals import watched_inputs
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.errors import UsageError
 from gtpick_rt.records import Failure
 
 Watch = Callable[..., Any]
@@ -57,6 +59,22 @@ def test_a_star_file_that_is_half_written_is_waited_for_and_reported_in_the_end(
     assert "cannot be read as a STAR file" in failure.message
     list_in_star("a.mrc", "b.mrc")
     assert watcher.jobs(6) == ["a", "b"]
+
+
+def test_a_star_file_that_cannot_be_read_for_a_moment_is_read_again_as_it_is(
+    watch: Watch, put: Put, list_in_star: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a.mrc")
+    list_in_star("a.mrc")
+    really, failing = watched_inputs.read_list, iter(range(3))
+
+    def stale(path: Path) -> Any:
+        if next(failing, None) is not None:
+            raise UsageError(f"{path}: cannot be read: Stale file handle")
+        return really(path)
+
+    monkeypatch.setattr(watched_inputs, "read_list", stale)
+    assert watch("mics.star").jobs(20) == ["a"]
 
 
 def test_an_impossible_name_in_a_star_file_spoils_only_itself(
