@@ -22,10 +22,11 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, with_adapted
+from gtpick_rt.picking.adapting import need_training
 from gtpick_rt.picking.excluding import exclusion_of
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
+from gtpick_rt.picking.takeover import adapted_first, adapting_from, with_adapted
 from gtpick_rt.picking.work import work_of
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
