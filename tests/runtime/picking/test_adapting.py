@@ -277,6 +277,14 @@ def test_shards_are_told_what_to_type_to_adapt_first(
         Request(inputs=inputs, out=Path("out"), adapt=True, shard="1/2", **options)  # type: ignore[arg-type]
 
 
+def test_paths_on_stdin_which_come_once_are_refused_before_anything_is_picked() -> None:
+    words = r"name a folder or a list, with --watch.*gtpick-rt adapt MICROGRAPHS --diameter 160 --out adapted.onnx, and"
+    for watching in (None, WATCH):
+        with pytest.raises(UsageError, match=words):
+            Request(inputs=("-",), out=Path("out"), diameter_A=160.0, adapt=True, watching=watching)
+    Request(inputs=("-",), out=Path("out"), watching=WATCH)
+
+
 def test_what_is_not_installed_is_said_before_anything_is_picked(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
