@@ -3,6 +3,7 @@ picking; then all is picked once more with what was learned.
 """
 
 import hashlib
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +19,12 @@ from gtpick_rt.arrivals.source import Arrival, Source
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.folder import OutputFolder
-from gtpick_rt.output.layout import adapted_folder
+from gtpick_rt.output.layout import adapted_folder, star_path
 from gtpick_rt.output.summary import Outcome
 from gtpick_rt.picking.adapting import MICROGRAPHS, Adaptation, outcome_in
 from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
-from gtpick_rt.records import MicrographRecord
+from gtpick_rt.records import Failure, MicrographRecord
 
 
 def with_adapted(request: Request, output: OutputFolder) -> Request:
@@ -55,6 +56,7 @@ class Adapting:
         learn: begins to learn from some of them; None where nothing is to be learned.
         picked: brings those that an earlier run has picked.
         told: is told what it comes to.
+        lost: brings what is to be told of micrographs that cannot be picked once more.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class Adapting:
         learn: Callable[[Sequence[Job]], Adaptation] | None,
         picked: Callable[[], Iterable[Job]],
         told: Callable[[Outcome], None],
+        lost: Callable[[], Iterable[Failure]],
     ) -> None:
-        self._source, self._learn, self._picked, self._told = source, learn, picked, told
+        self._source, self._learn, self._picked, self._told, self._lost = source, learn, picked, told, lost
         self.live, self.again, self.retry, self.done = source.live, source.again, source.retry, source.done
         self._learning: Adaptation | None = None
         self.adapted = False
@@ -75,6 +78,7 @@ class Adapting:
         return self._source.backlog
 
     def __iter__(self) -> Iterator[Arrival | None]:
+        yield from self._lost()
         first = dict.fromkeys(islice(self._picked(), MICROGRAPHS) if self._learn else ())  # in order, each once
         for arrival in self._source:
             yield arrival
@@ -142,6 +146,28 @@ def _job_of(record: MicrographRecord) -> Job:
     return Job(Path(record.path), PurePosixPath(record.stem), record.name, pixel_size_A=record.pixel_size_A)
 
 
+def _lost(output: OutputFolder) -> Iterator[Failure]:
+    """The micrographs that were picked otherwise, and are not there any more to be picked anew."""
+    for record in output.records(otherwise=True):
+        if _is_gone(record.path):
+            star = star_path(output.path, PurePosixPath(record.stem))
+            message = (
+                f"{record.path}: is not there any more to be picked anew; {star} keeps its picks of before, which are "
+                "in no list now; put the micrograph back, and it is picked"
+            )
+            yield Failure(stem=record.stem, path=record.path, kind="UnreadableError", message=message)
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - of text, since there are many
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # as of a file server that is away: picking it will tell
+        return False
+    return False
+
+
 def adapting_from(
     source: Source, request: Request, picker: Picker, output: OutputFolder, listeners: Listeners
 ) -> Adapting:
@@ -157,4 +183,5 @@ def adapting_from(
         learn if wanted else None,
         lambda: map(_job_of, output.records()),
         partial(_tell, output=output, listeners=listeners),
+        partial(_lost, output) if request.adapt else list,
     )

@@ -234,6 +234,27 @@ def test_what_the_general_network_has_picked_is_picked_once_more(
     assert (summary.picked, models_of(out)) == (13, {"learned": 13})
 
 
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_what_was_moved_away_before_it_could_be_picked_once_more_is_told_by_name(
+    watching: Watching | None, run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+) -> None:
+    out = folder.parent / "out"
+    both = {"learned": 12, tiny_spec.name: 1}
+    run(adapt=False)
+    (folder / "a.mrc").rename(folder.parent / "a.mrc")
+    summary, _ = run(stop_when(lambda: models_of(out) == both) if watching else None, watching=watching)
+    assert models_of(out) == both
+    assert (summary.totals.micrographs, summary.totals.failed, len(listed_in(list_path(out)))) == (12, 1, 12)
+    for _ in range(2):
+        (failed,) = json.loads(summary_path(out).read_text())["failed"]
+        assert failed["path"] == str(folder / "a.mrc")
+        assert "is not there any more to be picked anew" in failed["message"]
+        run()
+    (folder.parent / "a.mrc").rename(folder / "a.mrc")
+    summary, _ = run()
+    assert (models_of(out), summary.totals.failed) == ({"learned": 13}, 0)
+
+
 def test_where_not_to_pick_stays_when_the_adapted_model_takes_over(run: Run, learner: Ways, folder: Path) -> None:
     asked = {"margin": "20", "skip_flagged": ("ice",), "avoid_contamination": True}
     before, _ = run(adapt=False, **asked)
