@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from gtpick_rt.arrivals.jobs import Job
-from gtpick_rt.errors import UsageError
+from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.models.files import HALF_SUFFIX
 from gtpick_rt.output.layout import adapted_folder
@@ -31,8 +31,6 @@ PROGRAM = (sys.executable, "-m", "gtpick_rt", "adapt")
 """What learns."""
 _NAME = "adapted"
 _NEEDED = ("torch", "safetensors", "onnx", "onnxscript")
-_REFUSED = 1
-"""Exit code of what says why it ends."""
 _LOWEST = 19
 """Of the priorities of a process: picking comes first."""
 _TICK_S = 0.2
@@ -70,6 +68,9 @@ class Adaptation:
         minutes: to learn in.
         on_step: is told of the steps done, and of how many there will be, in another thread.
         beside: whether it gives way to what picks meanwhile, at the lowest priority.
+
+    Raises OSError or ValueError where it cannot begin.
+
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class Adaptation:
         self._scratch = Path(tempfile.mkdtemp(dir=adapted_folder(out)))
         pixel_size_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
         options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A}
-        command = [*PROGRAM, *(str(job.path) for job in jobs), "--out", str(self._scratch / f"{_NAME}.onnx")]
+        command = [*PROGRAM, "--out", str(self._scratch / f"{_NAME}.onnx")]
         command += [text for name, value in options.items() if value for text in (name, f"{value:g}")]
+        command += ["--", *(str(job.path) for job in jobs)]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -114,25 +116,35 @@ class Adaptation:
     def outcome(self) -> Outcome | None:
         """What it has come to; None while it learns.
 
-        It is kept in the output folder, unless the process broke: the next run begins once more
-        then.
+        A model or a refusal is kept in the output folder; where the process broke, or nothing can
+        be kept, the next run begins once more.
         """
         if self._process.poll() is None:
             return None
         for reader in self._readers:
             reader.join()
-        if self._process.returncode == 0:
-            for name in (f"{_NAME}{HALF_SUFFIX}", f"{_NAME}.onnx"):
-                if (self._scratch / name).exists():
-                    (self._scratch / name).replace(adapted_folder(self._out) / name)
-            changes = json.loads((self._scratch / f"{_NAME}.json").read_bytes())
-            found = Outcome.of({"message": "; ".join(self._said[:2]), "model": f"{_NAME}.onnx", "changes": changes})
-        else:
-            why = self._complaints[-1] if self._complaints else f"exit code {self._process.returncode}"
-            found = Outcome(message=why.removeprefix("error: "))
-        if self._process.returncode in (0, _REFUSED):
-            write_atomic(_outcome_path(self._out), json.dumps(asdict(found)).encode())
+        code = self._process.returncode
+        why = self._complaints[-1] if self._complaints else f"exit code {code}"
+        found = Outcome(message=why.removeprefix("error: "))
+        try:
+            if code == 0:
+                found = self._learned()
+            if code in (0, UnadaptedError.exit_code):
+                write_atomic(_outcome_path(self._out), json.dumps(asdict(found)).encode())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if code == 0:
+                found = Outcome(message=f"what was learned cannot be kept ({error}); the next run learns once more")
         return found
+
+    def _learned(self) -> Outcome:
+        """Keep the model. Raises OSError, and ValueError, KeyError or TypeError where what it tells
+        is damaged.
+        """
+        changes = json.loads((self._scratch / f"{_NAME}.json").read_bytes())
+        for name in (f"{_NAME}{HALF_SUFFIX}", f"{_NAME}.onnx"):
+            if (self._scratch / name).exists():
+                (self._scratch / name).replace(adapted_folder(self._out) / name)
+        return Outcome.of({"message": "; ".join(self._said[:2]), "model": f"{_NAME}.onnx", "changes": changes})
 
     def wait(self, stop: threading.Event) -> Outcome | None:
         """Wait for what it comes to; None where `stop` was set before."""

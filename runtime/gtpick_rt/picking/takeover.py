@@ -53,7 +53,7 @@ class Adapting:
 
     Args:
         source: brings the micrographs.
-        learn: begins to learn from some of them; None where nothing is to be learned.
+        learn: begins to learn from some of them, if it can; None where nothing is to be learned.
         picked: brings those that an earlier run has picked.
         told: is told what it comes to.
         lost: brings what is to be told of micrographs that cannot be picked once more.
@@ -62,7 +62,7 @@ class Adapting:
     def __init__(
         self,
         source: Source,
-        learn: Callable[[Sequence[Job]], Adaptation] | None,
+        learn: Callable[[Sequence[Job]], Adaptation | None] | None,
         picked: Callable[[], Iterable[Job]],
         told: Callable[[Outcome], None],
         lost: Callable[[], Iterable[Failure]],
@@ -84,12 +84,11 @@ class Adapting:
             yield arrival
             if isinstance(arrival, Job) and len(first) < MICROGRAPHS:
                 first[arrival] = None
-            if self._learn and self._learning is None and len(first) == MICROGRAPHS:
-                self._learning = self._learn(list(first))
+            if self._learn and len(first) == MICROGRAPHS:
+                self._learning, self._learn = self._learn(list(first)), None
             found = self._learning.outcome if self._learning else None
             if found is not None:
                 self.close()
-                self._learn = None
                 self._told(found)
                 self.adapted = found.model is not None
                 if self.adapted:
@@ -115,8 +114,10 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
         jobs = list(islice(spread(there), MICROGRAPHS))
         listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
         on_step = partial(listeners.building, "adapting")
-        with closing(_learn(jobs, request, request.diameter_A, output, on_step, beside=False)) as learning:
-            _tell(learning.wait(stop), output, listeners)
+        learning = _learn(jobs, request, request.diameter_A, output, listeners, on_step, beside=False)
+        if learning is not None:
+            with closing(learning):
+                _tell(learning.wait(stop), output, listeners)
     return with_adapted(request, output)
 
 
@@ -125,12 +126,18 @@ def _learn(
     request: Request,
     diameter_A: float | None,
     output: OutputFolder,
+    listeners: Listeners,
     on_step: Callable[[int, int], None],
     *,
     beside: bool,
-) -> Adaptation:
+) -> Adaptation | None:
+    """Begin to learn; None where that cannot be, which is told: the general network picks then."""
     output.log(state="adapting", micrographs=len(jobs))
-    return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step, beside=beside)
+    try:
+        return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step, beside=beside)
+    except (OSError, ValueError) as error:
+        _tell(Outcome(message=f"learning cannot begin ({error}); the next run tries again"), output, listeners)
+        return None
 
 
 def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> None:
@@ -173,9 +180,9 @@ def adapting_from(
 ) -> Adapting:
     """A source whose first micrographs teach the network, where that is asked for and not done."""
 
-    def learn(jobs: Sequence[Job]) -> Adaptation:
+    def learn(jobs: Sequence[Job]) -> Adaptation | None:
         listeners.notice(f"adapting the network to the first {len(jobs)} micrographs, beside picking")
-        return _learn(jobs, request, picker.diameter_A, output, ignore, beside=True)
+        return _learn(jobs, request, picker.diameter_A, output, listeners, ignore, beside=True)
 
     wanted = request.adapt and request.watching is not None and outcome_in(request.out) is None
     return Adapting(

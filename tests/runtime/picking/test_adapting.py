@@ -2,6 +2,7 @@
 not learned changes nothing.
 """
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import pytest
 
 from benchmarks.shared import tiny_runs
 from benchmarks.shared.tiny_runs import flaws_of, listed_in
+from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
@@ -44,7 +46,12 @@ LEARNER = """
     (learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}").touch()
     print("adapting, step 1 of 2\\nlooking at it ...", file=sys.stderr, flush=True)
     if way == "refuses":
-        sys.exit("error: no particles are seen there")
+        print("error: no particles are seen there", file=sys.stderr)
+        sys.exit(4)
+    if way == "cannot be used so":
+        sys.exit("error: a.mrc: no such file or folder")
+    if way == "meets a full disk":
+        raise OSError(28, "No space left on device")
     if way == "breaks":
         os.kill(os.getpid(), 9)
     if way == "hangs":
@@ -270,17 +277,65 @@ def test_by_force_it_learns_anew(run: Run, learner: Ways, folder: Path) -> None:
     assert (summary.picked, times_learned(folder.parent / "out")) == (13, 2)
 
 
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        ("breaks", "exit code -9"),
+        ("cannot be used so", "a.mrc: no such file or folder"),
+        ("meets a full disk", "OSError: [Errno 28] No space left on device"),
+    ],
+)
 def test_a_learner_that_breaks_is_told_and_tried_again_by_the_next_run(
-    run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+    way: str, why: str, run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
 ) -> None:
     out = folder.parent / "out"
-    learner("breaks")
+    learner(way)
     _, told = run()
-    assert told[-1] == "not adapted, the general network picks: exit code -9"
+    assert told[-1] == f"not adapted, the general network picks: {why}"
     assert (models_of(out), adapting.outcome_in(out)) == ({tiny_spec.name: 13}, None)
     learner("learns")
     run()
     assert models_of(out) == {"learned": 13}
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("tempfile.mkdtemp", "learning cannot begin"), ("write_atomic", "what was learned cannot be kept")],
+)
+def test_where_the_disk_is_full_as_learning_begins_or_ends_the_general_network_picks_all(
+    what: str,
+    words: str,
+    watching: Watching | None,
+    run: Run,
+    learner: Ways,
+    folder: Path,
+    tiny_spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, told = folder.parent / "out", list[str]()
+
+    def full(*_: object, **__: object) -> None:
+        told.append("tried")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"gtpick_rt.picking.adapting.{what}", full)
+        stop = stop_when(lambda: bool(told) and models_of(out) == {tiny_spec.name: 13}) if watching else None
+        summary, notices = run(stop, watching=watching)
+    assert models_of(out) == {tiny_spec.name: 13}
+    assert summary.adaptation.message.startswith(f"{words} ([Errno 28] No space left on device); the next run ")
+    assert (told, notices.count(summary.adaptation.told)) == (["tried"], 1)
+    assert adapting.outcome_in(out) is None
+    run()
+    assert models_of(out) == {"learned": 13}
+
+
+def test_a_micrograph_whose_name_begins_as_an_option_does_is_none(learner: Ways, tmp_path: Path) -> None:
+    odd = Job(Path("-a.mrc"), PurePosixPath("-a"), "-a.mrc")
+    process = adapting.Adaptation(tmp_path / "out", [odd], 24.0, 1.0, lambda *_: None, beside=False)
+    process.close()
+    assert list(process._process.args)[-2:] == ["--", "-a.mrc"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
