@@ -21,7 +21,7 @@ from typing import IO
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.files.atomic import write_atomic
-from gtpick_rt.models.files import HALF_SUFFIX
+from gtpick_rt.models.files import DEFAULT_MODEL, HALF_SUFFIX, resolve_model
 from gtpick_rt.output.layout import adapted_folder
 from gtpick_rt.output.summary import Outcome
 
@@ -46,6 +46,25 @@ def need_training() -> None:
         )
 
 
+def weights_of(model: str | None) -> Path | None:
+    """The weights to learn from; None are those of the model that ships.
+
+    Raises ModelError where there is no such model, and UsageError where its weights are not beside
+    it, as `finetune` and `adapt` write them: an ONNX file cannot learn.
+    """
+    if model is None or model == DEFAULT_MODEL:
+        return None
+    path = resolve_model(model)
+    weights = path.with_name(f"{path.name.removesuffix(HALF_SUFFIX).removesuffix('.onnx')}.safetensors")
+    if not weights.is_file():
+        raise UsageError(
+            f"--adapt: to learn, {path.name} needs its weights beside it, and {weights} is missing: put them there; or "
+            "adapt first, with gtpick-rt adapt MICROGRAPHS --weights WEIGHTS --out adapted.onnx, and then pick with "
+            "--model adapted.onnx in place of --adapt"
+        )
+    return weights
+
+
 def outcome_in(out: Path) -> Outcome | None:
     """What an earlier adaptation for this output folder has come to; None where there was none."""
     try:
@@ -68,6 +87,9 @@ class Adaptation:
         minutes: to learn in.
         on_step: is told of the steps done, and of how many there will be, in another thread.
         beside: whether it gives way to what picks meanwhile, at the lowest priority.
+        pixel_size_A: of all micrographs, in Å; None is what a list says of the first that it names,
+            or else the files' own.
+        weights: to start from; None are those of the model that ships.
 
     Raises OSError or ValueError where it cannot begin.
 
@@ -82,13 +104,16 @@ class Adaptation:
         on_step: Callable[[int, int], None],
         *,
         beside: bool,
+        pixel_size_A: float | None = None,
+        weights: Path | None = None,
     ) -> None:
         self._out, self._on_step = out, on_step
         adapted_folder(out).mkdir(parents=True, exist_ok=True)
         self._scratch = Path(tempfile.mkdtemp(dir=adapted_folder(out)))
-        pixel_size_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
-        options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A}
+        listed_A = next((job.pixel_size_A for job in jobs if job.pixel_size_A), None)
+        options = {"--diameter": diameter_A, "--minutes": minutes, "--pixel-size": pixel_size_A or listed_A}
         command = [*PROGRAM, "--out", str(self._scratch / f"{_NAME}.onnx")]
+        command += [] if weights is None else ["--weights", str(weights)]
         command += [text for name, value in options.items() if value for text in (name, f"{value:g}")]
         command += ["--", *(str(job.path) for job in jobs)]
         self._process = subprocess.Popen(  # noqa: S603 - our own program

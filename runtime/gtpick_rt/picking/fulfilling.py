@@ -22,7 +22,7 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.picking.adapting import need_training
+from gtpick_rt.picking.adapting import need_training, weights_of
 from gtpick_rt.picking.excluding import exclusion_of
 from gtpick_rt.picking.remeasuring import Remeasuring
 from gtpick_rt.picking.request import Listeners, Request, Work
@@ -44,6 +44,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         _need_dask(request.cluster)
     if request.adapt:
         need_training()
+        weights_of(request.model)
     exclusion_of(request, None)  # what is wrong with it is told before anything takes long
     with _output(request) as output:
         if request.adapt:

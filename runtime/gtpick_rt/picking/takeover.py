@@ -21,7 +21,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder, star_path
 from gtpick_rt.output.summary import Outcome
-from gtpick_rt.picking.adapting import MICROGRAPHS, Adaptation, outcome_in
+from gtpick_rt.picking.adapting import MICROGRAPHS, Adaptation, outcome_in, weights_of
 from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
 from gtpick_rt.records import Failure, MicrographRecord
@@ -134,7 +134,16 @@ def _learn(
     """Begin to learn; None where that cannot be, which is told: the general network picks then."""
     output.log(state="adapting", micrographs=len(jobs))
     try:
-        return Adaptation(request.out, jobs, diameter_A, request.adapt_minutes, on_step, beside=beside)
+        return Adaptation(
+            request.out,
+            jobs,
+            diameter_A,
+            request.adapt_minutes,
+            on_step,
+            beside=beside,
+            pixel_size_A=request.pixel_size_A,
+            weights=weights_of(request.model),
+        )
     except (OSError, ValueError) as error:
         _tell(Outcome(message=f"learning cannot begin ({error}); the next run tries again"), output, listeners)
         return None

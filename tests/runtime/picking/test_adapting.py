@@ -43,7 +43,8 @@ LEARNER = """
     out = pathlib.Path(arguments[arguments.index("--out") + 1])
     learners = out.parents[4] / "learners"
     learners.mkdir(exist_ok=True)
-    (learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}").touch()
+    learner = learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}"
+    learner.write_text(json.dumps(arguments))
     print("adapting, step 1 of 2\\nlooking at it ...", file=sys.stderr, flush=True)
     if way == "refuses":
         print("error: no particles are seen there", file=sys.stderr)
@@ -107,6 +108,7 @@ def run(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def fulfil(stop: threading.Event | None = None, **options: Any) -> tuple[Any, list[str]]:
         told: list[str] = []
+        tiny_model.with_suffix(".safetensors").touch()
         common: dict[str, Any] = {"adapt": True, "diameter_A": 24.0, "model": str(tiny_model), "force": False}
         request = Request(inputs=(str(folder),), out=folder.parent / "out", **(common | options))
         return fulfilling.fulfil(request, Listeners(notice=told.append), stop or threading.Event()), told
@@ -359,6 +361,44 @@ def test_paths_on_stdin_which_come_once_are_refused_before_anything_is_picked() 
         with pytest.raises(UsageError, match=words):
             Request(inputs=("-",), out=Path("out"), diameter_A=160.0, adapt=True, watching=watching)
     Request(inputs=("-",), out=Path("out"), watching=WATCH)
+
+
+def option(out: Path, name: str) -> str | None:
+    """The value of an option with which the one learner was started."""
+    (learner,) = (out.parent / "learners").iterdir()
+    arguments = json.loads(learner.read_text())
+    return arguments[arguments.index(name) + 1] if name in arguments else None
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_the_learner_is_told_of_the_pixel_size_and_starts_from_the_weights_beside_the_model(
+    watching: Watching | None, run: Run, learner: Ways, folder: Path, tiny_model: Path
+) -> None:
+    out = folder.parent / "out"
+    stop = stop_when(lambda: models_of(out) == {"learned": 13}) if watching else None
+    run(stop, watching=watching, pixel_size_A=0.75)
+    assert option(out, "--pixel-size") == "0.75"
+    assert option(out, "--weights") == str(tiny_model.with_suffix(".safetensors"))
+
+
+@pytest.mark.parametrize("name", ["tiny.onnx", "tiny.fp16.onnx", "of.v2.onnx"])
+def test_weights_lie_beside_a_model_whatever_its_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    weights = tmp_path / f"{name.removesuffix('.onnx').removesuffix('.fp16')}.safetensors"
+    with pytest.raises(UsageError, match=re.escape(f"and {weights} is missing: put them there; or adapt first")):
+        adapting.weights_of(str(tmp_path / name))
+    weights.touch()
+    assert adapting.weights_of(str(tmp_path / name)) == weights
+    assert adapting.weights_of(None) is adapting.weights_of("gtpick-nano") is None
+
+
+def test_a_model_without_its_weights_is_refused_before_anything_is_picked(
+    run: Run, learner: Ways, folder: Path, tiny_model: Path
+) -> None:
+    shutil.copy(tiny_model, folder.parent / "alone.onnx")
+    with pytest.raises(UsageError, match=r"gtpick-rt adapt MICROGRAPHS --weights WEIGHTS --out adapted.onnx"):
+        run(model=str(folder.parent / "alone.onnx"))
+    assert not (folder.parent / "out").exists()
 
 
 def test_what_is_not_installed_is_said_before_anything_is_picked(
