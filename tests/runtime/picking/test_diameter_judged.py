@@ -7,16 +7,20 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gtpick_rt.arrivals.source import Timing
-from gtpick_rt.errors import UsageError
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.errors import BackendError, UsageError
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.layout import list_path, log_path
 from gtpick_rt.picking import fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
+from gtpick_rt.proof import opening
 from gtpick_rt.records import Record
 from gtpick_rt.types import FloatArray, Micrograph
 
@@ -142,6 +146,53 @@ def test_a_diameter_measured_on_few_is_measured_again_and_applied_while_no_list_
     assert list_path(out).read_text().count("_autopick.star") == 12
     log = [json.loads(line)["state"] for line in log_path(out).read_text().splitlines()]
     assert "noticed" in log
+
+
+@pytest.fixture
+def opened(
+    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[str, ScriptedBackend]]:
+    """The backends that are opened, by name; never two devices at a time."""
+    opened: list[tuple[str, ScriptedBackend]] = []
+
+    def open_backend(name: str, *_: object) -> tuple[ScriptedBackend, ModelSpec]:
+        assert name == "cpu" or all(backend.closed for _, backend in opened), "two at a time"
+        opened.append((name, ScriptedBackend(measure_discs)))
+        return opened[-1][1], spec
+
+    monkeypatch.setattr(opening, "open_backend", open_backend)
+    return opened
+
+
+def test_it_is_measured_again_on_the_cpu_and_a_device_has_one_model_at_a_time(
+    folder: Path, discs: Discs, save_mrc: SaveMrc, opened: list[tuple[str, ScriptedBackend]]
+) -> None:
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc), backend="tensorrt")
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert summary.parameters["surveyed_micrographs"] > 2
+    assert [name for name, _ in opened] == ["tensorrt", "cpu", "tensorrt"]
+    assert all(backend.closed for _, backend in opened)
+
+
+def test_where_it_cannot_be_measured_again_that_is_told_and_the_first_stays(
+    folder: Path,
+    discs: Discs,
+    save_mrc: SaveMrc,
+    opened: list[tuple[str, ScriptedBackend]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise BackendError("no memory")
+
+    before = partial(monkeypatch.setattr, opening, "open_backend", fail)
+    told: list[str] = []
+    monkeypatch.setattr("gtpick_rt.picking.remeasuring.Remeasuring._tell", lambda _, line: told.append(line))
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc, before=before))
+    assert told == ["when 10 micrographs had come, they were not measured again: no memory; so 75 Å stays"]
+    assert (summary.totals.micrographs, len(opened)) == (12, 1)
+    assert list_path(folder.parent / "out").read_text().count("_autopick.star") == 12
 
 
 def test_it_is_told_but_not_applied_where_a_list_of_picks_is_given_out(
