@@ -100,8 +100,7 @@ def _pick_anew(
     )
     with _closing(opened) as picker:
         picker.survey = found
-        for record in list(output.records()):
-            output.discard(record.stem)
+        output.renew()
         work, settings = work_of(request, output, stop, listeners.notice), _settings(picker, request, None)
         return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
 

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sampling import Sample
@@ -14,6 +14,7 @@ from gtpick_rt.errors import UsageError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.picking.request import Request
+from gtpick_rt.picking.work import picked_jobs
 from gtpick_rt.proof.opening import open_picker
 
 ENOUGH = 10
@@ -65,12 +66,14 @@ class Remeasuring:
         return self._source.backlog
 
     def __iter__(self) -> Iterator[Arrival | None]:
-        first: dict[Job, None] = {}  # in order, each once
+        first, measured = dict.fromkeys(islice(picked_jobs(self._output), ENOUGH)), False  # in order, each once
         for arrival in self._source:
             yield arrival
             if isinstance(arrival, Job) and len(first) < ENOUGH:
                 first[arrival] = None
-                if len(first) == ENOUGH and self._differs(list(first)):
+            if len(first) == ENOUGH and not measured:
+                measured = True
+                if self._differs(list(first)):
                     return
 
     def _differs(self, jobs: list[Job]) -> bool:
@@ -110,6 +113,15 @@ class Remeasuring:
         self._output.log(state="noticed", message=line)
 
 
+def _was_cut_off(output: OutputFolder) -> bool:
+    """Whether the run that measured the diameter of the picks that are there was killed before any
+    of them was given out. Where a network has adapted itself, it has learned them at their size.
+    """
+    earlier, adaptation = output.earlier, output.adaptation
+    measured = earlier is None or earlier.parameters.get("diameter_auto") is True
+    return measured and (adaptation is None or adaptation.model is None) and not output.hold.given_out
+
+
 def remeasuring_from(
     source: Source,
     request: Request,
@@ -120,7 +132,10 @@ def remeasuring_from(
     stop: threading.Event,
 ) -> Remeasuring | None:
     """Where the diameter was measured on what had come first, more is to come; None elsewhere."""
-    if request.watching is None or request.diameter_A is not None or previous is not None or picker.survey is None:
+    repeatable = output.alone and "-" not in request.inputs
+    if request.watching is None or request.diameter_A is not None:
+        return None
+    if previous is not None and not (repeatable and _was_cut_off(output)):
         return None
 
     def measure(jobs: Sequence[Job]) -> Picker:
@@ -128,5 +143,4 @@ def remeasuring_from(
         micrographs = Sample(takewhile(lambda _: not stop.is_set(), jobs), request.pixel_size_A)
         return open_picker(micrographs=micrographs, model=request.model, backend="cpu")
 
-    repeatable = output.alone and "-" not in request.inputs
     return Remeasuring(source, picker, output, measure, repeatable, notice, stop)

@@ -24,7 +24,8 @@ from gtpick_rt.output.summary import Outcome
 from gtpick_rt.picking.adapting import MICROGRAPHS, Adaptation, outcome_in, weights_of
 from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
-from gtpick_rt.records import Failure, MicrographRecord
+from gtpick_rt.picking.work import picked_jobs
+from gtpick_rt.records import Failure
 
 
 def with_adapted(request: Request, output: OutputFolder) -> Request:
@@ -158,10 +159,6 @@ def _tell(found: Outcome | None, output: OutputFolder, listeners: Listeners) -> 
     output.log(state="adapted" if found.model else "not adapted", message=found.message)
 
 
-def _job_of(record: MicrographRecord) -> Job:
-    return Job(Path(record.path), PurePosixPath(record.stem), record.name, pixel_size_A=record.pixel_size_A)
-
-
 def _lost(output: OutputFolder) -> Iterator[Failure]:
     """The micrographs that were picked otherwise, and are not there any more to be picked anew."""
     for record in output.records(otherwise=True):
@@ -193,11 +190,12 @@ def adapting_from(
         listeners.notice(f"adapting the network to the first {len(jobs)} micrographs, beside picking")
         return _learn(jobs, request, picker.diameter_A, output, listeners, ignore, beside=True)
 
+    renewed = output.previous is None and not request.force
     wanted = request.adapt and request.watching is not None and outcome_in(request.out) is None
     return Adapting(
         source,
         learn if wanted else None,
-        lambda: map(_job_of, output.records()),
+        partial(picked_jobs, output),
         partial(_tell, output=output, listeners=listeners),
-        partial(_lost, output) if request.adapt else list,
+        partial(_lost, output) if request.adapt or renewed else list,
     )

@@ -148,6 +148,59 @@ def test_a_diameter_measured_on_few_is_measured_again_and_applied_while_no_list_
     assert "noticed" in log
 
 
+def cut_off(folder: Path, **options: Any) -> None:
+    """A run that picks two, and is killed before any list is given out."""
+    watch(folder, lambda record: None, until=2, **options)
+    list_path(folder.parent / "out").unlink()
+
+
+def test_a_run_that_was_killed_before_ten_had_come_is_gone_on_with_by_measuring_again(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    cut_off(folder)
+    save_many(folder, "cdefghijkl", 110, discs, save_mrc)
+    summary, told = fulfil(folder, watching=WATCH)
+    assert "picked anew at 111 Å" in told[-1]
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert (summary.totals.micrographs, summary.totals.failed) == (12, 0)
+
+
+def test_a_diameter_that_was_given_to_a_run_that_was_killed_is_not_measured_again(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    cut_off(folder, diameter_A=75.0)
+    save_many(folder, "cdefghijkl", 110, discs, save_mrc)
+    summary, told = fulfil(folder, watching=WATCH)
+    assert (told, summary.parameters["diameter_A"], summary.totals.micrographs) == ([], 75, 12)
+
+
+def test_a_kill_while_all_are_to_be_picked_anew_does_not_leave_the_first_diameter(
+    folder: Path, discs: Discs, save_mrc: SaveMrc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fulfilling, "_pick_anew", kill)
+        with pytest.raises(KeyboardInterrupt):
+            watch(folder, arriving(folder, 110, discs, save_mrc))
+    assert not list_path(folder.parent / "out").exists()
+    summary, _ = fulfil(folder, watching=WATCH)
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert summary.totals.micrographs == 12
+
+
+def test_what_was_moved_away_before_it_could_be_picked_anew_is_told_by_name(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    gone, out = folder / "a.mrc", folder.parent / "out"
+    move = partial(gone.rename, folder.parent / "a.mrc")
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc, names="cdefghijklm", before=move))
+    assert (summary.totals.micrographs, summary.totals.failed) == (12, 1)
+    (failed,) = json.loads((out / "summary.json").read_text())["failed"]
+    assert (failed["path"], (out / "a_autopick.star").exists()) == (str(gone), True)
+
+
 @pytest.fixture
 def opened(
     measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
