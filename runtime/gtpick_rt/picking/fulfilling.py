@@ -100,8 +100,10 @@ def _pick_anew(
     )
     with _closing(opened) as picker:
         picker.survey = found
+        exclusion = exclusion_of(request, output.previous)
+        settings = settings_of(picker, request.threshold, request.pixel_size_A, exclusion)
         output.renew()
-        work, settings = work_of(request, output, stop, listeners.notice), _settings(picker, request, None)
+        work = work_of(request, output, stop, listeners.notice)
         return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
 
 

@@ -157,9 +157,10 @@ def cut_off(folder: Path, **options: Any) -> None:
 def test_a_run_that_was_killed_before_ten_had_come_is_gone_on_with_by_measuring_again(
     folder: Path, discs: Discs, save_mrc: SaveMrc
 ) -> None:
-    cut_off(folder)
+    cut_off(folder, skip_flagged=("ice",))
     save_many(folder, "cdefghijkl", 110, discs, save_mrc)
     summary, told = fulfil(folder, watching=WATCH)
+    assert summary.parameters["skip_flagged"] == "ice"
     assert "picked anew at 111 Å" in told[-1]
     assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
     assert (summary.totals.micrographs, summary.totals.failed) == (12, 0)
