@@ -5,7 +5,7 @@ GtpickError
 │   ├── ModelError        the model file or its spec cannot be used
 │   ├── InUseError        another process is writing to the output folder
 │   ├── UndecidedError    the first micrographs do not show how large the particles are
-│   ├── UnadaptedError    the micrographs teach the network nothing that may be used
+│   ├── UnadaptedError    the micrographs teach the network nothing that may be used (exit code 4)
 │   └── BackendError      the requested backend is absent or failed
 │       └── UnlikeError   it does not pick as the reference does, and is refused
 └── MicrographError       one micrograph cannot be picked; the run goes on (exit code 3)
@@ -21,6 +21,9 @@ GtpickError
 
 class GtpickError(Exception):
     """Base of all errors raised on purpose."""
+
+    exit_code = 1
+    """Of a command that it ends."""
 
 
 class UsageError(GtpickError):
@@ -41,6 +44,8 @@ class UndecidedError(UsageError):
 
 class UnadaptedError(UsageError):
     """Micrographs without labels teach the network nothing, or nothing that may be used."""
+
+    exit_code = 4
 
 
 class BackendError(UsageError):

@@ -50,14 +50,14 @@ SIBLINGS = {
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Our own errors, and those of the command line's syntax, are one line on stderr and exit code
-    1.
+    """Our own errors, and those of the command line's syntax, are one line on stderr and an exit
+    code: 1, unless the error has one of its own.
     """
     try:
         yield
     except GtpickError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(EXIT_USAGE)
+        sys.exit(error.exit_code)
     except SystemExit as error:
         # the command-line library exits with 2 for wrong options
         sys.exit(EXIT_USAGE if error.code == 2 else error.code)

@@ -15,7 +15,7 @@ from gtpick_rt.records import duration
 if TYPE_CHECKING:
     from gtpick_rt.arrivals.folders import Names
 
-EXIT_USAGE = 1
+EXIT_USAGE = UsageError.exit_code
 EXIT_SOME_FAILED = 3
 EXIT_SIGNAL = 128
 """Plus the number of the signal that ended the run: 130 for Ctrl-C, 143 for SIGTERM."""

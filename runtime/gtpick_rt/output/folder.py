@@ -195,9 +195,9 @@ class OutputFolder:
             write_atomic(formats_path(self.path), conversion.to_json().encode())
         self._files = dataclasses.replace(self.files, conversion=conversion)
 
-    def records(self) -> Iterator[MicrographRecord]:
-        """What is known of each micrograph that was picked, in the order of picking."""
-        texts = self._indexed(lambda: list(self._journal.records(self.files.settings)))
+    def records(self, otherwise: bool = False) -> Iterator[MicrographRecord]:
+        """What is known of each micrograph that was picked so, or `otherwise`, in that order."""
+        texts = self._indexed(lambda: list(self._journal.records(self.files.settings, otherwise)))
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:

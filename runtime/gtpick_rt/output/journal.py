@@ -234,9 +234,11 @@ class Journal:
         """Name and stem of each micrograph picked with `settings`, in the order of picking."""
         return (row for row in self._of(settings, "name, stem"))
 
-    def records(self, settings: Settings) -> Generator[str, None, None]:
-        """The JSON of each `MicrographRecord` picked with `settings`, in the order of picking."""
-        return (text for (text,) in self._of(settings, "record"))
+    def records(self, settings: Settings, otherwise: bool = False) -> Generator[str, None, None]:
+        """The JSON of each `MicrographRecord` picked with `settings`, or `otherwise`, in that
+        order.
+        """
+        return (text for (text,) in self._of(settings, "record", otherwise=otherwise))
 
     def elsewhere(self, settings: Settings) -> list[MicrographRecord]:
         """The micrographs that are picked with `settings`, but for the threshold; in the order of
@@ -270,10 +272,10 @@ class Journal:
             flags=dict(flags.most_common()),
         )
 
-    def _of(self, settings: Settings, columns: str, grouped: str = "") -> Iterator[Any]:
+    def _of(self, settings: Settings, columns: str, grouped: str = "", otherwise: bool = False) -> Iterator[Any]:
         return self._db.execute(
             f"SELECT {columns} FROM picked JOIN settings ON settings.id = picked.settings "  # noqa: S608 - our own words
-            f"WHERE json = ? {grouped or 'ORDER BY picked.rowid'}",
+            f"WHERE json {'<>' if otherwise else '='} ? {grouped or 'ORDER BY picked.rowid'}",
             (settings.to_json(),),
         )
 

@@ -4,11 +4,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib import import_module
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.arrivals.source import Source
@@ -22,16 +20,16 @@ from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import jobs_folder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
-from gtpick_rt.picking.adapting import adapted_first, adapting_from, need_training, with_adapted
+from gtpick_rt.picking.adapting import need_training, weights_of
 from gtpick_rt.picking.excluding import exclusion_of
-from gtpick_rt.picking.remeasuring import Remeasuring
+from gtpick_rt.picking.remeasuring import remeasuring_from
 from gtpick_rt.picking.request import Listeners, Request, Work
+from gtpick_rt.picking.takeover import adapted_first, adapting_from, with_adapted
 from gtpick_rt.picking.work import work_of
 from gtpick_rt.pipeline.threads import run, settings_of
 from gtpick_rt.proof.opening import open_picker
 
 _CLOSING_S = 10.0
-_Closes = TypeVar("_Closes", Picker, Remeasuring)
 
 
 def fulfil(request: Request, listeners: Listeners, stop: threading.Event, command: Sequence[str] = ()) -> Summary:
@@ -43,6 +41,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         _need_dask(request.cluster)
     if request.adapt:
         need_training()
+        weights_of(request.model)
     exclusion_of(request, None)  # what is wrong with it is told before anything takes long
     with _output(request) as output:
         if request.adapt:
@@ -73,26 +72,43 @@ def _pick(
             picker = _open_picker(request, agreed, work, listeners, stop)
             opened.enter_context(_closing(picker))
             settings = _settings(picker, request, agreed)
-        again = _remeasuring(request, previous, picker, work, output, listeners, stop)
-        source = work.source if again is None else opened.enter_context(_closing(again))
+        again = remeasuring_from(work.source, request, previous, picker, output, listeners.notice, stop)
+        source = work.source if again is None else again
         before = work.before if settings == previous else 0
         summary, adapted = _run(request, source, work, before, picker, output, settings, listeners, stop, command)
-        if again is None or again.picker is None:
-            return summary, adapted
-        output.hold.begin(0)
-        if stop.is_set():  # what is picked is all that there will be
-            output.write_lists(summary)
-            return summary, False
-        for record in list(output.records()):
-            output.discard(record.stem)
-        picker.close()
-        picker, work = again.picker, work_of(request, output, stop, listeners.notice)
-        settings = _settings(picker, request, None)
+    if again is None or again.survey is None:
+        return summary, adapted
+    output.hold.begin(0)
+    if stop.is_set():  # what is picked is all that there will be
+        output.write_lists(summary)
+        return summary, False
+    return _pick_anew(request, again.survey, output, listeners, stop, command)
+
+
+def _pick_anew(
+    request: Request,
+    found: Survey,
+    output: OutputFolder,
+    listeners: Listeners,
+    stop: threading.Event,
+    command: Sequence[str],
+) -> tuple[Summary, bool]:
+    """Do as `_pick`, for what was found when the particles were measured again."""
+    model, backend = request.model, _backend(request)
+    opened = open_picker(
+        found.diameter_A, contrast=found.contrast, model=model, backend=backend, on_build=listeners.building
+    )
+    with _closing(opened) as picker:
+        picker.survey = found
+        exclusion = exclusion_of(request, output.previous)
+        settings = settings_of(picker, request.threshold, request.pixel_size_A, exclusion)
+        output.renew()
+        work = work_of(request, output, stop, listeners.notice)
         return _run(request, work.source, work, 0, picker, output, settings, listeners, stop, command)
 
 
 @contextmanager
-def _closing(opened: _Closes) -> Iterator[_Closes]:
+def _closing(opened: Picker) -> Iterator[Picker]:
     """Close it at the end, unless its device hangs; then the end of the process gives all back."""
     try:
         yield opened
@@ -101,27 +117,6 @@ def _closing(opened: _Closes) -> Iterator[_Closes]:
         with suppress(TimeoutError):
             thread.call(opened.close, _CLOSING_S)
         thread.close()
-
-
-def _remeasuring(
-    request: Request,
-    previous: Settings | None,
-    picker: Picker,
-    work: Work,
-    output: OutputFolder,
-    listeners: Listeners,
-    stop: threading.Event,
-) -> Remeasuring | None:
-    """Where the diameter was measured on what had come first, more is to come; None elsewhere."""
-    if request.watching is None or request.diameter_A is not None or previous is not None or picker.survey is None:
-        return None
-
-    def measure(jobs: Sequence[Job]) -> Picker:
-        micrographs = Sample(takewhile(lambda _: not stop.is_set(), jobs), request.pixel_size_A)
-        return open_picker(micrographs=micrographs, model=request.model, backend=_backend(request))
-
-    repeatable = output.alone and "-" not in request.inputs
-    return Remeasuring(work.source, picker, output, measure, repeatable, listeners.notice)
 
 
 def _run(

@@ -80,10 +80,17 @@ class Request:
                 "--adapt goes without --shard, since all shards need the same model: make it once with "
                 f"{self._adapt()}, and then give every shard --model adapted.onnx in place of --adapt"
             )
+        if self.adapt and "-" in self.inputs:
+            raise UsageError(
+                "--adapt goes without -, since paths on stdin come once, and all is picked once more with the adapted "
+                "network: name a folder or a list, with --watch, in place of -; or adapt first, with "
+                f"{self._adapt()}, and then pick - with --model adapted.onnx in place of --adapt"
+            )
 
     def _adapt(self) -> str:
         """The command that makes an adapted model for these micrographs, to be typed."""
-        micrographs = self.inputs if len(self.inputs) <= _FEW else ("MICROGRAPHS",)
+        told = len(self.inputs) <= _FEW and "-" not in self.inputs
+        micrographs = self.inputs if told else ("MICROGRAPHS",)
         options = {"--diameter": self.diameter_A, "--pixel-size": self.pixel_size_A}
         given = [text for name, value in options.items() if value is not None for text in (name, f"{value:g}")]
         return shlex.join(["gtpick-rt", "adapt", *micrographs, *given, "--out", "adapted.onnx"])

@@ -1,10 +1,11 @@
 """The micrographs that a request is about."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import takewhile
+from pathlib import Path, PurePosixPath
 
-from gtpick_rt.arrivals.jobs import find_jobs
+from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.arrivals.listed import Listed, compare
 from gtpick_rt.arrivals.lookahead import Lookahead
 from gtpick_rt.arrivals.sampling import spread
@@ -30,6 +31,12 @@ def work_of(
         notice(failure.message)
 
     return _watched(request, request.watching, output, stop, tell)
+
+
+def picked_jobs(output: OutputFolder) -> Iterator[Job]:
+    """The micrographs that are picked already, in the order of picking."""
+    for record in output.records():
+        yield Job(Path(record.path), PurePosixPath(record.stem), record.name, pixel_size_A=record.pixel_size_A)
 
 
 def _listed(request: Request, output: OutputFolder, stop: threading.Event, notice: Callable[[str], None]) -> Work:

@@ -11,11 +11,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.arrivals.jobs import Found, Job
-from gtpick_rt.cli.main import app
+from gtpick_rt.cli.main import app, errors_told
+from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.reading.info import UNFINISHED
 from gtpick_rt.records import Failure
 
 GOLDEN = Path(__file__).parent / "golden"
+CODES = Path(__file__).resolve().parents[3] / "docs" / "commands.md"
 REGENERATE = "GTPICK_REGENERATE_GOLDEN"
 """`GTPICK_REGENERATE_GOLDEN=1 python -m pytest tests/runtime/cli/test_cli.py` rewrites the golden
 files."""
@@ -110,6 +112,13 @@ def test_our_own_errors_are_one_line_on_stderr_and_exit_code_1(run: Callable[...
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == "error: 'absent': no such file or folder\n"
+
+
+def test_a_refusal_to_adapt_has_an_exit_code_of_its_own_which_the_documents_explain() -> None:
+    with pytest.raises(SystemExit) as ended, errors_told():
+        raise UnadaptedError("ice alone")
+    assert ended.value.code == 4
+    assert "\n| 4 | of `adapt`: " in CODES.read_text()
 
 
 def test_check_lists_what_would_be_picked_and_what_not_and_why(run: Callable[..., Result], folder: Path) -> None:

@@ -2,6 +2,7 @@
 not learned changes nothing.
 """
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import pytest
 
 from benchmarks.shared import tiny_runs
 from benchmarks.shared.tiny_runs import flaws_of, listed_in
+from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.errors import UsageError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
@@ -41,10 +43,16 @@ LEARNER = """
     out = pathlib.Path(arguments[arguments.index("--out") + 1])
     learners = out.parents[4] / "learners"
     learners.mkdir(exist_ok=True)
-    (learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}").touch()
+    learner = learners / f"{out.parent.name}-{sum(each.endswith('.mrc') for each in arguments)}"
+    learner.write_text(json.dumps(arguments))
     print("adapting, step 1 of 2\\nlooking at it ...", file=sys.stderr, flush=True)
     if way == "refuses":
-        sys.exit("error: no particles are seen there")
+        print("error: no particles are seen there", file=sys.stderr)
+        sys.exit(4)
+    if way == "cannot be used so":
+        sys.exit("error: a.mrc: no such file or folder")
+    if way == "meets a full disk":
+        raise OSError(28, "No space left on device")
     if way == "breaks":
         os.kill(os.getpid(), 9)
     if way == "hangs":
@@ -100,6 +108,7 @@ def run(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def fulfil(stop: threading.Event | None = None, **options: Any) -> tuple[Any, list[str]]:
         told: list[str] = []
+        tiny_model.with_suffix(".safetensors").touch()
         common: dict[str, Any] = {"adapt": True, "diameter_A": 24.0, "model": str(tiny_model), "force": False}
         request = Request(inputs=(str(folder),), out=folder.parent / "out", **(common | options))
         return fulfilling.fulfil(request, Listeners(notice=told.append), stop or threading.Event()), told
@@ -234,6 +243,27 @@ def test_what_the_general_network_has_picked_is_picked_once_more(
     assert (summary.picked, models_of(out)) == (13, {"learned": 13})
 
 
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_what_was_moved_away_before_it_could_be_picked_once_more_is_told_by_name(
+    watching: Watching | None, run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+) -> None:
+    out = folder.parent / "out"
+    both = {"learned": 12, tiny_spec.name: 1}
+    run(adapt=False)
+    (folder / "a.mrc").rename(folder.parent / "a.mrc")
+    summary, _ = run(stop_when(lambda: models_of(out) == both) if watching else None, watching=watching)
+    assert models_of(out) == both
+    assert (summary.totals.micrographs, summary.totals.failed, len(listed_in(list_path(out)))) == (12, 1, 12)
+    for _ in range(2):
+        (failed,) = json.loads(summary_path(out).read_text())["failed"]
+        assert failed["path"] == str(folder / "a.mrc")
+        assert "is not there any more to be picked anew" in failed["message"]
+        run()
+    (folder.parent / "a.mrc").rename(folder / "a.mrc")
+    summary, _ = run()
+    assert (models_of(out), summary.totals.failed) == ({"learned": 13}, 0)
+
+
 def test_where_not_to_pick_stays_when_the_adapted_model_takes_over(run: Run, learner: Ways, folder: Path) -> None:
     asked = {"margin": "20", "skip_flagged": ("ice",), "avoid_contamination": True}
     before, _ = run(adapt=False, **asked)
@@ -249,17 +279,65 @@ def test_by_force_it_learns_anew(run: Run, learner: Ways, folder: Path) -> None:
     assert (summary.picked, times_learned(folder.parent / "out")) == (13, 2)
 
 
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        ("breaks", "exit code -9"),
+        ("cannot be used so", "a.mrc: no such file or folder"),
+        ("meets a full disk", "OSError: [Errno 28] No space left on device"),
+    ],
+)
 def test_a_learner_that_breaks_is_told_and_tried_again_by_the_next_run(
-    run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
+    way: str, why: str, run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
 ) -> None:
     out = folder.parent / "out"
-    learner("breaks")
+    learner(way)
     _, told = run()
-    assert told[-1] == "not adapted, the general network picks: exit code -9"
+    assert told[-1] == f"not adapted, the general network picks: {why}"
     assert (models_of(out), adapting.outcome_in(out)) == ({tiny_spec.name: 13}, None)
     learner("learns")
     run()
     assert models_of(out) == {"learned": 13}
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("tempfile.mkdtemp", "learning cannot begin"), ("write_atomic", "what was learned cannot be kept")],
+)
+def test_where_the_disk_is_full_as_learning_begins_or_ends_the_general_network_picks_all(
+    what: str,
+    words: str,
+    watching: Watching | None,
+    run: Run,
+    learner: Ways,
+    folder: Path,
+    tiny_spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, told = folder.parent / "out", list[str]()
+
+    def full(*_: object, **__: object) -> None:
+        told.append("tried")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"gtpick_rt.picking.adapting.{what}", full)
+        stop = stop_when(lambda: bool(told) and models_of(out) == {tiny_spec.name: 13}) if watching else None
+        summary, notices = run(stop, watching=watching)
+    assert models_of(out) == {tiny_spec.name: 13}
+    assert summary.adaptation.message.startswith(f"{words} ([Errno 28] No space left on device); the next run ")
+    assert (told, notices.count(summary.adaptation.told)) == (["tried"], 1)
+    assert adapting.outcome_in(out) is None
+    run()
+    assert models_of(out) == {"learned": 13}
+
+
+def test_a_micrograph_whose_name_begins_as_an_option_does_is_none(learner: Ways, tmp_path: Path) -> None:
+    odd = Job(Path("-a.mrc"), PurePosixPath("-a"), "-a.mrc")
+    process = adapting.Adaptation(tmp_path / "out", [odd], 24.0, 1.0, lambda *_: None, beside=False)
+    process.close()
+    assert list(process._process.args)[-2:] == ["--", "-a.mrc"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +353,52 @@ def test_shards_are_told_what_to_type_to_adapt_first(
 ) -> None:
     with pytest.raises(UsageError, match=f"with gtpick-rt {re.escape(command)}.* every shard --model adapted"):
         Request(inputs=inputs, out=Path("out"), adapt=True, shard="1/2", **options)  # type: ignore[arg-type]
+
+
+def test_paths_on_stdin_which_come_once_are_refused_before_anything_is_picked() -> None:
+    words = r"name a folder or a list, with --watch.*gtpick-rt adapt MICROGRAPHS --diameter 160 --out adapted.onnx, and"
+    for watching in (None, WATCH):
+        with pytest.raises(UsageError, match=words):
+            Request(inputs=("-",), out=Path("out"), diameter_A=160.0, adapt=True, watching=watching)
+    Request(inputs=("-",), out=Path("out"), watching=WATCH)
+
+
+def option(out: Path, name: str) -> str | None:
+    """The value of an option with which the one learner was started."""
+    (learner,) = (out.parent / "learners").iterdir()
+    arguments = json.loads(learner.read_text())
+    return arguments[arguments.index(name) + 1] if name in arguments else None
+
+
+@pytest.mark.parametrize("watching", [None, WATCH])
+def test_the_learner_is_told_of_the_pixel_size_and_starts_from_the_weights_beside_the_model(
+    watching: Watching | None, run: Run, learner: Ways, folder: Path, tiny_model: Path
+) -> None:
+    out = folder.parent / "out"
+    stop = stop_when(lambda: models_of(out) == {"learned": 13}) if watching else None
+    run(stop, watching=watching, pixel_size_A=0.75)
+    assert option(out, "--pixel-size") == "0.75"
+    assert option(out, "--weights") == str(tiny_model.with_suffix(".safetensors"))
+
+
+@pytest.mark.parametrize("name", ["tiny.onnx", "tiny.fp16.onnx", "of.v2.onnx"])
+def test_weights_lie_beside_a_model_whatever_its_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    weights = tmp_path / f"{name.removesuffix('.onnx').removesuffix('.fp16')}.safetensors"
+    with pytest.raises(UsageError, match=re.escape(f"and {weights} is missing: put them there; or adapt first")):
+        adapting.weights_of(str(tmp_path / name))
+    weights.touch()
+    assert adapting.weights_of(str(tmp_path / name)) == weights
+    assert adapting.weights_of(None) is adapting.weights_of("gtpick-nano") is None
+
+
+def test_a_model_without_its_weights_is_refused_before_anything_is_picked(
+    run: Run, learner: Ways, folder: Path, tiny_model: Path
+) -> None:
+    shutil.copy(tiny_model, folder.parent / "alone.onnx")
+    with pytest.raises(UsageError, match=r"gtpick-rt adapt MICROGRAPHS --weights WEIGHTS --out adapted.onnx"):
+        run(model=str(folder.parent / "alone.onnx"))
+    assert not (folder.parent / "out").exists()
 
 
 def test_what_is_not_installed_is_said_before_anything_is_picked(

@@ -7,16 +7,20 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gtpick_rt.arrivals.source import Timing
-from gtpick_rt.errors import UsageError
+from gtpick_rt.backends.fake import ScriptedBackend
+from gtpick_rt.errors import BackendError, UsageError
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.layout import list_path, log_path
 from gtpick_rt.picking import fulfilling
 from gtpick_rt.picking.request import Listeners, Request, Watching
+from gtpick_rt.proof import opening
 from gtpick_rt.records import Record
 from gtpick_rt.types import FloatArray, Micrograph
 
@@ -142,6 +146,107 @@ def test_a_diameter_measured_on_few_is_measured_again_and_applied_while_no_list_
     assert list_path(out).read_text().count("_autopick.star") == 12
     log = [json.loads(line)["state"] for line in log_path(out).read_text().splitlines()]
     assert "noticed" in log
+
+
+def cut_off(folder: Path, **options: Any) -> None:
+    """A run that picks two, and is killed before any list is given out."""
+    watch(folder, lambda record: None, until=2, **options)
+    list_path(folder.parent / "out").unlink()
+
+
+def test_a_run_that_was_killed_before_ten_had_come_is_gone_on_with_by_measuring_again(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    cut_off(folder, skip_flagged=("ice",))
+    save_many(folder, "cdefghijkl", 110, discs, save_mrc)
+    summary, told = fulfil(folder, watching=WATCH)
+    assert summary.parameters["skip_flagged"] == "ice"
+    assert "picked anew at 111 Å" in told[-1]
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert (summary.totals.micrographs, summary.totals.failed) == (12, 0)
+
+
+def test_a_diameter_that_was_given_to_a_run_that_was_killed_is_not_measured_again(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    cut_off(folder, diameter_A=75.0)
+    save_many(folder, "cdefghijkl", 110, discs, save_mrc)
+    summary, told = fulfil(folder, watching=WATCH)
+    assert (told, summary.parameters["diameter_A"], summary.totals.micrographs) == ([], 75, 12)
+
+
+def test_a_kill_while_all_are_to_be_picked_anew_does_not_leave_the_first_diameter(
+    folder: Path, discs: Discs, save_mrc: SaveMrc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fulfilling, "_pick_anew", kill)
+        with pytest.raises(KeyboardInterrupt):
+            watch(folder, arriving(folder, 110, discs, save_mrc))
+    assert not list_path(folder.parent / "out").exists()
+    summary, _ = fulfil(folder, watching=WATCH)
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert summary.totals.micrographs == 12
+
+
+def test_what_was_moved_away_before_it_could_be_picked_anew_is_told_by_name(
+    folder: Path, discs: Discs, save_mrc: SaveMrc
+) -> None:
+    gone, out = folder / "a.mrc", folder.parent / "out"
+    move = partial(gone.rename, folder.parent / "a.mrc")
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc, names="cdefghijklm", before=move))
+    assert (summary.totals.micrographs, summary.totals.failed) == (12, 1)
+    (failed,) = json.loads((out / "summary.json").read_text())["failed"]
+    assert (failed["path"], (out / "a_autopick.star").exists()) == (str(gone), True)
+
+
+@pytest.fixture
+def opened(
+    measure_discs: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[str, ScriptedBackend]]:
+    """The backends that are opened, by name; never two devices at a time."""
+    opened: list[tuple[str, ScriptedBackend]] = []
+
+    def open_backend(name: str, *_: object) -> tuple[ScriptedBackend, ModelSpec]:
+        assert name == "cpu" or all(backend.closed for _, backend in opened), "two at a time"
+        opened.append((name, ScriptedBackend(measure_discs)))
+        return opened[-1][1], spec
+
+    monkeypatch.setattr(opening, "open_backend", open_backend)
+    return opened
+
+
+def test_it_is_measured_again_on_the_cpu_and_a_device_has_one_model_at_a_time(
+    folder: Path, discs: Discs, save_mrc: SaveMrc, opened: list[tuple[str, ScriptedBackend]]
+) -> None:
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc), backend="tensorrt")
+    assert summary.parameters["diameter_A"] == pytest.approx(110, rel=0.05)
+    assert summary.parameters["surveyed_micrographs"] > 2
+    assert [name for name, _ in opened] == ["tensorrt", "cpu", "tensorrt"]
+    assert all(backend.closed for _, backend in opened)
+
+
+def test_where_it_cannot_be_measured_again_that_is_told_and_the_first_stays(
+    folder: Path,
+    discs: Discs,
+    save_mrc: SaveMrc,
+    opened: list[tuple[str, ScriptedBackend]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise BackendError("no memory")
+
+    before = partial(monkeypatch.setattr, opening, "open_backend", fail)
+    told: list[str] = []
+    monkeypatch.setattr("gtpick_rt.picking.remeasuring.Remeasuring._tell", lambda _, line: told.append(line))
+    summary, _ = watch(folder, arriving(folder, 110, discs, save_mrc, before=before))
+    assert told == ["when 10 micrographs had come, they were not measured again: no memory; so 75 Å stays"]
+    assert (summary.totals.micrographs, len(opened)) == (12, 1)
+    assert list_path(folder.parent / "out").read_text().count("_autopick.star") == 12
 
 
 def test_it_is_told_but_not_applied_where_a_list_of_picks_is_given_out(

@@ -103,29 +103,22 @@ def test_a_device_that_hangs_does_not_keep_the_run_from_its_end(monkeypatch: pyt
     hanging.set()
 
 
-@pytest.mark.parametrize(("given_out", "now_A"), [(False, 75.0), (True, 110.0)])
-def test_what_is_opened_to_measure_again_is_closed_where_it_does_not_pick(
-    given_out: bool, now_A: float, spec: ModelSpec, measure_discs: Script
+@pytest.mark.parametrize(
+    ("given_out", "now_A", "differs"), [(False, 75.0, False), (True, 110.0, False), (False, 110.0, True)]
+)
+def test_what_is_opened_to_measure_again_is_closed(
+    given_out: bool, now_A: float, differs: bool, spec: ModelSpec, measure_discs: Script
 ) -> None:
     measured = ScriptedBackend(measure_discs)
     hold: Any = type("Hold", (), {"begin": lambda *_: None, "end": lambda *_: None, "given_out": given_out})()
     output: Any = type("Output", (), {"hold": hold, "log": lambda *_, **__: None})()
     source: Any = type("Source", (), dict.fromkeys(("live", "again", "retry", "done")))()
     before = Picker(ScriptedBackend(measure_discs), spec, 75.0)
-    again = Remeasuring(source, before, output, lambda _: Picker(measured, spec, now_A), True, lambda _: None)
-    assert not again._differs([])
+    now, stop = Picker(measured, spec, now_A), threading.Event()
+    again = Remeasuring(source, before, output, lambda _: now, True, lambda _: None, stop)
+    assert again._differs([]) == differs
     assert measured.closed
     assert not before.backend.closed  # type: ignore[attr-defined]
-
-
-def test_what_picks_all_anew_is_closed_by_who_measured(spec: ModelSpec, measure_discs: Script) -> None:
-    backend = ScriptedBackend(measure_discs)
-    again = Remeasuring.__new__(Remeasuring)
-    again.picker = None
-    again.close()
-    again.picker = Picker(backend, spec, 75.0)
-    again.close()
-    assert backend.closed
 
 
 def test_a_model_that_finds_no_diameter_is_closed(shelf: Shelf, tmp_path: Path) -> None:
