@@ -99,7 +99,7 @@ def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[
     except OSError as error:
         out = _out_of(path)
         raise UsageError(
-            f"{out}: the output folder cannot be locked ({error.strerror}); choose another --out"
+            f"{out}: the output folder cannot be locked ({error.strerror}); free space, or choose another --out"
         ) from error
 
 

@@ -40,7 +40,7 @@ def test_any_other_model_goes_by_its_path(shipped: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["gtpick-giant", "missing/own.onnx"])
 def test_an_unknown_model_is_refused_with_those_that_ship(name: str, shipped: Path) -> None:
-    with pytest.raises(ModelError, match=f"no model '{name}'.*gtpick-base, gtpick-nano.*--model FILE"):
+    with pytest.raises(ModelError, match=f"no model '{name}'.*gtpick-base, gtpick-nano.*the path of an ONNX file"):
         resolve_model(name)
 
 

@@ -34,7 +34,7 @@ from gtpick_rt.pipeline import threads as pipeline
 from gtpick_rt.pipeline.bookkeeping import Listeners
 from gtpick_rt.pipeline.threads import settings_of
 from gtpick_rt.reading.micrographs import read_micrograph
-from gtpick_rt.records import Failure, MicrographRecord, Record
+from gtpick_rt.records import Failure, MicrographRecord, PickedFrom, Record
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 PLACES = np.array([[60, 50], [200, 90], [130, 140]], np.float32)
@@ -301,7 +301,7 @@ def test_a_second_run_goes_on_where_the_first_ended(
     with OutputFolder(out) as output:
         assert output.previous == settings_of(dot_picker)
         status = first.path.stat()
-        assert dict(output.finished) == {str(first.stem): (status.st_size, status.st_mtime_ns)}
+        assert dict(output.finished) == {str(first.stem): PickedFrom(status.st_size, status.st_mtime_ns, 1.0)}
     found = run([second], dot_picker, out)
     assert (found.summary.picked, found.summary.totals.micrographs) == (1, 2)
     assert listed(out) == [first.name, second.name]
