@@ -66,22 +66,25 @@ class Journal:
     def __init__(self, out: Path, index: Path) -> None:
         self._out, self._index = out, index
         self.foreign: Path | None = None
+        self._failures: dict[str, Failure] = {}  # of an index that is removed, until there is another
         try:
             self._open()
         except sqlite3.DatabaseError:
             self._renew()
 
     def rebuild(self) -> None:
-        """Make the index anew from the STAR files, but for the failures. Raises OSError or
+        """Make the index anew from the STAR files, with its failures. Raises OSError or
         sqlite3.Error; then the index is closed, and to be rebuilt before it is used.
         """
-        failed, foreign = failures_of(self._index), self.foreign
+        self._failures |= {failure.stem: failure for failure in failures_of(self._index)}
+        foreign = self.foreign
         self._renew()
         try:
             if foreign is None and self.foreign is not None:
                 raise OSError(f"{self.foreign}: cannot be read")
-            for failure in failed:
+            for failure in self._failures.values():
                 self.put_failed(failure)
+            self._failures = {}
         except BaseException:
             self.close()
             raise
