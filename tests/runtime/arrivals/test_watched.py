@@ -419,14 +419,27 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return refuse
 
 
+@pytest.fixture
+def watch_three(watch: Watch, put: Put) -> Callable[..., Any]:
+    """A function that watches a folder, one below it and a list, whose micrographs have all been
+    given.
+    """
+
+    def begin(stop_after_idle_s: float) -> Any:
+        put("in/a.mrc", "in/x/b.mrc", "c.mrc")
+        Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
+        watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=stop_after_idle_s)
+        assert watcher.jobs(10) == ["a", "x/b", "c"]
+        return watcher
+
+    return begin
+
+
 @pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
 def test_what_cannot_be_looked_at_for_a_moment_is_told_and_no_failure(
-    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+    name: str, watch_three: Callable[..., Any], clock: Any, away: Callable[..., None]
 ) -> None:
-    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
-    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
-    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=300)
-    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    watcher = watch_three(stop_after_idle_s=300)
     before = len(watcher.notices)
     away(name)
     clock.at(clock.now + 20, away)
@@ -439,12 +452,9 @@ def test_what_cannot_be_looked_at_for_a_moment_is_told_and_no_failure(
 
 @pytest.mark.parametrize("name", ["in", "in/x", "mics.star"])
 def test_what_cannot_be_looked_at_in_the_end_is_a_failure(
-    name: str, watch: Watch, clock: Any, put: Put, away: Callable[..., None]
+    name: str, watch_three: Callable[..., Any], clock: Any, away: Callable[..., None]
 ) -> None:
-    put("in/a.mrc", "in/x/b.mrc", "c.mrc")
-    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
-    watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=20)
-    assert watcher.jobs(10) == ["a", "x/b", "c"]
+    watcher = watch_three(stop_after_idle_s=20)
     away(name)
     failure = watcher.failure(1000)
     assert (watcher.ended, failure.path, failure.kind) == (True, name, "UnreadableError")
