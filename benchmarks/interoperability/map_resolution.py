@@ -27,7 +27,6 @@ from benchmarks.interoperability.resolution.pickers import PICKERS, RADIUS_PX, P
 from benchmarks.interoperability.resolution.shells import resolution_A, shell_correlation, soft_mask
 from benchmarks.interoperability.resolution.specimens import (
     BOX_PX,
-    SCALED_PX,
     SPECIMENS,
     Specimen,
     Volume,
@@ -58,14 +57,14 @@ class DataSet(NamedTuple):
     """One specimen, simulated."""
 
     project: Project
+    specimen: Specimen
     maps: Maps
-    symmetry: str
-    pixel_A: float
+    voxel_A: float
 
     @property
-    def voxel_A(self) -> float:
-        """Of its maps."""
-        return self.pixel_A * BOX_PX / SCALED_PX
+    def box_A(self) -> float:
+        """Side of its maps."""
+        return self.voxel_A * self.specimen.scaled_px
 
 
 def prepare(specimen: Specimen, folder: Path, arguments: argparse.Namespace) -> DataSet:
@@ -73,10 +72,11 @@ def prepare(specimen: Specimen, folder: Path, arguments: argparse.Namespace) -> 
     structure = load(specimen, arguments.structures)
     truth = write_project(structure, folder, arguments.micrographs)
     project = Project(folder, truth, structure.extent_A, arguments.topaz)
-    volume, voxel_A = true_map(structure), pixel_A(structure) * BOX_PX / SCALED_PX
+    volume = true_map(structure, specimen.scaled_px)
+    voxel_A = pixel_A(structure) * BOX_PX / specimen.scaled_px
     mask = relion.write_map(soft_mask(volume, voxel_A), folder / "mask.mrc", voxel_A)
     start = relion.write_map(volume, folder / "start.mrc", voxel_A)
-    return DataSet(project, Maps(volume, mask, start), specimen.symmetry, pixel_A(structure))
+    return DataSet(project, specimen, Maps(volume, mask, start), voxel_A)
 
 
 def judge(data: DataSet, name: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def judge(data: DataSet, name: str) -> dict[str, Any]:
     project = data.project
     found = pickers.pick(name, project)
     taken, recall = evaluate(project.pairs(found), RADIUS_PX), recall_by_sector(project, found)
-    steps = relion.Steps(project.folder, name, data.pixel_A, project.diameter_A, data.symmetry)
+    steps = relion.Steps(project.folder, name, data.specimen, project.diameter_A)
     halves = steps.halves(data.maps.start)
     one, other = (np.asarray(mrcfile.read(path), np.float32) for path in halves)
     mask = np.asarray(mrcfile.read(data.maps.mask), np.float32)
@@ -95,8 +95,8 @@ def judge(data: DataSet, name: str) -> dict[str, Any]:
         **{key: round(getattr(taken, key), 4) for key in ("precision", "recall", "f1")},
         "extracted": relion.count(steps.particles()),
         "kept": relion.count(steps.selected()),
-        "halves_A": round(steps.postprocessed_A(halves[0], data.maps.mask), 3),
-        "truth_A": round(resolution_A(truly, 0.5, data.voxel_A * SCALED_PX), 3),
+        "halves_A": round(steps.postprocessed_A(halves[0], data.maps.mask, data.voxel_A), 3),
+        "truth_A": round(resolution_A(truly, 0.5, data.box_A), 3),
         "centre_error_px": pickers.centre_errors(project, found),
         "least_recall_by_view": round(float(recall.min()), 4),
         "seconds": steps.seconds,
@@ -171,10 +171,10 @@ def main() -> None:
         data = prepare(SPECIMENS[name], (arguments.work / name).resolve(), arguments)
         row = results.setdefault(name, {"pickers": {}})
         row |= {
-            "entry": SPECIMENS[name].entry,
-            "symmetry": data.symmetry,
+            "entry": data.specimen.entry,
+            "symmetry": data.specimen.symmetry,
             "diameter_A": round(data.project.diameter_A, 1),
-            "box_A": round(data.voxel_A * SCALED_PX, 2),
+            "box_A": round(data.box_A, 2),
             "micrographs": len(data.project.micrographs),
             "particles": len(data.project.truth.view),
         }

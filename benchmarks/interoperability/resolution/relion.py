@@ -13,7 +13,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from benchmarks.interoperability.relion_classes import call
-from benchmarks.interoperability.resolution.specimens import BOX_PX, EXTENT_PX, SCALED_PX, Volume
+from benchmarks.interoperability.resolution.specimens import BOX_PX, EXTENT_PX, Specimen, Volume
 
 CLASSES, ITERATIONS = 12, 20
 KEPT_SHARE, KEPT_WITHIN = 0.01, 1.5
@@ -26,10 +26,9 @@ INITIAL_A = 40
 class Steps:
     """The steps of one picker's particles, in a folder of a project; each is done once."""
 
-    def __init__(self, project: Path, name: str, pixel_A: float, diameter_A: float, symmetry: str) -> None:
+    def __init__(self, project: Path, name: str, specimen: Specimen, diameter_A: float) -> None:
         self.project, self.name = project, name
-        self.scaled_A = pixel_A * BOX_PX / SCALED_PX
-        self.diameter_A, self.symmetry = diameter_A, symmetry
+        self.specimen, self.diameter_A = specimen, diameter_A
         self.folder = project / f"relion_{name}"
         self.folder.mkdir(exist_ok=True)
 
@@ -53,14 +52,14 @@ class Steps:
 
     def particles(self) -> Path:
         """Extract what was picked."""
-        radius = 0.575 * EXTENT_PX * SCALED_PX / BOX_PX
+        radius = 0.575 * EXTENT_PX * self.specimen.scaled_px / BOX_PX
         return (
             self.once(
                 "extract",
                 lambda out: self._run(
                     f"relion_preprocess --i micrographs.star --coord_dir {self.name}/ --coord_suffix _autopick.star"
                     f" --part_dir {out}/ --part_star {out}/particles.star --extract --invert_contrast --norm"
-                    f" --extract_size {BOX_PX} --scale {SCALED_PX} --bg_radius {radius:.0f}"
+                    f" --extract_size {BOX_PX} --scale {self.specimen.scaled_px} --bg_radius {radius:.0f}"
                 ),
             )
             / "particles.star"
@@ -88,20 +87,18 @@ class Steps:
             lambda out: self._run(
                 "mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --auto_refine"
                 f" --split_random_halves --i {source} --o {out}/run --ref {start} --ini_high {INITIAL_A}"
-                f" {self._common()} --sym {self.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
+                f" {self._common()} --sym {self.specimen.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
                 " --offset_range 3 --offset_step 2 --low_resol_join_halves 40 --firstiter_cc --j 1"
             ),
         )
         return folder / "run_half1_class001_unfil.mrc", folder / "run_half2_class001_unfil.mrc"
 
-    def postprocessed_A(self, half: Path, mask: Path) -> float:
+    def postprocessed_A(self, half: Path, mask: Path, voxel_A: float) -> float:
         """Resolution in Å that `relion_postprocess` finds between the halves."""
         half, mask = half.relative_to(self.project), mask.relative_to(self.project)
         folder = self.once(
             "postprocess",
-            lambda out: self._run(
-                f"relion_postprocess --i {half} --mask {mask} --o {out}/run --angpix {self.scaled_A:.6f}"
-            ),
+            lambda out: self._run(f"relion_postprocess --i {half} --mask {mask} --o {out}/run --angpix {voxel_A:.6f}"),
         )
         return float(cif.read_file(str(folder / "run.star")).find_block("general").find_value("_rlnFinalResolution"))
 

@@ -27,8 +27,8 @@ EXTENT_PX, SHAPE = 88, (1792, 2048)
 """Of a particle and of a micrograph, as the middle size of the suite."""
 SNR, COVERAGE = 0.05, 0.25
 SIDE, VIEWS, SEED = 128, 1500, 20261129
-BOX_PX, SCALED_PX = 132, 56
-"""Side of the boxes on the micrograph, and what they are reduced to."""
+BOX_PX = 132
+"""Side of the boxes on the micrograph."""
 VOXEL_A, BLUR_A = 2.0, 2.0
 
 
@@ -38,9 +38,11 @@ class Specimen:
 
     entry: str
     symmetry: str
+    scaled_px: int
+    """What boxes are reduced to: its voxels are so fine that no map ends at twice their size."""
 
 
-SPECIMENS = {"symmetric": Specimen("3lvk", "D2"), "asymmetric": Specimen("4fqi", "C1")}
+SPECIMENS = {"symmetric": Specimen("3lvk", "D2", 88), "asymmetric": Specimen("4fqi", "C1", 56)}
 
 
 class Truth(NamedTuple):
@@ -86,14 +88,14 @@ def pixel_A(structure: Structure) -> float:
     return structure.extent_A / EXTENT_PX
 
 
-def true_map(structure: Structure) -> Volume:
+def true_map(structure: Structure, scaled_px: int) -> Volume:
     """The structure at the size of the reduced boxes, `(n, n, n)`, centred at n // 2."""
     voxels = structure.volume.shape[0]
-    step = BOX_PX / SCALED_PX * pixel_A(structure) / (structure.extent_A / (FILL * voxels))
+    step = BOX_PX / scaled_px * pixel_A(structure) / (structure.extent_A / (FILL * voxels))
     smooth = ndimage.gaussian_filter(structure.volume, 0.4 * step)
-    offset = (voxels - 1) / 2 - step * (SCALED_PX // 2)
+    offset = (voxels - 1) / 2 - step * (scaled_px // 2)
     return np.asarray(
-        ndimage.affine_transform(smooth, np.full(3, step), np.full(3, offset), (SCALED_PX,) * 3), np.float32
+        ndimage.affine_transform(smooth, np.full(3, step), np.full(3, offset), (scaled_px,) * 3), np.float32
     )
 
 

@@ -13,7 +13,6 @@ from benchmarks.interoperability.resolution.pickers import Project, centre_error
 from benchmarks.interoperability.resolution.relion import Classes, keep
 from benchmarks.interoperability.resolution.shells import resolution_A, shell_correlation, soft_mask
 from benchmarks.interoperability.resolution.specimens import (
-    SCALED_PX,
     Truth,
     around_two_folds,
     directions,
@@ -51,7 +50,7 @@ def test_no_copy_is_a_mirror_image() -> None:
 def test_the_true_map_is_centred_where_relion_has_its_centre() -> None:
     points = around_two_folds(clump(3))
     structure = to_canonical("clump", points_to_density(points, np.ones(len(points)), 2.0, 2.0), 2.0, 64)
-    assert ndimage.center_of_mass(true_map(structure)) == pytest.approx([SCALED_PX // 2] * 3, abs=0.1)
+    assert ndimage.center_of_mass(true_map(structure, 56)) == pytest.approx([28] * 3, abs=0.1)
 
 
 def test_a_map_agrees_with_itself_and_noise_with_nothing() -> None:
