@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.interoperability.relion_classes import call
 from benchmarks.interoperability.resolution.specimens import BOX_PX, EXTENT_PX, Specimen, Volume
 
-CLASSES, ITERATIONS = 12, 20
+CLASSES, ITERATIONS = 8, 15
 KEPT_SHARE, KEPT_WITHIN = 0.01, 1.5
 """A class is kept if it holds at least this share of the particles, and if its resolution, as
 RELION estimates it, is at most this many times that of the best class."""
@@ -72,7 +72,7 @@ class Steps:
         def classify(out: Path) -> None:
             self._run(
                 f"relion_refine --i {source} --o {out}/run {self._common()} --K {CLASSES} --iter {ITERATIONS}"
-                " --tau2_fudge 2 --psi_step 12 --offset_range 5 --offset_step 2 --ctf_intact_first_peak"
+                " --tau2_fudge 2 --psi_step 12 --offset_range 3 --offset_step 2 --ctf_intact_first_peak"
                 f" --j {len(os.sched_getaffinity(0))}"
             )
             keep(self.project / out / f"run_it{ITERATIONS:03d}", self.project / out / "selected.star")
@@ -88,7 +88,8 @@ class Steps:
                 "mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --auto_refine"
                 f" --split_random_halves --i {source} --o {out}/run --ref {start} --ini_high {INITIAL_A}"
                 f" {self._common()} --sym {self.specimen.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
-                " --offset_range 3 --offset_step 2 --low_resol_join_halves 40 --firstiter_cc --j 1"
+                " --auto_ignore_angles --auto_resol_angles --offset_range 3 --offset_step 2"
+                " --low_resol_join_halves 40 --firstiter_cc --j 1"
             ),
         )
         return folder / "run_half1_class001_unfil.mrc", folder / "run_half2_class001_unfil.mrc"
