@@ -70,7 +70,7 @@ class DataSet(NamedTuple):
 def prepare(specimen: Specimen, folder: Path, arguments: argparse.Namespace) -> DataSet:
     """Simulate a specimen, unless that was done."""
     structure = load(specimen, arguments.structures)
-    truth = write_project(structure, folder, arguments.micrographs)
+    truth = write_project(structure, folder, arguments.micrographs, specimen.snr)
     project = Project(folder, truth, structure.extent_A, arguments.topaz)
     volume = true_map(structure, specimen.scaled_px)
     voxel_A = pixel_A(structure) * BOX_PX / specimen.scaled_px
@@ -173,6 +173,7 @@ def main() -> None:
         row |= {
             "entry": data.specimen.entry,
             "symmetry": data.specimen.symmetry,
+            "snr": data.specimen.snr,
             "diameter_A": round(data.project.diameter_A, 1),
             "box_A": round(data.box_A, 2),
             "micrographs": len(data.project.micrographs),
