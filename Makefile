@@ -1,4 +1,4 @@
-# make pick    install what picking needs and pick the sample micrographs
+# make pick    install what picking and the monitor need and pick the sample micrographs
 # make gpu     the same for an NVIDIA GPU, in an environment of its own: CUDA 12 or 13, as the driver allows
 # make rtx     the same for an RTX card, with TensorRT-RTX
 # make test    install everything and run the whole test suite
@@ -23,7 +23,10 @@ ON_12    := $(shell test "$(or $(DRIVER),0)" -lt 580 && echo yes)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: pick gpu rtx test check docs pictures clean
+# What `pip install` put there without --editable: a copy, which would run in place of what stands here.
+COPY := $(if $(wildcard $(VENV)/lib/python3*/site-packages/gtpick_rt/__init__.py),a-copy)
+
+.PHONY: pick gpu rtx test check docs pictures clean a-copy
 .NOTPARALLEL:
 
 pick: $(VENV)/.installed-pick
@@ -61,20 +64,20 @@ pictures: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) .venv-gpu .venv-rtx $(OUT) site
 
-# A set is installed once: its stamp is renewed only when pyproject.toml changes.
-$(VENV)/.installed-pick: pyproject.toml | $(BIN)/python
+# A set is installed once: its stamp is renewed only when pyproject.toml changes, or a copy must give way.
+$(VENV)/.installed-pick: pyproject.toml $(COPY) | $(BIN)/python
 	@echo "Installing gtpick-rt into $(VENV)"
-	@$(PIP) --editable '.[$(EXTRA)]'
+	@$(PIP) --editable '.[$(EXTRA),monitor]'
 	@touch $@
 
-$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-docs: pyproject.toml $(COPY) | $(BIN)/python
 	@echo "Installing what builds the documentation into $(VENV)"
 	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 # torch comes first and pinned, so that nothing after it chooses another build. From PyPI this is the CUDA build of
 # several gigabytes; where a CPU build is to be had, name it: make test TORCH='torch==2.13.0+cpu --index-url ...'
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml $(COPY) | $(BIN)/python
 	@echo "Installing gtpick-rt with all that training and the tests need into $(VENV)"
 	@$(PIP) $(TORCH)
 	@$(PIP) --editable '.[dev]'

@@ -198,3 +198,16 @@ def test_what_an_rtx_card_needs_can_be_had(extra: str, wheel: Path, tmp_path: Pa
     assert {"onnxruntime", "cuda-python", "tensorrt-rtx-cu12" if extra == "rtx12" else "tensorrt-rtx"} <= {
         line.split()[1].partition("==")[0] for line in found.splitlines() if line.startswith(" + ")
     }
+
+
+@pytest.mark.parametrize(("target", "stamp"), [("pick", "pick"), ("docs", "docs"), ("check", "dev")])
+def test_make_runs_the_sources_as_they_are(target: str, stamp: str, tmp_path: Path) -> None:
+    """It installs them once and not as a copy; one that pip put there gives way to them."""
+    site = tmp_path / "lib" / "python3.12" / "site-packages" / "gtpick_rt"
+    for path in (tmp_path / "bin" / "python", tmp_path / f".installed-{stamp}", site / "__init__.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    plan = ("make", "--dry-run", target, f"VENV={tmp_path}")
+    assert " --editable '.[" in run(*plan, cwd=ROOT, MAKEFLAGS="")
+    (site / "__init__.py").unlink()
+    assert "pip install" not in run(*plan, cwd=ROOT, MAKEFLAGS="")
