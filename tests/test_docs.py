@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -20,8 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 README_LINES = 120
 OTHER_PROGRAMS = ("#", ".", "git", "cd", "make", "pip", "python3", "conda", "dask", "srun", "relion_pipeliner")
 """That a block of commands may begin a line with, beside our own."""
+OTHER_LIBRARIES = {"cryosparc", "tritonclient"}
+"""That Python in a document may import though they are not installed for the tests."""
 FOLDERS = (ROOT, ROOT / "benchmarks", ROOT / "docs", ROOT / "sample")
 DOCUMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
+
+CALLED = re.compile(r"(?:^|[ /])(?:gtpick-rt|gtpick(?:\.sif)?(?= (?:pick|monitor) )) +([^|>&]+)")
+"""The program with its arguments: first on a line, behind another program, or as an image of it."""
 
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -32,19 +38,24 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def command_lines() -> list[str]:
-    lines = (
-        line.partition(" #")[0].strip()
-        for path in DOCUMENTS
-        for block in blocks(path, "bash")
-        for line in block.splitlines()
-    )
-    return sorted({line for line in lines if line.startswith("gtpick-rt ")})
+def called() -> list[str]:
+    """The arguments of each call of the program in a block, fenced or indented."""
+    lines: list[str] = []
+    for path in DOCUMENTS:
+        lines += [line for block in blocks(path, r"(?!yaml)\w*") for line in block.splitlines()]
+        lines += [line for line in outside_blocks(path).splitlines() if line.startswith("    ")]
+    found = (CALLED.search(line.partition(" #")[0].strip()) for line in lines)
+    return sorted({match.group(1) for match in found if match})
+
+
+def outside_blocks(path: Path) -> str:
+    text = path.read_text().replace("\\\n", " ")
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def inline_commands() -> list[str]:
     """Commands in the midst of a sentence or a table, which may be without their arguments."""
-    named = (name for path in DOCUMENTS for name in re.findall(r"`(gtpick-rt [a-z][^`\n]*)`", path.read_text()))
+    named = (name for path in DOCUMENTS for name in re.findall(r"`(gtpick-rt [a-z][^`]*)`", path.read_text()))
     return sorted({name.replace("\\|", "|") for name in named})
 
 
@@ -73,9 +84,9 @@ def test_extras_named_in_a_document_exist(path: Path) -> None:
         r"^\[project.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.S | re.M
     )
     assert declared is not None
-    there = set(re.findall(r"^([a-z]+) = \[", declared.group(1), re.MULTILINE))
-    named = re.findall(r"pip install [^`\n]*'\.\[([a-z,]+)\]'", path.read_text())
-    named += re.findall(r"the extras? `([a-z]+)`", path.read_text())
+    there = set(re.findall(r"^(\w+) = \[", declared.group(1), re.MULTILINE))
+    named = re.findall(r"'\.\[([\w,]+)\]'", path.read_text())
+    named += re.findall(r"(?:extras? `|EXTRAS=)([\w,]+)", path.read_text())
     assert {extra for names in named for extra in names.split(",")} <= there
 
 
@@ -109,10 +120,10 @@ def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
-@pytest.mark.parametrize("line", command_lines())
+@pytest.mark.parametrize("line", called())
 def test_a_documented_command_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _, name, *arguments = shlex.split(line)
+    name, *arguments = shlex.split(Template(line).substitute(SLURM_ARRAY_TASK_ID=1, SLURM_ARRAY_TASK_COUNT=8))
     commands = get_command(app).commands
     for argument in arguments:  # some must exist to be accepted
         if argument.endswith("/"):
@@ -140,6 +151,18 @@ def test_python_in_a_document_runs(name: str, tmp_path: Path, monkeypatch: pytes
     variables: dict[str, Any] = {}
     for block in blocks(ROOT / name, "python"):
         exec(compile(block, name, "exec"), variables)
+
+
+@document
+def test_python_in_a_document_compiles_and_imports_what_there_is(path: Path) -> None:
+    nodes = [node for block in blocks(path, "python") for node in ast.walk(ast.parse(block))]
+    absent = set()
+    for node in nodes:
+        try:
+            exec(ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else "", {})
+        except ModuleNotFoundError as error:
+            absent.add(error.name)
+    assert absent <= OTHER_LIBRARIES
 
 
 @document
@@ -173,8 +196,7 @@ def test_the_packages_of_the_architecture_are_those_that_there_are() -> None:
 @document
 def test_prose_in_a_document_wraps_at_100_characters(path: Path) -> None:
     """Code, tables, pictures and links may be longer."""
-    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    lines = [line for line in prose.splitlines() if not line.startswith(("|", "!", "    ", "#"))]
+    lines = [line for line in outside_blocks(path).splitlines() if not line.startswith(("|", "!", "    ", "#"))]
     assert not [line for line in lines if len(line) > 100 and " " in line[:100].strip()]
 
 
