@@ -1,4 +1,6 @@
-"""No picture is stale: each shows what the present model gives."""
+"""No picture is stale: each shows what the present model gives, or the page tells which model it
+is of.
+"""
 
 import json
 import os
@@ -7,16 +9,17 @@ from pathlib import Path
 import pytest
 
 import gtpick_rt
+from benchmarks.interoperability import flip_y, relion_classes
 from benchmarks.pictures import take
 
 TAKEN = json.loads(take.SIDECAR.read_text())
-OF_RELION = {"class_averages.png"}
-"""By benchmarks/interoperability/relion_classes.py, whose result names the model."""
+OF_RELION = relion_classes.PICTURE.name
+"""What relion_classes.py writes beside its result, which names the model."""
 
 
 def test_all_pictures_of_the_documents_are_taken_by_the_command() -> None:
     pictures = {path.name for suffix in ("*.png", "*.jpg") for path in take.DOCS.glob(suffix)}
-    assert pictures - OF_RELION == TAKEN.keys()
+    assert pictures - {OF_RELION} == TAKEN.keys()
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -31,6 +34,19 @@ def test_the_sample_has_the_picks_that_its_picture_shows(tmp_path: Path) -> None
     records = json.loads((tmp_path / "summary.json").read_text())["micrographs"]
     (picks,) = (each["picks"] for each in records if each["stem"] == take.SAMPLE_FIRST)
     assert picks == shown["picks"], "take the pictures anew: make pictures DATA=DIR"
+
+
+def test_the_balls_have_the_picks_that_their_picture_shows() -> None:
+    found, _ = flip_y.pick(flip_y.simulate())
+    assert len(found) == TAKEN["flip_y.png"]["picks"], "take the pictures anew: make pictures DATA=DIR"
+
+
+def test_the_page_tells_the_model_and_the_picks_of_the_class_averages() -> None:
+    """Those of the result that was written with the picture."""
+    result = json.loads((take.ROOT / "benchmarks/interoperability/results/relion_classes.json").read_text())
+    model = result["model"]
+    told = " ".join((take.DOCS / "relion.md").read_text().split(f"]({OF_RELION})")[1].split())
+    assert f"{result['picked']} picks of version {model['version']} of `{model['name']}`" in told
 
 
 @pytest.mark.skipif("DATA" not in os.environ, reason="DATA names no folder of public micrographs")
