@@ -41,7 +41,9 @@ def simulate(
     from gtpick_model.simulator.micrographs import write_micrographs
     from gtpick_model.simulator.views import build_library
     from gtpick_model.tiles import split_structures
+    from gtpick_rt.files.atomic import make_writable
 
+    make_writable(out)
     _, held_out = split_structures(structures, procedurals, side=96)
     specimen = build_library([held_out[seed % len(held_out)]], views=64, seed=seed)
     conditions = Conditions(
@@ -85,7 +87,8 @@ def train(
 ) -> None:
     """Train GTpick on simulated tiles, and on real ones where there are any.
 
-    Writes weights, state to resume from, and curves (JSON and PNG). Of each labelled real
+    Writes weights, state to resume from, and curves (JSON and PNG). Projections of the structures
+    are kept in ~/.cache/gtpick-rt/projections, for other runs too. Of each labelled real
     micrograph the last fifth is never trained on: together with simulated tiles it chooses how
     large particles are shown, threshold and calibration.
     """
@@ -98,22 +101,26 @@ def train(
     from gtpick_model.real.specimens import read_folders
     from gtpick_model.resuming import refuse_others, settings_of
     from gtpick_model.simulator.field import Conditions
+    from gtpick_model.tiles import training_names
     from gtpick_model.training import Schedule, Start, Trainer
     from gtpick_model.weights import load_weights
     from gtpick_rt.errors import UsageError
+    from gtpick_rt.files.atomic import make_writable
 
     if variant not in VARIANTS:
         raise UsageError(f"no variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UsageError(f"no device {device!r}: choose cpu, or cuda where PyTorch finds a GPU")
+    make_writable(out)
     schedule = Schedule(steps=steps, batch=batch, seed=seed)
     begun = Start(*load_weights(start)) if start else None
     config = begun.network.config if begun else VARIANTS[variant]
     micrographs = read_folders(real or [], config)
     sha256 = begun.sha256 if begun else None
-    refuse_others(out, settings_of(config, schedule, Conditions(), micrographs, sha256))
+    names = training_names(structures, procedurals)
+    refuse_others(out, settings_of(config, schedule, Conditions(), micrographs, sha256, names))
     typer.echo("projecting the structures, or reading their projections ...")
-    split = kept_libraries(out / "projections.safetensors", structures, procedurals)
+    split = kept_libraries(structures, procedurals, typer.echo)
     trainer = Trainer(config, schedule, split, out, torch.device(device), real=micrographs, start=begun)
     with Progress() as progress:
         bar = progress.add_task("training", total=steps)

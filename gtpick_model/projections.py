@@ -1,9 +1,13 @@
-"""View libraries kept in a file: to project hundreds of structures takes minutes, to read them
-again a second.
+"""View libraries kept in files: to project hundreds of structures takes minutes, to read them again
+a second.
+
+    ~/.cache/gtpick-rt/projections/     moves as `cache_folder` says
+        <key>.safetensors               the views of one set of structures; any may be removed
 """
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,26 +16,33 @@ from safetensors.torch import load_file, save
 from gtpick_model import tiles
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.caches import cache_folder
 
 _VERSION = "1"
 """To be raised whenever the same structures give other views."""
 _PARTS = ("train", "validation")
 
 
-def kept_libraries(path: Path, folder: Path | None, procedurals: int) -> tuple[ViewLibrary, ViewLibrary]:
-    """The libraries for training and for validation, from `path` if it holds those of the same
-    structures; else they are projected, and kept there.
+def kept_libraries(
+    folder: Path | None, procedurals: int, on_notice: Callable[[str], None]
+) -> tuple[ViewLibrary, ViewLibrary]:
+    """The libraries for training and for validation, from this user's cache if it holds those of
+    the same structures; else they are projected, and kept there.
 
     Args:
-        path: a safetensors file.
         folder: density maps and atomic models to use beside the procedural structures, or None.
         procedurals: number of procedural structures.
+        on_notice: is told where they cannot be kept, which costs the next run the time.
     """
     key = _key(folder, procedurals)
+    path = cache_folder() / "projections" / f"{key}.safetensors"
     found = _read(path, key)
     if found is None:
         found = tiles.libraries(folder, procedurals)
-        _write(path, key, found)
+        try:
+            _write(path, key, found)
+        except OSError as error:
+            on_notice(f"{path}: the projections cannot be kept ({error.strerror}); the next run projects again")
     return found
 
 
@@ -44,15 +55,13 @@ def _key(folder: Path | None, procedurals: int) -> str:
 
 
 def _read(path: Path, key: str) -> tuple[ViewLibrary, ViewLibrary] | None:
-    if not path.is_file():
-        return None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("key") != key:
             return None
         fields = load_file(path)
-    except SafetensorError:  # cut short, or something else
+    except (OSError, SafetensorError):  # absent, forbidden, cut short, or something else
         return None
     train, validation = (
         ViewLibrary(
@@ -70,5 +79,4 @@ def _write(path: Path, key: str, made: tuple[ViewLibrary, ViewLibrary]) -> None:
         metadata[part] = json.dumps(library.names)
         for name in ("extent_A", "views", "half_views"):
             fields[f"{part}.{name}"] = getattr(library, name).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, save(fields, metadata))

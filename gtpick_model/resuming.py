@@ -19,9 +19,11 @@ def settings_of(
     conditions: Conditions,
     micrographs: Sequence[RealMicrograph],
     start_sha256: str | None,
+    structures: Sequence[str],
 ) -> dict[str, Any]:
-    """All that must not change within a run, but the names of its structures; the number of steps
-    may.
+    """All that must not change within a run; the number of steps may.
+
+    `structures` are the names of those that are trained on.
     """
     settings: dict[str, Any] = {
         "config": asdict(config),
@@ -32,6 +34,7 @@ def settings_of(
         settings["real"] = {f"{each.folder}/{each.name}": each.sha256 for each in micrographs}
     if start_sha256 is not None:
         settings["start"] = start_sha256
+    settings["structures"] = list(structures)
     return dict(json.loads(json.dumps(settings)))
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from gtpick_model.config import ModelConfig
 from gtpick_model.normalise import normalise
 from gtpick_model.simulator.field import Conditions, simulate
-from gtpick_model.simulator.procedural import procedural
-from gtpick_model.simulator.structures import Structure, held_out, load_folder
+from gtpick_model.simulator.procedural import procedural, procedural_name
+from gtpick_model.simulator.structures import Structure, files_of, held_out, load_folder, name_of
 from gtpick_model.simulator.views import ViewLibrary, build_library
 
 RIM_PX = 32
@@ -52,6 +52,13 @@ def split_structures(folder: Path | None, procedurals: int, side: int) -> tuple[
     made = [procedural(i, side) for i in range(procedurals)]
     loaded = list(load_folder(folder, side)) if folder else []
     return [s for s in made + loaded if not held_out(s.name)], [s for s in made if held_out(s.name)]
+
+
+def training_names(folder: Path | None, procedurals: int) -> list[str]:
+    """Names of the structures that `split_structures` gives for training, none of which is made."""
+    made = [procedural_name(i) for i in range(procedurals)]
+    loaded = [name_of(path) for path in files_of(folder)] if folder else []
+    return [name for name in made + loaded if not held_out(name)]
 
 
 def libraries(

@@ -219,8 +219,8 @@ class Trainer(Learner):
     def _settings(self) -> dict[str, Any]:
         """All that must not change within a run; the number of steps may."""
         start = self.start.sha256 if self.start else None
-        known = settings_of(self.config, self.schedule, self.conditions, self.micrographs, start)
-        return {**known, "structures": list(self.train_library.names)}
+        names = self.train_library.names
+        return settings_of(self.config, self.schedule, self.conditions, self.micrographs, start, names)
 
     def _provenance(self) -> dict[str, str]:
         last = self.curve[-1]

@@ -97,7 +97,8 @@ def test_a_documented_job_of_relion_parses() -> None:
 
 def messages() -> set[str]:
     """The constant parts of all that the program can print."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "runtime").rglob("*.py")]
+    packages = (ROOT / name for name in ("runtime", "export", "gtpick_model"))
+    trees = [ast.parse(path.read_text()) for package in packages for path in package.rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree))
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 

@@ -86,8 +86,7 @@ def plan(name: str, arguments: argparse.Namespace) -> Plan:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
     start = None if without or arguments.scratch else Start(*load_weights(arguments.start or SIMULATED_ALONE))
-    kept = arguments.work / "projections.safetensors"
-    train_library, validation_library = kept_libraries(kept, arguments.structures, PROCEDURALS)
+    train_library, validation_library = kept_libraries(arguments.structures, PROCEDURALS, print)
     return Plan(micrographs, (train_library.without(without), validation_library), start)
 
 

@@ -71,7 +71,7 @@ def train(name: str, arguments: argparse.Namespace) -> Trainer:
     """Train one network to the end, or go on with it."""
     config = NETWORKS[name]
     micrographs = [each for each, number in halves(arguments.work, config) if number % 2 == HALVES["half_a"]]
-    libraries = kept_libraries(arguments.work / "projections.safetensors", arguments.structures, PROCEDURALS)
+    libraries = kept_libraries(arguments.structures, PROCEDURALS, print)
     schedule = Schedule(
         steps=arguments.steps,
         batch=16,

@@ -80,9 +80,11 @@ def export(
     from gtpick_export.to_onnx import make_spec
     from gtpick_model.weights import load_weights
     from gtpick_rt.errors import UsageError
+    from gtpick_rt.files.atomic import make_writable
 
     if precision not in EXPORTS:
         raise UsageError(f"no precision {precision!r}; choose one of {', '.join(EXPORTS)}")
+    make_writable(out.parent)
     if to is not None:
         from gtpick_export.sources import export_from
 
@@ -157,7 +159,9 @@ def finetune(
     on them the network is compared before and after.
     """
     from gtpick_export.showing import progress
+    from gtpick_rt.files.atomic import make_writable
 
+    make_writable(out.parent)
     with progress() as tell:
         tell("loading PyTorch and the network")
         from gtpick_export import finetuning
@@ -238,13 +242,14 @@ def adapt(
     adapted network loses what was sure before.
     """
     from gtpick_export.showing import progress
+    from gtpick_rt.files.atomic import make_writable, write_atomic
 
+    make_writable(out.parent)
     with progress() as tell:
         tell("loading PyTorch and the network")
         from gtpick_export.adapting import MOST, adapt_to
         from gtpick_export.finetuning import find_micrographs, shipped_weights
         from gtpick_rt.arrivals.sampling import Sample, spread
-        from gtpick_rt.files.atomic import write_atomic
 
         jobs = list(islice(spread(find_micrographs(micrographs, pixel_size)), MOST))
         tell(f"looking at {counted(len(jobs), 'micrograph')}")

@@ -172,7 +172,6 @@ def export_form(to: str, made: Made, reference: Backend, out: Path) -> Parity:
         raise UsageError(f"{made.spec.name!r}: files and servers need a name of letters, digits, '.', '-' and '_'")
     unproven = out.with_name(f".{out.name}.unproven")
     shutil.rmtree(unproven, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / "form"
         folder.mkdir()

@@ -2,6 +2,8 @@
 from a seed.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -15,12 +17,19 @@ BEAD_A = 6.0
 def procedural(index: int, side: int) -> Structure:
     """The structure number `index`; kind, symmetry and size all follow from the number."""
     rng = np.random.default_rng([20251016, index])
-    kinds = (_chain, _ring, _dihedral, _shell, _rod, _lobes)
-    kind = kinds[index % len(kinds)]
-    points = kind(rng)
+    points = _kind(index)(rng)
     weight = rng.uniform(0.7, 1.3, len(points))
-    name = f"procedural-{kind.__name__[1:]}-{index}"
-    return to_canonical(name, points_to_density(points, weight, 4.0, BEAD_A), 4.0, side)
+    return to_canonical(procedural_name(index), points_to_density(points, weight, 4.0, BEAD_A), 4.0, side)
+
+
+def procedural_name(index: int) -> str:
+    """The name of the structure number `index`, without making it."""
+    return f"procedural-{_kind(index).__name__[1:]}-{index}"
+
+
+def _kind(index: int) -> Callable[[np.random.Generator], Points]:
+    kinds = (_chain, _ring, _dihedral, _shell, _rod, _lobes)
+    return kinds[index % len(kinds)]
 
 
 def _chain(rng: np.random.Generator) -> Points:

@@ -22,6 +22,8 @@ FILL = 0.8
 """Particle diameter in units of the canonical cube's side."""
 HELD_OUT = 0.15
 """Share of structures never trained on."""
+_MAPS = (".mrc", ".map")
+_MODELS = (".pdb", ".cif", ".pdb.gz", ".cif.gz")
 BETA_GALACTOSIDASE = frozenset(
     """
     1bgl 1bgm 1dp0 1f4a 1f4h 1hn1 1jyn 1jyv 1jyw 1jyx 1jz2 1jz3 1jz4 1jz5 1jz6 1jz7 1jz8 1px3 1px4 3czj
@@ -81,7 +83,7 @@ def points_to_density(
     return np.asarray(ndimage.gaussian_filter(grid.astype(np.float32), blur_A / voxel_A), dtype=np.float32)
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """Name of an entry: maps, models and parts of one entry share it, and so fall on the same side
     of the split.
     """
@@ -91,7 +93,7 @@ def _name(path: Path) -> str:
 def load_map(path: Path, side: int) -> Structure:
     """A density map in MRC format."""
     with mrcfile.open(path) as mrc:
-        return to_canonical(_name(path), np.asarray(mrc.data, dtype=np.float32), float(mrc.voxel_size.x), side)
+        return to_canonical(name_of(path), np.asarray(mrc.data, dtype=np.float32), float(mrc.voxel_size.x), side)
 
 
 def load_model(path: Path, side: int) -> Structure:
@@ -105,18 +107,19 @@ def load_model(path: Path, side: int) -> Structure:
     ]
     points = np.array([position for position, _ in atoms])
     weight = np.array([number for _, number in atoms], dtype=np.float64)
-    return to_canonical(_name(path), points_to_density(points, weight, 3.0, 3.0), 3.0, side)
+    return to_canonical(name_of(path), points_to_density(points, weight, 3.0, 3.0), 3.0, side)
 
 
-def load_folder(folder: Path, side: int) -> Iterator[Structure]:
+def files_of(folder: Path) -> list[Path]:
     """Every map and model below a folder, in order of name; beta-galactosidase is left out.
 
     File names begin with the PDB entry: by it structures are split and beta-galactosidase is known.
     """
-    for path in sorted(folder.rglob("*")):
-        if _name(path)[:4] in BETA_GALACTOSIDASE:
-            continue
-        if path.suffix in (".mrc", ".map"):
-            yield load_map(path, side)
-        elif path.name.endswith((".pdb", ".cif", ".pdb.gz", ".cif.gz")):
-            yield load_model(path, side)
+    named = (path for path in sorted(folder.rglob("*")) if name_of(path)[:4] not in BETA_GALACTOSIDASE)
+    return [path for path in named if path.suffix in _MAPS or path.name.endswith(_MODELS)]
+
+
+def load_folder(folder: Path, side: int) -> Iterator[Structure]:
+    """The structures of `files_of` a folder, in cubes of `side` voxels."""
+    for path in files_of(folder):
+        yield load_map(path, side) if path.suffix in _MAPS else load_model(path, side)

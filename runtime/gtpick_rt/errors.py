@@ -16,7 +16,11 @@ GtpickError
     ├── HungError         reading it did not come to an end
     ├── WorkerDiedError   every worker that had it in hand was lost
     └── UnwritableError   its outputs cannot be written (no permission, name too long)
+
+What others raise is told in the same words: `text_of`, `as_own`.
 """
+
+from pathlib import Path
 
 
 class GtpickError(Exception):
@@ -90,6 +94,33 @@ class WorkerDiedError(MicrographError):
 
 class UnwritableError(MicrographError):
     """The outputs of the micrograph cannot be written."""
+
+
+def text_of(error: BaseException | None) -> str:
+    """Say what an error says; of one that was not raised on purpose, in plain words on one line."""
+    if isinstance(error, GtpickError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({said})" if said else "not enough memory"
+    return said or "no reason is given"
+
+
+def as_own(error: Exception, path: Path, *, writing: bool = False) -> MicrographError:
+    """What stopped the micrograph `path`, as one of our own errors, which names the file.
+
+    An error of the file system is one of `writing` or else of reading; of whatever else was not
+    raised on purpose only the base of these errors is known.
+    """
+    if isinstance(error, MicrographError):
+        return error
+    said = text_of(error)
+    named = said if said.startswith(f"{path}: ") else f"{path}: {said}"
+    if not isinstance(error, OSError):
+        return MicrographError(named)
+    return UnwritableError(named) if writing else UnreadableError(named)
 
 
 OUT_OF_REACH = frozenset(error.__name__ for error in (UnreadableError, HungError, WorkerDiedError))

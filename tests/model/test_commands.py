@@ -130,11 +130,11 @@ def test_structures_come_from_the_folder_and_number_given(
 
 def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ("train", out, "--variant", "tiny", "--batch", 1)
+    arguments = ("train", out, "--variant", "tiny", "--batch", 1, "--procedurals", 12)
     code, text = call(*arguments, "--steps", 2)
     assert code == 0, text
     assert {path.name for path in out.iterdir()} == {
-        "curve.json", "curve.png", "projections.safetensors", "state.safetensors", "step_000002.safetensors",
+        "curve.json", "curve.png", "state.safetensors", "step_000002.safetensors",
         "weights.safetensors",
     }  # fmt: skip
     network, provenance = load_weights(out / "weights.safetensors")
@@ -149,11 +149,28 @@ def test_training_writes_weights_a_state_and_curves(tiny: ModelConfig, tmp_path:
 def test_other_settings_are_refused_before_anything_is_projected(
     tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("train", tmp_path / "run", "--variant", "tiny", "--batch", 1, "--steps", 1)
+    arguments = ("train", tmp_path / "run", "--variant", "tiny", "--batch", 1, "--steps", 1, "--procedurals", 12)
     assert call(*arguments)[0] == 0
     monkeypatch.setattr("gtpick_model.projections.kept_libraries", None)
-    with pytest.raises(UsageError, match=r"other settings \(schedule differ\)"):
-        call(*arguments, "--seed", 5)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "1abc.mrc").touch()
+    for changed, other in (
+        ("schedule", ("--seed", 5)),
+        ("structures", ("--procedurals", 13)),
+        ("structures", ("--structures", tmp_path / "maps")),
+    ):
+        with pytest.raises(UsageError, match=rf"other settings \({changed} differ\)"):
+            call(*arguments, *other)
+
+
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_projected(
+    command: str, asked_for: list[tuple[object, int]], tmp_path: Path
+) -> None:
+    (tmp_path / "afile").touch()
+    with pytest.raises(UsageError, match=r"afile: nothing can be written there \(.*afile is no folder\)"):
+        call(command, tmp_path / "afile")
+    assert asked_for == []
 
 
 def test_an_unknown_variant_is_a_usage_error_that_names_the_others(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gtpick_model.config import ModelConfig
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.structures import held_out
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import make_tiles, split_structures
+from gtpick_model.tiles import make_tiles, split_structures, training_names
 
 
 def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, ViewLibrary]) -> None:
@@ -37,6 +37,7 @@ def test_structures_of_a_folder_are_trained_on_beside_the_procedural_ones(tmp_pa
     assert len(set(names)) == len(names) == 13
     assert "4v4r" in {s.name for s in train}
     assert {s.volume.shape for s in train + test} == {(16, 16, 16)}
+    assert training_names(tmp_path, 12) == [s.name for s in train]
     procedural = split_structures(None, 12, 16)
     assert [s.name for part in procedural for s in part] == [n for n in names if n.startswith("procedural")]
 
@@ -46,6 +47,7 @@ def test_what_a_folder_holds_out_is_left_to_be_reported_on(tmp_path: Path) -> No
         mrc.voxel_size = 5.0
     assert held_out("1ahw")
     assert "1ahw" not in {s.name for part in split_structures(tmp_path, 12, 16) for s in part}
+    assert "1ahw" not in training_names(tmp_path, 12)
 
 
 def test_tiles_are_normalised(library: ViewLibrary, config: ModelConfig) -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.opening import open_job
-from gtpick_rt.errors import MicrographError
+from gtpick_rt.errors import as_own
 from gtpick_rt.records import printable
 from gtpick_rt.types import Micrograph
 
@@ -37,10 +37,8 @@ class Sample:
         for job in self._jobs:
             try:
                 micrograph = open_job(job, self._pixel_size_A)
-            except MicrographError as error:
-                self.unread.append(printable(str(error)))
             except Exception as error:  # whatever is wrong with one file, the run goes on
-                self.unread.append(printable(f"{job.path}: {error or type(error).__name__}"))
+                self.unread.append(printable(str(as_own(error, job.path))))
             else:
                 self.read += 1
                 yield micrograph

@@ -89,7 +89,7 @@ class OnnxRuntimeGraphs:
                 values = session.run_with_ort_values(OUTPUTS, given)
                 return {name: value.numpy() for name, value in zip(OUTPUTS, values, strict=True)}
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise BackendError(f"ONNX Runtime failed ({error})") from error
+            raise BackendError(f"ONNX Runtime failed ({onnx_file.said_by(error)})") from error
 
     def warm(self, image: NDArray[np.floating], shape: Side, matrices: Matrices) -> None:
         """Let it take the memory that it keeps; see `Graphs.warm`."""

@@ -2,11 +2,12 @@
 that it carries.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtpick_rt.errors import BackendError, ModelError
+from gtpick_rt.errors import BackendError, ModelError, text_of
 from gtpick_rt.models.files import half_of
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 """How the key "location" is encoded in the ONNX file, for each tensor that is stored in a file of
 its own."""
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+"""What ONNX Runtime puts before each of its messages."""
 
 
 def runtime(backend: str, way_out: str = "install the extra cpu: pip install '.[cpu]' in the clone") -> Any:
@@ -47,7 +50,12 @@ def load(
             content, options, providers=[(provider, dict(provider_options or {}))], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        raise ModelError(f"{model}: ONNX Runtime cannot load it ({error})") from error
+        raise ModelError(f"{model}: ONNX Runtime cannot load it ({said_by(error)})") from error
+
+
+def said_by(error: Exception) -> str:
+    """Say what an error of ONNX Runtime says, without its number."""
+    return _CODE.sub("", text_of(error))
 
 
 def spec_of(model: Path, session: "InferenceSession") -> ModelSpec:

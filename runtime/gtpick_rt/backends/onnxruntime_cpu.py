@@ -54,7 +54,7 @@ class OnnxRuntimeCpu(AtOnce):
         try:
             scores, boxes = self._session.run([spec.score_name, spec.box_name], {spec.input_name: tile[None]})
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise BackendError(f"ONNX Runtime failed on a tile ({error})") from error
+            raise BackendError(f"ONNX Runtime failed on a tile ({onnx_file.said_by(error)})") from error
         return scores, boxes
 
 

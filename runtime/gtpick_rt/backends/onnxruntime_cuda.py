@@ -210,7 +210,8 @@ def _errors_told(size: int) -> Iterator[None]:
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         if _MEMORY.search(str(error)):
             raise OutOfMemoryError(f"the GPU's memory is too small for a batch of {size} tiles") from error
+        said = onnx_file.said_by(error)
         raise BackendError(
-            f"ONNX Runtime failed on the GPU, in a batch of {size} tiles ({error}); run again: what was not committed "
+            f"ONNX Runtime failed on the GPU, in a batch of {size} tiles ({said}); run again: what was not committed "
             "is picked then"
         ) from error

@@ -82,7 +82,7 @@ def run_selftest(name: str, model: Path, openings: int = OPENINGS) -> Tested:
                 open_preparer(again, model, spec).close()
         memory.append(_memory_in_use(on_cpu))
     except GtpickError as error:
-        problems.append(f"{type(error).__name__}: {error}")
+        problems.append(str(error))
     return Tested(
         name=name,
         runs=runs,

@@ -27,7 +27,8 @@ from gtpick_rt.cli.report import report
 from gtpick_rt.cli.rethreshold import rethreshold
 from gtpick_rt.cli.selftest import selftest
 from gtpick_rt.cli.streams import in_utf8, serving
-from gtpick_rt.errors import GtpickError, UsageError
+from gtpick_rt.errors import GtpickError, UsageError, text_of
+from gtpick_rt.records import printable
 
 PLUGINS = "gtpick_rt.commands"
 """Entry points under this name are commands of sibling packages, which the runtime does not import
@@ -50,14 +51,22 @@ SIBLINGS = {
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Our own errors, and those of the command line's syntax, are one line on stderr and an exit
-    code: 1, unless the error has one of its own.
+    """Our own errors, those of the command line's syntax, and files or memory that are not to be
+    had are one line on stderr and an exit code: 1, unless the error has one of its own.
+
+    Anything else is a mistake of the program and keeps its traceback.
     """
     try:
         yield
     except GtpickError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(f"error: {printable(text_of(error))}", err=True)
+        sys.exit(EXIT_USAGE)
+    except MemoryError as error:
+        typer.echo(f"error: {text_of(error)}: end other programs, or ask the cluster for more", err=True)
+        sys.exit(EXIT_USAGE)
     except SystemExit as error:
         # the command-line library exits with 2 for wrong options
         sys.exit(EXIT_USAGE if error.code == 2 else error.code)

@@ -13,7 +13,7 @@ from typing import Any
 
 import dask
 
-from gtpick_rt.errors import GtpickError, UsageError
+from gtpick_rt.errors import GtpickError, UsageError, text_of
 
 _PLACES = ("DASK_CONFIG", "DASK_ROOT_CONFIG")
 """Variables that name files instead."""
@@ -56,7 +56,7 @@ def first_cause(error: BaseException) -> str:
     """What an error came of in the end, in one line: Dask wraps each into others."""
     while (inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
         error = inner
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(text_of(error).split())
 
 
 def places() -> list[str]:

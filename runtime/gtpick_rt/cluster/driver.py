@@ -18,7 +18,7 @@ from gtpick_rt.arrivals.source import Source
 from gtpick_rt.cluster.pool import WorkerPool, Workers
 from gtpick_rt.cluster.session import Blocked, Outcome, Session, SessionOptions, Unfit, pick_one
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.errors import UsageError, WorkerDiedError
+from gtpick_rt.errors import UsageError, WorkerDiedError, text_of
 from gtpick_rt.files.atomic import remove_temporaries
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.summary import Parameters, Settings, Summary
@@ -205,7 +205,7 @@ class _Driver:
             raise
         except (Exception, CancelledError) as error:
             raise UsageError(
-                f"{task.job.path}: the cluster gave it up ({error!r}); run again: what is committed stays"
+                f"{task.job.path}: the cluster gave it up ({text_of(error)}); run again: what is committed stays"
             ) from error
         else:
             self._take_outcome(task, outcome)

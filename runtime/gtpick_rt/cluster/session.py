@@ -17,14 +17,14 @@ from distributed import WorkerPlugin, get_worker
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.cluster.watchdog import Watchdog
 from gtpick_rt.detection.specimen import Contrast
-from gtpick_rt.errors import GtpickError
+from gtpick_rt.errors import GtpickError, text_of
 from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.output.holders import holder
 from gtpick_rt.output.layout import lock_path
 from gtpick_rt.output.pick_files import BlockedError, PickFiles
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.pipeline.inferring import SharedInferring
-from gtpick_rt.pipeline.stages import Stages, text_of
+from gtpick_rt.pipeline.stages import Stages
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.records import Failure, Record
 

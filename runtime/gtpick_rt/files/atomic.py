@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
+from gtpick_rt.errors import UsageError
+
 _TEMPORARY = ".tmp"
 _MAKING = threading.Lock()
 """Held while folders are made."""
@@ -33,7 +35,7 @@ def write_new(path: Path, data: bytes) -> None:
     """Write as `write_atomic`, unless there is such a file: of several who do so at the same time,
     one succeeds.
     """
-    draft = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    draft = _draft_in(path.parent)
     write_atomic(draft, data)
     try:
         path.hardlink_to(draft)
@@ -44,8 +46,13 @@ def write_new(path: Path, data: bytes) -> None:
         draft.unlink()
 
 
+def _draft_in(folder: Path) -> Path:
+    """A name that no other file in `folder` has."""
+    return folder / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+
+
 def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
-    temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    temporary = _draft_in(path.parent)
     # O_EXCL: a link that someone put in place is not followed.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -71,16 +78,37 @@ def remove_temporaries(folder: Path) -> None:
                     (Path(here) / name).unlink()
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, and make each last.
+def make_folder(folder: Path) -> list[Path]:
+    """Make `folder` and those above it that are missing, and make each last; returns those made,
+    the innermost first.
 
-    A thread that finds it there waits until the one that is making it is through.
+    A thread that finds it there waits until the one that is making it is through. Raises OSError,
+    which says what is no folder.
     """
     with _MAKING:
         missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            barrier = next(filter(os.path.lexists, (folder, *folder.parents)), folder)
+            raise OSError(errno.ENOTDIR, f"{barrier} is no folder", str(folder)) from error
         for made in missing:
             _sync_folder(made.parent)
+        return missing
+
+
+def make_writable(folder: Path) -> None:
+    """Make `folder` where it is missing, and see that files can be written to it: asked before what
+    takes long.
+
+    Raises UsageError.
+    """
+    draft = _draft_in(folder)
+    try:
+        write_atomic(draft, b"")
+        draft.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: nothing can be written there ({error.strerror}); choose another folder") from error
 
 
 def _sync_folder(folder: Path) -> None:

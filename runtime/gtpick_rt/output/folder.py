@@ -133,12 +133,14 @@ class OutputFolder:
         """Pick all once more, with other settings; what is there stays until it is replaced."""
         self.previous = self.earlier = None
 
-    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
-        """Go on with `settings`, and with these formats too. Raises UsageError where the folder has
-        picks of other settings, unless by `force`; and as `writing` does.
-        """
+    def refuse_others(self, settings: Settings) -> None:
+        """Raise UsageError where the folder has picks of other settings, unless by `force`."""
         if self.previous not in (None, settings):
             raise UsageError(self._refusal(self.previous, settings))
+
+    def begin(self, settings: Settings, formats: Sequence[str] = ()) -> None:
+        """Go on with `settings` and these formats. Raises as `refuse_others` and `writing` do."""
+        self.refuse_others(settings)
         self._indexed(self._journal.forget_failures)
         self._take_up(settings)
         if formats:

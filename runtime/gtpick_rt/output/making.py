@@ -16,12 +16,9 @@ def make_output(out: Path) -> list[Path]:
         fault = fault_of_name(out.absolute())
         if fault:
             raise UsageError(f"{str(out.absolute())!r}: the name of the output folder {fault}; choose another --out")
-        state = out / STATE_FOLDER
-        missing = [each for each in (state, *state.parents) if not each.exists()]
-        make_folder(state)
+        return make_folder(out / STATE_FOLDER)
     except OSError as error:
         raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
-    return missing
 
 
 def remove_traces(out: Path, made: list[Path]) -> None:

@@ -72,6 +72,7 @@ def _pick(
             picker = _open_picker(request, agreed, work, listeners, stop)
             opened.enter_context(_closing(picker))
             settings = _settings(picker, request, agreed)
+        output.refuse_others(settings)
         again = remeasuring_from(work.source, request, previous, picker, output, listeners.notice, stop)
         source = work.source if again is None else again
         before = work.before if settings == previous else 0

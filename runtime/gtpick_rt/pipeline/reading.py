@@ -5,11 +5,11 @@ from itertools import count
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.backends.deadline import DeadlineThread
-from gtpick_rt.errors import HungError, UsageError
+from gtpick_rt.errors import HungError, UsageError, text_of
 from gtpick_rt.pipeline.bookkeeping import TRANSIENT, Bookkeeping
 from gtpick_rt.pipeline.ordering import InOrder
 from gtpick_rt.pipeline.queues import BoundedQueue
-from gtpick_rt.pipeline.stages import Item, Stages, text_of
+from gtpick_rt.pipeline.stages import Item, Stages
 from gtpick_rt.records import Failure
 
 AHEAD = 2

@@ -14,7 +14,7 @@ from gtpick_rt.detection.contamination import Contamination, Mask, find_contamin
 from gtpick_rt.detection.exclusion import Margins, keep, margins_px
 from gtpick_rt.detection.picker import Picker, RawDetections, Submitted
 from gtpick_rt.detection.preprocess import WorkingImage
-from gtpick_rt.errors import IncompleteError, MicrographError, UsageError
+from gtpick_rt.errors import IncompleteError, UsageError, as_own, text_of
 from gtpick_rt.output.conversion import OVERLAYS
 from gtpick_rt.output.overlay import Lengths, draw_overlay, draw_preview
 from gtpick_rt.output.pick_files import PickFiles
@@ -96,12 +96,10 @@ class Item:
 
     def failure(self) -> Failure:
         """The record of what went wrong."""
-        # Only our own messages are sure to name the file.
-        own = isinstance(self.error, MicrographError)
-        message = str(self.error) if own else f"{self.job.path}: {text_of(self.error)}"
-        return Failure(
-            stem=str(self.job.stem), path=str(self.job.path), kind=type(self.error).__name__, message=message
-        )
+        if self.error is None:
+            raise RuntimeError(f"{self.job.path}: nothing went wrong")
+        error = as_own(self.error, self.job.path, writing=self.raw is not None)
+        return Failure(stem=str(self.job.stem), path=str(self.job.path), kind=type(error).__name__, message=str(error))
 
 
 @dataclass(slots=True)
@@ -292,8 +290,3 @@ def _noted(note: Callable[[Exception], None]) -> Iterator[None]:
         raise
     except Exception as error:
         note(error)
-
-
-def text_of(error: Exception | None) -> str:
-    """Say what an error says, or which it is when it says nothing."""
-    return str(error) or repr(error)

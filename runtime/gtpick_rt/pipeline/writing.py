@@ -5,11 +5,12 @@ from functools import partial
 from itertools import count
 
 from gtpick_rt.backends.deadline import DeadlineThread
+from gtpick_rt.errors import text_of
 from gtpick_rt.pipeline.bookkeeping import TRANSIENT, Bookkeeping
 from gtpick_rt.pipeline.ordering import InOrder
 from gtpick_rt.pipeline.queues import BoundedQueue
 from gtpick_rt.pipeline.reading import AHEAD
-from gtpick_rt.pipeline.stages import Item, Stages, text_of
+from gtpick_rt.pipeline.stages import Item, Stages
 from gtpick_rt.records import Failure, Record
 
 

@@ -1,3 +1,4 @@
+import errno
 import importlib.metadata
 import os
 import re
@@ -112,6 +113,43 @@ def test_our_own_errors_are_one_line_on_stderr_and_exit_code_1(run: Callable[...
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == "error: 'absent': no such file or folder\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileExistsError(errno.EEXIST, "File exists", "out"), "out: File exists"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (MemoryError(), "not enough memory: end other programs, or ask the cluster for more"),
+        (
+            MemoryError("Unable to allocate 1.5 GiB"),
+            "not enough memory (Unable to allocate 1.5 GiB): end other programs, or ask the cluster for more",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_exit_code_1(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, errors_told():
+        raise error
+    assert (ended.value.code, capsys.readouterr().err) == (1, f"error: {line}\n")
+
+
+def test_memory_that_the_survey_lacks_is_told_in_one_line(
+    run: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 748. MiB")
+
+    monkeypatch.setattr("gtpick_rt.picking.fulfilling.open_picker", fail)
+    result = run("pick", "in", "--out", "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: not enough memory (Unable to allocate 748. MiB): ")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), errors_told():
+        raise ZeroDivisionError
 
 
 def test_a_refusal_to_adapt_has_an_exit_code_of_its_own_which_the_documents_explain() -> None:

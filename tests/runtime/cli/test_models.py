@@ -48,3 +48,4 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     for name in ("bad.onnx", "missing.onnx"):
         result = CliRunner().invoke(app, ["models", str(tmp_path / name)])
         assert (result.exit_code, str(tmp_path / name) in result.stderr) == (1, True)
+        assert "ONNXRuntimeError" not in result.stderr

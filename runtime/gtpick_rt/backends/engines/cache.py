@@ -28,6 +28,7 @@ from pathlib import Path
 from gtpick_rt.backends.engines.records import EngineKey, Entry, Record, canonical
 from gtpick_rt.errors import BackendError
 from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.caches import cache_folder
 from gtpick_rt.files.shared import names_in, unless_gone
 
 _FOLDER_MODE, _FILE_MODE, _OTHERS = 0o700, 0o600, 0o077
@@ -45,16 +46,10 @@ class _Absent(Unfit):
 
 
 def default_folder() -> Path:
-    """The folder that the XDG base directories give; one among temporary files for a user without a
-    home, as containers have.
+    """The folder of engines in this user's cache; what others may have done to it is seen when it
+    is opened.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if base.is_absolute():
-        return base / "gtpick-rt" / "engines"
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which leaves ~ where Path.home() fails
-    if home.is_absolute():
-        return home / ".cache" / "gtpick-rt" / "engines"
-    return Path(os.environ.get("TMPDIR", "/tmp")) / f"gtpick-rt-{os.geteuid()}" / "engines"  # noqa: S108 - see `_opened`
+    return cache_folder() / "engines"
 
 
 class EngineCache:
