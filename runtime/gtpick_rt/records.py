@@ -22,6 +22,11 @@ def quoted(text: str) -> str:
     return f"'{printable(text)}'"
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many: "1 micrograph", "2,000 micrographs"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Write a duration with its two largest units."""
     whole = round(seconds)

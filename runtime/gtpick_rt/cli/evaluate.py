@@ -9,7 +9,7 @@ import typer
 from gtpick_rt.cli.files import need_matplotlib, write_file
 from gtpick_rt.cli.options import EXIT_SOME_FAILED, finite
 from gtpick_rt.errors import UsageError
-from gtpick_rt.records import printable
+from gtpick_rt.records import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,8 +148,9 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     if others:
         found = " to ".join(f"{each:g}" for each in sorted({min(others), max(others)}))
         typer.echo(
-            f"warning: --pixel-size {given_A:g}, but {len(others)} of {len(recorded)} micrographs in {summary} have "
-            f"{found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; give theirs",
+            f"warning: --pixel-size {given_A:g}, but {len(others)} of {counted(len(recorded), 'micrograph')} in "
+            f"{summary} have {found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; "
+            "give theirs",
             err=True,
         )
 
@@ -192,7 +193,7 @@ def _row(each: "MicrographFigures") -> tuple[str, ...]:
 
 def _summary(figures: "Report") -> "Table":
     pooled, boxes = figures.pooled, figures.boxes
-    table = _grid(f"{pooled.micrographs} micrographs", "centres", "IoU 0.5")
+    table = _grid(counted(pooled.micrographs, "micrograph"), "centres", "IoU 0.5")
     for name, one, other in (
         ("picks", pooled.picks, boxes.picks),
         ("labels", pooled.labels, boxes.labels),

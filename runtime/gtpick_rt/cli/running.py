@@ -20,7 +20,7 @@ from rich.progress import Progress
 from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
-from gtpick_rt.cli.options import EXIT_SIGNAL, counted, lasted
+from gtpick_rt.cli.options import EXIT_SIGNAL, lasted
 from gtpick_rt.cli.progress import FIELDS, progress_bar, told_of
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
@@ -32,7 +32,7 @@ from gtpick_rt.output.runlog import append_entry
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
 from gtpick_rt.picking.request import Listeners, Request, Work
-from gtpick_rt.records import Failure, Record, printable
+from gtpick_rt.records import Failure, Record, counted, printable
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 _PLAIN = 10
@@ -221,7 +221,7 @@ def _specimen(picker: Picker) -> str:
     if found.quartiles_A is None:
         return line
     low, high = found.quartiles_A
-    return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
+    return f"{line}: measured on {counted(found.micrographs, 'micrograph')}, the middle half {low:.0f} to {high:.0f} Å"
 
 
 def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:

@@ -46,6 +46,8 @@ const known = (value, format) => (value === null || value === undefined ? missin
 
 export const integer = (value) => known(value, (v) => whole.format(v));
 export const compact = (value) => known(value, (v) => (v < 10000 ? whole : short).format(v));
+/** "1 micrograph", "2,000 micrographs". */
+export const counted = (number, noun) => `${integer(number)} ${noun}${number === 1 ? "" : "s"}`;
 export const fixed = (value, digits) => known(value, (v) => v.toFixed(digits));
 
 /** Seconds in words: "0.8 s" with a digit, "12 s", "3 min", "2 h 05". */
