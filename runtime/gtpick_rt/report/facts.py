@@ -12,7 +12,7 @@ from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.following.status import Status
 from gtpick_rt.following.throughput import HOUR_S
 from gtpick_rt.models.files import shipped_models
-from gtpick_rt.records import duration
+from gtpick_rt.records import averaged, duration
 from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
@@ -69,14 +69,14 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
     flagged = sum(bool(entry.flags) for entry in entries)
     scores = [entry.median_score for entry in entries if entry.median_score is not None]
     when = "over the whole run" if lasted_s < HOUR_S else "over its last hour"
-    middle = statistics.median(picks) if picks else None
+    middle = averaged(statistics.median(picks)) if picks else UNKNOWN
     lag = number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"
     return [
         Fact("Micrographs picked", number(status.done), f"{number(status.backlog)} waiting" if status.backlog else ""),
         Fact("Failed", number(status.failed)),
         Fact("Flagged", number(flagged)),
         Fact("Picks", number(status.picks)),
-        Fact("Picks per micrograph", number(middle), "median"),
+        Fact("Picks per micrograph", middle, "median"),
         Fact("Median score", number(statistics.median(scores) if scores else None, 2), "of the micrographs' medians"),
         Fact("Threshold", number(status.threshold, 2)),
         Fact("Diameter", number(status.diameter_A, unit=" Å")),

@@ -10,7 +10,7 @@ from gtpick_rt.detection.quality import FLAGS
 from gtpick_rt.following.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.summary import Outcome
-from gtpick_rt.records import counted
+from gtpick_rt.records import averaged, counted
 from gtpick_rt.report.drawing import (
     FOOT_PX,
     TOP_PX,
@@ -52,8 +52,8 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
         marks.insert(0, band(frame, middles, trends.picks_q25, trends.picks_q75))
     marks += [_outlier(frame, each, entries[each.index]) for each in shown]
     label = (
-        f"Picks per micrograph in the order of acquisition: medians from {min(trends.picks_median):,.0f} "
-        f"to {max(trends.picks_median):,.0f}; unusual or flagged: {len(trends.outliers)}"
+        f"Picks per micrograph in the order of acquisition: medians from {averaged(min(trends.picks_median))} "
+        f"to {averaged(max(trends.picks_median))}; unusual or flagged: {len(trends.outliers)}"
     )
     return chart(
         frame, label, marks, numbered(ticks(0, top, whole=True)), numbered(ticks(0, trends.micrographs, whole=True))
@@ -122,10 +122,10 @@ def score_histogram(found: Histograms) -> Markup:
 def picks_left(found: Histograms) -> Markup:
     """Picks per micrograph that would be left at any threshold."""
     frame = Frame(0, 1, 0, max([*found.left_picks, 1]) * 1.05)
-    now = found.left_picks[min(round(found.threshold * (len(found.left_picks) - 1)), len(found.left_picks) - 1)]
+    now = averaged(found.left_picks[found.left_threshold.index(found.threshold)])
     curve = line(frame, list(zip(found.left_threshold, found.left_picks, strict=True)), "series left")
-    note = f"{now:,.0f} left at {found.threshold:.2f}"
-    label = f"Picks per micrograph left at any threshold: {now:,.0f} at {found.threshold:.2f}"
+    note = f"{now} left at {found.threshold:.2f}"
+    label = f"Picks per micrograph left at any threshold: {now} at {found.threshold:.2f}"
     marks = [curve, mark(frame, found.threshold, note)]
     return chart(frame, label, marks, numbered(ticks(0, frame.top)), numbered(ticks(0, 1)))
 

@@ -1,7 +1,7 @@
 /* Histograms over a sample of the run: score with what a threshold would leave, diameter, nearest neighbour. */
 
 import { histogram, medianOf } from "./charts.js";
-import { $, counted, fixed, integer, say } from "./dom.js";
+import { $, averaged, counted, fixed, integer, say } from "./dom.js";
 
 /** Shows an answer of /api/histograms, and where the slider stands in it. */
 export class Distributions {
@@ -34,7 +34,7 @@ export class Distributions {
   #score() {
     const { score, threshold, left_threshold, left_picks } = this.data;
     const most = Math.max(1, ...left_picks);
-    const words = (at) => `${fixed(at, 2)}: ${integer(this.#left(at))} per micrograph`;
+    const words = (at) => `${fixed(at, 2)}: ${averaged(this.#left(at))} per micrograph`;
     const marks = [{ at: threshold, text: words(threshold), kind: "written" }];
     if (this.threshold !== null) marks.push({ at: this.threshold, text: words(this.threshold), kind: "chosen" });
     histogram($("hist-score"), {

@@ -1,6 +1,6 @@
 /* The run at a glance: its state, its figures, where its time goes. */
 
-import { $, compact, counted, fixed, integer, make, missing, say, seconds } from "./dom.js";
+import { $, averaged, compact, counted, fixed, integer, make, missing, say, seconds } from "./dom.js";
 
 const STATES = {
   running: ["Running", "●"],
@@ -39,7 +39,7 @@ export class Overview {
       ["Done", integer(status.done), ""], ["Waiting", integer(status.backlog), status.state === "stalled" ? "bad" : ""],
       ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", compact(status.files_per_hour), ""],
       ["Picks", compact(status.picks), ""], ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
-      ["Picks, median", compact(status.picks_per_micrograph), ""],
+      ["Picks, median", averaged(status.picks_per_micrograph), ""],
     ];
     if (!this.tiles) {
       this.tiles = tiles.map(tile);
