@@ -171,7 +171,9 @@ def _print(figures: "Report", known_A: float | None) -> None:
     lengths = figures.lengths
     unit = "" if lengths.pixel_size_A is None else f" = {lengths.in_A(lengths.diameter_px):.1f} Å"
     typer.echo(f"\n{lengths.rule}\nIoU of square boxes of the diameter, {lengths.diameter_px:.1f} px{unit}", nl=False)
-    typer.echo("" if known_A is None else f"; lengths are in Å, by the {known_A:g} Å per pixel that the files tell of")
+    typer.echo(
+        "" if known_A is None else f"; lengths are in Å, by the {known_A:.4g} Å per pixel that the files tell of"
+    )
 
 
 _HEADER = ("picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.", "micrograph")

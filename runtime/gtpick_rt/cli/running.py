@@ -68,7 +68,8 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     if metrics_port is not None:
         need_prometheus()  # before anything that takes long
     several, lines = request.cluster is not None, request.watching is not None and not sys.stdout.isatty()
-    with closing(Terminal(request.out, metrics_port, several, lines)) as terminal:
+    given = request.diameter_A is not None
+    with closing(Terminal(request.out, metrics_port, several, lines, given)) as terminal:
         listeners = Listeners(
             building=terminal.building,
             begun=terminal.begun,
@@ -93,11 +94,18 @@ class Terminal:
 
     The bar names what picks: the backend or, where `several` processes do, how many have done
     something so far. With `lines`, as where standard output is a file, each micrograph has a line
-    there.
+    there. A diameter that was not `given` is told in whole Å.
     """
 
-    def __init__(self, out: Path, metrics_port: int | None, several: bool = False, lines: bool = False) -> None:
-        self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
+    def __init__(
+        self,
+        out: Path,
+        metrics_port: int | None,
+        several: bool = False,
+        lines: bool = False,
+        given: bool = False,
+    ) -> None:
+        self._out, self._port, self._several, self._lines, self._given = out, metrics_port, several, lines, given
         self._workers: set[object] = set()
         console = Console(stderr=True)
         self._engine = Progress(console=console, disable=not console.is_interactive, transient=True)
@@ -122,7 +130,7 @@ class Terminal:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
         for shown in (self._engine, self._bar):  # what is printed would land on their line
             shown.stop()
-        typer.echo(_specimen(picker))
+        typer.echo(_specimen(picker, self._given))
         self.settled = picker.survey is None
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
@@ -212,9 +220,10 @@ class Terminal:
             self._metrics.close()
 
 
-def _specimen(picker: Picker) -> str:
+def _specimen(picker: Picker, given: bool) -> str:
     """Say what will be picked, and how that is known."""
-    line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
+    diameter = f"{picker.diameter_A:g}" if given else f"{picker.diameter_A:.0f}"
+    line = f"particles of {diameter} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
         return f"{line}: as settled in this folder before; another specimen needs another --out"

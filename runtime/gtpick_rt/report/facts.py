@@ -52,6 +52,11 @@ def number(value: float | None, digits: int = 0, unit: str = "") -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}{unit}"
 
 
+def rate(value: float | None) -> str:
+    """Write how many an hour, with three figures that count."""
+    return UNKNOWN if value is None else f"{float(f'{value:.3g}'):,.0f}"
+
+
 def moment(seconds: float) -> str:
     """Write a moment in the time of this machine."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
@@ -82,8 +87,8 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
         Fact("Diameter", number(status.diameter_A, unit=" Å")),
         Fact("Pixel size", pixel_sizes(entries)),
         Fact("Duration", duration(lasted_s), "from first to last"),
-        Fact("Micrographs / h", number(status.files_per_hour), when),
-        Fact("Picks / h", number(status.picks_per_hour), when),
+        Fact("Micrographs / h", rate(status.files_per_hour), when),
+        Fact("Picks / h", rate(status.picks_per_hour), when),
         *([] if status.lag_p50_s is None else [Fact("Lag", *lag)]),  # a batch has none
     ]
 
@@ -158,7 +163,7 @@ def stages(status: Status) -> list[Stage]:
 def workers(status: Status) -> list[Worker]:
     """What each of several processes has done; empty where one did it."""
     return [
-        Worker(each.name, each.backend or UNKNOWN, number(each.micrographs), number(each.per_hour), moment(each.heard))
+        Worker(each.name, each.backend or UNKNOWN, number(each.micrographs), rate(each.per_hour), moment(each.heard))
         for each in status.workers
     ]
 

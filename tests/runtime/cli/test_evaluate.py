@@ -341,6 +341,13 @@ def test_lengths_are_in_angstrom_wherever_picks_or_labels_know_their_pixel_size(
     assert "matches 0 0" in lines(run(a, b, "--diameter", 72, "--pixel-size", 4))
 
 
+def test_the_pixel_size_that_the_files_tell_is_shown_with_four_figures(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    a, b = (WRITERS[0][1](tmp_path / folder / WRITERS[0][0], 3.57166, (50, 50)) for folder in ("x", "y"))
+    assert lines(run(a, b, "--diameter", 72))[-1].endswith("by the 3.572 Å per pixel that the files tell of")
+
+
 def test_the_summary_of_a_run_tells_the_pixel_size_of_what_it_was_converted_to(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
