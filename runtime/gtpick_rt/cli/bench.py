@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gtpick_rt.cli.files import need_matplotlib, write_file
+from gtpick_rt.cli.files import need_plot, write_file
 from gtpick_rt.cli.options import BackendOrServer, Device, Model, PixelSize, Url, backend_at
 from gtpick_rt.errors import UsageError
 from gtpick_rt.records import counted
@@ -65,7 +65,7 @@ def bench(
     from gtpick_rt.proof.opening import open_picker
 
     if plot is not None:
-        need_matplotlib()
+        need_plot(plot)
     if compare:
         _compare([Path(file) for file in inputs or ()], plot)
         return

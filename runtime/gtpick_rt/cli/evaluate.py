@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.files import need_matplotlib, write_file
+from gtpick_rt.cli.files import need_plot, write_file
 from gtpick_rt.cli.options import EXIT_SOME_FAILED, finite
 from gtpick_rt.errors import UsageError
 from gtpick_rt.records import counted, printable
@@ -78,7 +78,8 @@ def evaluate(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Draw the precision-recall curve and the calibration (needs the extra plot)."
+            metavar="FILE",
+            help="Draw the precision-recall curve and the calibration to this PNG (needs the extra plot).",
         ),
     ] = None,
     json_file: Annotated[
@@ -93,10 +94,10 @@ def evaluate(
     from gtpick_rt.evaluate.loading import load, pixel_size_of
     from gtpick_rt.evaluate.report import report
 
+    if plot is not None:
+        need_plot(plot)
     known = pixel_size_of(picks, labels) if pixel_size is None else None
     lengths = _lengths(diameter, known if pixel_size is None else pixel_size, radius)
-    if plot is not None:
-        need_matplotlib()
     loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
     if lengths.pixel_size_A is None:
         typer.echo(f"--diameter {diameter:g} is taken in px, for no file tells a pixel size: --pixel-size", err=True)

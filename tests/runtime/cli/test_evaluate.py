@@ -249,6 +249,16 @@ def test_the_plot_is_a_png(run: Callable[..., Result], tmp_path: Path, scores: s
         assert image.width > image.height > 400
 
 
+@pytest.mark.parametrize("name", ["p.foo", "p.pdf", "p"])
+def test_a_plot_under_a_name_that_is_no_pngs_is_refused_before_anything_is_done(
+    name: str, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "a.star", (5, 5))
+    result = run(path, path, "--diameter", 30, "--plot", tmp_path / name)
+    assert (result.exit_code, result.stdout, (tmp_path / name).exists()) == (1, "", False)
+    assert result.stderr == f"error: --plot {tmp_path / name}: the picture is a PNG; give it a name that ends in .png\n"
+
+
 def test_a_plot_without_matplotlib_says_what_to_install(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
