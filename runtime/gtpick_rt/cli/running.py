@@ -68,8 +68,7 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
     if metrics_port is not None:
         need_prometheus()  # before anything that takes long
     several, lines = request.cluster is not None, request.watching is not None and not sys.stdout.isatty()
-    given = request.diameter_A is not None
-    with closing(Terminal(request.out, metrics_port, several, lines, given)) as terminal:
+    with closing(Terminal(request.out, metrics_port, several, lines)) as terminal:
         listeners = Listeners(
             building=terminal.building,
             begun=terminal.begun,
@@ -94,18 +93,11 @@ class Terminal:
 
     The bar names what picks: the backend or, where `several` processes do, how many have done
     something so far. With `lines`, as where standard output is a file, each micrograph has a line
-    there. A diameter that was not `given` is told in whole Å.
+    there.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        metrics_port: int | None,
-        several: bool = False,
-        lines: bool = False,
-        given: bool = False,
-    ) -> None:
-        self._out, self._port, self._several, self._lines, self._given = out, metrics_port, several, lines, given
+    def __init__(self, out: Path, metrics_port: int | None, several: bool = False, lines: bool = False) -> None:
+        self._out, self._port, self._several, self._lines = out, metrics_port, several, lines
         self._workers: set[object] = set()
         console = Console(stderr=True)
         self._engine = Progress(console=console, disable=not console.is_interactive, transient=True)
@@ -130,7 +122,7 @@ class Terminal:
         """Say what will be picked. Raises UsageError when metrics cannot be served."""
         for shown in (self._engine, self._bar):  # what is printed would land on their line
             shown.stop()
-        typer.echo(_specimen(picker, self._given))
+        typer.echo(_specimen(picker))
         self.settled = picker.survey is None
         if before:
             typer.echo(f"going on: {counted(before, 'micrograph')} picked already")
@@ -220,10 +212,11 @@ class Terminal:
             self._metrics.close()
 
 
-def _specimen(picker: Picker, given: bool) -> str:
-    """Say what will be picked, and how that is known."""
-    diameter = f"{picker.diameter_A:g}" if given else f"{picker.diameter_A:.0f}"
-    line = f"particles of {diameter} Å, {picker.contrast}"
+def _specimen(picker: Picker) -> str:
+    """Say what will be picked, and how that is known: the diameter so that another run of the same
+    settings can be given it.
+    """
+    line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
         return f"{line}: as settled in this folder before; another specimen needs another --out"

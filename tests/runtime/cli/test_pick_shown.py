@@ -3,7 +3,6 @@
 import dataclasses
 import io
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,6 @@ def begun(tmp_path: Path, dot_picker: Picker) -> Iterator[Callable[[bool], Termi
     yield begin
     for terminal in opened:
         terminal.close()
-
-
-@pytest.mark.parametrize(("given", "told"), [(False, "292 Å"), (True, "291.8 Å")])
-def test_a_diameter_has_decimals_only_where_they_were_given(
-    given: bool, told: str, dot_picker: Picker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    picker = Picker(dot_picker.backend, dot_picker.spec, diameter_A=291.8)
-    with closing(Terminal(tmp_path, None, given=given)) as terminal:
-        terminal.begun(picker, Work(source=Listed([]), look=lambda: iter(()), endless=False, total=3, before=0), 0)
-    assert capsys.readouterr().out.startswith(f"particles of {told}, dark: ")
 
 
 def shown(terminal: Terminal) -> str:
