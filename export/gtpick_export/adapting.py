@@ -31,6 +31,7 @@ from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.summary import Change
+from gtpick_rt.records import counted
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 MOST = 12
@@ -167,8 +168,8 @@ def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:
     expected = expect(np.concatenate([np.zeros(0), *(each.score for each in found)]), spec.threshold)
     if expected.particles < ENOUGH:
         raise UnadaptedError(
-            f"about {expected.particles:.0f} particles are to be expected on {len(found)} micrographs, and {ENOUGH} "
-            "are needed to learn from; name more micrographs"
+            f"about {counted(round(expected.particles), 'particle')} can be expected on "
+            f"{counted(len(found), 'micrograph')}, and {ENOUGH} are needed to learn from; name more micrographs"
         )
     needed = PROMISED if _knows_real(spec) else PROMISED_OF_SIMULATION
     if expected.f1 < needed:

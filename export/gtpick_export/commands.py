@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.options import Diameter, PixelSize, counted, diameter_in_A, finite
+from gtpick_rt.cli.options import Diameter, PixelSize, diameter_in_A, finite
+from gtpick_rt.records import counted
 
 if TYPE_CHECKING:
     from gtpick_model.network import GTPick

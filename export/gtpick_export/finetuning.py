@@ -43,6 +43,7 @@ from gtpick_rt.models.files import DEFAULT_MODEL
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.reading.info import not_read, suffix_of
 from gtpick_rt.reading.micrographs import read_micrograph
+from gtpick_rt.records import counted
 from gtpick_rt.types import FloatArray, Micrograph, Picks
 
 TRAINED = Path(gtpick_model.__file__).with_name("trained")
@@ -270,14 +271,12 @@ def told(learned: dict[str, str], share: float | None) -> str:
     """What is learned from, of the `provenance`; `share` of the particles seems to have a label, or
     None where all were said to have one.
     """
-    line = f"learning from {learned['labels']} labels on {learned['micrographs']}"
+    line = f"learning from {counted(int(learned['labels']), 'label')} on {learned['micrographs']}"
     if share is None:
         return f"{line}; what has no label is learned as background"
-    missed = round(int(learned["labels"]) * (1 / share - 1))
-    return (
-        f"{line}; about {missed} particles there seem to have none, so what looks like one is not learned as "
-        "background, or only in part"
-    )
+    missed = counted(round(int(learned["labels"]) * (1 / share - 1)), "particle")
+    like = "what looks like one is not learned as background, or only in part"
+    return f"{line}; about {missed} there without a label, it seems, so {like}"
 
 
 def advise(before: float, after: float, out: Path) -> str:

@@ -22,6 +22,16 @@ def quoted(text: str) -> str:
     return f"'{printable(text)}'"
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many: "1 micrograph", "2,000 micrographs"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def averaged(mean: float) -> str:
+    """Write a mean or median of counts: "35", and below 10 with a digit, "3.4"."""
+    return f"{int(mean + 0.5):,}" if mean >= 10 else f"{int(10 * mean + 0.5) / 10:g}"
+
+
 def duration(seconds: float) -> str:
     """Write a duration with its two largest units."""
     whole = round(seconds)

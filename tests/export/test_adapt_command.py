@@ -92,7 +92,7 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("ENOUGH", 1e6, r"particles are to be expected on 3 micrographs, and .* are needed to learn from"),
+        ("ENOUGH", 1e6, r"particles can be expected on 3 micrographs, and .* are needed to learn from"),
         (
             "PROMISED_OF_SIMULATION",
             1.1,

@@ -137,7 +137,7 @@ def test_the_first_line_comes_before_pytorch_is_loaded(monkeypatch: pytest.Monke
     ("share", "words"),
     [
         (None, "what has no label is learned as background"),
-        (0.6, "about 8 particles there seem to have none, so what looks like one is not learned as background, or"),
+        (0.6, "about 8 particles there without a label, it seems, so what looks like one is not learned as background"),
     ],
 )
 def test_it_is_told_how_many_particles_seem_to_have_a_label(share: float | None, words: str) -> None:

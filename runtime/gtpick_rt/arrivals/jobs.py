@@ -14,7 +14,7 @@ from gtpick_rt.arrivals.sums import LeftOut, one_of_each
 from gtpick_rt.errors import FormatError, MicrographError, UsageError
 from gtpick_rt.files.shared import paths_below
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, counted
 
 if TYPE_CHECKING:
     from gtpick_rt.formats.listed import ListedMicrograph
@@ -265,8 +265,8 @@ def _nothing(inputs: Sequence[str], recursive: bool, excluded: int) -> str:
         f"no micrographs in {', '.join(map(repr, inputs))}; files ending in {' '.join(SUFFIXES)} are looked for"
         + ("; [ ] are wildcards in a pattern, and a [ of a name is written [[]" if brackets else "")
         + ("" if recursive else ", in subfolders only with --recursive")
-        + (f"; of files that end in {suffix} there are {count}: convert them if they are micrographs" if count else "")
-        + (f"; {excluded} were left out by their names: see --exclude" if excluded else "")
+        + (f"; found {counted(count, 'file')} ending in {suffix}: convert micrographs to MRC" if count else "")
+        + (f"; left out by their names: {excluded}, see --exclude" if excluded else "")
     )
 
 

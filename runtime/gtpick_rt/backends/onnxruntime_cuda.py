@@ -20,6 +20,7 @@ from gtpick_rt.backends.engines.profiles import PROFILE
 from gtpick_rt.backends.support import both_runtimes, install_command, reinstall_command, unsupported, versions_of
 from gtpick_rt.errors import BackendError
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.records import counted
 from gtpick_rt.types import FloatArray
 
 if TYPE_CHECKING:
@@ -209,9 +210,9 @@ def _errors_told(size: int) -> Iterator[None]:
         yield
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         if _MEMORY.search(str(error)):
-            raise OutOfMemoryError(f"the GPU's memory is too small for a batch of {size} tiles") from error
+            raise OutOfMemoryError(f"the GPU's memory is too small for a batch of {counted(size, 'tile')}") from error
         said = onnx_file.said_by(error)
         raise BackendError(
-            f"ONNX Runtime failed on the GPU, in a batch of {size} tiles ({said}); run again: what was not committed "
-            "is picked then"
+            f"ONNX Runtime failed on the GPU, in a batch of {counted(size, 'tile')} ({said}); run again: what was "
+            "not committed is picked then"
         ) from error

@@ -3,6 +3,7 @@
 import os
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import counted
 
 
 def seeing_only(number: int) -> dict[str, str]:
@@ -15,7 +16,8 @@ def seeing_only(number: int) -> dict[str, str]:
     left = None if visible is None else [each for each in visible.split(",") if each]
     if left is not None and number >= len(left):
         raise UsageError(
-            f"GPU {number}: this process sees {len(left)} GPUs (CUDA_VISIBLE_DEVICES={visible}), counted from 0"
+            f"GPU {number}: this process sees {counted(len(left), 'GPU')} (CUDA_VISIBLE_DEVICES={visible}), "
+            "counted from 0"
         )
     in_order_of_nvidia_smi = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return {"CUDA_VISIBLE_DEVICES": str(number) if left is None else left[number], **in_order_of_nvidia_smi}

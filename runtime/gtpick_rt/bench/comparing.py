@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import counted
 
 FLOORS = ("flop", "bytes", "storage")
 """As `measure_floors` calls them."""
@@ -58,7 +59,7 @@ def _read(file: Path) -> Measured:
         content: dict[str, Any] = json.loads(file.read_bytes())
         return Measured(
             name=file.stem,
-            machine=f"{content.get('processor', content['machine'])}, {content['cores']} cores",
+            machine=f"{content.get('processor', content['machine'])}, {counted(int(content['cores']), 'core')}",
             runs=f"{content['backend']}, {content['model']}",
             micrograph=f"{content['width']} x {content['height']}, {content['diameter_px']:.0f} px",
             infer_s=float(content["stage_s"]["infer"]),

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from gtpick_rt.bench.comparing import Measured
 from gtpick_rt.bench.measuring import Speed
+from gtpick_rt.records import counted
 
 BLUE, VERMILION, BLACK = "#0072B2", "#D55E00", "#222222"
 
@@ -23,8 +24,8 @@ def draw(speed: Speed) -> bytes:
     batches.set(xscale="log", xlabel="tiles in a batch", ylabel="tiles per second, network alone", ylim=0)
     batches.set_xticks(list(speed.tiles_per_s), list(map(str, speed.tiles_per_s)), minor=False)
     batches.minorticks_off()
-    size = f"{speed.width} x {speed.height}, {speed.tiles} tiles, {speed.picks:.0f} picks"
-    figure.suptitle(f"{size}; {speed.backend}, {speed.cores} cores", fontsize=10)
+    size = f"{speed.width} x {speed.height}, {counted(speed.tiles, 'tile')}, {counted(round(speed.picks), 'pick')}"
+    figure.suptitle(f"{size}; {speed.backend}, {counted(speed.cores, 'core')}", fontsize=10)
     return _png(figure)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gtpick_rt.cli.files import need_matplotlib, write_file
+from gtpick_rt.cli.files import need_plot, write_file
 from gtpick_rt.cli.options import BackendOrServer, Device, Model, PixelSize, Url, backend_at
 from gtpick_rt.errors import UsageError
+from gtpick_rt.records import counted
 
 if TYPE_CHECKING:
     from gtpick_rt.bench.floors import Floor
@@ -64,7 +65,7 @@ def bench(
     from gtpick_rt.proof.opening import open_picker
 
     if plot is not None:
-        need_matplotlib()
+        need_plot(plot)
     if compare:
         _compare([Path(file) for file in inputs or ()], plot)
         return
@@ -154,7 +155,7 @@ def _print(speed: "Speed", floors: "dict[str, Floor]") -> None:
     table = Table("", "s per micrograph", "micrographs/s", box=None, pad_edge=False, header_style="bold")
     rows = {f"{stage}, alone": seconds for stage, seconds in speed.stage_s.items()}
     rows["read, alone, not in the page cache"] = speed.read_cold_s
-    rows[f"processor time of all, on {speed.cores} cores"] = speed.cpu_s / speed.cores
+    rows[f"processor time of all, on {counted(speed.cores, 'core')}"] = speed.cpu_s / speed.cores
     rows["pipeline"] = speed.pipeline_s
     rows["pipeline, files not in the page cache"] = speed.pipeline_cold_s
     rows |= {f"floor of {name}": floor.seconds for name, floor in floors.items()}
@@ -162,8 +163,9 @@ def _print(speed: "Speed", floors: "dict[str, Floor]") -> None:
         table.add_row(name, f"{seconds:.3f}", f"{1 / seconds:.2f}")
     console = Console()
     console.print(
-        f"{speed.micrographs} micrographs of {speed.width} x {speed.height} px, {speed.tiles} tiles and "
-        f"{speed.picks:.0f} picks each, on {speed.backend}; medians of {speed.rounds} rounds\n"
+        f"{counted(speed.micrographs, 'micrograph')} of {speed.width} x {speed.height} px, "
+        f"{counted(speed.tiles, 'tile')} and {counted(round(speed.picks), 'pick')} each, on {speed.backend}; "
+        f"medians of {counted(speed.rounds, 'round')}\n"
     )
     console.print(table)
     console.print(

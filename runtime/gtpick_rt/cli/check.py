@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gtpick_rt.cli.options import EXIT_SOME_FAILED, Exclude, Include, Inputs, PixelSize, Recursive, choice, counted
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, Exclude, Include, Inputs, PixelSize, Recursive, choice
+from gtpick_rt.records import counted
 
 if TYPE_CHECKING:
     from gtpick_rt.arrivals.jobs import Found

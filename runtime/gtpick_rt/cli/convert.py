@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, counted, format_names
+from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, format_names
+from gtpick_rt.records import counted
 
 
 def convert(

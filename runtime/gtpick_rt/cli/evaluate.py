@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtpick_rt.cli.files import need_matplotlib, write_file
+from gtpick_rt.cli.files import need_plot, write_file
 from gtpick_rt.cli.options import EXIT_SOME_FAILED, finite
 from gtpick_rt.errors import UsageError
-from gtpick_rt.records import printable
+from gtpick_rt.records import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,8 @@ def evaluate(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Draw the precision-recall curve and the calibration (needs the extra plot)."
+            metavar="FILE",
+            help="Draw the precision-recall curve and the calibration to this PNG (needs the extra plot).",
         ),
     ] = None,
     json_file: Annotated[
@@ -93,10 +94,10 @@ def evaluate(
     from gtpick_rt.evaluate.loading import load, pixel_size_of
     from gtpick_rt.evaluate.report import report
 
+    if plot is not None:
+        need_plot(plot)
     known = pixel_size_of(picks, labels) if pixel_size is None else None
     lengths = _lengths(diameter, known if pixel_size is None else pixel_size, radius)
-    if plot is not None:
-        need_matplotlib()
     loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
     if lengths.pixel_size_A is None:
         typer.echo(f"--diameter {diameter:g} is taken in px, for no file tells a pixel size: --pixel-size", err=True)
@@ -148,8 +149,9 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     if others:
         found = " to ".join(f"{each:g}" for each in sorted({min(others), max(others)}))
         typer.echo(
-            f"warning: --pixel-size {given_A:g}, but {len(others)} of {len(recorded)} micrographs in {summary} have "
-            f"{found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; give theirs",
+            f"warning: --pixel-size {given_A:g}, but {len(others)} of {counted(len(recorded), 'micrograph')} in "
+            f"{summary} have {found} Å: unless the coordinates were scaled since, the diameter in pixels is wrong; "
+            "give theirs",
             err=True,
         )
 
@@ -170,7 +172,9 @@ def _print(figures: "Report", known_A: float | None) -> None:
     lengths = figures.lengths
     unit = "" if lengths.pixel_size_A is None else f" = {lengths.in_A(lengths.diameter_px):.1f} Å"
     typer.echo(f"\n{lengths.rule}\nIoU of square boxes of the diameter, {lengths.diameter_px:.1f} px{unit}", nl=False)
-    typer.echo("" if known_A is None else f"; lengths are in Å, by the {known_A:g} Å per pixel that the files tell of")
+    typer.echo(
+        "" if known_A is None else f"; lengths are in Å, by the {known_A:.4g} Å per pixel that the files tell of"
+    )
 
 
 _HEADER = ("picks", "labels", "matches", "prec.", "recall", "F1", "F1 IoU", "error px", "dup.", "micrograph")
@@ -192,7 +196,7 @@ def _row(each: "MicrographFigures") -> tuple[str, ...]:
 
 def _summary(figures: "Report") -> "Table":
     pooled, boxes = figures.pooled, figures.boxes
-    table = _grid(f"{pooled.micrographs} micrographs", "centres", "IoU 0.5")
+    table = _grid(counted(pooled.micrographs, "micrograph"), "centres", "IoU 0.5")
     for name, one, other in (
         ("picks", pooled.picks, boxes.picks),
         ("labels", pooled.labels, boxes.labels),

@@ -5,10 +5,14 @@ from pathlib import Path
 from gtpick_rt.errors import UsageError
 
 
-def need_matplotlib() -> None:
-    """Raise UsageError where matplotlib is missing, before anything is done that takes long."""
+def need_plot(plot: Path) -> None:
+    """Raise UsageError, before anything is done that takes long, where `plot` is no name of the PNG
+    that is written, or matplotlib is missing.
+    """
     from gtpick_rt.files.drawing import keep_fonts_elsewhere
 
+    if plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot}: the picture is a PNG; give it a name that ends in .png")
     keep_fonts_elsewhere()
     try:
         import matplotlib  # noqa: F401

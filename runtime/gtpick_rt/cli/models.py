@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _IN_THE_SPEC = ("threshold", "calibration_slope", "calibration_offset", "diameter_px")
 """Of the provenance: what training found is told as the spec has it."""
+_WORDS = {
+    "tiles_128px": "tiles of 128 px",
+    "held_out_best_f1": "best F1 on held-out structures",
+    "held_out_ap": "average precision on them",
+    "real": "real sets",
+    "start_sha256": "SHA-256 of the weights it began with",
+    "start_steps": "steps of those",
+    "finetuned_from": "fine-tuned from",
+    "diameter_A": "diameter in Å",
+}
+"""For names in the provenance that say little by themselves."""
 
 
 def models(
@@ -43,10 +54,16 @@ def models(
         typer.echo(f"  particles   longest extent {low:.2f} to {high:.2f} of --diameter, at any pixel size")
         typer.echo(f"  threshold   {model['threshold']:.2f}; kept from {model['floor']:.2f} for rethreshold")
         told = {key: value for key, value in model["provenance"].items() if key not in _IN_THE_SPEC}
-        trained = "trained     " + ", ".join(f"{key} {value}" for key, value in told.items())
+        trained = "trained     " + "; ".join(f"{_spelt(key)}: {value}" for key, value in told.items())
         typer.echo(fill(trained, _WIDTH, initial_indent="  ", subsequent_indent=" " * 14))
         for file, checksum in model["sha256"].items():
             typer.echo(f"  {file}\n    sha256 {checksum}")
+
+
+def _spelt(key: str) -> str:
+    """A name in the provenance as words; that of what a network was adapted from as such."""
+    own = key.removeprefix("base_")
+    return _WORDS.get(own, own.replace("_", " ")) + (" (before)" if own != key else "")
 
 
 def _described(path: Path) -> dict[str, Any]:

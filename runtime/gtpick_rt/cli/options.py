@@ -64,11 +64,6 @@ def backend_at(backend: str, url: str | None) -> str:
     return f"{backend}:{url}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Say how many: "1 micrograph", "2,000 micrographs"."""
-    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def lasted(seconds: float) -> str:
     """Say how long: "2.5 s", "3 min 20 s"."""
     return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)

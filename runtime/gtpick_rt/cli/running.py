@@ -20,7 +20,7 @@ from rich.progress import Progress
 from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.sums import told
 from gtpick_rt.cli import streams
-from gtpick_rt.cli.options import EXIT_SIGNAL, counted, lasted
+from gtpick_rt.cli.options import EXIT_SIGNAL, lasted
 from gtpick_rt.cli.progress import FIELDS, progress_bar, told_of
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
@@ -32,7 +32,7 @@ from gtpick_rt.output.runlog import append_entry
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
 from gtpick_rt.picking.request import Listeners, Request, Work
-from gtpick_rt.records import Failure, Record, printable
+from gtpick_rt.records import Failure, Record, averaged, counted, printable
 
 STOPPING = b"\nfinishing what is in hand; once more to stop at once\n"
 _PLAIN = 10
@@ -164,7 +164,7 @@ class Terminal:
             "failed": task.fields["failed"] + isinstance(record, Failure),
             "rate": f"{rate:.2f}/s",
             "picks": counted(self._picks, "pick"),
-            "each": f"{self._picks / self._picked:.0f} each" if self._picked > 1 else "",
+            "each": f"{averaged(self._picks / self._picked)} each" if self._picked > 1 else "",
         }
         self._bar.update(task.id, advance=1, **told)
         if self._bar.console.is_dumb_terminal and task.completed % math.ceil((task.total or _PLAIN) / _PLAIN) == 0:
@@ -213,7 +213,9 @@ class Terminal:
 
 
 def _specimen(picker: Picker) -> str:
-    """Say what will be picked, and how that is known."""
+    """Say what will be picked, and how that is known: the diameter so that another run of the same
+    settings can be given it.
+    """
     line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
@@ -221,7 +223,7 @@ def _specimen(picker: Picker) -> str:
     if found.quartiles_A is None:
         return line
     low, high = found.quartiles_A
-    return f"{line}: measured on {found.micrographs} micrographs, the middle half {low:.0f} to {high:.0f} Å"
+    return f"{line}: measured on {counted(found.micrographs, 'micrograph')}, the middle half {low:.0f} to {high:.0f} Å"
 
 
 def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:
@@ -232,7 +234,7 @@ def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:
     if summary.retries:
         yield f"picked again because a worker was lost: {counted(summary.retries, 'time')}"
     picks, micrographs = counted(totals.picks, "pick"), counted(totals.micrographs, "micrograph")
-    each = per_micrograph(totals.picks, totals.micrographs)
+    each = f" ({averaged(totals.picks / totals.micrographs)} on average)" if totals.micrographs > 1 else ""
     yield f"in all: {picks} on {micrographs}{each}, {_threshold(summary, settled)}"
     if totals.failed:
         yield f"failed: {totals.failed}, the summary says why"
@@ -247,14 +249,6 @@ def _result(summary: Summary, request: Request, settled: bool) -> Iterator[str]:
     if request.overlays:
         yield f"overlays: {out / 'overlays'}"
     yield f"summary: {out / 'summary.json'}"
-
-
-def per_micrograph(picks: int, micrographs: int) -> str:
-    """Say how many that is on one, where there are several."""
-    if micrographs < 2:
-        return ""
-    mean = picks / micrographs
-    return f" ({int(mean + 0.5) if mean >= 10 else round(mean, 1):g} on average)"
 
 
 def _threshold(summary: Summary, settled: bool) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from gtpick_rt.cli.options import counted
+from gtpick_rt.records import counted
 
 
 class Warned:

@@ -23,6 +23,7 @@ from gtpick_rt.detection.specimen import CONTRASTS, ODD, Contrast, Survey
 from gtpick_rt.detection.threshold import expect
 from gtpick_rt.errors import PixelError, UndecidedError, UsageError
 from gtpick_rt.models.spec import ModelSpec
+from gtpick_rt.records import counted
 from gtpick_rt.types import Micrograph
 
 SMALLEST_A, LARGEST_A = 50.0, 850.0
@@ -179,7 +180,7 @@ def _undecided(tried: int, cast: list[_Votes]) -> str:
             f"{SMALLEST_A:g} to {LARGEST_A:g} Å on; check --pixel-size, or give the diameter in Å: --diameter"
         )
     return (
-        f"too few particles show on the {tried} micrographs looked at to measure their diameter; "
+        f"too few particles show on the {counted(tried, 'micrograph')} looked at to measure their diameter; "
         "check --pixel-size, or give the diameter in Å: --diameter"
     )
 

@@ -85,6 +85,7 @@ class Histograms:
     neighbour_A: Histogram
     """From each pick to the one that is nearest on its micrograph."""
     left_threshold: list[float]
+    """Steps of 0.01, and `threshold` among them."""
     left_picks: list[float]
     """Picks per micrograph that are left at each `left_threshold`."""
 
@@ -211,7 +212,7 @@ def histograms(samples: Sequence[Sample], of: int, threshold: float) -> Histogra
         for name in ("score", "diameter_A", "neighbour_A")
     )
     counts, edges = np.histogram(score.astype(float), _SCORE_BINS, (0, 1))
-    steps = np.linspace(0, 1, 101)
+    steps = np.union1d(np.linspace(0, 1, 101).round(2), threshold)
     left = len(score) - np.searchsorted(np.sort(score), steps.astype(np.float32))
     return Histograms(
         micrographs=len(samples),
@@ -220,8 +221,8 @@ def histograms(samples: Sequence[Sample], of: int, threshold: float) -> Histogra
         score=Histogram(edges=edges.round(4).tolist(), counts=counts.tolist()),
         diameter_A=_histogram(diameter_A),
         neighbour_A=_histogram(neighbour_A),
-        left_threshold=steps.round(2).tolist(),
-        left_picks=(left / max(len(samples), 1)).round(2).tolist(),
+        left_threshold=steps.tolist(),
+        left_picks=(left / max(len(samples), 1)).round(3).tolist(),
     )
 
 

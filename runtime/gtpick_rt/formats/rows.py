@@ -8,6 +8,8 @@ tables with text fields, whose rows take several.
 import re
 from collections.abc import Iterator, Sequence
 
+from gtpick_rt.records import counted
+
 WORDS = re.compile(r"""'(?:[^']|'(?![ \t\r]|$))*'|"(?:[^"]|"(?![ \t\r]|$))*"|\#.*|[^ \t\r]+""")
 """The words of a line of a STAR file: quoted ones, a comment, bare ones."""
 _OUTSIDE = ("data_", "loop_", "save_", "stop_", "global_")
@@ -23,8 +25,7 @@ def check_rows(lines: Sequence[str]) -> None:
             number, count = wrong
             quotes = "; a value with a space in it needs quotes" if count > columns else ""
             raise ValueError(
-                f"line {number} has {count} value{'' if count == 1 else 's'}, but its table has {columns} "
-                f"column{'' if columns == 1 else 's'}{quotes}"
+                f"line {number} has {counted(count, 'value')}, but its table has {counted(columns, 'column')}{quotes}"
             )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gtpick_rt.detection.preprocess import WorkingImage
+from gtpick_rt.records import counted
 from gtpick_rt.types import Picks
 
 MAX_SIDE_PX = 1024
@@ -64,7 +65,7 @@ def _with_circles(picture: Image.Image, shape: tuple[int, int], picks: Picks, le
     for (x, y), rgb in zip(centres.tolist(), _colours(picks.score), strict=True):
         draw.circle((x, y), radius, outline=rgb, width=2)
     letter_px = max(_LEAST_LETTER_PX, picture.width // _LETTERS_ACROSS)
-    _caption(draw, f"{len(picks)} {'pick' if len(picks) == 1 else 'picks'} of {lengths.diameter_A:.0f} Å", letter_px)
+    _caption(draw, f"{counted(len(picks), 'pick')} of {lengths.diameter_A:.0f} Å; score", letter_px)
     _scale_bar(draw, picture.size, lengths.pixel_size_A / float(zoom[0]), letter_px)
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)  # on noise, as small as the default and several times faster

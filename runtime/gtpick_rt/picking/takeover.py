@@ -25,7 +25,7 @@ from gtpick_rt.picking.adapting import MICROGRAPHS, Adaptation, outcome_in, weig
 from gtpick_rt.picking.excluding import excluding_as
 from gtpick_rt.picking.request import Listeners, Request, ignore
 from gtpick_rt.picking.work import picked_jobs
-from gtpick_rt.records import Failure
+from gtpick_rt.records import Failure, counted
 
 
 def with_adapted(request: Request, output: OutputFolder) -> Request:
@@ -113,7 +113,9 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
     if output.adaptation is None and request.watching is None:
         there = find_jobs(request.inputs, request.recursive, request.names).jobs
         jobs = list(islice(spread(there), MICROGRAPHS))
-        listeners.notice(f"adapting the network to {len(jobs)} micrographs, for {request.adapt_minutes:g} min at most")
+        listeners.notice(
+            f"adapting the network to {counted(len(jobs), 'micrograph')}, for {request.adapt_minutes:g} min at most"
+        )
         on_step = partial(listeners.building, "adapting")
         learning = _learn(jobs, request, request.diameter_A, output, listeners, on_step, beside=False)
         if learning is not None:
@@ -187,7 +189,7 @@ def adapting_from(
     """A source whose first micrographs teach the network, where that is asked for and not done."""
 
     def learn(jobs: Sequence[Job]) -> Adaptation | None:
-        listeners.notice(f"adapting the network to the first {len(jobs)} micrographs, beside picking")
+        listeners.notice(f"adapting the network to the first {counted(len(jobs), 'micrograph')}, beside picking")
         return _learn(jobs, request, picker.diameter_A, output, listeners, ignore, beside=True)
 
     renewed = output.previous is None and not request.force

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtpick_rt.errors import PixelError
+from gtpick_rt.records import counted
 
 MAX_BAD_FRACTION = 0.01
 """Up to this share of pixels may be NaN or infinite (dead detector pixels, borders after motion
@@ -49,14 +50,14 @@ def mended(path: Path, pixels: NDArray[np.generic], keep_float16: bool) -> tuple
     warnings: tuple[str, ...] = ()
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = _fill_not_finite(path, data)
-        warnings = (f"{bad} NaN or infinite pixels replaced by the median",)
+        warnings = (f"{counted(bad, 'NaN or infinite pixel')} replaced by the median",)
         low, high = _extremes(data)
     middle, spread = usual_values(data.ravel()[:: max(1, data.size // _SAMPLE) | 1])
     margin = OUTLYING * spread
     if spread > 0 and not (middle - margin <= low and high <= middle + margin):
         replaced = sum(_replace_outlying(data, middle, margin, sign) for sign in (1, -1))
         if replaced > _TOLD_FRACTION * data.size:
-            warnings = (*warnings, f"{replaced} pixels that stand out from all around them replaced (hot or dead)")
+            warnings = (*warnings, f"{counted(replaced, 'pixel')} unlike all around replaced (hot or dead)")
     return data, warnings
 
 

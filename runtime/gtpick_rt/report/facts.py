@@ -12,7 +12,7 @@ from gtpick_rt.following.records import Entry, Problem
 from gtpick_rt.following.status import Status
 from gtpick_rt.following.throughput import HOUR_S
 from gtpick_rt.models.files import shipped_models
-from gtpick_rt.records import duration
+from gtpick_rt.records import averaged, duration
 from gtpick_rt.version import __version__
 
 UNKNOWN = "not known"
@@ -52,6 +52,11 @@ def number(value: float | None, digits: int = 0, unit: str = "") -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}{unit}"
 
 
+def rate(value: float | None) -> str:
+    """Write how many an hour, with three figures that count."""
+    return UNKNOWN if value is None else f"{float(f'{value:.3g}'):,.0f}"
+
+
 def moment(seconds: float) -> str:
     """Write a moment in the time of this machine."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
@@ -69,21 +74,21 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
     flagged = sum(bool(entry.flags) for entry in entries)
     scores = [entry.median_score for entry in entries if entry.median_score is not None]
     when = "over the whole run" if lasted_s < HOUR_S else "over its last hour"
-    middle = statistics.median(picks) if picks else None
+    middle = averaged(statistics.median(picks)) if picks else UNKNOWN
     lag = number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"
     return [
         Fact("Micrographs picked", number(status.done), f"{number(status.backlog)} waiting" if status.backlog else ""),
         Fact("Failed", number(status.failed)),
         Fact("Flagged", number(flagged)),
         Fact("Picks", number(status.picks)),
-        Fact("Picks per micrograph", number(middle), "median"),
+        Fact("Picks per micrograph", middle, "median"),
         Fact("Median score", number(statistics.median(scores) if scores else None, 2), "of the micrographs' medians"),
         Fact("Threshold", number(status.threshold, 2)),
         Fact("Diameter", number(status.diameter_A, unit=" Å")),
         Fact("Pixel size", pixel_sizes(entries)),
         Fact("Duration", duration(lasted_s), "from first to last"),
-        Fact("Micrographs / h", number(status.files_per_hour), when),
-        Fact("Picks / h", number(status.picks_per_hour), when),
+        Fact("Micrographs / h", rate(status.files_per_hour), when),
+        Fact("Picks / h", rate(status.picks_per_hour), when),
         *([] if status.lag_p50_s is None else [Fact("Lag", *lag)]),  # a batch has none
     ]
 
@@ -158,7 +163,7 @@ def stages(status: Status) -> list[Stage]:
 def workers(status: Status) -> list[Worker]:
     """What each of several processes has done; empty where one did it."""
     return [
-        Worker(each.name, each.backend or UNKNOWN, number(each.micrographs), number(each.per_hour), moment(each.heard))
+        Worker(each.name, each.backend or UNKNOWN, number(each.micrographs), rate(each.per_hour), moment(each.heard))
         for each in status.workers
     ]
 

@@ -10,6 +10,7 @@ from gtpick_rt.detection.quality import FLAGS
 from gtpick_rt.following.charts import UNUSUAL, Histogram, Histograms, Outlier, Trends
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.summary import Outcome
+from gtpick_rt.records import averaged, counted
 from gtpick_rt.report.drawing import (
     FOOT_PX,
     TOP_PX,
@@ -51,8 +52,8 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
         marks.insert(0, band(frame, middles, trends.picks_q25, trends.picks_q75))
     marks += [_outlier(frame, each, entries[each.index]) for each in shown]
     label = (
-        f"Picks per micrograph in the order of acquisition: medians from {min(trends.picks_median):,.0f} "
-        f"to {max(trends.picks_median):,.0f}; {len(trends.outliers)} micrographs stand out"
+        f"Picks per micrograph in the order of acquisition: medians from {averaged(min(trends.picks_median))} "
+        f"to {averaged(max(trends.picks_median))}; unusual or flagged: {len(trends.outliers)}"
     )
     return chart(
         frame, label, marks, numbered(ticks(0, top, whole=True)), numbered(ticks(0, trends.micrographs, whole=True))
@@ -60,7 +61,7 @@ def trend_of_picks(trends: Trends, entries: Sequence[Entry]) -> Markup:
 
 
 def _outlier(frame: Frame, outlier: Outlier, entry: Entry) -> Markup:
-    told = ", ".join([f"{entry.name}: {outlier.picks:,} picks", *outlier.flags])
+    told = ", ".join([f"{entry.name}: {counted(outlier.picks, 'pick')}", *outlier.flags])
     kind = "outlier unusual" if abs(outlier.z) > UNUSUAL else "outlier"
     place = {"cx": f"{frame.x(outlier.index + 0.5)}%", "cy": frame.y(outlier.picks), "r": 4}
     return element("circle", element("title", told), class_=kind, **place)
@@ -112,17 +113,19 @@ def score_histogram(found: Histograms) -> Markup:
         columns(frame, found.score.edges, roots, found.threshold),
         mark(frame, found.threshold, f"threshold {found.threshold:.2f}"),
     ]
-    label = f"Histogram of the scores of {sum(found.score.counts):,} detections, threshold {found.threshold:.2f}"
+    label = (
+        f"Histogram of the scores of {counted(sum(found.score.counts), 'detection')}, threshold {found.threshold:.2f}"
+    )
     return chart(frame, label, marks, down, numbered(ticks(0, 1)))
 
 
 def picks_left(found: Histograms) -> Markup:
     """Picks per micrograph that would be left at any threshold."""
     frame = Frame(0, 1, 0, max([*found.left_picks, 1]) * 1.05)
-    now = found.left_picks[min(round(found.threshold * (len(found.left_picks) - 1)), len(found.left_picks) - 1)]
+    now = averaged(found.left_picks[found.left_threshold.index(found.threshold)])
     curve = line(frame, list(zip(found.left_threshold, found.left_picks, strict=True)), "series left")
-    note = f"{now:,.0f} left at {found.threshold:.2f}"
-    label = f"Picks per micrograph left at any threshold: {now:,.0f} at {found.threshold:.2f}"
+    note = f"{now} left at {found.threshold:.2f}"
+    label = f"Picks per micrograph left at any threshold: {now} at {found.threshold:.2f}"
     marks = [curve, mark(frame, found.threshold, note)]
     return chart(frame, label, marks, numbered(ticks(0, frame.top)), numbered(ticks(0, 1)))
 
@@ -174,7 +177,7 @@ def _changed(
         ]
     return chart(
         frame,
-        f"{what} on each of {len(pairs)} micrographs: median {', '.join(told) or 'not known'}",
+        f"{what} on each of {counted(len(pairs), 'micrograph')}: median {', '.join(told) or 'not known'}",
         [*(_step(frame, at, pair, found.changes[at].name, digits) for at, pair in enumerate(pairs)), *marks],
         numbered(ticks(0, top, whole=not digits)),
         [(0.5, "1"), (len(pairs) - 0.5, str(len(pairs)))] if len(pairs) > 1 else [(0.5, "1")],

@@ -15,6 +15,7 @@ from gtpick_rt.following.history import History
 from gtpick_rt.following.images import detections_of, preview_of
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.overlay import bar_length_nm
+from gtpick_rt.records import counted
 from gtpick_rt.report.drawing import element
 from gtpick_rt.types import Picks
 
@@ -93,7 +94,7 @@ def card(history: History, entry: Entry, threshold: float, diameter_A: float | N
     else:
         data = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
         parts.append(element("image", href=data, width=width, height=height, preserveAspectRatio="none"))
-        label = f"{entry.picks:,} picks drawn as circles"
+        label = f"{counted(entry.picks, 'pick')} drawn as circles"
     try:
         detections = detections_of(history.out, entry)
         parts.append(_circles(entry, detections[detections.score >= threshold], diameter_A))

@@ -18,6 +18,7 @@ from gtpick_rt.following.particles import particle_groups
 from gtpick_rt.following.records import Entry
 from gtpick_rt.output.layout import log_path, shards_folder
 from gtpick_rt.output.summary import Outcome
+from gtpick_rt.records import counted
 from gtpick_rt.report import facts, figures, gallery, particles
 
 _THRESHOLD = 0.5
@@ -49,6 +50,7 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
         style=style,
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         out=out.absolute().name,
+        counted=counted,
         **_words(history, clock()),
         **_figures(history),
     )

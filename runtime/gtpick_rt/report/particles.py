@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from gtpick_rt.following.particles import CELL_PX, COLUMNS, ROWS, SIDE, Group
+from gtpick_rt.records import counted
 from gtpick_rt.report.drawing import Frame, chart, element, line
 
 
@@ -13,7 +14,7 @@ def picture(group: Group) -> Markup:
     """The mean and the particles of a group."""
     data = f"data:image/jpeg;base64,{b64encode(group.sheet).decode()}"
     size = {"width": CELL_PX * (COLUMNS + ROWS), "height": CELL_PX * ROWS}
-    label = f"{group.title}: the mean of {group.count} particles, and some of them"
+    label = f"{group.title}: the mean of {counted(group.count, 'particle')}, and some of them"
     image = element("image", href=data, **size)
     return element("svg", image, viewBox="0 0 {width} {height}".format(**size), role="img", aria_label=label)
 

@@ -249,6 +249,16 @@ def test_the_plot_is_a_png(run: Callable[..., Result], tmp_path: Path, scores: s
         assert image.width > image.height > 400
 
 
+@pytest.mark.parametrize("name", ["p.foo", "p.pdf", "p"])
+def test_a_plot_under_a_name_that_is_no_pngs_is_refused_before_anything_is_done(
+    name: str, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "a.star", (5, 5))
+    result = run(path, path, "--diameter", 30, "--plot", tmp_path / name)
+    assert (result.exit_code, result.stdout, (tmp_path / name).exists()) == (1, "", False)
+    assert result.stderr == f"error: --plot {tmp_path / name}: the picture is a PNG; give it a name that ends in .png\n"
+
+
 def test_a_plot_without_matplotlib_says_what_to_install(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +349,13 @@ def test_lengths_are_in_angstrom_wherever_picks_or_labels_know_their_pixel_size(
     assert "one-to-one matching within 12.0 px = 24.0 Å (0.33 of the diameter)" in printed
     assert printed[-1].endswith("36.0 px = 72.0 Å; lengths are in Å, by the 2 Å per pixel that the files tell of")
     assert "matches 0 0" in lines(run(a, b, "--diameter", 72, "--pixel-size", 4))
+
+
+def test_the_pixel_size_that_the_files_tell_is_shown_with_four_figures(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    a, b = (WRITERS[0][1](tmp_path / folder / WRITERS[0][0], 3.57166, (50, 50)) for folder in ("x", "y"))
+    assert lines(run(a, b, "--diameter", 72))[-1].endswith("by the 3.572 Å per pixel that the files tell of")
 
 
 def test_the_summary_of_a_run_tells_the_pixel_size_of_what_it_was_converted_to(

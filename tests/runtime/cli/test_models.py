@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.cli.main import app
+from gtpick_rt.cli.models import _spelt
 from gtpick_rt.models.files import DEFAULT_MODEL, shipped_models
 
 pytestmark = pytest.mark.skipif(not shipped_models(), reason="no model ships in gtpick_rt yet")
@@ -33,6 +34,13 @@ def test_the_list_names_the_default_and_its_files_in_80_columns() -> None:
     assert str(path) in output
     assert sha256(path.read_bytes()).hexdigest() in output
     assert all(len(line) <= 80 for line in output.splitlines() if "/" not in line)
+
+
+def test_how_a_model_was_trained_is_told_in_words(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["models"]).output.partition("trained")[2].partition(".onnx")[0]
+    assert "tiles of 128 px: " in told
+    assert not [key for key in read_spec(shipped_models()[DEFAULT_MODEL]).provenance if "_" in key and key in told]
+    assert (_spelt("base_steps"), _spelt("particles_taught")) == ("steps (before)", "particles taught")
 
 
 def test_a_file_tells_of_itself(tmp_path: Path) -> None:

@@ -102,6 +102,21 @@ def test_failures_are_no_picked_micrographs(
     assert told_of(task, 40).startswith("1/3, 1 failed, 3 picks, ")
 
 
+@pytest.mark.parametrize(("picks", "told"), [((34, 35), "35"), ((23, 24), "24"), ((4, 5), "4.5"), ((9, 9), "9")])
+def test_the_bar_and_the_end_tell_one_mean(
+    picks: tuple[int, int],
+    told: str,
+    begun: Callable[[bool], Terminal],
+    record_of: Callable[[str], MicrographRecord],
+) -> None:
+    terminal = begun(False)
+    for stem, number in zip("ab", picks, strict=True):
+        terminal.done(dataclasses.replace(record_of(stem), picks=number))
+    (task,) = terminal._bar.tasks
+    assert task.fields["each"] == f"{told} each"
+    assert f" on 2 micrographs ({told} on average)" in ending(picks=picks)[1]
+
+
 def test_the_end_tells_how_many_micrographs_were_left_without_picks_for_their_flags(
     begun: Callable[[bool], Terminal], record_of: Callable[[str], MicrographRecord]
 ) -> None:
@@ -159,6 +174,7 @@ def ending(
     seconds: float = 2.0,
     picked: int = 5,
     settled: bool = False,
+    picks: tuple[int, ...] = (3, 3, 3, 3, 3),
     **parameters: float,
 ) -> list[str]:
     """The lines after a run."""
@@ -170,7 +186,7 @@ def ending(
         seconds=seconds,
         stage_seconds={},
         picked=picked,
-        totals=Totals(micrographs=5, failed=0, picks=15, detections=20, flags={}),
+        totals=Totals(micrographs=len(picks), failed=0, picks=sum(picks), detections=100, flags={}),
         workers=[WorkerRecord(name=f"gpu{n}", backend="cuda", micrographs=1, busy_s=1.0) for n in range(workers)],
         retries=retries,
     )

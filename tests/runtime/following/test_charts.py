@@ -133,6 +133,14 @@ def test_picks_left_at_a_threshold_are_those_with_that_score_or_more() -> None:
     assert sum(found.diameter_A.counts) == 4
 
 
+@pytest.mark.parametrize(("threshold", "left"), [(0.4912, 3), (0.4988, 2), (0.49, 3), (1.0, 0)])
+def test_picks_left_at_the_threshold_in_force_are_those_that_were_picked(threshold: float, left: int) -> None:
+    """It need not be one of the steps."""
+    sample = charts.sample_of(picks_at([(i, i) for i in range(4)], [0.1, 0.495, 0.6, 0.7]), 1.0, threshold)
+    found = charts.histograms([sample], 1, threshold)
+    assert found.left_picks[found.left_threshold.index(threshold)] == left == len(sample.diameter_A)
+
+
 @given(st.lists(st.floats(0.125, 1024, width=32), max_size=50))
 def test_a_histogram_counts_nearly_all(values: list[float]) -> None:
     found = charts._histogram(np.array(values, np.float32))

@@ -75,7 +75,7 @@ def test_the_caption_has_the_diameter_in_letters_that_the_font_has(monkeypatch: 
     written: list[tuple[str, ImageFont.FreeTypeFont]] = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, xy, text, **_: written.append((text, draw.font)))
     draw_overlay(WorkingImage(noise(100, 100), (2048, 2048), COARSE), Picks.empty(), Lengths(200, 1))
-    assert [text for text, _ in written] == ["0 picks of 200 Å", "0.3", "0.6", "0.9", "50 nm"]
+    assert [text for text, _ in written] == ["0 picks of 200 Å; score", "0.3", "0.6", "0.9", "50 nm"]
     for text, font in written:
         absent = bytes(font.getmask("\uffff"))
         assert not [letter for letter in text.replace(" ", "") if bytes(font.getmask(letter)) == absent]

@@ -508,7 +508,7 @@ def test_what_is_odd_about_a_micrograph_is_in_its_record(
     run([*jobs, replace(make_job("coarse"), pixel_size_A=1.0)], dot_picker, out)
     records = json.loads((out / "summary.json").read_text())["micrographs"]
     assert [record["warnings"] for record in records] == [
-        ["1 NaN or infinite pixels replaced by the median"],
+        ["1 NaN or infinite pixel replaced by the median"],
         ["the image is blank: nothing to pick"],
         ["using 1 Å per pixel; the header says 0.5"],
     ]

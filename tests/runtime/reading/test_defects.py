@@ -56,7 +56,7 @@ def test_a_large_dark_area_and_a_broad_peak_stay() -> None:
 def test_only_many_are_told_of() -> None:
     assert mended(Path("a.mrc"), image(9e4, (60, 80)), keep_float16=False)[1] == ()
     (said,) = mended(Path("a.mrc"), image(9e4, (slice(None), 17)), keep_float16=False)[1]
-    assert said == "140 pixels that stand out from all around them replaced (hot or dead)"
+    assert said == "140 pixels unlike all around replaced (hot or dead)"
 
 
 def test_sparse_counts_are_no_defects() -> None:

@@ -379,7 +379,7 @@ def test_a_single_bad_pixel_is_found(save: Callable[[str, bytes], Path], mode: i
     image[-1, -1] = value
     micrograph = read_micrograph(save("a.mrc", mrc_bytes(image, mode=mode)), keep_float16=True)
     assert np.isfinite(micrograph.data).all()
-    assert micrograph.warnings == ("1 NaN or infinite pixels replaced by the median",)
+    assert micrograph.warnings == ("1 NaN or infinite pixel replaced by the median",)
 
 
 def test_many_bad_pixels_are_an_error(save: Callable[[str, bytes], Path]) -> None:

@@ -428,3 +428,10 @@ def test_an_element_holds_what_it_is_given_as_text(name: str, text: str) -> None
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(289792, "290,000"), (2586.4, "2,590"), (518.2, "518"), (7.4, "7"), (None, "not known")]
+)
+def test_rates_have_three_figures(value: float | None, text: str) -> None:
+    assert facts.rate(value) == text

@@ -1,7 +1,7 @@
 /* Histograms over a sample of the run: score with what a threshold would leave, diameter, nearest neighbour. */
 
 import { histogram, medianOf } from "./charts.js";
-import { $, fixed, integer, say } from "./dom.js";
+import { $, averaged, counted, fixed, integer, say } from "./dom.js";
 
 /** Shows an answer of /api/histograms, and where the slider stands in it. */
 export class Distributions {
@@ -12,7 +12,7 @@ export class Distributions {
   fill(data) {
     this.data = data;
     const of = data.of > data.micrographs ? ` of ${integer(data.of)}, spread over the run` : "";
-    say($("histograms-note"), `${integer(data.micrographs)} micrographs${of}`);
+    say($("histograms-note"), `${counted(data.micrographs, "micrograph")}${of}`);
     this.#score();
     this.#length("hist-diameter", data.diameter_A, "Diameters of the picks");
     this.#length("hist-neighbour", data.neighbour_A, "Distances from each pick to its nearest neighbour");
@@ -34,7 +34,7 @@ export class Distributions {
   #score() {
     const { score, threshold, left_threshold, left_picks } = this.data;
     const most = Math.max(1, ...left_picks);
-    const words = (at) => `${fixed(at, 2)}: ${integer(this.#left(at))} per micrograph`;
+    const words = (at) => `${fixed(at, 2)}: ${averaged(this.#left(at))} per micrograph`;
     const marks = [{ at: threshold, text: words(threshold), kind: "written" }];
     if (this.threshold !== null) marks.push({ at: this.threshold, text: words(this.threshold), kind: "chosen" });
     histogram($("hist-score"), {

@@ -39,6 +39,7 @@ export function roving(container, items) {
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 export const missing = "–";
@@ -46,6 +47,10 @@ const known = (value, format) => (value === null || value === undefined ? missin
 
 export const integer = (value) => known(value, (v) => whole.format(v));
 export const compact = (value) => known(value, (v) => (v < 10000 ? whole : short).format(v));
+/** A mean or median of counts: "35", and below 10 with a digit, "3.4". */
+export const averaged = (value) => known(value, (v) => (v < 10 ? tenths : whole).format(v));
+/** "1 micrograph", "2,000 micrographs". */
+export const counted = (number, noun) => `${integer(number)} ${noun}${number === 1 ? "" : "s"}`;
 export const fixed = (value, digits) => known(value, (v) => v.toFixed(digits));
 
 /** Seconds in words: "0.8 s" with a digit, "12 s", "3 min", "2 h 05". */

@@ -1,7 +1,7 @@
 /* Beside the micrograph: its threshold, how it is shown, and what is known of it. */
 
 import { ofScore } from "./colours.js";
-import { $, clock, fixed, integer, make, say, seconds, svg } from "./dom.js";
+import { $, clock, counted, fixed, integer, make, say, seconds, svg } from "./dom.js";
 
 const BINS = 50;
 const HEIGHT = 72;
@@ -66,9 +66,9 @@ export class Inspector {
     say($("count"), integer(above(this.threshold)));
     const difference = above(this.threshold) - above(written);
     const change = difference ? `, ${difference > 0 ? "+" : "−"}${Math.abs(difference)} to the ${above(written)} as written` : "";
-    say($("count-note"), `of ${integer(score.length)} detections${change}`);
+    say($("count-note"), `of ${counted(score.length, "detection")}${change}`);
     $("threshold").value = this.threshold;
-    $("threshold").setAttribute("aria-valuetext", `${this.threshold.toFixed(2)}, ${above(this.threshold)} picks`);
+    $("threshold").setAttribute("aria-valuetext", `${this.threshold.toFixed(2)}, ${counted(above(this.threshold), "pick")}`);
     say($("threshold-value"), this.threshold.toFixed(2));
     $("written").disabled = this.chosen === null;
     say($("written"), `As written: ${written.toFixed(2)}`);
@@ -96,7 +96,7 @@ export class Inspector {
       svg("line", { x1: place, x2: place, y1: 14, y2: HEIGHT, class: "written" }),
       svg("text", { x: place, y: 10, class: "written-label", "text-anchor": written > 0.8 ? "end" : written < 0.2 ? "start" : "middle" }, "as written"),
     );
-    picture.setAttribute("aria-label", `Scores of ${score.length} detections; the picks were written at ${written.toFixed(2)}`);
+    picture.setAttribute("aria-label", `Scores of ${counted(score.length, "detection")}; the picks were written at ${written.toFixed(2)}`);
   }
 
   #facts() {

@@ -1,6 +1,6 @@
 /* The run at a glance: its state, its figures, where its time goes. */
 
-import { $, compact, fixed, integer, make, missing, say, seconds } from "./dom.js";
+import { $, averaged, compact, counted, fixed, integer, make, missing, say, seconds } from "./dom.js";
 
 const STATES = {
   running: ["Running", "●"],
@@ -39,7 +39,7 @@ export class Overview {
       ["Done", integer(status.done), ""], ["Waiting", integer(status.backlog), status.state === "stalled" ? "bad" : ""],
       ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", compact(status.files_per_hour), ""],
       ["Picks", compact(status.picks), ""], ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
-      ["Picks, median", compact(status.picks_per_micrograph), ""],
+      ["Picks, median", averaged(status.picks_per_micrograph), ""],
     ];
     if (!this.tiles) {
       this.tiles = tiles.map(tile);
@@ -70,7 +70,7 @@ export class Overview {
     const { state, backlog, last_event_age_s: age, learning_from: learning } = this.status;
     const ago = age === null ? missing : seconds(Math.floor(age + (performance.now() - this.since) / 1000), 0);
     const none = state === "waiting" ? "the folder is shown as soon as pick writes to it" : "no micrograph is done yet";
-    const learns = learning === null ? "" : `the network adapts itself to ${integer(learning)} micrographs; `;
+    const learns = learning === null ? "" : `the network adapts itself to ${counted(learning, "micrograph")}; `;
     say($("state-age"), learns + (age === null ? none : `last one ${ago} ago`));
     const alarm = $("alarm");
     alarm.hidden = state !== "stalled";

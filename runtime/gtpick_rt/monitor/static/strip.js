@@ -1,7 +1,7 @@
 /* The last micrographs as small pictures, the newest at the right: a list box with the arrow keys. */
 
 import { preview } from "./api.js";
-import { basename, integer, make, roving } from "./dom.js";
+import { basename, counted, integer, make, roving } from "./dom.js";
 
 export const LENGTH = 24;
 
@@ -68,7 +68,7 @@ export class Strip {
       make("span", { className: "picks" }, integer(row.picks)),
       make("span", { className: "marks" }, ...row.flags.map((name) => make("i", { dataset: { flag: name.replaceAll(" ", "-") } }))),
     );
-    item.setAttribute("aria-label", `${basename(row.name)}: ${row.picks} picks${flags}`);
+    item.setAttribute("aria-label", `${basename(row.name)}: ${counted(row.picks, "pick")}${flags}`);
     return item;
   }
 }

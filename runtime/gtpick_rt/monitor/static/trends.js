@@ -1,7 +1,7 @@
 /* How the run went: picks, score and flags over the micrographs in the order of acquisition. */
 
 import { field, keepDrawn, path } from "./charts.js";
-import { $, FLAGS, integer, roving, say, svg } from "./dom.js";
+import { $, FLAGS, counted, roving, say, svg } from "./dom.js";
 
 const LEFT = 84; /* room for the names of the flags, so that the three share one axis */
 const UNNUMBERED = { xTicks: [], margin: { bottom: 6 } };
@@ -27,11 +27,12 @@ export class Trends {
   /** `data`: an answer of /api/trends. */
   fill(data) {
     this.data = data;
+    const micrographs = counted(data.micrographs, "micrograph");
     const per = data.per_bin > 1 ? `, ${data.per_bin} to a point: median and quartiles` : "";
-    say($("trends-note"), `${integer(data.micrographs)} micrographs${per}`);
+    say($("trends-note"), `${micrographs}${per}`);
     /* Where points are many micrographs each, flags have a row to themselves and circles would hide the curve. */
     this.outliers = data.outliers.filter(({ z }) => data.per_bin === 1 || isUnusual(z));
-    const picked = `Picks per micrograph over ${data.micrographs} micrographs; ${this.outliers.length} that stand out follow as buttons`;
+    const picked = `Picks per micrograph over ${micrographs}; those that stand out follow as buttons: ${this.outliers.length}`;
     $("trend-picks").setAttribute("aria-label", picked);
     $("trend-score").setAttribute("aria-label", "Median score of the picks in the order of acquisition");
     $("trend-flags").setAttribute("aria-label", "Share of micrographs with each quality flag in the order of acquisition");
@@ -65,7 +66,7 @@ export class Trends {
 
   #outlier({ id, index, picks, z, flags }, plot, i) {
     const why = [...flags, ...(isUnusual(z) ? [`${z > 0 ? "more" : "fewer"} picks than its neighbours`] : [])].join(", ");
-    const words = `${picks} picks: ${why}`;
+    const words = `${counted(picks, "pick")}: ${why}`;
     const kind = isUnusual(z) ? "unusual" : "flagged";
     return svg(
       "circle",

@@ -2,7 +2,7 @@
 
 import { preview } from "./api.js";
 import { ofScore } from "./colours.js";
-import { basename } from "./dom.js";
+import { basename, counted } from "./dom.js";
 
 const MAX_ZOOM = 16;
 const STEP = 1.4;
@@ -96,7 +96,7 @@ export class Viewer {
     const drawn = this.#drawCircles(pen, left, top, width * scale, height * scale);
     this.#drawScaleBar(pen, scale);
     this.canvas.dataset.circles = drawn;
-    this.canvas.setAttribute("aria-label", `${drawn} picks with a score of at least ${this.threshold.toFixed(2)}`);
+    this.canvas.setAttribute("aria-label", `${counted(drawn, "pick")} with a score of at least ${this.threshold.toFixed(2)}`);
   }
 
   #drawCircles(pen, left, top, width, height) {

@@ -167,7 +167,7 @@ def test_when_memory_is_too_small_batches_are_halved(
 
 def test_when_not_even_one_tile_fits_the_message_says_so(backend: OnnxRuntimeCuda, tiles: FloatArray) -> None:
     failing_in(backend, "out of memory", most=0)
-    with pytest.raises(BackendError, match=r"too small for a batch of 1 tiles, even for a single tile.*--backend cpu"):
+    with pytest.raises(BackendError, match=r"too small for a batch of 1 tile, even for a single tile.*--backend cpu"):
         backend.infer(tiles[:1])
 
 
