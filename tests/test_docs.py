@@ -212,3 +212,17 @@ def test_results_by_machine_are_those_of_their_files() -> None:
         assert told["tiles"] == int(tiles)
         assert f"{told['pipeline_s']:.3f}" == seconds
         assert f"{max(told['tiles_per_s'].values()):.0f}" == rate
+
+
+def test_maps_by_picker_are_those_of_their_file() -> None:
+    page = (ROOT / "docs" / "accuracy.md").read_text()
+    row = r"^\| [^|]+ \(`(\w+)`\) \| (\d+) \| (\d+) \| (\d+) of (\d+) \| ([\d.]+) \| ([\d.]+) \|$"
+    rows = re.findall(row, page, re.MULTILINE)
+    file = ROOT / "benchmarks" / "interoperability" / "results" / "map_resolution.json"
+    pickers = json.loads(file.read_text())["specimens"]["symmetric"]["pickers"]
+    assert {name for name, *_ in rows} == set(pickers)
+    for name, *told in rows:
+        each = pickers[name]
+        counts = [each[key] for key in ("picked", "true", "kept", "extracted")]
+        lengths = [f"{each[key]:.1f}" for key in ("halves_A", "truth_A")]
+        assert told == [*map(str, counts), *lengths]
