@@ -26,14 +26,13 @@ from benchmarks.interoperability.resolution import pickers, relion
 from benchmarks.interoperability.resolution.pickers import PICKERS, RADIUS_PX, Project
 from benchmarks.interoperability.resolution.shells import resolution_A, shell_correlation, soft_mask
 from benchmarks.interoperability.resolution.specimens import (
-    BOX_PX,
     SPECIMENS,
     Specimen,
     Volume,
     directions,
     load,
-    pixel_A,
     true_map,
+    voxel_A,
     write_project,
 )
 from benchmarks.shared.common import circumstances, result_path, save
@@ -72,11 +71,10 @@ def prepare(specimen: Specimen, folder: Path, arguments: argparse.Namespace) -> 
     structure = load(specimen, arguments.structures)
     truth = write_project(structure, folder, arguments.micrographs, specimen.snr)
     project = Project(folder, truth, structure.extent_A, arguments.topaz)
-    volume = true_map(structure, specimen.scaled_px)
-    voxel_A = pixel_A(structure) * BOX_PX / specimen.scaled_px
-    mask = relion.write_map(soft_mask(volume, voxel_A), folder / "mask.mrc", voxel_A)
-    start = relion.write_map(volume, folder / "start.mrc", voxel_A)
-    return DataSet(project, specimen, Maps(volume, mask, start), voxel_A)
+    volume, length_A = true_map(structure, specimen.scaled_px), voxel_A(structure, specimen.scaled_px)
+    mask = relion.write_map(soft_mask(volume, length_A), folder / "mask.mrc", length_A)
+    start = relion.write_map(volume, folder / "start.mrc", length_A)
+    return DataSet(project, specimen, Maps(volume, mask, start), length_A)
 
 
 def judge(data: DataSet, name: str) -> dict[str, Any]:

@@ -91,10 +91,15 @@ def pixel_A(structure: Structure) -> float:
     return structure.extent_A / EXTENT_PX
 
 
+def voxel_A(structure: Structure, scaled_px: int) -> float:
+    """Of maps at the size of the reduced boxes."""
+    return pixel_A(structure) * BOX_PX / scaled_px
+
+
 def true_map(structure: Structure, scaled_px: int) -> Volume:
     """The structure at the size of the reduced boxes, `(n, n, n)`, centred at n // 2."""
     voxels = structure.volume.shape[0]
-    step = BOX_PX / scaled_px * pixel_A(structure) / (structure.extent_A / (FILL * voxels))
+    step = voxel_A(structure, scaled_px) / (structure.extent_A / (FILL * voxels))
     smooth = ndimage.gaussian_filter(structure.volume, 0.4 * step)
     offset = (voxels - 1) / 2 - step * (scaled_px // 2)
     return np.asarray(
