@@ -35,7 +35,7 @@ def sine_encoding(xy_px: Tensor, dim: int) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Softmax attention: query `(B, Q, Dq)`, key `(B, N, Dq)`, value `(B, N, D)` to `(B, Q, D)`."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    weight = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    weight = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1)
     return (weight @ v).transpose(1, 2).flatten(-2)
 
 

@@ -1,0 +1,189 @@
+"""The network from which others start: long training on simulated particles alone.
+
+    python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
+    python benchmarks/accuracy/base_network.py --work WORK --structures STRUCTURES --rounds 3
+
+It begins with the weights of simulation alone, whose stem is made wider in such a way that their
+answers stay. In each round several trainings begin with the same weights, each with tiles of its
+own and in a process of its own, and the next round begins with the mean of their weights: so all
+cores are used, and what one of them has learned by chance is evened out.
+
+No labelled micrograph is shown, so that a network for a specimen that it must not know may start
+from it. A tenth of the tiles are cut out of micrographs on which there is nothing to pick, and
+simulated particles lie on their ice. After each round the mean is looked at on held-out structures,
+where its scale, threshold and calibration are chosen too, and on the labelled sets, of which it
+has seen nothing (whole particles, at the best threshold, one-to-one within a third of the
+diameter). Can be stopped, and goes on when called again; `--start` goes on from a base that was
+kept, whose tiles are counted.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.leave_one_out import PROCEDURALS
+from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, save
+from gtpick_model.network import GTPick
+from gtpick_model.projections import kept_libraries
+from gtpick_model.real.looks import plain
+from gtpick_model.real.specimens import RealMicrograph, read_folders
+from gtpick_model.real.teacher import RADIUS, detect_whole
+from gtpick_model.simulator.views import ViewLibrary
+from gtpick_model.training import Schedule, Start, Trainer
+from gtpick_model.weights import load_weights, save_weights
+from gtpick_model.working_scale import WorkingScale, choose_scale
+from gtpick_rt.detection.picker import whole
+from gtpick_rt.evaluate.curves import curve
+from gtpick_rt.types import Picks
+
+STEM = (24, 48)
+"""By `network_sizes.py` worth as much as the small network, for a seventh more time than nano."""
+BATCH = 16
+TILES = "tiles"
+"""Where weights tell how many tiles of 128 px they have seen."""
+SEEN_BEFORE = 3500 * 32
+"""By the weights of simulation alone."""
+
+
+def widened(network: GTPick, stem: tuple[int, int]) -> GTPick:
+    """The same network with a wider stem, and the same answers: what there was sees nothing yet of
+    what is new.
+    """
+    wide = GTPick(replace(network.config, stem=stem))
+    state = wide.state_dict()
+    for name, old in network.state_dict().items():
+        new = state[name]
+        if old.ndim == 4 and old.shape != new.shape:
+            new[: len(old), old.shape[1] :] = 0
+        new[tuple(slice(n) for n in old.shape)] = old
+    return wide.eval()
+
+
+def mean_of(networks: Sequence[GTPick]) -> GTPick:
+    """The network whose weights are the mean of theirs."""
+    mean = GTPick(networks[0].config)
+    states = [network.state_dict() for network in networks]
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+            for name, value in states[0].items()
+        }
+    )
+    return mean.eval()
+
+
+def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -> Path:
+    """Train from weights to weights, or go on; returns the file of the latter."""
+    torch.set_num_threads(2)  # of which one makes tiles
+    schedule = Schedule(
+        steps=arguments.steps,
+        batch=BATCH,
+        learning_rate=7e-4,
+        ema=0.998,
+        evaluate_every=min(1000, arguments.steps),
+        real=0.1,
+        seed=seed,
+    )
+    begun = Start(*load_weights(start))
+    libraries = kept_libraries(arguments.structures, PROCEDURALS, print)
+    trainer = Trainer(
+        begun.network.config,
+        schedule,
+        libraries,
+        folder,
+        torch.device("cpu"),
+        real=[each for each in micrographs(arguments.work, begun.network) if each.particles != "labelled"],
+        start=begun,
+    )
+
+    def on_step(step: int) -> None:
+        if step % schedule.evaluate_every == 0 or step == schedule.steps:
+            print(time.strftime("%H:%M:%S"), folder.name, trainer.describe(), flush=True)
+
+    trainer.run(on_step)
+    return folder / "weights.safetensors"
+
+
+def micrographs(work: Path, network: GTPick) -> list[RealMicrograph]:
+    """All that may be trained on or, where they are labelled, looked at."""
+    folders = [folder for folder in sorted((work / "real").iterdir()) if folder.name not in JUDGED]
+    return read_folders(folders, network.config)
+
+
+def look(network: GTPick, working: WorkingScale, labelled: Sequence[RealMicrograph]) -> dict[str, Any]:
+    """Best F1 and AP on held-out structures and on each labelled set, at the scale that was
+    chosen.
+    """
+    sets = dict(working.sets)
+    for name in SPECIMENS:
+        pairs = []
+        for each in (one for one in labelled if one.folder == name):
+            data, centres = plain(each, network.config, working.diameter_px / network.config.nominal_diameter_px)
+            ones = np.ones(len(centres), np.float32)
+            found, wanted = detect_whole(network, data), Picks(centres, ones, ones)
+            found, wanted = (whole(picks, data.shape, working.diameter_px) for picks in (found, wanted))
+            pairs.append((found, wanted))
+        sets[name] = curve(pairs, RADIUS * working.diameter_px)
+    figures = {
+        name: {"best_f1": round(found.best()[0], 4), "ap": round(found.average_precision, 4)}
+        for name, found in sets.items()
+    }
+    return {"diameter_px": round(working.diameter_px, 2), **figures}
+
+
+def judge(network: GTPick, tiles: int, out: Path, library: ViewLibrary, every: Sequence[RealMicrograph]) -> None:
+    """Choose the scale of a mean, keep it as `out` with its tiles, and its figures beside it."""
+    labelled = [each for each in every if each.particles == "labelled"]
+    unlabelled = [each for each in every if each.particles != "labelled"]
+    working = choose_scale(network, unlabelled, library, Schedule(steps=1).evaluation_tiles)
+    figures = {TILES: tiles, **look(network, working, labelled)}
+    out.with_suffix(".json").write_text(json.dumps(figures))
+    save_weights(out, network, working.provenance | {"steps": str(tiles // BATCH), TILES: str(tiles)})
+    print(time.strftime("%H:%M:%S"), out.name, figures, flush=True)
+
+
+def main() -> None:
+    """Train round after round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
+    parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
+    parser.add_argument("--start", type=Path, help="a base to go on from")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4000, help="of each training in a round")
+    parser.add_argument("--trainings", type=int, default=2, help="side by side in a round")
+    arguments = parser.parse_args()
+    folder = arguments.work / "base"
+    folder.mkdir(parents=True, exist_ok=True)
+    _, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
+    network, provenance = load_weights(arguments.start or SIMULATED_ALONE)
+    tiles = int(provenance[TILES]) if arguments.start else SEEN_BEFORE
+    every = micrographs(arguments.work, network)
+    means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
+    if not means[0].exists():
+        torch.manual_seed(0)
+        judge(network if arguments.start else widened(network, STEM), tiles, means[0], validation, every)
+    with multiprocessing.get_context("spawn").Pool(arguments.trainings) as pool:
+        for number, (before, after) in enumerate(itertools.pairwise(means), 1):
+            tiles += arguments.trainings * arguments.steps * BATCH
+            if after.exists():
+                continue
+            runs = [(folder / f"round_{number}_{i}", tiles + i) for i in range(arguments.trainings)]
+            trained = pool.starmap(partial(train, arguments=arguments), [(before, *run) for run in runs])
+            judge(mean_of([load_weights(path)[0] for path in trained]), tiles, after, validation, every)
+    figures = [json.loads(path.with_suffix(".json").read_text()) for path in means]
+    save(__file__, circumstances(["python", __file__]) | {"rounds": figures})
+
+
+if __name__ == "__main__":
+    main()
