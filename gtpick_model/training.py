@@ -30,7 +30,7 @@ from gtpick_model.resuming import refuse_others, settings_of
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import RIM_PX, Tiles, make_tiles
-from gtpick_model.weights import save_weights
+from gtpick_model.weights import mean_of, save_weights
 from gtpick_model.working_scale import BATCH, CLEAR, FAINT, WorkingScale, choose_scale, validation_tiles
 from gtpick_rt.files.atomic import write_atomic
 
@@ -49,12 +49,19 @@ class Schedule(Pace):
     on_real: float = 0.4
     """Share of the simulated tiles whose particles are laid on real backgrounds, where there are
     any."""
+    start_share: float = 0.5
+    """Of the weights with which a run begins, in those with which it ends: half-way, much of what
+    was learned of a few specimens is there, and more of what holds for others
+    (benchmarks/accuracy/start_share.py)."""
 
     def __post_init__(self) -> None:
         if self.evaluation_tiles < BATCH:
             raise ValueError(f"at least {BATCH} evaluation tiles are needed, got {self.evaluation_tiles}")
-        if not (0 <= self.real < 1 and 0 <= self.on_real <= 1):
-            raise ValueError(f"shares must lie between 0 and 1, got real {self.real}, on_real {self.on_real}")
+        if not (0 <= self.real < 1 and 0 <= self.on_real <= 1 and 0 <= self.start_share < 1):
+            raise ValueError(
+                f"shares must lie between 0 and 1, got real {self.real}, on_real {self.on_real}, "
+                f"start_share {self.start_share}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +167,20 @@ class Trainer(Learner):
         )
         return join(drawn.to(self.device), simulated)
 
+    def _result(self) -> GTPick:
+        """The network as this run would leave it now."""
+        if self.start is None or self.step < self.schedule.steps:
+            return self.average
+        kept = self.schedule.start_share
+        return mean_of([self.start.network.to(self.device), self.average], [kept, 1 - kept])
+
     def _evaluate(self, tiles: list[Tiles], faint: list[Tiles] | None, losses: list[float], seconds: float) -> None:
-        scored = score_tiles(self.average, tiles)
+        network = self._result()
+        scored = score_tiles(network, tiles)
         f1, threshold = scored.best()
-        others = {f"real/{name}": scored for name, scored in score_micrographs(self.average, self.micrographs).items()}
+        others = {f"real/{name}": scored for name, scored in score_micrographs(network, self.micrographs).items()}
         if faint:
-            others["faint"] = score_tiles(self.average, faint)
+            others["faint"] = score_tiles(network, faint)
             threshold = shared_threshold(scored, *others.values())
         slope, offset = fit_calibration(scored, *others.values())
         self.curve.append(
@@ -185,7 +200,7 @@ class Trainer(Learner):
             self.curve[-1] |= {f"{name}_{figure}": value for figure, value in figures.items()}
         if self.step >= self.schedule.steps:
             count = self.schedule.evaluation_tiles
-            self.working = choose_scale(self.average, self.micrographs, self.validation_library, count)
+            self.working = choose_scale(network, self.micrographs, self.validation_library, count)
 
     def describe(self) -> str:
         """The last evaluation in one line."""
@@ -211,8 +226,9 @@ class Trainer(Learner):
         write_atomic(
             self.folder / "curve.json", json.dumps({**self._settings(), "curve": self.curve}, indent=1).encode()
         )
+        result = self._result()
         for name in (f"step_{self.step:06d}", "weights"):
-            save_weights(self.folder / f"{name}.safetensors", self.average, self._provenance())
+            save_weights(self.folder / f"{name}.safetensors", result, self._provenance())
         whole = save({k: v.contiguous() for k, v in state.items()}, metadata={"step": str(self.step)})
         write_atomic(self.folder / "state.safetensors", whole)
 
@@ -244,6 +260,8 @@ class Trainer(Learner):
             learned["real_micrographs"] = str(len(self.micrographs))
         if self.start:
             learned |= {"start_sha256": self.start.sha256, "start_steps": self.start.provenance["steps"]}
+            if self.step >= self.schedule.steps:
+                learned["start_share"] = f"{self.schedule.start_share:g}"
         return learned
 
     def _resume(self) -> None:

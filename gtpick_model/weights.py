@@ -1,9 +1,10 @@
 """Weights on disk: safetensors with the configuration beside them in the header; nothing is ever
-unpickled.
+unpickled. And the mean of several.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,22 @@ def load_weights(path: Path) -> tuple[GTPick, dict[str, str]]:
         return network.eval(), json.loads(header["provenance"])
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} holds a network of another gtpick-rt version: {error}") from error
+
+
+def mean_of(networks: Sequence[GTPick], shares: Sequence[float]) -> GTPick:
+    """The network, in evaluation mode, whose weights are the mean of theirs, each with its share of
+    1; counters are the first one's.
+
+    Source:
+        Wortsman et al. 2022, arXiv:2203.05482 and arXiv:2109.01903.
+    """
+    mean = GTPick(networks[0].config).to(next(networks[0].parameters()).device)
+    states = [network.state_dict() for network in networks]
+    state = dict(states[0])
+    for name in (name for name, value in state.items() if value.is_floating_point()):
+        state[name] = sum((share * each[name] for share, each in zip(shares, states, strict=True)), 0 * state[name])
+    mean.load_state_dict(state)
+    return mean.eval()
 
 
 def _tuple(value: Any) -> Any:

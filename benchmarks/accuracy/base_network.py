@@ -26,26 +26,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
+from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS
-from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
+from benchmarks.accuracy.prepare_real import JUDGED
 from benchmarks.shared.common import SIMULATED_ALONE, circumstances, save
 from gtpick_model.network import GTPick
 from gtpick_model.projections import kept_libraries
-from gtpick_model.real.looks import plain
 from gtpick_model.real.specimens import RealMicrograph, read_folders
-from gtpick_model.real.teacher import RADIUS, detect_whole
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
-from gtpick_model.weights import load_weights, save_weights
-from gtpick_model.working_scale import WorkingScale, choose_scale
-from gtpick_rt.detection.picker import whole
-from gtpick_rt.evaluate.curves import curve
-from gtpick_rt.types import Picks
+from gtpick_model.weights import load_weights, mean_of, save_weights
+from gtpick_model.working_scale import choose_scale
 
 STEM = (24, 48)
 """By `network_sizes.py` worth as much as the small network, for a seventh more time than nano."""
@@ -70,19 +64,6 @@ def widened(network: GTPick, stem: tuple[int, int]) -> GTPick:
     return wide.eval()
 
 
-def mean_of(networks: Sequence[GTPick]) -> GTPick:
-    """The network whose weights are the mean of theirs."""
-    mean = GTPick(networks[0].config)
-    states = [network.state_dict() for network in networks]
-    mean.load_state_dict(
-        {
-            name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-            for name, value in states[0].items()
-        }
-    )
-    return mean.eval()
-
-
 def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -> Path:
     """Train from weights to weights, or go on; returns the file of the latter."""
     torch.set_num_threads(2)  # of which one makes tiles
@@ -93,6 +74,7 @@ def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -
         ema=0.998,
         evaluate_every=min(1000, arguments.steps),
         real=0.1,
+        start_share=0,
         seed=seed,
     )
     begun = Start(*load_weights(start))
@@ -121,33 +103,14 @@ def micrographs(work: Path, network: GTPick) -> list[RealMicrograph]:
     return read_folders(folders, network.config)
 
 
-def look(network: GTPick, working: WorkingScale, labelled: Sequence[RealMicrograph]) -> dict[str, Any]:
-    """Best F1 and AP on held-out structures and on each labelled set, at the scale that was
-    chosen.
-    """
-    sets = dict(working.sets)
-    for name in SPECIMENS:
-        pairs = []
-        for each in (one for one in labelled if one.folder == name):
-            data, centres = plain(each, network.config, working.diameter_px / network.config.nominal_diameter_px)
-            ones = np.ones(len(centres), np.float32)
-            found, wanted = detect_whole(network, data), Picks(centres, ones, ones)
-            found, wanted = (whole(picks, data.shape, working.diameter_px) for picks in (found, wanted))
-            pairs.append((found, wanted))
-        sets[name] = curve(pairs, RADIUS * working.diameter_px)
-    figures = {
-        name: {"best_f1": round(found.best()[0], 4), "ap": round(found.average_precision, 4)}
-        for name, found in sets.items()
-    }
-    return {"diameter_px": round(working.diameter_px, 2), **figures}
-
-
 def judge(network: GTPick, tiles: int, out: Path, library: ViewLibrary, every: Sequence[RealMicrograph]) -> None:
     """Choose the scale of a mean, keep it as `out` with its tiles, and its figures beside it."""
     labelled = [each for each in every if each.particles == "labelled"]
     unlabelled = [each for each in every if each.particles != "labelled"]
     working = choose_scale(network, unlabelled, library, Schedule(steps=1).evaluation_tiles)
-    figures = {TILES: tiles, **look(network, working, labelled)}
+    found = working.sets | curves_of(network, labelled, working.diameter_px)
+    sets = {name: best_of(each) for name, each in found.items()}
+    figures = {TILES: tiles, "diameter_px": round(working.diameter_px, 2), "sets": sets}
     out.with_suffix(".json").write_text(json.dumps(figures))
     save_weights(out, network, working.provenance | {"steps": str(tiles // BATCH), TILES: str(tiles)})
     print(time.strftime("%H:%M:%S"), out.name, figures, flush=True)
@@ -180,7 +143,8 @@ def main() -> None:
                 continue
             runs = [(folder / f"round_{number}_{i}", tiles + i) for i in range(arguments.trainings)]
             trained = pool.starmap(partial(train, arguments=arguments), [(before, *run) for run in runs])
-            judge(mean_of([load_weights(path)[0] for path in trained]), tiles, after, validation, every)
+            mean = mean_of([load_weights(path)[0] for path in trained], [1 / len(trained)] * len(trained))
+            judge(mean, tiles, after, validation, every)
     figures = [json.loads(path.with_suffix(".json").read_text()) for path in means]
     save(__file__, circumstances(["python", __file__]) | {"rounds": figures})
 

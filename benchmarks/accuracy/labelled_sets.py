@@ -1,10 +1,17 @@
 """The labelled real micrographs that prepare_real.py wrote, as the other scripts read them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gtpick_model.real.specimens import Specimen, read_specimen
+import numpy as np
+
+from gtpick_model.network import GTPick
+from gtpick_model.real.looks import plain
+from gtpick_model.real.specimens import RealMicrograph, Specimen, read_specimen
+from gtpick_model.real.teacher import RADIUS, detect_whole
 from gtpick_rt.detection.picker import whole
+from gtpick_rt.evaluate.curves import Curve, curve
 from gtpick_rt.formats.coordinates import read_coordinates
 from gtpick_rt.reading.micrographs import read_micrograph
 from gtpick_rt.types import Micrograph, Picks
@@ -41,3 +48,22 @@ def read_set(folder: Path) -> RealSet:
     labelled = specimen.particles == "labelled"
     labels = [read_coordinates(path.with_suffix(".csv")) if labelled else Picks.empty() for path in paths]
     return RealSet(folder.name, specimen, micrographs, labels)
+
+
+def curves_of(network: GTPick, micrographs: Sequence[RealMicrograph], diameter_px: float) -> dict[str, Curve]:
+    """What a network finds on labelled micrographs, by folder: whole particles, brought to a
+    diameter.
+    """
+    pairs: dict[str, list[tuple[Picks, Picks]]] = {}
+    for each in micrographs:
+        data, centres = plain(each, network.config, diameter_px / network.config.nominal_diameter_px)
+        ones = np.ones(len(centres), np.float32)
+        found = whole(detect_whole(network, data), data.shape, diameter_px)
+        wanted = whole(Picks(centres, ones, ones), data.shape, diameter_px)
+        pairs.setdefault(each.folder, []).append((found, wanted))
+    return {name: curve(each, RADIUS * diameter_px) for name, each in pairs.items()}
+
+
+def best_of(found: Curve) -> dict[str, float]:
+    """F1 at the best threshold, and AP."""
+    return {"best_f1": round(found.best()[0], 4), "ap": round(found.average_precision, 4)}

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import HALVES, PROCEDURALS, numbered
 from benchmarks.accuracy.prepare_real import JUDGED
 from benchmarks.shared.common import circumstances, save
@@ -31,13 +32,10 @@ from gtpick_model.config import NANO, SMALL, ModelConfig
 from gtpick_model.projections import kept_libraries
 from gtpick_model.real.looks import plain
 from gtpick_model.real.specimens import RealMicrograph, read_folders
-from gtpick_model.real.teacher import RADIUS, detect_whole
+from gtpick_model.real.teacher import detect_whole
 from gtpick_model.simulator.field import Conditions
 from gtpick_model.training import Schedule, Trainer
 from gtpick_model.weights import load_weights
-from gtpick_rt.detection.picker import whole
-from gtpick_rt.evaluate.curves import curve
-from gtpick_rt.types import Picks
 
 WIDER = (24, 48)
 
@@ -99,20 +97,13 @@ def halves(work: Path, config: ModelConfig) -> list[tuple[RealMicrograph, int]]:
 def score(trainer: Trainer, work: Path) -> dict[str, Any]:
     """Figures of the other half, by specimen."""
     network, _ = load_weights(trainer.folder / "weights.safetensors")
-    nominal_px = network.config.nominal_diameter_px
-    pairs: dict[str, list[tuple[Picks, Picks]]] = {}
-    for micrograph, number in halves(work, network.config):
-        if micrograph.particles == "labelled" and number % 2 != HALVES["half_a"]:
-            data, centres = plain(micrograph, network.config)
-            ones = np.ones(len(centres), np.float32)
-            found = whole(detect_whole(network, data), data.shape, nominal_px)
-            wanted = whole(Picks(centres, ones, ones), data.shape, nominal_px)
-            pairs.setdefault(micrograph.folder, []).append((found, wanted))
-    drawn = {name: curve(each, RADIUS * nominal_px) for name, each in pairs.items()}
-    return {
-        name: {"best_f1": round(each.best()[0], 4), "ap": round(each.average_precision, 4)}
-        for name, each in drawn.items()
-    }
+    others = [
+        micrograph
+        for micrograph, number in halves(work, network.config)
+        if micrograph.particles == "labelled" and number % 2 != HALVES["half_a"]
+    ]
+    found = curves_of(network, others, network.config.nominal_diameter_px)
+    return {name: best_of(each) for name, each in found.items()}
 
 
 def seconds(trainers: Mapping[str, Trainer], work: Path) -> dict[str, float]:

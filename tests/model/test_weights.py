@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.network import GTPick
-from gtpick_model.weights import load_weights, save_weights
+from gtpick_model.weights import load_weights, mean_of, save_weights
 from gtpick_rt.errors import ModelError
 
 
@@ -138,3 +138,14 @@ def test_the_configuration_stands_in_the_header(config: ModelConfig, tmp_path: P
     save_weights(tmp_path / "w.safetensors", GTPick(config), {})
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["config"])["dim"] == config.dim
+
+
+def test_the_mean_has_its_share_of_each(config: ModelConfig) -> None:
+    first, second = GTPick(config), GTPick(config)
+    mean = mean_of([first, second], [0.25, 0.75])
+    assert not mean.training
+    for name, value in mean.state_dict().items():
+        one, other = first.state_dict()[name], second.state_dict()[name]
+        expected = 0.25 * one + 0.75 * other if value.is_floating_point() else one
+        torch.testing.assert_close(value, expected)
+        assert value.dtype == one.dtype

@@ -109,7 +109,22 @@ def test_a_run_starts_from_trained_weights(trainer: Callable[..., Trainer], conf
         trainer(replace(SCHEDULE, steps=6), start=other).run(lambda step: None)
 
 
-@pytest.mark.parametrize("shares", [{"real": 1.0}, {"real": -0.1}, {"on_real": 1.1}])
+def test_a_run_ends_with_its_share_of_the_start(
+    trainer: Callable[..., Trainer], config: ModelConfig, tmp_path: Path
+) -> None:
+    start = Start(GTPick(config).eval(), PROVENANCE)
+    run = trainer(replace(SCHEDULE, start_share=0.25), start=start)
+    run.run(lambda step: None)
+    ended, provenance = load_weights(tmp_path / "run" / "weights.safetensors")
+    assert provenance["start_share"] == "0.25"
+    for name, value in ended.state_dict().items():
+        if value.is_floating_point():
+            began, learned = start.network.state_dict()[name], run.average.state_dict()[name]
+            expected = 0.25 * began + 0.75 * learned
+            torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)  # in half precision
+
+
+@pytest.mark.parametrize("shares", [{"real": 1.0}, {"real": -0.1}, {"on_real": 1.1}, {"start_share": 1.0}])
 def test_shares_beyond_their_range_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="shares must lie between 0 and 1"):
         replace(SCHEDULE, **shares)
