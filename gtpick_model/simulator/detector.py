@@ -60,7 +60,7 @@ def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tens
         image = image * (image.abs() / (image.abs() + rng.uniform(0.2, 1.0) * image.std()))
     if rng.random() < 0.7:  # stored in 8 bits with clipped tails
         sample = image[:: max(1, image.shape[0] // 128)].flatten()
-        low, high = (float(torch.quantile(sample, q)) for q in (0.005, 0.995))
+        low, high = torch.quantile(sample, sample.new_tensor([0.005, 0.995])).tolist()
         image = ((image - low) / max(high - low, 1e-6) * 255).clamp(0, 255).round()
     return image
 
