@@ -7,7 +7,7 @@ and `empiar10059/` as benchmarks/accuracy/prepare_real.py reads it: to these the
 simulation alone, which has never seen them, adapts itself, in about five minutes on two cores.
 Without DIR the pictures of them stay as they are. The sample is picked, a run of simulated
 micrographs is watched by the monitor and told by the report in Chromium, and `flip_y.py` is run.
-What the pictures show stands in docs/pictures.json; a test compares it with what the present model
+What the pictures show stands in docs/pictures.json; tests compare it with what the present model
 gives.
 """
 

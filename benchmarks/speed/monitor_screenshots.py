@@ -2,11 +2,12 @@
 
 A real `pick --watch`, `monitor` and `report` on simulated micrographs, in Chromium.
 
-The micrographs are made by `gtpick-rt simulate` and brought into the watched folder one by one,
-with one that is cut off. While the run goes on the page is opened in light and in dark colours and
-written to docs/monitor_light.png, its first screen, and docs/monitor_dark.png, down to the
-particles; when all are picked, the head of the report to docs/report.png. Needs playwright and
-Debian's chromium.
+The micrographs are made by `gtpick-rt simulate`, with one that is cut off. Those that may decide
+on the threshold lie in the watched folder before the run begins, so that each run has the same
+picks; the others are brought one by one. When all are picked and the run waits for more, the page
+is opened in light and in dark colours and written to docs/monitor_light.png, its first screen, and
+docs/monitor_dark.png, down to the particles; then the head of the report to docs/report.png. Needs
+playwright and Debian's chromium.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,19 +29,22 @@ from urllib.request import urlopen
 from PIL import Image
 
 from benchmarks.shared.common import PROGRAM, ROOT, pick_command
+from gtpick_rt.detection.survey import USUAL
 
 CHROMIUM = "/usr/bin/chromium"
-DIAMETER_A = 214.0
+PICTURES = ("monitor_light.png", "monitor_dark.png", "report.png")
+MICROGRAPHS, DIAMETER_A = 24, 214.0
+SURVEYED = USUAL + 1
+"""Files that lie there before the run begins: as many as a survey looks at, and the one that is cut
+off."""
 INTERVAL_S = 1.0
-SHARE = 0.7
-"""Of the micrographs that are picked when the pictures are taken."""
 SIZE_PX = (1280, 800)
 _READY_S = 60.0
 _MOST_BYTES = 400_000
 
 
-def simulate(folder: Path, count: int) -> list[Path]:
-    """Make micrographs of the specimen of sample/, one cut off, in the order of their arrival."""
+def simulate(folder: Path, count: int = MICROGRAPHS) -> list[Path]:
+    """Make micrographs of the specimen of sample/ and cut one off, in the order of arrival."""
     command = [PROGRAM, "simulate", str(folder), f"--count={count}", "--size=1280", "--particle=60"]
     subprocess.run([*command, "--snr=0.06", "--seed=6"], check=True, stdout=subprocess.DEVNULL)
     made = sorted(folder.glob("*.mrc"))
@@ -96,7 +99,7 @@ def wait_until_done(url: str, count: int) -> None:
 
 def bring(made: list[Path], folder: Path, interval_s: float) -> None:
     """Let the micrographs arrive."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for path in made:
         shutil.copy(path, folder)
         time.sleep(interval_s)
@@ -154,37 +157,37 @@ def photograph_report(folder: Path) -> bytes:
     return picture
 
 
-def take(out: Path, micrographs: int = 36) -> dict[str, dict[str, Any]]:
-    """Bring micrographs to a run that is watched, and take the pictures when most are done.
+def take(out: Path) -> dict[str, dict[str, Any]]:
+    """Bring micrographs to a run that is watched, and take the pictures when all are done.
 
     Returns what they show, by their names.
     """
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         work = Path(temporary)
-        made = simulate(work / "simulated", micrographs)
+        made, watched = simulate(work / "simulated"), work / "micrographs"
+        bring(made[:SURVEYED], watched, interval_s=0)
         watch = ["--watch", "--settle=0.3", "--max-wait=4"]
         command = pick_command([Path("micrographs")], Path("picks"), None, DIAMETER_A) + watch
         stack.enter_context(running(command, work))
         url = stack.enter_context(monitor(work))
-        threading.Thread(target=bring, args=(made, work / "micrographs", INTERVAL_S), daemon=True).start()
-        wait_until_done(url, int(SHARE * len(made)))
-        save(photograph(url, "light", whole=False), out / "monitor_light.png")
-        save(photograph(url, "dark", whole=True), out / "monitor_dark.png")
-        wait_until_done(url, len(made) - 1)
-        save(photograph_report(work), out / "report.png")
+        bring(made[SURVEYED:], watched, INTERVAL_S)
+        wait_until_done(url, MICROGRAPHS)
+        light, dark, report = (out / name for name in PICTURES)
+        save(photograph(url, "light", whole=False), light)
+        save(photograph(url, "dark", whole=True), dark)
+        save(photograph_report(work), report)
         with urlopen(f"{url}api/status") as answer:
             picks = json.load(answer)["picks"]
-    what = {"of": f"{micrographs} simulated micrographs, one cut off", "diameter_A": DIAMETER_A, "picks": picks}
-    return dict.fromkeys(("monitor_light.png", "monitor_dark.png", "report.png"), what)
+    what = {"of": f"{MICROGRAPHS} simulated micrographs and one cut off", "diameter_A": DIAMETER_A, "picks": picks}
+    return dict.fromkeys(PICTURES, what)
 
 
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--micrographs", type=int, default=36)
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     arguments = parser.parse_args()
-    take(arguments.out, arguments.micrographs)
+    take(arguments.out)
 
 
 if __name__ == "__main__":
