@@ -14,7 +14,7 @@ from gtpick_rt import Failure, MicrographRecord
 from gtpick_rt.cli.clusters import cluster_of
 from gtpick_rt.cli.pick import pick as command
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.errors import UndecidedError, UsageError
+from gtpick_rt.errors import GtpickError, UndecidedError, UsageError
 from gtpick_rt.types import FloatArray, Micrograph
 
 DOTS = np.array([[71, 39], [151, 87]], np.float32)
@@ -135,3 +135,41 @@ def test_a_wrong_request_leaves_nothing_behind(folder: Path, tiny_model: Path) -
     with pytest.raises(UsageError, match="nowhere"):
         gtpick_rt.pick(folder / "nowhere", out, diameter_A=24, model=str(tiny_model))
     assert not out.exists()
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "no such model": {"model": "unheard-of"},
+    "a threshold below the scores that are kept": {"threshold": 0.001},
+    "no diameter": {"diameter_A": None},
+    "nothing has come": {"inputs": "nowhere", "diameter_A": None, "watch": True, "stop_after_idle_s": 0.5},
+    "an output folder whose name is too long": {"out": "x" * 300},
+}
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
+def test_a_run_that_is_refused_leaves_nothing_behind_whether_the_file_system_has_locks(
+    options: dict[str, Any], folder: Path, tiny_model: Path, file_system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+    request = {
+        "inputs": folder.name,
+        "out": "out",
+        "diameter_A": 24,
+        "model": str(tiny_model),
+        "settle_s": 0.1,
+    } | options
+    monkeypatch.chdir(folder.parent)
+    before = set(Path().rglob("*"))
+    with pytest.raises(GtpickError):
+        gtpick_rt.pick(request.pop("inputs"), Path("new", request.pop("out")), **request)
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_folder_of_picks_of_another_program_is_left_as_it_was(folder: Path, tiny_model: Path) -> None:
+    theirs = folder.parent / "AutoPick" / "job007"
+    theirs.mkdir(parents=True)
+    for name in ("autopick.star", "a_autopick.star"):
+        (theirs / name).touch()
+    with pytest.raises(UsageError, match="picks of another program"):
+        gtpick_rt.pick(folder, theirs, diameter_A=24, model=str(tiny_model))
+    assert sorted(path.name for path in theirs.iterdir()) == ["a_autopick.star", "autopick.star"]
