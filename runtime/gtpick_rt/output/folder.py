@@ -201,9 +201,8 @@ class OutputFolder:
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:
-        """Bring the micrographs that are to be rewritten; their other formats become due.
-
-        An interruption loses none: their STAR files tell what they are. Raises as `writing` does.
+        """Bring the micrographs that are to be rewritten; their other formats become due. An
+        interruption loses none: their STAR files tell what they are. Raises as `writing` does.
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self.files.settings))
         if todo:
@@ -221,6 +220,10 @@ class OutputFolder:
         """Take a micrograph that was written into the index. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put(self.files.settings, record))
+
+    def rename(self, called: Sequence[tuple[str, str, str]]) -> None:
+        """List micrographs, given by stem, by these names and paths. Raises BlockedError."""
+        self._indexed(lambda: self._journal.rename(called))
 
     def fail(self, failure: Failure) -> None:
         """Note a failure, and remove picks of an earlier run; those of the same settings stay while
@@ -268,9 +271,8 @@ class OutputFolder:
         return time.monotonic() >= self._lists_due
 
     def write_lists(self, summary: Summary) -> None:
-        """Write `autopick.star` and `summary.json`, each whatever becomes of the other.
-
-        Raises as `writing` does.
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as
+        `writing` does.
         """
         started = time.monotonic()
         try:
