@@ -60,6 +60,8 @@ class PickedFrom(NamedTuple):
     """Å per pixel; None where the settings gave it, whatever lists and headers say."""
     mask_mtime_ns: int | None = None
     """When its own mask was changed last; None without one."""
+    name: str | None = None
+    """What lists call it; None where that is not asked."""
 
     def is_at(self, pixel_size_A: float | None) -> bool:
         """Whether a list that gives this pixel size, or none, has not changed it."""

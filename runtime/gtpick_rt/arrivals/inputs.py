@@ -17,18 +17,23 @@ Found = tuple[WatchedInput, str] | Failure
 
 
 class Inputs:
-    """Several inputs; `finished` are the stems that an earlier run has picked."""
+    """Several inputs; `finished` are the stems that an earlier run has picked.
+
+    Lists go before others, for they know more: these wait until a list that is there has been read.
+    """
 
     def __init__(
         self, texts: Sequence[str], recursive: bool, names: Names, timing: Timing, finished: Iterable[str]
     ) -> None:
         self.texts, self._timing = tuple(texts), timing
-        self._each = [watched_input(text, recursive, names, timing) for text in texts]
+        several = [watched_input(text, recursive, names, timing) for text in texts]
+        self._lists = [each for each in several if isinstance(each, WatchedList)]
+        self._others = [each for each in several if not isinstance(each, WatchedList)]
         self._old_names = {stem.rpartition("/")[2] for stem in finished}
 
     @property
     def _folders(self) -> list[WatchedFolder]:
-        return [each for each in self._each if isinstance(each, WatchedFolder)]
+        return [each for each in self._others if isinstance(each, WatchedFolder)]
 
     @property
     def excluded(self) -> int:
@@ -43,19 +48,24 @@ class Inputs:
     @property
     def are_settling(self) -> bool:
         """Whether one of them, a list, will be read soon."""
-        return any(isinstance(each, WatchedList) and each.is_settling for each in self._each)
+        return any(each.is_settling for each in self._lists)
 
     @property
     def have_ended(self) -> bool:
         """Whether nothing more will come of any."""
-        return all(each.ended for each in self._each)
+        return all(each.ended for each in (*self._lists, *self._others))
 
     def search(self, known: Container[str], now: float) -> list[Found]:
         """What is new: first what no earlier run has picked."""
-        found: list[Found] = [
-            path if isinstance(path, Failure) else (each, path) for each in self._each for path in each.new(known, now)
-        ]
+        found = [*self._new(self._lists, known, now)]
+        if not any(each.is_unread for each in self._lists):
+            found += self._new(self._others, known, now)
         return sorted(found, key=self._is_old)
+
+    def _new(self, inputs: Iterable[WatchedInput], known: Container[str], now: float) -> Iterator[Found]:
+        for each in inputs:
+            for path in each.new(known, now):
+                yield path if isinstance(path, Failure) else (each, path)
 
     def pause_s(self, took_s: float) -> float:
         """How long to wait after a search that took so long."""
@@ -67,5 +77,5 @@ class Inputs:
 
     def left(self) -> Iterator[Failure]:
         """What is to be reported of them at the end of an idle time, and was not yet."""
-        for each in self._each:
+        for each in (*self._lists, *self._others):
             yield from each.left()

@@ -75,11 +75,13 @@ class Compared(NamedTuple):
     since."""
     missing: list[Job]
     """Picked, but their file cannot be looked at now."""
+    renamed: list[Job]
+    """Picked, and lists would call them otherwise now, as in another current folder."""
 
 
 def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom], masks: Path | None = None) -> Compared:
     """See what is left to do; `finished` as of `OutputFolder`, `masks` is the folder of masks."""
-    todo, missing = list[Job](), list[Job]()
+    todo, missing, renamed = list[Job](), list[Job](), list[Job]()
     for job in jobs:
         before = finished.get(str(job.stem))
         stamp = None if before is None else stamp_if_there(job.path)
@@ -89,7 +91,9 @@ def compare(jobs: Sequence[Job], finished: Mapping[str, PickedFrom], masks: Path
             missing.append(job)
         elif not _is_still(job, stamp, before, masks):
             todo.append(job)
-    return Compared(todo, missing)
+        elif before.name not in (None, job.name):
+            renamed.append(job)
+    return Compared(todo, missing, renamed)
 
 
 def _is_still(job: Job, stamp: Stamp, before: PickedFrom, masks: Path | None) -> bool:

@@ -133,6 +133,11 @@ class WatchedList:
         """Whether it is there, and will be read soon."""
         return self._stamp is not None and not (self._read or self._flaw)
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is there, and will be read soon for the first time."""
+        return self.is_settling and not self._names
+
     def new(self, known: Container[str], now: float) -> Iterator[str | Failure]:
         """What it lists since it was read last."""
         try:

@@ -1,11 +1,15 @@
 """`gtpick-rt convert`: finished picks in the formats of other programs."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gtpick_rt.cli.options import EXIT_SOME_FAILED, OutputOf, format_names
+from gtpick_rt.errors import UsageError
 from gtpick_rt.records import counted
+
+if TYPE_CHECKING:
+    from gtpick_rt.output.conversion import Conversion
 
 
 def convert(
@@ -28,11 +32,10 @@ def convert(
 
     Later runs into the folder, and rethreshold, keep these formats current.
     """
-    from gtpick_rt.output.conversion import Conversion
     from gtpick_rt.output.converting import convert as convert_all
     from gtpick_rt.output.folder import OutputFolder
 
-    asked = Conversion(formats=format_names(formats), box_px=box_size, flip_y=flip_y)
+    asked = _asked(formats, box_size, flip_y)
     with OutputFolder(out) as output:
         output.go_on()
         output.convert_to(output.conversion.updated(asked))
@@ -47,6 +50,20 @@ def convert(
         typer.echo(_joined(foreign, totals.micrographs))
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _asked(formats: str, box_size: int | None, flip_y: bool) -> "Conversion":
+    """The formats to write. Raises UsageError, also for an option that none of them has."""
+    from gtpick_rt.output.conversion import BOXED, Conversion
+
+    asked = Conversion(formats=format_names(formats), box_px=box_size, flip_y=flip_y)
+    if flip_y and "cs" not in asked.formats:
+        raise UsageError(f"--flip-y: is for .cs, which --formats {formats} does not name: add cs, or leave it out")
+    if box_size is not None and not BOXED & set(asked.formats):
+        raise UsageError(
+            f"--box-size: is for .box and .cbox, which --formats {formats} does not name: add one, or leave it out"
+        )
+    return asked
 
 
 def _joined(foreign: int, of: int) -> str:

@@ -83,18 +83,28 @@ def make_folder(folder: Path) -> list[Path]:
     the innermost first.
 
     A thread that finds it there waits until the one that is making it is through. Raises OSError,
-    which says what is no folder.
+    which says what is no folder; then none of them is left.
     """
     with _MAKING:
         missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
+            for made in missing:
+                _sync_folder(made.parent)
+        except OSError as error:
+            remove_empty(missing)
+            if not isinstance(error, FileExistsError | NotADirectoryError):
+                raise
             barrier = next(filter(os.path.lexists, (folder, *folder.parents)), folder)
             raise OSError(errno.ENOTDIR, f"{barrier} is no folder", str(folder)) from error
-        for made in missing:
-            _sync_folder(made.parent)
         return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those folders, given the innermost first, in which there is nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def make_writable(folder: Path) -> None:

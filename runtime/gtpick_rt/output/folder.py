@@ -5,12 +5,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from gtpick_rt.errors import OUT_OF_REACH, UsageError
-from gtpick_rt.files.atomic import remove_temporaries, write_atomic
+from gtpick_rt.files.atomic import remove_empty, remove_temporaries, write_atomic
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
@@ -55,30 +55,26 @@ class OutputFolder:
     """Among how many runs the micrographs are divided."""
 
     def __init__(self, out: Path, force: bool = False) -> None:
-        self.path, self._force = out, force
-        self._made = make_output(out)
+        self.path, self._made = out, make_output(out)
         self._files: PickFiles | None = None
         self.previous: Settings | None = None
         self.earlier: Summary | None = None  # what the last run says of itself, whose picks are gone on with
         self.adaptation: Outcome | None = None  # of the network that picks, where this run was asked for it
         self._lists_due = time.monotonic() + _LISTS_EVERY_S
         self.hold = Hold(out)
-        self._lock = self._take_lock()
-        try:
+        with ExitStack() as opened:
+            opened.callback(remove_empty, self._made)
+            self._lock = self._take_lock()
+            opened.callback(self._release)
             if self.alone:
                 remove_temporaries(self.path)
             self._journal = self._open_index()
-        except BaseException:
-            self._lock.release()
-            raise
-        try:
+            opened.callback(self._journal.close)
             if not force:
                 refuse_foreign(self._journal.foreign)
                 self.previous = self._find_previous()
                 self.earlier = None if self.previous is None else read_summary(summary_path(out))
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _take_lock(self) -> FolderLock:
         return lock_folder(lock_path(self.path), lambda: names_in(shards_folder(self.path), "*.lock"))
@@ -118,9 +114,11 @@ class OutputFolder:
 
     def close(self) -> None:
         """Let others write; a folder into which nothing was written is not left behind."""
-        self._journal.close()
-        if self.alone and self._files is None and not list_path(self.path).exists():
-            remove_traces(self.path, self._made)
+        self._opened.close()
+
+    def _release(self) -> None:
+        if self._files is None and (self._made or not list_path(self.path).exists()):
+            remove_traces(self.path, bool(self._made))
         self._lock.release()
 
     @property
@@ -203,9 +201,8 @@ class OutputFolder:
         return (MicrographRecord(**json.loads(text)) for text in texts)
 
     def begin_rewriting(self) -> list[MicrographRecord]:
-        """Bring the micrographs that are to be rewritten; their other formats become due.
-
-        An interruption loses none: their STAR files tell what they are. Raises as `writing` does.
+        """Bring the micrographs that are to be rewritten; their other formats become due. An
+        interruption loses none: their STAR files tell what they are. Raises as `writing` does.
         """
         todo = self._indexed(lambda: self._journal.elsewhere(self.files.settings))
         if todo:
@@ -223,6 +220,10 @@ class OutputFolder:
         """Take a micrograph that was written into the index. Raises as `writing` does."""
         with self.writing():
             self._indexed(lambda: self._journal.put(self.files.settings, record))
+
+    def rename(self, called: Sequence[tuple[str, str, str]]) -> None:
+        """List micrographs, given by stem, by these names and paths. Raises BlockedError."""
+        self._indexed(lambda: self._journal.rename(called))
 
     def fail(self, failure: Failure) -> None:
         """Note a failure, and remove picks of an earlier run; those of the same settings stay while
@@ -270,9 +271,8 @@ class OutputFolder:
         return time.monotonic() >= self._lists_due
 
     def write_lists(self, summary: Summary) -> None:
-        """Write `autopick.star` and `summary.json`, each whatever becomes of the other.
-
-        Raises as `writing` does.
+        """Write `autopick.star` and `summary.json`, each whatever becomes of the other. Raises as
+        `writing` does.
         """
         started = time.monotonic()
         try:

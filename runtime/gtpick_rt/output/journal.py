@@ -214,19 +214,23 @@ class Journal:
 
     def finished(self, settings: Settings) -> dict[str, PickedFrom]:
         """From what each micrograph was picked with `settings`, by stem."""
-        given = settings.pixel_size_A is not None
-        if settings.masks is not None:
-            return {
-                record["stem"]: PickedFrom(
-                    record["size"],
-                    record["mtime_ns"],
-                    None if given else record["pixel_size_A"],
-                    record.get("mask_mtime_ns"),
-                )
-                for record in map(json.loads, self.records(settings))
-            }
-        rows = self._of(settings, "stem, size, mtime_ns, pixel_size_A")
-        return {stem: PickedFrom(size, mtime_ns, None if given else A) for stem, size, mtime_ns, A in rows}
+        given, masked = settings.pixel_size_A is not None, settings.masks is not None
+        records = map(json.loads, self.records(settings) if masked else ())
+        masks = {record["stem"]: record.get("mask_mtime_ns") for record in records}
+        return {
+            stem: PickedFrom(size, mtime_ns, None if given else pixel_size_A, masks.get(stem), name)
+            for stem, name, size, mtime_ns, pixel_size_A in self._of(
+                settings, "stem, name, size, mtime_ns, pixel_size_A"
+            )
+        }
+
+    def rename(self, called: Iterable[tuple[str, str, str]]) -> None:
+        """Note name and path of stems that are called otherwise now than in their STAR files."""
+        with self._transaction():
+            for stem, name, path in called:
+                ((text,),) = self._db.execute("SELECT record FROM picked WHERE stem = ?", (stem,))
+                record = json.dumps(json.loads(text) | {"name": name, "path": path})
+                self._db.execute("UPDATE picked SET name = ?, record = ? WHERE stem = ?", (name, record, stem))
 
     def has(self, stem: str, settings: Settings) -> bool:
         """Whether a micrograph is picked with `settings`."""

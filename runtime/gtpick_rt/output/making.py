@@ -6,7 +6,7 @@ from pathlib import Path
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.atomic import make_folder
 from gtpick_rt.output.index_files import remove_index
-from gtpick_rt.output.layout import STATE_FOLDER, index_path, lock_path
+from gtpick_rt.output.layout import STATE_FOLDER, index_path, lock_path, log_path
 from gtpick_rt.reading.info import fault_of_name
 
 
@@ -21,13 +21,15 @@ def make_output(out: Path) -> list[Path]:
         raise UsageError(f"{out}: the output folder cannot be made ({error.strerror}); choose another --out") from error
 
 
-def remove_traces(out: Path, made: list[Path]) -> None:
-    """Remove what `make_output` made, and lock and index, as far as that can be done."""
+def remove_traces(out: Path, made: bool) -> None:
+    """Remove lock and index, and the log of a folder that the run has `made`, as far as that can
+    be done.
+    """
     with contextlib.suppress(OSError):
         remove_index(index_path(out))
-        lock_path(out).unlink()
-        for folder in made:
-            folder.rmdir()
+        lock_path(out).unlink(missing_ok=True)
+        if made:
+            log_path(out).unlink(missing_ok=True)
 
 
 def refuse_foreign(foreign: Path | None) -> None:

@@ -7,6 +7,7 @@ lists what all of them have picked.
 
 import dataclasses
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -138,12 +139,12 @@ class ShardFolder(OutputFolder):
             joined = _joined(_summaries(self.path))
             super()._write_lists(dataclasses.replace(joined, totals=self.totals))
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Let others write; the last one lists what all shards have done."""
-        super().close()
-        if self.previous is not None:
-            with suppress(InUseError), OutputFolder(self.path) as whole:  # another shard will see to it
-                _list_all(whole, self.previous)
+        self._lock.release()
+        settings = self.previous or self._agreed()
+        with suppress(InUseError), OutputFolder(self.path, force=settings is None) as whole:  # another will see to it
+            _list_all(whole, settings)
 
 
 class _Both:
@@ -174,10 +175,14 @@ def _agreement(out: Path) -> Path:
     return shards_folder(out) / "settings.json"
 
 
-def _list_all(whole: OutputFolder, settings: Settings) -> None:
-    """Write what one run without shards would have written at its end."""
+def _list_all(whole: OutputFolder, settings: Settings | None) -> None:
+    """Write what one run without shards would have written at its end; of shards of which none has
+    begun to pick, leave nothing.
+    """
     summaries = _summaries(whole.path)
-    if not summaries:
+    if settings is None or not summaries:
+        if whole.previous is None:
+            shutil.rmtree(shards_folder(whole.path), ignore_errors=True)
         return
     failures = {failure.stem: failure for failure in _failures(whole)}
     whole.begin(settings)

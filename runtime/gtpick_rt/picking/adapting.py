@@ -20,7 +20,7 @@ from typing import IO
 
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.errors import UnadaptedError, UsageError
-from gtpick_rt.files.atomic import write_atomic
+from gtpick_rt.files.atomic import remove_empty, write_atomic
 from gtpick_rt.models.files import DEFAULT_MODEL, HALF_SUFFIX, resolve_model
 from gtpick_rt.output.layout import adapted_folder
 from gtpick_rt.output.summary import Outcome
@@ -187,3 +187,4 @@ class Adaptation:
             for reader in self._readers:
                 reader.join()
         shutil.rmtree(self._scratch, ignore_errors=True)
+        remove_empty([adapted_folder(self._out)])

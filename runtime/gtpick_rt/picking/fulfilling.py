@@ -73,6 +73,7 @@ def _pick(
             opened.enter_context(_closing(picker))
             settings = _settings(picker, request, agreed)
         output.refuse_others(settings)
+        output.rename([(str(job.stem), job.name, str(job.path)) for job in work.renamed])
         again = remeasuring_from(work.source, request, previous, picker, output, listeners.notice, stop)
         source = work.source if again is None else again
         before = work.before if settings == previous else 0

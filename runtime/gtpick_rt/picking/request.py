@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +111,8 @@ class Work:
     """How many an earlier run has picked."""
     excluded: Callable[[], int] = lambda: 0
     """How many files were left out by their names, so far."""
+    renamed: Sequence[Job] = ()
+    """Picked by an earlier run, and called otherwise by this one."""
     same: Callable[[], list[LeftOut]] = list
     """Files that were left out, so far, since another sum of the same movie is there."""
     awaited: Callable[[], list[Awaited]] = list

@@ -1,7 +1,8 @@
 """The micrographs that a request is about."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -11,9 +12,10 @@ from gtpick_rt.arrivals.lookahead import Lookahead
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.sharding import ShardSource
 from gtpick_rt.arrivals.watched import Watched
+from gtpick_rt.errors import UsageError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.picking.request import Request, Watching, Work, ignore
-from gtpick_rt.records import Failure, printable
+from gtpick_rt.records import Failure, PickedFrom, printable
 
 
 def work_of(
@@ -43,7 +45,7 @@ def _listed(request: Request, output: OutputFolder, stop: threading.Event, notic
     """The micrographs that are there now."""
     finished = output.finished
     found = find_jobs(request.inputs, request.recursive, request.names, finished)
-    todo, missing = compare(found.jobs, finished, None if output.previous is None else output.previous.masks)
+    todo, missing, renamed = compare(found.jobs, finished, _masks(output))
     if missing:
         notice(
             f"warning: of the micrographs picked already {len(missing)} cannot be looked at now, first "
@@ -56,9 +58,26 @@ def _listed(request: Request, output: OutputFolder, stop: threading.Event, notic
         endless=False,
         total=len(jobs) + len(found.unlisted),
         before=len(found.jobs) - len(todo),
+        renamed=renamed,
         excluded=lambda: found.excluded,
         same=lambda: found.same,
     )
+
+
+def _masks(output: OutputFolder) -> Path | None:
+    return None if output.previous is None else output.previous.masks
+
+
+def _renamed(request: Request, output: OutputFolder, finished: Mapping[str, PickedFrom]) -> list[Job]:
+    """What is there of watched inputs, and called otherwise than when it was picked."""
+    there = list[Job]()
+    if finished:
+        with suppress(UsageError):  # what is wrong with them the watcher tells
+            inputs = [text for text in request.inputs if text != "-"]
+            there = find_jobs(inputs, request.recursive, request.names, finished).jobs
+    called = {stem: each.name for stem, each in finished.items()}
+    otherwise = [job for job in there if called.get(str(job.stem)) != job.name]  # to look at these alone
+    return compare(otherwise, finished, _masks(output)).renamed
 
 
 def _watched(
@@ -87,6 +106,7 @@ def _watched(
         endless=not ends,
         total=watching.until if request.shard is None else None,
         before=len(finished),
+        renamed=_renamed(request, output, finished),
         excluded=lambda: source.excluded,
         same=lambda: list(source.same),
         awaited=lambda: [each for each in source.awaited() if output.holds(str(each.job.stem))],

@@ -323,8 +323,32 @@ def test_a_file_of_a_folder_and_a_list_is_given_once(spelled: str, watch: Watch,
     put("in/a.mrc", "x/b.mrc")
     Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{spelled.format(project=project)}\n")
     watcher = watch("in", "mics.star", "x", ".", recursive=True)
-    assert watcher.jobs(10) == ["a", "b"]
+    assert [Path(stem).name for stem in watcher.jobs(10)] == ["a", "b"]
     assert watcher.jobs(100) == []
+
+
+@pytest.mark.parametrize("inputs", [("in", "mics.star"), ("mics.star", "in")])
+def test_a_file_of_a_folder_and_a_list_is_as_the_list_has_it(
+    inputs: tuple[str, str], watch: Watch, put: Put, project: Path
+) -> None:
+    put("in/a.mrc", "in/b.mrc")
+    Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n_rlnMicrographPixelSize\n{project}/in/a.mrc 1.5\n")
+    given = [job for job in watch(*inputs).run(10) if isinstance(job, Job)]
+    assert [(job.name, job.pixel_size_A) for job in given] == [(f"{project}/in/a.mrc", 1.5), ("in/b.mrc", None)]
+
+
+def test_a_folder_does_not_wait_for_a_list_that_is_not_there_or_changes_later(
+    watch: Watch, put: Put, clock: Any
+) -> None:
+    put("in/a.mrc")
+    watcher = watch("in", "mics.star")
+    assert watcher.jobs(5) == ["a"]
+    clock.write(Path("mics.star"), b"data_\nloop_\n_rlnMicrographName\nin/a.mrc\n")
+    assert watcher.jobs(10) == []
+    for second in range(1, 10):
+        clock.at(clock.now + second, lambda: clock.write(Path("mics.star"), b"#", Path("mics.star").stat().st_size))
+    put("in/b.mrc")
+    assert watcher.jobs(5) == ["b"]
 
 
 def test_a_sum_that_a_list_names_is_given_though_a_folder_has_a_better_one(
@@ -332,7 +356,7 @@ def test_a_sum_that_a_list_names_is_given_though_a_folder_has_a_better_one(
 ) -> None:
     put("in/a.mrc", "in/a_DW.mrc")
     Path("mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{project}/in/a.mrc\n")
-    assert [Path(stem).name for stem in watch("in", "mics.star").jobs(10)] == ["a_DW", "a"]
+    assert [Path(stem).name for stem in watch("in", "mics.star").jobs(10)] == ["a", "a_DW"]
 
 
 def test_names_choose_among_the_files(watch: Watch, put: Put) -> None:
@@ -429,7 +453,7 @@ def watch_three(watch: Watch, put: Put) -> Callable[..., Any]:
         put("in/a.mrc", "in/x/b.mrc", "c.mrc")
         Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nc.mrc\n")
         watcher = watch("in", "mics.star", recursive=True, stop_after_idle_s=stop_after_idle_s)
-        assert watcher.jobs(10) == ["a", "x/b", "c"]
+        assert watcher.jobs(10) == ["c", "a", "x/b"]
         return watcher
 
     return begin

@@ -22,6 +22,12 @@ def test_what_is_no_folder_is_named(below: str, tmp_path: Path) -> None:
         make_folder(tmp_path / "afile" / below)
 
 
+def test_where_one_folder_cannot_be_made_none_is(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        make_folder(tmp_path / "a" / "b" / ("c" * 300) / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_is_named_where_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "afile").touch()
     path = tmp_path / "afile" / "x.json"

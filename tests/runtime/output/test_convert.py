@@ -215,6 +215,18 @@ def test_an_unknown_format_is_refused_before_anything_is_done(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--flip-y"], "--flip-y: is for .cs, which --formats csv,topaz does not name: add cs"),
+        (["--box-size", 50], "--box-size: is for .box and .cbox, which --formats csv,topaz does not name: add one"),
+    ],
+)
+def test_an_option_that_no_format_asked_for_has_is_refused(option: list[object], told: str, out: Path) -> None:
+    code, text = call("convert", out, "--formats", "csv,topaz", *option)
+    assert (code, text) == (1, f"error: {told}, or leave it out\n")
+
+
 def test_a_folder_without_picks_is_left_as_it_was(tmp_path: Path, out: Path) -> None:
     for command in (["convert", out, "--formats", "box"], ["rethreshold", out, "--threshold", 0.5]):
         code, text = call(*command)

@@ -24,7 +24,7 @@ from gtpick_rt import Failure, MicrographRecord, Summary, pick
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.sharding import Shard, ShardSource
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.errors import InUseError, UsageError
+from gtpick_rt.errors import GtpickError, InUseError, UsageError
 from gtpick_rt.output import folder as output
 from gtpick_rt.output import journal, pick_files, shards
 from gtpick_rt.output.folder import OutputFolder
@@ -381,7 +381,7 @@ def test_picks_of_another_program_are_refused(pick_into: PickInto, out: Path) ->
     (out / "foreign_autopick.star").write_text("data_\nloop_\n_rlnCoordinateX #1\n")
     with pytest.raises(UsageError, match="picks of another program or version lie where these would go"):
         pick_into("1/2")
-    assert sorted(path.name for path in out.glob("*")) == [".gtpick", "foreign_autopick.star"]
+    assert [path.name for path in out.glob("*")] == ["foreign_autopick.star"]
 
 
 def test_settings_that_differ_from_those_of_an_earlier_run_are_refused(
@@ -457,6 +457,32 @@ def test_a_shard_whose_lock_another_run_has_cleared_away_takes_it_again(
     monkeypatch.setattr(shards, "lock_folder", lock)
     with ShardFolder(out, Shard(1, 2)) as folder, folder.writing():
         assert next(times) == 2
+
+
+@pytest.mark.usefixtures("file_system")
+def test_shards_that_were_refused_leave_nothing_nor_decide_for_others(
+    pick_into: PickInto, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options in ({"model": "nowhere"}, {"threshold": 0.001}):
+        with pytest.raises(GtpickError):
+            pick_into("1/2", **options)
+        assert not out.exists()
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="port"):
+        patch.setattr(picking, "_run", lambda *_: (_ for _ in ()).throw(UsageError("the port is in use")))
+        pick_into("1/2", threshold=0.3)
+    assert not out.exists()
+    assert pick_into("1/1", threshold=0.5).parameters["threshold"] == 0.5
+
+
+def test_a_shard_that_was_refused_while_another_one_ended_lists_what_that_has_picked(
+    pick_into: PickInto, out: Path
+) -> None:
+    with ShardFolder(out, Shard(2, 2)):
+        pick_into("1/2")
+        assert shards_folder(out).exists()
+    summary = json.loads(summary_path(out).read_text())
+    assert summary["totals"]["micrographs"] == len([stem for stem in good() if Shard(1, 2).holds(stem)])
+    assert not shards_folder(out).exists()
 
 
 def test_a_shard_does_not_make_anew_a_folder_that_was_removed(pick_into: PickInto, out: Path) -> None:

@@ -340,6 +340,12 @@ def test_a_micrograph_whose_name_begins_as_an_option_does_is_none(learner: Ways,
     assert list(process._process.args)[-2:] == ["--", "-a.mrc"]  # type: ignore[arg-type]
 
 
+def test_what_was_not_learned_to_an_end_leaves_nothing(learner: Ways, tmp_path: Path) -> None:
+    learner("hangs")
+    adapting.Adaptation(tmp_path / "out", [], 24.0, 1.0, lambda *_: None, beside=False).close()
+    assert not adapted_folder(tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("inputs", "options", "command"),
     [

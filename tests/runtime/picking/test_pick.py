@@ -1,11 +1,14 @@
 """`gtpick_rt.pick`: the command's engine for use from Python."""
 
 import inspect
+import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -14,7 +17,8 @@ from gtpick_rt import Failure, MicrographRecord
 from gtpick_rt.cli.clusters import cluster_of
 from gtpick_rt.cli.pick import pick as command
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.errors import UndecidedError, UsageError
+from gtpick_rt.errors import GtpickError, UndecidedError, UsageError
+from gtpick_rt.output.layout import index_path, list_path, summary_path
 from gtpick_rt.types import FloatArray, Micrograph
 
 DOTS = np.array([[71, 39], [151, 87]], np.float32)
@@ -135,3 +139,82 @@ def test_a_wrong_request_leaves_nothing_behind(folder: Path, tiny_model: Path) -
     with pytest.raises(UsageError, match="nowhere"):
         gtpick_rt.pick(folder / "nowhere", out, diameter_A=24, model=str(tiny_model))
     assert not out.exists()
+
+
+def listed(out: Path) -> list[list[str]]:
+    """Micrographs and coordinate files, as RELION reads them."""
+    block = gemmi.cif.read_file(str(list_path(out))).sole_block()
+    return [list(row) for row in block.find(["_rlnMicrographName", "_rlnMicrographCoordinates"])]
+
+
+@pytest.mark.parametrize("watching", [{}, {"watch": True, "settle_s": 0, "stop_after_idle_s": 0.1}])
+def test_a_run_from_another_folder_lists_what_is_picked_by_the_names_that_it_is_given(
+    watching: dict[str, Any], folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, options = folder.parent, {"diameter_A": 24, "model": str(tiny_model), **watching}
+    (project / "elsewhere").mkdir()
+    monkeypatch.chdir(project)
+    gtpick_rt.pick("in", "out", **options)
+    here = [[f"in/{name}.mrc", f"out/{name}_autopick.star"] for name in "abc"]
+    assert listed(Path("out")) == here
+    monkeypatch.chdir(project / "elsewhere")
+    assert gtpick_rt.pick("../in", "../out", **options).picked == 0
+    there = [[str(project / each) for each in row] for row in here]
+    assert [list(map(os.path.abspath, row)) for row in listed(project / "out")] == there
+    micrographs = json.loads(summary_path(project / "out").read_bytes())["micrographs"]
+    assert [record["path"] for record in micrographs] == [f"../in/{name}.mrc" for name in "abc"]
+    monkeypatch.chdir(project)
+    index_path(Path("out")).unlink()
+    os.utime("in/c.mrc")
+    assert gtpick_rt.pick(["in/b.mrc", "in/c.mrc"], "out", **options).picked == 1
+    assert listed(Path("out")) == here
+
+
+def test_only_what_a_run_is_given_is_called_otherwise(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    options: dict[str, Any] = {"diameter_A": 24, "model": str(tiny_model)}
+    gtpick_rt.pick("in", "out", **options)
+    monkeypatch.chdir(folder)
+    (folder / "c.mrc").unlink()
+    gtpick_rt.pick(["b.mrc"], "../out", **options)
+    assert [name for name, _ in listed(folder.parent / "out")] == ["in/a.mrc", "b.mrc", "in/c.mrc"]
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "no such model": {"model": "unheard-of"},
+    "a threshold below the scores that are kept": {"threshold": 0.001},
+    "no diameter": {"diameter_A": None},
+    "nothing has come": {"inputs": "nowhere", "diameter_A": None, "watch": True, "stop_after_idle_s": 0.5},
+    "an output folder whose name is too long": {"out": "x" * 300},
+}
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
+def test_a_run_that_is_refused_leaves_nothing_behind_whether_the_file_system_has_locks(
+    options: dict[str, Any], folder: Path, tiny_model: Path, file_system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtpick_rt.arrivals.lookahead.PATIENCE_S", 0.5)
+    request = {
+        "inputs": folder.name,
+        "out": "out",
+        "diameter_A": 24,
+        "model": str(tiny_model),
+        "settle_s": 0.1,
+    } | options
+    monkeypatch.chdir(folder.parent)
+    before = set(Path().rglob("*"))
+    with pytest.raises(GtpickError):
+        gtpick_rt.pick(request.pop("inputs"), Path("new", request.pop("out")), **request)
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_folder_of_picks_of_another_program_is_left_as_it_was(folder: Path, tiny_model: Path) -> None:
+    theirs = folder.parent / "AutoPick" / "job007"
+    theirs.mkdir(parents=True)
+    for name in ("autopick.star", "a_autopick.star"):
+        (theirs / name).touch()
+    with pytest.raises(UsageError, match="picks of another program"):
+        gtpick_rt.pick(folder, theirs, diameter_A=24, model=str(tiny_model))
+    assert sorted(path.name for path in theirs.iterdir()) == ["a_autopick.star", "autopick.star"]

@@ -301,7 +301,8 @@ def test_a_second_run_goes_on_where_the_first_ended(
     with OutputFolder(out) as output:
         assert output.previous == settings_of(dot_picker)
         status = first.path.stat()
-        assert dict(output.finished) == {str(first.stem): PickedFrom(status.st_size, status.st_mtime_ns, 1.0)}
+        picked_from = PickedFrom(status.st_size, status.st_mtime_ns, 1.0, name=first.name)
+        assert dict(output.finished) == {str(first.stem): picked_from}
     found = run([second], dot_picker, out)
     assert (found.summary.picked, found.summary.totals.micrographs) == (1, 2)
     assert listed(out) == [first.name, second.name]
