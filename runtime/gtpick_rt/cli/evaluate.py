@@ -90,15 +90,18 @@ def evaluate(
     matching.
     """
     import json
+    from functools import cache
 
     from gtpick_rt.evaluate.loading import load, pixel_size_of
     from gtpick_rt.evaluate.report import report
+    from gtpick_rt.formats.coordinates import read_table
 
     if plot is not None:
         need_plot(plot)
-    known = pixel_size_of(picks, labels) if pixel_size is None else None
+    read_file = cache(read_table)
+    known = pixel_size_of(picks, labels, read_file) if pixel_size is None else None
     lengths = _lengths(diameter, known if pixel_size is None else pixel_size, radius)
-    loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
+    loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold, read_file=read_file)
     if lengths.pixel_size_A is None:
         typer.echo(f"--diameter {diameter:g} is taken in px, for no file tells a pixel size: --pixel-size", err=True)
     figures = report(loaded.micrographs, lengths)

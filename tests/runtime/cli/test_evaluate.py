@@ -1,15 +1,18 @@
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from gemmi import cif
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli.main import app
+from gtpick_rt.formats import star
 from gtpick_rt.formats.cryosparc import cs_dtype, cs_header, cs_rows
 from gtpick_rt.formats.facility import picks_to_json
 from gtpick_rt.formats.star import autopick_star, picks_to_star
@@ -349,6 +352,21 @@ def test_lengths_are_in_angstrom_wherever_picks_or_labels_know_their_pixel_size(
     assert "one-to-one matching within 12.0 px = 24.0 Å (0.33 of the diameter)" in printed
     assert printed[-1].endswith("36.0 px = 72.0 Å; lengths are in Å, by the 2 Å per pixel that the files tell of")
     assert "matches 0 0" in lines(run(a, b, "--diameter", 72, "--pixel-size", 4))
+
+
+def test_a_file_of_many_rows_is_parsed_once(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed, read_document = Counter[Path](), star.read_document
+
+    def count(path: Path) -> cif.Document:
+        parsed[path] += 1
+        return read_document(path)
+
+    monkeypatch.setattr(star, "read_document", count)
+    files = [optics_file(tmp_path / f"{name}.star", 2.0, (50, 50)) for name in ("picks", "labels")]
+    assert "matches 1 1" in lines(run(*files, "--diameter", 72))
+    assert parsed == dict.fromkeys(files, 1)
 
 
 def test_the_pixel_size_that_the_files_tell_is_shown_with_four_figures(
