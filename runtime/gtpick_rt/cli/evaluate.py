@@ -141,14 +141,14 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size
     than was given.
     """
-    from gtpick_rt.evaluate.loading import SAME_PIXEL_SIZE, recorded_pixel_sizes_A
+    from gtpick_rt.evaluate.loading import PIXEL_SIZE_SPREAD, recorded_pixel_sizes_A
     from gtpick_rt.output.layout import summary_path
 
     if given_A is None:
         return
     summary = summary_path(picks if picks.is_dir() else picks.parent)
     recorded = recorded_pixel_sizes_A(summary)
-    others = [each for each in recorded if abs(each - given_A) > SAME_PIXEL_SIZE * each]
+    others = [each for each in recorded if abs(each - given_A) > PIXEL_SIZE_SPREAD * each]
     if others:
         found = " to ".join(f"{each:g}" for each in sorted({min(others), max(others)}))
         typer.echo(

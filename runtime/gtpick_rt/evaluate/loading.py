@@ -13,8 +13,9 @@ from gtpick_rt.output.commit import find_detections
 from gtpick_rt.output.layout import STAR_SUFFIX, summary_path
 from gtpick_rt.types import Picks
 
-SAME_PIXEL_SIZE = 0.01
-"""Pixel sizes that differ by no more than this fraction are one."""
+PIXEL_SIZE_SPREAD = 0.01
+"""Pixel sizes that differ by no more than this fraction, as those of one microscope that was
+calibrated again, give lengths in Å one meaning."""
 NEGATIVES = "_negatives"
 """What `gtpick-rt simulate` appends to the name of a micrograph for what is not to be picked."""
 
@@ -134,7 +135,7 @@ def pixel_size_of(picks: Path, labels: Path, read_file: TableReader = read_table
     if not known:
         return None
     (least_at, least), *_, (most_at, most) = sorted(known * 2, key=lambda each: each[1])
-    if most > least * (1 + SAME_PIXEL_SIZE):
+    if most > least * (1 + PIXEL_SIZE_SPREAD):
         raise UsageError(
             f"{least_at} has {least:g} and {most_at} {most:g} Å per pixel: lengths in Å have no one meaning; compare "
             "micrographs of one pixel size at a time, or pass --pixel-size"

@@ -399,6 +399,15 @@ def test_pixel_sizes_that_differ_are_refused_unless_one_is_given(
     assert run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72, "--pixel-size", 2).exit_code == 0
 
 
+def test_pixel_sizes_of_two_calibrations_of_one_microscope_are_compared(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    for name, size in (("a", 2.0), ("b", 2.01)):
+        recorded(tmp_path / "picks" / f"{name}_autopick.star", size, (50, 50))
+        recorded(tmp_path / "labels" / f"{name}.star", size, (50, 50))
+    assert "matches 2 2" in lines(run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72))
+
+
 def test_what_cannot_be_read_is_left_out_and_named(run: Callable[..., Result], tmp_path: Path) -> None:
     for name in ("good", "picks_bad", "labels_bad"):
         save(tmp_path / "picks" / f"{name}.star", (1, 2))

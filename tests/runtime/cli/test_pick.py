@@ -217,7 +217,7 @@ def test_a_pixel_size_corrected_in_a_list_has_its_micrographs_picked_again(
     listed = tmp_path / "list.star"
     monkeypatch.chdir(tmp_path)
     command = (listed, "--out", tmp_path / "out", "--diameter", 24, "--model", tiny_model)
-    for size, picked in ((1.0, 2), (1.00001, 0), (1.2, 2), (1.2, 0)):
+    for size, picked in ((1.0, 2), (1.00001, 0), (1.005, 2), (1.2, 2), (1.2, 0)):
         rows = "".join(f"in/{name}.mrc {size}\n" for name in "ab")
         listed.write_text(f"data_\nloop_\n_rlnMicrographName\n_rlnMicrographPixelSize\n{rows}")
         code, text = pick(*command)
