@@ -87,10 +87,10 @@ def train(
 ) -> None:
     """Train GTpick on simulated tiles, and on real ones where there are any.
 
-    Writes weights, state to resume from, and curves (JSON and PNG). Projections of the structures
-    are kept in ~/.cache/gtpick-rt/projections, for other runs too. Of each labelled real
-    micrograph the last fifth is never trained on: together with simulated tiles it chooses how
-    large particles are shown, threshold and calibration.
+    Writes weights, state to resume from, and curves (JSON and PNG). Projections of the five
+    sets of structures used last are kept in ~/.cache/gtpick-rt/projections, for other runs too. Of
+    each labelled real micrograph the last fifth is never trained on: together with simulated tiles
+    it chooses how large particles are shown, threshold and calibration.
     """
     import torch
     from rich.progress import Progress

@@ -3,11 +3,15 @@ a second.
 
     ~/.cache/gtpick-rt/projections/     moves as `cache_folder` says
         <key>.safetensors               the views of one set of structures; any may be removed
+
+The files of the five sets used last stay; one of several hundred structures is of 200 MB.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,10 +21,12 @@ from gtpick_model import tiles
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.files.caches import cache_folder
+from gtpick_rt.files.shared import names_in, remove, status_of
 
 _VERSION = "1"
 """To be raised whenever the same structures give other views."""
 _PARTS = ("train", "validation")
+_MOST_FILES = 5
 
 
 def kept_libraries(
@@ -41,6 +47,7 @@ def kept_libraries(
         found = tiles.libraries(folder, procedurals)
         try:
             _write(path, key, found)
+            _remove_others(path.parent)
         except OSError as error:
             on_notice(f"{path}: the projections cannot be kept ({error.strerror}); the next run projects again")
     return found
@@ -55,6 +62,8 @@ def _key(folder: Path | None, procedurals: int) -> str:
 
 
 def _read(path: Path, key: str) -> tuple[ViewLibrary, ViewLibrary] | None:
+    with suppress(OSError):
+        os.utime(path)  # used now
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -80,3 +89,13 @@ def _write(path: Path, key: str, made: tuple[ViewLibrary, ViewLibrary]) -> None:
         for name in ("extent_A", "views", "half_views"):
             fields[f"{part}.{name}"] = getattr(library, name).contiguous()
     write_atomic(path, save(fields, metadata))
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove what was not used of late, also what killed processes have left half-written.
+
+    Others may be removing it too; one that reads a file has just used it.
+    """
+    found = [(status.st_mtime_ns, path) for path in names_in(folder, "*") if (status := status_of(path))]
+    for _, path in sorted(found)[:-_MOST_FILES]:
+        remove(path)

@@ -26,6 +26,8 @@ from benchmarks.interoperability.resolution import pickers, relion
 from benchmarks.interoperability.resolution.pickers import PICKERS, RADIUS_PX, Project
 from benchmarks.interoperability.resolution.shells import resolution_A, shell_correlation, soft_mask
 from benchmarks.interoperability.resolution.specimens import (
+    BOX_PX,
+    EXTENT_PX,
     SPECIMENS,
     Specimen,
     Volume,
@@ -61,6 +63,12 @@ class DataSet(NamedTuple):
     voxel_A: float
 
     @property
+    def shown(self) -> relion.Shown:
+        """How its particles show."""
+        specimen = self.specimen
+        return relion.Shown(self.project.diameter_A, EXTENT_PX, BOX_PX, specimen.scaled_px, specimen.symmetry, ctf=True)
+
+    @property
     def box_A(self) -> float:
         """Side of its maps."""
         return self.voxel_A * self.specimen.scaled_px
@@ -82,7 +90,7 @@ def judge(data: DataSet, name: str) -> dict[str, Any]:
     project = data.project
     found = pickers.pick(name, project)
     taken, recall = evaluate(project.pairs(found), RADIUS_PX), recall_by_sector(project, found)
-    steps = relion.Steps(project.folder, name, data.specimen, project.diameter_A)
+    steps = relion.Steps(project.folder, name, data.shown)
     halves = steps.halves(data.maps.start)
     one, other = (np.asarray(mrcfile.read(path), np.float32) for path in halves)
     mask = np.asarray(mrcfile.read(data.maps.mask), np.float32)

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-SAME_PIXEL_SIZE = 1e-4
-"""Pixel sizes that differ by less than this fraction are one."""
+_ROUNDING = 1e-4
+"""Pixel sizes that differ by less than this fraction are one that was written with fewer digits."""
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -67,7 +67,7 @@ class PickedFrom(NamedTuple):
         """Whether a list that gives this pixel size, or none, has not changed it."""
         if self.pixel_size_A is None or pixel_size_A is None:
             return True
-        return abs(pixel_size_A / self.pixel_size_A - 1) < SAME_PIXEL_SIZE
+        return abs(pixel_size_A / self.pixel_size_A - 1) < _ROUNDING
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -255,16 +255,20 @@ class Told:
     def __post_init__(self) -> None:
         (self.out / ".gtpick").mkdir(parents=True)
 
+    @property
+    def stamp(self) -> str:
+        """The time, as a run writes it."""
+        return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.now))
+
     def line(self, **entry: object) -> None:
         """Append a line to the log."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.now))
         path = log_path(self.out)
         if self.shard:
             entry["shard"] = self.shard
             path = shards_folder(self.out) / f"{self.shard.replace('/', '-of-')}.jsonl"
             path.parent.mkdir(exist_ok=True)
         with path.open("a") as file:
-            file.write(json.dumps({"time": stamp, **entry}) + "\n")
+            file.write(json.dumps({"time": self.stamp, **entry}) + "\n")
 
     def picked(self, stem: str, detections: Picks | None = None, **changes: Any) -> None:
         """A micrograph is picked; `changes` are of its record or of the line."""
@@ -310,7 +314,7 @@ class Told:
         path = summary_path(self.out)
         if self.shard:
             path = shards_folder(self.out) / f"{self.shard.replace('/', '-of-')}.json"
-        path.write_text("".join(summary.to_json(['{"stem": "a"}'], [])))
+        path.write_text("".join(summary.to_json(['{"stem": "a"}'], [], self.stamp)))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from benchmarks.interoperability.relion_classes import call
-from benchmarks.interoperability.resolution.specimens import BOX_PX, EXTENT_PX, Specimen, Volume
+from benchmarks.interoperability.resolution.specimens import Volume
 
 CLASSES, ITERATIONS = 8, 15
 KEPT_SHARE, KEPT_WITHIN = 0.01, 1.5
@@ -23,12 +23,25 @@ INITIAL_A = 40
 """To this resolution the map to begin with is low-passed."""
 
 
+class Shown(NamedTuple):
+    """How the particles of a project show on its micrographs, and how they are cut out."""
+
+    diameter_A: float
+    extent_px: float
+    """The same on the micrograph."""
+    box_px: int
+    scaled_px: int
+    """What boxes are reduced to."""
+    symmetry: str
+    ctf: bool
+    """Whether the CTF is known, and corrected for."""
+
+
 class Steps:
     """The steps of one picker's particles, in a folder of a project; each is done once."""
 
-    def __init__(self, project: Path, name: str, specimen: Specimen, diameter_A: float) -> None:
-        self.project, self.name = project, name
-        self.specimen, self.diameter_A = specimen, diameter_A
+    def __init__(self, project: Path, name: str, shown: Shown) -> None:
+        self.project, self.name, self.shown = project, name, shown
         self.folder = project / f"relion_{name}"
         self.folder.mkdir(exist_ok=True)
 
@@ -38,10 +51,14 @@ class Steps:
         path = self.folder / "seconds.json"
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
+    def is_done(self, step: str) -> bool:
+        """Whether a step was done, in this session or an earlier one."""
+        return step in self.seconds
+
     def once(self, step: str, do: Callable[[Path], None]) -> Path:
         """Do a step, unless it was done; returns its folder below the project's."""
         folder = self.folder / step
-        if step not in self.seconds:
+        if not self.is_done(step):
             print(time.strftime("%H:%M:%S"), self.name, step, flush=True)
             folder.mkdir(exist_ok=True)
             began = time.monotonic()
@@ -52,32 +69,38 @@ class Steps:
 
     def particles(self) -> Path:
         """Extract what was picked."""
-        radius = 0.575 * EXTENT_PX * self.specimen.scaled_px / BOX_PX
+        shown = self.shown
+        radius = 0.575 * shown.extent_px * shown.scaled_px / shown.box_px
         return (
             self.once(
                 "extract",
                 lambda out: self._run(
                     f"relion_preprocess --i micrographs.star --coord_dir {self.name}/ --coord_suffix _autopick.star"
                     f" --part_dir {out}/ --part_star {out}/particles.star --extract --invert_contrast --norm"
-                    f" --extract_size {BOX_PX} --scale {self.specimen.scaled_px} --bg_radius {radius:.0f}"
+                    f" --extract_size {shown.box_px} --scale {shown.scaled_px} --bg_radius {radius:.0f}"
                 ),
             )
             / "particles.star"
         )
 
-    def selected(self) -> Path:
-        """Classify in 2-D and keep the particles of good classes."""
+    def classified(self) -> Path:
+        """Classify in 2-D; returns the folder, which has the particles of good classes too."""
         source = self.particles().relative_to(self.project)
+        until_peak = " --ctf_intact_first_peak" if self.shown.ctf else ""
 
         def classify(out: Path) -> None:
             self._run(
                 f"relion_refine --i {source} --o {out}/run {self._common()} --K {CLASSES} --iter {ITERATIONS}"
-                " --tau2_fudge 2 --psi_step 12 --offset_range 3 --offset_step 2 --ctf_intact_first_peak"
+                f" --tau2_fudge 2 --psi_step 12 --offset_range 3 --offset_step 2{until_peak}"
                 f" --j {len(os.sched_getaffinity(0))}"
             )
-            keep(self.project / out / f"run_it{ITERATIONS:03d}", self.project / out / "selected.star")
+            keep(last_iteration(self.project / out), self.project / out / "selected.star")
 
-        return self.once("class2d", classify) / "selected.star"
+        return self.once("class2d", classify)
+
+    def selected(self) -> Path:
+        """The particles of good classes."""
+        return self.classified() / "selected.star"
 
     def halves(self, start: Path) -> tuple[Path, Path]:
         """Refine from a map, halves of the particles apart; returns their unfiltered maps."""
@@ -87,7 +110,7 @@ class Steps:
             lambda out: self._run(
                 "mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --auto_refine"
                 f" --split_random_halves --i {source} --o {out}/run --ref {start} --ini_high {INITIAL_A}"
-                f" {self._common()} --sym {self.specimen.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
+                f" {self._common()} --sym {self.shown.symmetry} --healpix_order 2 --auto_local_healpix_order 3"
                 " --auto_ignore_angles --auto_resol_angles --offset_range 3 --offset_step 2"
                 " --low_resol_join_halves 40 --firstiter_cc --j 1"
             ),
@@ -105,8 +128,9 @@ class Steps:
 
     def _common(self) -> str:
         return (
-            "--ctf --norm --scale --flatten_solvent --zero_mask --oversampling 1 --random_seed 1 --preread_images"
-            f" --dont_combine_weights_via_disc --pool 10 --particle_diameter {1.1 * self.diameter_A:.0f}"
+            f"{'--ctf ' if self.shown.ctf else ''}--norm --scale --flatten_solvent --zero_mask --oversampling 1"
+            " --random_seed 1 --preread_images --dont_combine_weights_via_disc --pool 10"
+            f" --particle_diameter {1.1 * self.shown.diameter_A:.0f}"
         )
 
     def _run(self, command: str) -> None:
@@ -124,6 +148,11 @@ class Classes(NamedTuple):
         enough = self.share >= KEPT_SHARE
         best = self.resolution_A[enough].min(initial=np.inf)
         return enough & (self.resolution_A <= KEPT_WITHIN * best)
+
+
+def last_iteration(folder: Path) -> Path:
+    """How the names of the files begin that a classification in `folder` ends with."""
+    return folder / f"run_it{ITERATIONS:03d}"
 
 
 def read_classes(run: Path) -> Classes:

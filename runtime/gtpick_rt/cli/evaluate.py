@@ -90,15 +90,18 @@ def evaluate(
     matching.
     """
     import json
+    from functools import cache
 
     from gtpick_rt.evaluate.loading import load, pixel_size_of
     from gtpick_rt.evaluate.report import report
+    from gtpick_rt.formats.coordinates import read_table
 
     if plot is not None:
         need_plot(plot)
-    known = pixel_size_of(picks, labels) if pixel_size is None else None
+    read_file = cache(read_table)
+    known = pixel_size_of(picks, labels, read_file) if pixel_size is None else None
     lengths = _lengths(diameter, known if pixel_size is None else pixel_size, radius)
-    loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold)
+    loaded = load(picks, labels, lengths.diameter_px, negatives=negatives, threshold=threshold, read_file=read_file)
     if lengths.pixel_size_A is None:
         typer.echo(f"--diameter {diameter:g} is taken in px, for no file tells a pixel size: --pixel-size", err=True)
     figures = report(loaded.micrographs, lengths)
@@ -138,14 +141,14 @@ def _warn_of_pixel_size(picks: Path, given_A: float | None) -> None:
     """Say when the record of `gtpick-rt pick` in the folder of the picks has another pixel size
     than was given.
     """
-    from gtpick_rt.evaluate.loading import SAME_PIXEL_SIZE, recorded_pixel_sizes_A
+    from gtpick_rt.evaluate.loading import PIXEL_SIZE_SPREAD, recorded_pixel_sizes_A
     from gtpick_rt.output.layout import summary_path
 
     if given_A is None:
         return
     summary = summary_path(picks if picks.is_dir() else picks.parent)
     recorded = recorded_pixel_sizes_A(summary)
-    others = [each for each in recorded if abs(each - given_A) > SAME_PIXEL_SIZE * each]
+    others = [each for each in recorded if abs(each - given_A) > PIXEL_SIZE_SPREAD * each]
     if others:
         found = " to ".join(f"{each:g}" for each in sorted({min(others), max(others)}))
         typer.echo(

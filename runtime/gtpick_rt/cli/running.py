@@ -216,7 +216,7 @@ def _specimen(picker: Picker) -> str:
     """Say what will be picked, and how that is known: the diameter so that another run of the same
     settings can be given it.
     """
-    line = f"particles of {round(picker.diameter_A, 1):g} Å, {picker.contrast}"
+    line = f"particles of {picker.diameter_A:g} Å, {picker.contrast}"
     found = picker.survey
     if found is None:
         return f"{line}: as settled in this folder before; another specimen needs another --out"

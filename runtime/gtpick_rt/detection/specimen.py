@@ -16,7 +16,8 @@ class Survey:
     """What was found."""
 
     diameter_A: float
-    """Median of the measured diameters, or the diameter that was given."""
+    """Median of the measured diameters, in whole Å as people write it; or the diameter that was
+    given."""
     quartiles_A: tuple[float, float] | None
     """Between them lies the middle half of the measured diameters; None where the diameter was
     given."""

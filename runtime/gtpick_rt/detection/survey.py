@@ -106,7 +106,7 @@ def survey(
                 break
     if not best.settled:
         raise UndecidedError(_undecided(tried, votes["dark"]))
-    low, median, high = (round(diameter, 1) for diameter in best.quartiles_A)
+    low, median, high = (round(diameter, 0) for diameter in best.quartiles_A)
     return Survey(median, (low, high), contrast, tried, threshold=_threshold(at_size, spec))
 
 
@@ -151,7 +151,7 @@ def _measured_A(votes: Sequence[_Votes], given_A: float) -> float | None:
     best = _agreement(votes)
     near = _agreement([_near(cast, given_A) for cast in votes])
     chosen = near if near.settled and not _outweighs(best.weight, near.weight) else best
-    return round(chosen.median_A, 1) if chosen.settled else None
+    return round(chosen.median_A, 0) if chosen.settled else None
 
 
 def _near(votes: _Votes, given_A: float) -> _Votes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.files.shared import paths_below
-from gtpick_rt.formats.coordinates import read_table
+from gtpick_rt.formats.coordinates import TableReader, read_table
 from gtpick_rt.formats.star import read_coordinate_files
 from gtpick_rt.formats.table import micrograph_name
 from gtpick_rt.output.layout import COORDS_SUFFIX, STAR_SUFFIX, STATE_FOLDER
@@ -31,7 +31,7 @@ class CoordinateFiles:
     """Why a micrograph is left out, by its name: two files have it."""
 
 
-def find_coordinates(path: Path) -> CoordinateFiles:
+def find_coordinates(path: Path, read_file: TableReader = read_table) -> CoordinateFiles:
     """List the micrographs of a coordinate file, or those of which a folder (or one below) has a
     coordinate file.
 
@@ -43,19 +43,26 @@ def find_coordinates(path: Path) -> CoordinateFiles:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if path.is_file():
-        followed = _followed(path)
-        if followed is not None:
-            names_all = not (path.parent / STATE_FOLDER).is_dir()  # ours leaves out what was not picked
-            return _by_name(followed, is_list=names_all)
-        table = read_table(path)
-        if table.micrograph is None:
-            return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
-        listed = sorted(set(table.micrograph))
-        return _by_name([(text, path, f"{text!r} in {path}") for text in listed], is_list=True)
+        return _find_in_file(path, read_file)
     endings = (STAR_SUFFIX,) if (path / STATE_FOLDER).is_dir() else IN_FOLDERS
     inside = [file for file in sorted(paths_below(path, "**/*")) if _is_of(file.name, endings)]
     seen = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     return _by_name([(file.stem, file, str(file)) for file in seen], is_list=False)
+
+
+def _find_in_file(path: Path, read_file: TableReader) -> CoordinateFiles:
+    try:
+        table = read_file(path)
+    except UsageError:  # a list of coordinate files has no coordinates of its own
+        followed = _followed(path)
+        if followed is None:
+            raise
+        names_all = not (path.parent / STATE_FOLDER).is_dir()  # ours leaves out what was not picked
+        return _by_name(followed, is_list=names_all)
+    if table.micrograph is None:
+        return CoordinateFiles({micrograph_name(path.stem): path}, is_list=False)
+    listed = sorted(set(table.micrograph))
+    return _by_name([(text, path, f"{text!r} in {path}") for text in listed], is_list=True)
 
 
 def _followed(path: Path) -> list[tuple[str, Path, str]] | None:

@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate.finding import CoordinateFiles, find_coordinates
-from gtpick_rt.formats.coordinates import read_coordinate_set, read_table
+from gtpick_rt.formats.coordinates import TableReader, read_coordinate_set, read_table
 from gtpick_rt.output.commit import find_detections
 from gtpick_rt.output.layout import STAR_SUFFIX, summary_path
 from gtpick_rt.types import Picks
 
-SAME_PIXEL_SIZE = 0.01
-"""Pixel sizes that differ by no more than this fraction are one."""
+PIXEL_SIZE_SPREAD = 0.01
+"""Pixel sizes that differ by no more than this fraction, as those of one microscope that was
+calibrated again, give lengths in Å one meaning."""
 NEGATIVES = "_negatives"
 """What `gtpick-rt simulate` appends to the name of a micrograph for what is not to be picked."""
 
@@ -54,6 +55,7 @@ def load(
     *,
     negatives: Path | None = None,
     threshold: float | None = None,
+    read_file: TableReader = read_table,
 ) -> Loaded:
     """Pair picks with labels, and read them.
 
@@ -64,7 +66,7 @@ def load(
 
     Raises UsageError: a path or file is unusable, or nothing pairs.
     """
-    found, wanted = find_coordinates(picks), find_coordinates(labels)
+    found, wanted = find_coordinates(picks, read_file), find_coordinates(labels, read_file)
     files = _same_name(picks, found, labels, wanted)
     names = sorted(files.keys() & wanted.files.keys())
     unnamed = sorted(wanted.files.keys() - files.keys()) if found.is_list else []
@@ -74,9 +76,10 @@ def load(
             "a.star, a_autopick.star or a.mrc in a list goes with a.star, a.csv, a.box ..."
         )
     faults = {**found.faults, **wanted.faults}
-    picked = read_coordinate_set({name: files[name] for name in names}, diameter_px, faults)
+    picked = read_coordinate_set({name: files[name] for name in names}, diameter_px, faults, read_file)
     kept = _kept_detections(picks, {name: files[name] for name in names}, faults)
-    truth = read_coordinate_set({name: wanted.files[name] for name in names + unnamed}, diameter_px, faults).picks
+    all_wanted = {name: wanted.files[name] for name in names + unnamed}
+    truth = read_coordinate_set(all_wanted, diameter_px, faults, read_file).picks
     marked = {} if negatives is None else _read_negatives(negatives, list(truth), diameter_px, faults)
     truth = {name: each for name, each in truth.items() if name not in faults}
     if not truth:
@@ -115,24 +118,24 @@ def recorded_pixel_sizes_A(summary: Path) -> list[float]:
         return []
 
 
-def pixel_size_of(picks: Path, labels: Path) -> float | None:
+def pixel_size_of(picks: Path, labels: Path, read_file: TableReader = read_table) -> float | None:
     """Å per pixel of the micrographs that are compared, as the picks or the labels know it, which
     may be in a `summary.json` beside them; None where neither does.
 
     Raises UsageError when they know several, and as `load` does.
     """
-    found, wanted = find_coordinates(picks), find_coordinates(labels)
+    found, wanted = find_coordinates(picks, read_file), find_coordinates(labels, read_file)
     named = _same_name(picks, found, labels, wanted)
     names = named.keys() & wanted.files.keys()
     known = [
         (path, size)
         for path, files in ((picks, named), (labels, wanted.files))
-        for size in _pixel_sizes_A(path, {files[name] for name in names if name in files})
+        for size in _pixel_sizes_A(path, {files[name] for name in names if name in files}, read_file)
     ]
     if not known:
         return None
     (least_at, least), *_, (most_at, most) = sorted(known * 2, key=lambda each: each[1])
-    if most > least * (1 + SAME_PIXEL_SIZE):
+    if most > least * (1 + PIXEL_SIZE_SPREAD):
         raise UsageError(
             f"{least_at} has {least:g} and {most_at} {most:g} Å per pixel: lengths in Å have no one meaning; compare "
             "micrographs of one pixel size at a time, or pass --pixel-size"
@@ -140,12 +143,12 @@ def pixel_size_of(picks: Path, labels: Path) -> float | None:
     return known[0][1]
 
 
-def _pixel_sizes_A(path: Path, files: Collection[Path]) -> list[float]:
+def _pixel_sizes_A(path: Path, files: Collection[Path], read_file: TableReader) -> list[float]:
     """Of the micrographs of these files, or what the run of pick says that made them."""
     sizes = set[float]()
     for file in files:
         with suppress(UsageError):  # told where its coordinates are read
-            sizes.update(read_table(file).pixel_sizes_A)
+            sizes.update(read_file(file).pixel_sizes_A)
     return sorted(sizes) or recorded_pixel_sizes_A(summary_path(path if path.is_dir() else path.parent))
 
 

@@ -7,8 +7,8 @@ _LIVE_S = 10.0
 
 
 class RunClock:
-    """Two clocks: ours, and that of the run, which is taken for ours until lines of its log arrive
-    as they are written.
+    """Two clocks: ours, and that of the run, which is taken for ours until lines of its log, or
+    its summary, arrive as they are written: within seconds, while it lives.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -25,8 +25,8 @@ class RunClock:
         return self._clock() + self._ahead_s
 
     def hear(self, times: Sequence[float], behind: bool) -> None:
-        """Take in the times of the lines that were read just now, after which there is more to be
-        read at once or not.
+        """Take in the times of what was read just now, after which there is more to be read at once
+        or not.
         """
         here = self._clock()
         if times and self._all_read is not None and 0 <= here - self._all_read < _LIVE_S:

@@ -107,7 +107,7 @@ class History:
         if increment.anew:
             self._forget()
         events = [event for event in map(read_event, increment.lines) if event is not None]
-        self._clock.hear([event.time for event in events], self.behind)
+        self._clock.hear([event.time for event in events] + increment.written, self.behind)
         picked = [entry for entry in map(self._take_event, events) if entry is not None]
         self._take_summaries(increment)
         if self._sign is None:

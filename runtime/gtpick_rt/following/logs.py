@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gtpick_rt.files.shared import names_in
+from gtpick_rt.following.records import written_at
 from gtpick_rt.following.tail import Head, Tail
 from gtpick_rt.output.holders import lives
 from gtpick_rt.output.layout import lock_path, log_path, shards_folder
@@ -27,6 +28,12 @@ class Increment(NamedTuple):
     what they did."""
     lives: bool | None
     """Whether the process that holds the folder lives; None where that cannot be told."""
+
+    @property
+    def written(self) -> list[float]:
+        """When the summaries that are not as before were written, as far as they tell."""
+        times = map(written_at, (self.summary or {}, *self.shards.values()))
+        return [time for time in times if time is not None]
 
 
 class Logs:

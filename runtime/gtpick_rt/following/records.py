@@ -72,13 +72,24 @@ def read_event(line: bytes) -> Event | None:
     """
     try:
         found = json.loads(line[max(line.rfind(_START), 0) :])
-        stamp = found["time"]
-        # Python 3.10 wants the colon
-        at = datetime.fromisoformat(f"{stamp[:-2]}:{stamp[-2:]}").timestamp()
         backlog = found.get("backlog")
-        return Event(text(found["state"]), at, None if backlog is None else count(backlog), found)
+        return Event(text(found["state"]), _seconds(found["time"]), None if backlog is None else count(backlog), found)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def written_at(summary: Mapping[str, Any]) -> float | None:
+    """When a summary was written, in seconds since 1970; None where it does not tell, as those of
+    older versions.
+    """
+    try:
+        return _seconds(summary["written"])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _seconds(stamp: Any) -> float:
+    return datetime.fromisoformat(f"{stamp[:-2]}:{stamp[-2:]}").timestamp()  # Python 3.10 wants the colon
 
 
 def entry_of(event: Event, number: int) -> Entry | None:

@@ -38,6 +38,8 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".cs": read_cs,
     ".json": read_json,
 }
+TableReader = Callable[[Path], Table]
+"""As `read_table`, which may remember what it has read: lists of a million rows take seconds."""
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 """`(n, 2)` centres and `(n,)` scores of any range, of one micrograph."""
 Read = dict[str, Rows | UsageError]
@@ -70,14 +72,25 @@ def read_coordinates(path: Path, diameter_px: float | None = None) -> Picks:
     Raises UsageError when the file cannot be read, holds something else, or lists several
     micrographs.
     """
-    micrographs = _read(path)
+    micrographs = _read(path, read_table)
     if len(micrographs) > 1:
         raise UsageError(f"{path}: lists {len(micrographs)} micrographs; give a file of one micrograph")
     return _to_set({"": _choose(path, micrographs, "")}, diameter_px).picks.popitem()[1]
 
 
+def read_table(path: Path) -> Table:
+    """Read a coordinate file, whatever its format. Raises UsageError when that cannot be done."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path}: coordinates are read from {', '.join(READERS)} files only; convert it")
+    return reader(path)
+
+
 def read_coordinate_set(
-    files: Mapping[str, Path], diameter_px: float | None = None, faults: dict[str, str] | None = None
+    files: Mapping[str, Path],
+    diameter_px: float | None = None,
+    faults: dict[str, str] | None = None,
+    read_file: TableReader = read_table,
 ) -> CoordinateSet:
     """Read picks or labels of several micrographs, given by their names; one file may be of many.
 
@@ -89,7 +102,7 @@ def read_coordinate_set(
     Raises UsageError when a file cannot be read, or holds something else; where `faults` is given,
     it takes why, by the name of the micrograph, and the others are read.
     """
-    read = {path: _attempt(path) for path in set(files.values())}
+    read = {path: _attempt(path, read_file) for path in set(files.values())}
     chosen = dict[str, Rows]()
     for name, path in files.items():
         try:
@@ -101,25 +114,17 @@ def read_coordinate_set(
     return _to_set(chosen, diameter_px)
 
 
-def read_table(path: Path) -> Table:
-    """Read a coordinate file, whatever its format. Raises UsageError when that cannot be done."""
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{path}: coordinates are read from {', '.join(READERS)} files only; convert it")
-    return reader(path)
-
-
-def _attempt(path: Path) -> Read | UsageError:
+def _attempt(path: Path, read_file: TableReader) -> Read | UsageError:
     """What a file has, or why it cannot be read."""
     try:
-        return _read(path)
+        return _read(path, read_file)
     except UsageError as error:
         return error
 
 
-def _read(path: Path) -> Read:
+def _read(path: Path, read_file: TableReader) -> Read:
     """Read what a file has on each micrograph, by name; or what is wrong with its rows."""
-    table = read_table(path)
+    table = read_file(path)
     score = np.ones(len(table.xy_px)) if table.score is None else table.score
     bad = ~((np.abs(table.xy_px) < np.finfo(np.float32).max).all(1) & np.isfinite(score))
     listed = [path.stem] * len(score) if table.micrograph is None else table.micrograph

@@ -9,6 +9,7 @@ from gtpick_rt.arrivals.jobs import project_name
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.formats.star import autopick_star
 from gtpick_rt.output.layout import list_path, star_path, summary_path
+from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Summary
 
 
@@ -49,4 +50,4 @@ def write_star_list(out: Path, names: Iterable[tuple[str, str]]) -> None:
 
 def write_summary(out: Path, summary: Summary, records: Iterable[str], failed: Iterable[str]) -> None:
     """Write `summary.json` with the JSON of each record and failure. Raises OSError."""
-    write_atomic(summary_path(out), map(str.encode, summary.to_json(records, failed)))
+    write_atomic(summary_path(out), map(str.encode, summary.to_json(records, failed, time_stamp())))

@@ -12,9 +12,14 @@ from gtpick_rt.files.shared import names_in, remove
 _READ_BYTES = 1 << 16
 
 
+def time_stamp() -> str:
+    """What time it is here, as logs and summaries tell it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
 def append_entry(log_file: Path, entry: Mapping[str, object]) -> None:
     """Append a line to the log, as far as that can be done."""
-    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}) + "\n"
+    line = json.dumps({"time": time_stamp(), **entry}) + "\n"
     with contextlib.suppress(OSError), log_file.open("a") as file:
         file.write(line)
 

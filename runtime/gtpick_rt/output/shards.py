@@ -24,6 +24,7 @@ from gtpick_rt.output.index_files import copy_index
 from gtpick_rt.output.journal import Journal, failures_of
 from gtpick_rt.output.layout import index_path, lock_path, log_path, shards_folder, star_path
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
+from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
 from gtpick_rt.records import Failure
 
@@ -133,7 +134,7 @@ class ShardFolder(OutputFolder):
     def _write_lists(self, summary: Summary) -> None:
         """Leave the summary for the last shard; the first keeps the lists current meanwhile."""
         with self.writing():
-            write_atomic(self._mine.with_suffix(".json"), map(str.encode, summary.to_json((), ())))
+            write_atomic(self._mine.with_suffix(".json"), map(str.encode, summary.to_json((), (), time_stamp())))
         if self._shard.number == 1:
             self._indexed(self._journal.reconcile)
             joined = _joined(_summaries(self.path))

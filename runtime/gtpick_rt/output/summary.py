@@ -232,9 +232,13 @@ class Summary:
         found["adaptation"] = Outcome.of(found["adaptation"]) if found.get("adaptation") else None
         return cls(**found)
 
-    def to_json(self, micrographs: Iterable[str], failed: Iterable[str]) -> Iterator[str]:
-        """Write the summary with the JSON of each record, piece by piece: it may be long."""
-        head = json.dumps({"version": self.version, **dataclasses.asdict(self)}, indent=1)
+    def to_json(self, micrographs: Iterable[str], failed: Iterable[str], written: str) -> Iterator[str]:
+        """Write the summary with the JSON of each record, piece by piece: it may be long.
+
+        `written` is the time, as `runlog.time_stamp` tells it, by which a monitor knows the clock
+        of the run.
+        """
+        head = json.dumps({"version": self.version, "written": written, **dataclasses.asdict(self)}, indent=1)
         yield head.removesuffix("\n}")
         for name, records in (("micrographs", micrographs), ("failed", failed)):
             yield f',\n "{name}": ['

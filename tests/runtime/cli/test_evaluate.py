@@ -1,15 +1,18 @@
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from gemmi import cif
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gtpick_rt.cli.main import app
+from gtpick_rt.formats import star
 from gtpick_rt.formats.cryosparc import cs_dtype, cs_header, cs_rows
 from gtpick_rt.formats.facility import picks_to_json
 from gtpick_rt.formats.star import autopick_star, picks_to_star
@@ -351,6 +354,21 @@ def test_lengths_are_in_angstrom_wherever_picks_or_labels_know_their_pixel_size(
     assert "matches 0 0" in lines(run(a, b, "--diameter", 72, "--pixel-size", 4))
 
 
+def test_a_file_of_many_rows_is_parsed_once(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed, read_document = Counter[Path](), star.read_document
+
+    def count(path: Path) -> cif.Document:
+        parsed[path] += 1
+        return read_document(path)
+
+    monkeypatch.setattr(star, "read_document", count)
+    files = [optics_file(tmp_path / f"{name}.star", 2.0, (50, 50)) for name in ("picks", "labels")]
+    assert "matches 1 1" in lines(run(*files, "--diameter", 72))
+    assert parsed == dict.fromkeys(files, 1)
+
+
 def test_the_pixel_size_that_the_files_tell_is_shown_with_four_figures(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -379,6 +397,15 @@ def test_pixel_sizes_that_differ_are_refused_unless_one_is_given(
     assert result.exit_code == 1
     assert "2 and" in result.stderr and "2.1 Å per pixel" in result.stderr and "--pixel-size" in result.stderr
     assert run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72, "--pixel-size", 2).exit_code == 0
+
+
+def test_pixel_sizes_of_two_calibrations_of_one_microscope_are_compared(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    for name, size in (("a", 2.0), ("b", 2.01)):
+        recorded(tmp_path / "picks" / f"{name}_autopick.star", size, (50, 50))
+        recorded(tmp_path / "labels" / f"{name}.star", size, (50, 50))
+    assert "matches 2 2" in lines(run(tmp_path / "picks", tmp_path / "labels", "--diameter", 72))
 
 
 def test_what_cannot_be_read_is_left_out_and_named(run: Callable[..., Result], tmp_path: Path) -> None:

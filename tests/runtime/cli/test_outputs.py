@@ -21,7 +21,7 @@ REGENERATE = "GTPICK_REGENERATE_GOLDEN"
 TEXTS = (".star", ".box", ".cbox", ".csv", ".txt", ".json")
 PICK = ["pick", "in", "--out", "out", "--pixel-size", "2", "--recursive"]
 VARYING = {
-    r'("(?:time|version)": )"[^"]*"': r'\1"-"',
+    r'("(?:time|version|written)": )"[^"]*"': r'\1"-"',
     r'("(?:seconds|mtime_ns|lag_s|read|preprocess|infer|decode|write)": )[\d.e-]+': r"\1-",
     r"\d+\.\d+ s\b|\d+ min \d+ s\b": "- s",
     r"\d+\.\d+/s": "-/s",

@@ -222,6 +222,38 @@ def test_a_monitor_whose_clock_is_off_tells_what_one_tells_whose_clock_is_right(
     assert told_by(off)[0] == "stalled"
 
 
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("ahead_s", [-7200, -90, 90, 7200])
+def test_the_summary_that_a_run_keeps_writing_tells_its_clock_before_any_micrograph_comes(
+    told: Any, ahead_s: float
+) -> None:
+    told.begun()
+    told.picked("a", backlog=1)
+    told.summary(backlog=1)
+    told.now += 45
+    off, right = (History(told.out, clock=lambda s=s: told.now + s) for s in (ahead_s, 0))
+    for _ in range(2):
+        for history in (off, right):
+            history.catch_up()
+        told.now += 5
+        told.summary(backlog=1)
+        for history in (off, right):
+            history.catch_up()
+    assert (off.status().state, off.status().last_event_age_s) == ("running", 55)
+    assert off.status() == right.status()
+
+
+def test_a_summary_without_the_time_of_its_writing_tells_no_clock(told: Any) -> None:
+    history = story_of(told)
+    for written in (None, "yesterday", 7, "2026-13-01T00:00:00+0000"):
+        told.picked("a")
+        told.summary()
+        path = summary_path(told.out)
+        path.write_text(json.dumps({**json.loads(path.read_text()), "written": written}))
+        history.catch_up()
+        assert history.status().last_event_age_s == 0
+
+
 def test_lines_that_were_not_read_as_they_came_do_not_tell_what_time_it_is(told: Any) -> None:
     told.picked("a")
     told.now += 3600

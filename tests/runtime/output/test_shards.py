@@ -120,7 +120,7 @@ def contents(out: Path) -> dict[str, Any]:
     """
     block = gemmi.cif.read_file(str(list_path(out))).sole_block()
     summary = json.loads(summary_path(out).read_text())
-    for name in ("command", "seconds", "stage_seconds", "picked", "workers"):
+    for name in ("command", "written", "seconds", "stage_seconds", "picked", "workers"):
         del summary[name]
     del summary["parameters"]["surveyed_micrographs"]  # who comes later need not look
     for record in summary["micrographs"]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from gtpick_rt.output.summary import ModelRecord, Settings, Summary, Totals
 
+NOW = "2026-12-01T02:00:00+0000"
+
 
 def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
     summary = Summary(
@@ -17,15 +19,16 @@ def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
         picked=1,
         totals=Totals(micrographs=2, failed=1, picks=3, detections=6, flags={"ice": 2, "empty": 1}),
     )
-    text = "".join(summary.to_json(['{"stem": "a"}', '{"stem": "b"}'], ['{"stem": "c", "kind": "FormatError"}']))
+    text = "".join(summary.to_json(['{"stem": "a"}', '{"stem": "b"}'], ['{"stem": "c", "kind": "FormatError"}'], NOW))
     read = json.loads(text)
+    assert read["written"] == NOW
     assert read["version"] == importlib.metadata.version("gtpick-rt")
     assert read["totals"]["flags"] == {"ice": 2, "empty": 1}
     assert [entry["stem"] for entry in read["micrographs"]] == ["a", "b"]
     assert read["failed"] == [{"stem": "c", "kind": "FormatError"}]
     assert read["model"] == {"name": "nano", "version": "1", "sha256": "ab", "floor": 0.05}
     assert read["parameters"]["pixel_size_A"] is None
-    without = json.loads("".join(summary.to_json([], [])))
+    without = json.loads("".join(summary.to_json([], [], NOW)))
     assert (without["micrographs"], without["failed"]) == ([], [])
 
 
@@ -58,7 +61,7 @@ def test_a_run_that_picks_nothing_leaves_the_record_of_the_one_before() -> None:
     earlier, now = summary_of(5, version="0.1"), summary_of(0, backlog=3)
     written = now.after(earlier)
     assert written == dataclasses.replace(earlier, totals=now.totals, backlog=3)
-    assert json.loads("".join(written.to_json([], [])))["version"] == "0.1"
+    assert json.loads("".join(written.to_json([], [], NOW)))["version"] == "0.1"
     assert now.after(None) is now
     assert summary_of(1).after(earlier) == summary_of(1)
 

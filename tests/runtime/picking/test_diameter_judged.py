@@ -298,7 +298,7 @@ def test_a_rerun_with_nothing_to_do_keeps_what_the_survey_found_and_one_with_som
     first = run()
     assert first["parameters"]["surveyed_micrographs"] > 0
     again = run()
-    assert again == first
+    assert again == first | {"written": again["written"]}
     shutil.copy(folder / "a.mrc", folder / "c.mrc")
     more = run()
     assert (more["picked"], more["totals"]["micrographs"]) == (1, 3)

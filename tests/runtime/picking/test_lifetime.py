@@ -78,7 +78,7 @@ def test_a_run_that_fails_closes_what_it_opened(
 def test_a_picker_that_is_opened_again_as_others_have_agreed_replaces_the_first(
     folder: Path, tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pick(folder, tmp_path / "others", diameter_A=75.0)
+    pick(folder, tmp_path / "others", diameter_A=80.0)
     with OutputFolder(tmp_path / "others") as output:
         agreed = output.previous
     monkeypatch.setattr(OutputFolder, "agree", lambda self, settings: agreed)
