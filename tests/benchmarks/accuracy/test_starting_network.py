@@ -1,8 +1,8 @@
-"""The base of other networks: its wider stem, and the share of it that is to stay."""
+"""The network with which others start: its wider stem, and the share of it that is to stay."""
 
 import torch
 
-from benchmarks.accuracy.base_network import STEM, widened
+from benchmarks.accuracy.starting_network import STEM, widened
 from benchmarks.accuracy.start_share import chosen
 from gtpick_model.config import NANO
 from gtpick_model.network import GTPick

@@ -1,7 +1,7 @@
 """The network from which others start: long training on simulated particles alone.
 
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
-    python benchmarks/accuracy/base_network.py --work WORK --structures STRUCTURES --rounds 3
+    python benchmarks/accuracy/starting_network.py --work WORK --structures STRUCTURES --rounds 3
 
 It begins with the weights of simulation alone, whose stem is made wider in such a way that their
 answers stay. In each round several trainings begin with the same weights, each with tiles of its
@@ -13,8 +13,8 @@ from it. A tenth of the tiles are cut out of micrographs on which there is nothi
 simulated particles lie on their ice. After each round the mean is looked at on held-out structures,
 where its scale, threshold and calibration are chosen too, and on the labelled sets, of which it
 has seen nothing (whole particles, at the best threshold, one-to-one within a third of the
-diameter). Can be stopped, and goes on when called again; `--start` goes on from a base that was
-kept, whose tiles are counted.
+diameter). Can be stopped, and goes on when called again; `--start` goes on from weights
+that were kept, whose tiles are counted.
 """
 
 import argparse
@@ -22,17 +22,18 @@ import itertools
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS
-from benchmarks.accuracy.prepare_real import JUDGED
-from benchmarks.shared.common import SIMULATED_ALONE, circumstances, save
+from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
 from gtpick_model.network import GTPick
 from gtpick_model.projections import kept_libraries
 from gtpick_model.real.specimens import RealMicrograph, read_folders
@@ -109,11 +110,31 @@ def judge(network: GTPick, tiles: int, out: Path, library: ViewLibrary, every: S
     unlabelled = [each for each in every if each.particles != "labelled"]
     working = choose_scale(network, unlabelled, library, Schedule(steps=1).evaluation_tiles)
     found = working.sets | curves_of(network, labelled, working.diameter_px)
-    sets = {name: best_of(each) for name, each in found.items()}
-    figures = {TILES: tiles, "diameter_px": round(working.diameter_px, 2), "sets": sets}
+    figures: dict[str, Any] = {TILES: tiles, "diameter_px": round(working.diameter_px, 2)}
+    figures |= {name: best_of(each) for name, each in found.items()}
     out.with_suffix(".json").write_text(json.dumps(figures))
     save_weights(out, network, working.provenance | {"steps": str(tiles // BATCH), TILES: str(tiles)})
     print(time.strftime("%H:%M:%S"), out.name, figures, flush=True)
+
+
+def draw(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Plot best F1 on each set against the tiles that were seen."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name in ("clear", "faint", *SPECIMENS):
+        style = "--" if name in SPECIMENS else "-"
+        label = f"{name.replace('empiar', 'EMPIAR-')}, never seen" if name in SPECIMENS else f"simulated, {name}"
+        values = [each[name]["best_f1"] for each in rounds]
+        axes.plot([each[TILES] / 1000 for each in rounds], values, style, marker="o", label=label)
+    axes.set(xlabel="thousands of training tiles of 128 px", ylabel="best F1")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -121,12 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
     parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
-    parser.add_argument("--start", type=Path, help="a base to go on from")
+    parser.add_argument("--start", type=Path, help="weights of this script to go on from")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4000, help="of each training in a round")
     parser.add_argument("--trainings", type=int, default=2, help="side by side in a round")
     arguments = parser.parse_args()
-    folder = arguments.work / "base"
+    folder = arguments.work / "start"
     folder.mkdir(parents=True, exist_ok=True)
     _, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
     network, provenance = load_weights(arguments.start or SIMULATED_ALONE)
@@ -145,8 +166,13 @@ def main() -> None:
             trained = pool.starmap(partial(train, arguments=arguments), [(before, *run) for run in runs])
             mean = mean_of([load_weights(path)[0] for path in trained], [1 / len(trained)] * len(trained))
             judge(mean, tiles, after, validation, every)
-    figures = [json.loads(path.with_suffix(".json").read_text()) for path in means]
-    save(__file__, circumstances(["python", __file__]) | {"rounds": figures})
+    rounds = [json.loads(path.with_suffix(".json").read_text()) for path in means]
+    if arguments.start:
+        earlier = json.loads(result_path(__file__, ".json").read_text())["rounds"]
+        rounds = [each for each in earlier if each[TILES] < rounds[0][TILES]] + rounds
+    command = ["python", __file__, "--rounds", str(arguments.rounds), "--steps", str(arguments.steps)]
+    save(__file__, circumstances(command) | {"rounds": rounds})
+    draw(rounds, result_path(__file__, ".png"))
 
 
 if __name__ == "__main__":
