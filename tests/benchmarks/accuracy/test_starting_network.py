@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmarks.accuracy.starting_network import STEM, widened
 from benchmarks.accuracy.start_share import chosen
+from benchmarks.accuracy.starting_network import STEM, widened
 from gtpick_model.config import NANO
 from gtpick_model.network import GTPick
 
