@@ -17,6 +17,7 @@ from typing import Any
 from gtpick_rt.formats.star import read_record
 from gtpick_rt.output.index_files import remove_index, stems_in
 from gtpick_rt.output.layout import COORDS_SUFFIX, star_path
+from gtpick_rt.output.other_index import UNSOUND, failures_of
 from gtpick_rt.output.summary import Settings, Totals
 from gtpick_rt.records import Failure, MicrographRecord, PickedFrom
 
@@ -33,13 +34,6 @@ _VERSION = 3
 
 def _is_needed(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-_UNSOUND = (
-    *(ValueError, KeyError, TypeError, RecursionError),  # of reading
-    *(OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError),  # of noting
-)
-"""What comes of a record that is none of ours."""
 
 
 _FIELDS = dataclasses.fields(MicrographRecord)
@@ -135,7 +129,7 @@ class Journal:
                 if stem in doubted:  # it keeps its place in the order of picking
                     self._db.execute("UPDATE picked SET rowid = ? WHERE stem = ?", (doubted[stem], stem))
                     self._db.execute("DELETE FROM failed WHERE stem = ?", (stem,))
-            except (OSError, *_UNSOUND):
+            except (OSError, *UNSOUND):
                 self.foreign = path
 
     def _doubt_unsound(self) -> None:
@@ -176,6 +170,14 @@ class Journal:
         counts = (record.picks, record.detections, "\n".join(record.flags))
         values = (*row, *counts, json.dumps(dataclasses.asdict(record)))
         self._db.execute("INSERT OR REPLACE INTO picked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def correct(self, found: Iterable[tuple[Settings, MicrographRecord]]) -> None:
+        """Note anew what is here and was picked otherwise since. Raises sqlite3.Error."""
+        with self._transaction():
+            for settings, record in found:
+                known = self._db.execute("SELECT record FROM picked WHERE stem = ?", (record.stem,)).fetchone()
+                if known not in (None, (json.dumps(dataclasses.asdict(record)),)):
+                    self._put(settings, record)
 
     def drop(self, stem: str) -> None:
         """Forget the picks of a micrograph. Raises sqlite3.Error."""
@@ -285,15 +287,3 @@ class Journal:
             f"WHERE json {'<>' if otherwise else '='} ? {grouped or 'ORDER BY picked.rowid'}",
             (settings.to_json(),),
         )
-
-
-def failures_of(index: Path) -> list[Failure]:
-    """The failures that an index of another run notes; those that it cannot tell are tried again by
-    the next run.
-    """
-    try:
-        with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro&nolock=1", uri=True)) as db:
-            found = db.execute("SELECT record FROM failed ORDER BY rowid").fetchall()
-        return [Failure(**json.loads(record)) for (record,) in found]
-    except (sqlite3.Error, *_UNSOUND):
-        return []

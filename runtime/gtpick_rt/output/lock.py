@@ -26,6 +26,8 @@ BEAT_S = 5.0
 differ by years."""
 _MISSED = 5
 """Beats without which it is dead."""
+_TRIES = 20
+"""Where the folder is removed between making and locking it."""
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -89,18 +91,25 @@ def _look_for(sharers: Iterable[Path]) -> None:
 
 def _locked(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[[], FolderLock]) -> FolderLock:
     try:
-        make_folder(path.parent)
-        try:
-            return lock()
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-            return without_locks()
+        return _tried(path, lock, without_locks)
     except OSError as error:
         out = _out_of(path)
         raise UsageError(
             f"{out}: the output folder cannot be locked ({error.strerror}); free space, or choose another --out"
         ) from error
+
+
+def _tried(path: Path, lock: Callable[[], FolderLock], without_locks: Callable[[], FolderLock]) -> FolderLock:
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):  # a run that leaves nothing behind has just removed the folder
+            make_folder(path.parent)
+            try:
+                return lock()
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                return without_locks()
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _refused(path: Path, holder: str) -> InUseError:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from gtpick_rt.arrivals.sharding import Shard
@@ -21,9 +22,10 @@ from gtpick_rt.files.shared import bytes_of, names_in
 from gtpick_rt.output.converting import convert
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.index_files import copy_index
-from gtpick_rt.output.journal import Journal, failures_of
+from gtpick_rt.output.journal import Journal
 from gtpick_rt.output.layout import index_path, lock_path, log_path, shards_folder, star_path
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
+from gtpick_rt.output.other_index import failures_of, picked_of
 from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
 from gtpick_rt.records import Failure
@@ -144,8 +146,22 @@ class ShardFolder(OutputFolder):
         """Let others write; the last one lists what all shards have done."""
         self._lock.release()
         settings = self.previous or self._agreed()
-        with suppress(InUseError), OutputFolder(self.path, force=settings is None) as whole:  # another will see to it
-            _list_all(whole, settings)
+        with suppress(InUseError):  # another will see to it
+            whole = _WholeFolder(self.path, force=settings is None)
+            with whole:
+                _list_all(whole, settings)
+
+
+class _WholeFolder(OutputFolder):
+    """The folder when its shards have ended."""
+
+    def take_over(self) -> None:
+        """List what was here before as the shards have it, which may have picked it once more.
+        Raises BlockedError.
+        """
+        for index in names_in(shards_folder(self.path), "*-of-*.sqlite"):
+            found = [each for each in picked_of(index) if _shard_of(index).holds(each[1].stem)]
+            self._indexed(partial(self._journal.correct, found))
 
 
 class _Both:
@@ -176,7 +192,7 @@ def _agreement(out: Path) -> Path:
     return shards_folder(out) / "settings.json"
 
 
-def _list_all(whole: OutputFolder, settings: Settings | None) -> None:
+def _list_all(whole: _WholeFolder, settings: Settings | None) -> None:
     """Write what one run without shards would have written at its end; of shards of which none has
     begun to pick, leave nothing.
     """
@@ -186,6 +202,7 @@ def _list_all(whole: OutputFolder, settings: Settings | None) -> None:
             shutil.rmtree(shards_folder(whole.path), ignore_errors=True)
         return
     failures = {failure.stem: failure for failure in _failures(whole)}
+    whole.take_over()
     whole.begin(settings)
     for failure in failures.values():
         whole.report(failure)

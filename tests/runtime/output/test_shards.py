@@ -655,3 +655,17 @@ def test_shards_share_what_arrives_and_each_takes_the_requests_for_its_own(
     assert first.totals.failed == second.totals.failed == 0
     assert not list(retry_folder(out).iterdir())
     assert all(star_path(out, stem).exists() for stem in map(Path, committed))
+
+
+def test_a_micrograph_that_has_changed_is_listed_as_a_shard_has_picked_it(
+    folder: Path, out: Path, pick_into: PickInto
+) -> None:
+    pick_into()
+    changed_ns = 10**18
+    for stem in ("m00", "m01"):
+        os.utime(folder / f"{stem}.mrc", ns=(changed_ns, changed_ns))
+    for shard in ("1/2", "2/2"):
+        pick_into(shard)
+    records = {record["stem"]: record for record in json.loads(summary_path(out).read_text())["micrographs"]}
+    assert {stem for stem, record in records.items() if record["mtime_ns"] == changed_ns} == {"m00", "m01"}
+    assert pick_into().picked == 0
