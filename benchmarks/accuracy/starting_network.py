@@ -32,6 +32,7 @@ import torch
 
 from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS
+from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
 from gtpick_model.network import GTPick
@@ -42,8 +43,6 @@ from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights, mean_of, save_weights
 from gtpick_model.working_scale import choose_scale
 
-STEM = (24, 48)
-"""By `network_sizes.py` worth as much as the small network, for a seventh more time than nano."""
 BATCH = 16
 TILES = "tiles"
 """Where weights tell how many tiles of 128 px they have seen."""
@@ -156,7 +155,7 @@ def main() -> None:
     means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
     if not means[0].exists():
         torch.manual_seed(0)
-        judge(network if arguments.start else widened(network, STEM), tiles, means[0], validation, every)
+        judge(network if arguments.start else widened(network, WIDER), tiles, means[0], validation, every)
     with multiprocessing.get_context("spawn").Pool(arguments.trainings) as pool:
         for number, (before, after) in enumerate(itertools.pairwise(means), 1):
             tiles += arguments.trainings * arguments.steps * BATCH

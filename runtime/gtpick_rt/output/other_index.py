@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ def failures_of(index: Path) -> list[Failure]:
         return []
 
 
-def picked_of(index: Path) -> Iterator[tuple[Settings, MicrographRecord]]:
-    """What was picked, and with which settings, as far as it can tell."""
-    query = "SELECT json, record FROM picked JOIN settings ON settings.id = picked.settings ORDER BY picked.rowid"
-    for settings, record in _rows(index, query):
+def picked_of(index: Path, holds: Callable[[str], bool]) -> Iterator[tuple[Settings, MicrographRecord]]:
+    """What was picked of the stems that it holds, and with which settings, as far as is told."""
+    query = "SELECT stem, json, record FROM picked JOIN settings ON settings.id = picked.settings ORDER BY picked.rowid"
+    for _, settings, record in filter(lambda row: holds(row[0]), _rows(index, query)):
         with contextlib.suppress(*UNSOUND):
             yield Settings(**json.loads(settings)), MicrographRecord(**json.loads(record))
 

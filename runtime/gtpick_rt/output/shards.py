@@ -160,7 +160,7 @@ class _WholeFolder(OutputFolder):
         Raises BlockedError.
         """
         for index in names_in(shards_folder(self.path), "*-of-*.sqlite"):
-            found = [each for each in picked_of(index) if _shard_of(index).holds(each[1].stem)]
+            found = list(picked_of(index, _shard_of(index).holds))
             self._indexed(partial(self._journal.correct, found))
 
 

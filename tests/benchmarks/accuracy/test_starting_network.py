@@ -2,8 +2,9 @@
 
 import torch
 
+from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.start_share import chosen
-from benchmarks.accuracy.starting_network import STEM, widened
+from benchmarks.accuracy.starting_network import widened
 from gtpick_model.config import NANO
 from gtpick_model.network import GTPick
 
@@ -15,8 +16,8 @@ def test_a_wider_stem_leaves_the_answers() -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
     tiles = torch.randn(1, 1, 64, 64)
-    wide = widened(network.eval(), STEM)
-    assert wide.config.stem == STEM
+    wide = widened(network.eval(), WIDER)
+    assert wide.config.stem == WIDER
     with torch.no_grad():
         before, after = network(tiles).layers[-1], wide(tiles).layers[-1]
     torch.testing.assert_close(after.logits, before.logits)
@@ -25,7 +26,7 @@ def test_a_wider_stem_leaves_the_answers() -> None:
 
 def test_what_is_new_learns() -> None:
     torch.manual_seed(0)
-    wide = widened(GTPick(NANO), STEM)
+    wide = widened(GTPick(NANO), WIDER)
     wide.train()(torch.randn(1, 1, 64, 64)).layers[-1].logits.sum().backward()
     first_of_next = wide.backbone.to_8[0][0].weight.grad
     assert first_of_next is not None
