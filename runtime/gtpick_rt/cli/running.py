@@ -146,7 +146,9 @@ class Terminal:
     def done(self, record: Record) -> None:
         """Count a micrograph, and say what is wrong with it."""
         if isinstance(record, Failure):
-            self.notice(f"{record.kind}: {record.message}")
+            # people read words; what reads a log sorts by the kinds that summary.json has
+            what = "not picked" if self._bar.console.is_terminal else record.kind
+            self.notice(f"{what}: {record.message}")
         else:
             self._picks += record.picks
             self._picked += 1

@@ -418,4 +418,5 @@ def test_a_terminal_shows_picks_and_rate_and_what_remains_or_how_far_picking_is_
     assert re.search(r"\d\.\d\d/s", text)
     assert re.search(r"\d+ picks?, ", text)
     assert re.search(shown_too, text)
-    assert text.index("IncompleteError") < text.rindex("/s")  # the bar stays below what went wrong
+    assert text.index("not picked: ") < text.rindex("/s")  # the bar stays below what went wrong
+    assert "Error" not in text

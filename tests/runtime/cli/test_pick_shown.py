@@ -157,7 +157,7 @@ def test_a_dumb_terminal_gets_whole_lines_and_no_bar(
     terminal.close()
     lines = screen.getvalue().splitlines()
     assert [line.split(", ", 2)[:2] for line in lines] == [
-        ["FormatError: a.mrc: no image"],
+        ["not picked: a.mrc: no image"],
         ["0/3", "1 failed"],
         ["1/3", "1 failed"],
     ]
