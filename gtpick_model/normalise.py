@@ -2,25 +2,26 @@
 two together.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
+from gtpick_model.averaging import averaging
 
-def box_blur(images: Tensor, width_px: int) -> Tensor:
-    """Mean over a centred box of odd width, borders mirrored with the edge pixel repeated.
 
-    `(b, h, w)`.
+def background(images: Tensor, width_px: int) -> Tensor:
+    """Mean over a centred box of odd width, taken twice, borders mirrored with the edge pixel
+    repeated: `(b, h, w)` to the same shape.
     """
-    for axis in (1, 2):
-        before = torch.arange(-(width_px // 2) - 1, images.shape[axis] + width_px // 2, device=images.device)
-        period = 2 * images.shape[axis]
-        folded = before % period
-        mirrored = torch.where(folded < images.shape[axis], folded, period - 1 - folded)
-        total = images.index_select(axis, mirrored).double().cumsum(axis)
-        ahead = total.narrow(axis, width_px, images.shape[axis])
-        behind = total.narrow(axis, 0, images.shape[axis])
-        images = ((ahead - behind) / width_px).to(images.dtype)
-    return images
+    down, across = (_twice_a_box(length, width_px).to(images.device) for length in images.shape[1:])
+    return down @ images @ across.T
+
+
+@lru_cache(maxsize=16)
+def _twice_a_box(length: int, width_px: int) -> Tensor:
+    box = torch.full((width_px,), 1 / width_px, dtype=torch.float64)
+    return torch.linalg.matrix_power(averaging(box, length, edge_repeated=True), 2).float()
 
 
 def normalise(images: Tensor, highpass_px: int, clip: float) -> Tensor:
@@ -28,7 +29,7 @@ def normalise(images: Tensor, highpass_px: int, clip: float) -> Tensor:
 
     `(b, h, w)` to the same shape.
     """
-    flat = images - box_blur(box_blur(images, highpass_px), highpass_px)
+    flat = images - background(images, highpass_px)
     flat = flat - flat.flatten(1).median(1).values[:, None, None]
     deviation = 1.4826 * flat.abs().flatten(1).median(1).values[:, None, None]
     return (flat / deviation.clamp_min(1e-6)).clamp(-clip, clip)

@@ -15,6 +15,10 @@ where its scale, threshold and calibration are chosen too, and on the labelled s
 has seen nothing (whole particles, at the best threshold, one-to-one within a third of the
 diameter). Can be stopped, and goes on when called again; `--start` goes on from weights
 that were kept, whose tiles are counted.
+
+The weights of simulation alone know ribosomes, which EMPIAR-10028 shows: `--without empiar10028`
+begins with nothing and leaves their structures out. Its first round is of one training, for what
+different random weights become has no mean.
 """
 
 import argparse
@@ -31,10 +35,11 @@ from typing import Any
 import torch
 
 from benchmarks.accuracy.labelled_sets import best_of, curves_of
-from benchmarks.accuracy.leave_one_out import PROCEDURALS
+from benchmarks.accuracy.leave_one_out import PROCEDURALS, STRUCTURES_OF
 from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.network import GTPick
 from gtpick_model.projections import kept_libraries
 from gtpick_model.real.specimens import RealMicrograph, read_folders
@@ -44,6 +49,7 @@ from gtpick_model.weights import load_weights, mean_of, save_weights
 from gtpick_model.working_scale import choose_scale
 
 BATCH = 16
+WIDE = replace(NANO, stem=WIDER)
 TILES = "tiles"
 """Where weights tell how many tiles of 128 px they have seen."""
 SEEN_BEFORE = 3500 * 32
@@ -64,8 +70,8 @@ def widened(network: GTPick, stem: tuple[int, int]) -> GTPick:
     return wide.eval()
 
 
-def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -> Path:
-    """Train from weights to weights, or go on; returns the file of the latter."""
+def train(start: Path | None, folder: Path, seed: int, arguments: argparse.Namespace) -> Path:
+    """Train from weights, or from nothing, to weights, or go on; returns the file of the latter."""
     torch.set_num_threads(2)  # of which one makes tiles
     schedule = Schedule(
         steps=arguments.steps,
@@ -77,15 +83,16 @@ def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -
         start_share=0,
         seed=seed,
     )
-    begun = Start(*load_weights(start))
-    libraries = kept_libraries(arguments.structures, PROCEDURALS, print)
+    begun = Start(*load_weights(start)) if start else None
+    config = begun.network.config if begun else WIDE
+    library, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
     trainer = Trainer(
-        begun.network.config,
+        config,
         schedule,
-        libraries,
+        (library.without(STRUCTURES_OF.get(arguments.without, frozenset())), validation),
         folder,
         torch.device("cpu"),
-        real=[each for each in micrographs(arguments.work, begun.network) if each.particles != "labelled"],
+        real=[each for each in micrographs(arguments.work, config) if each.particles != "labelled"],
         start=begun,
     )
 
@@ -97,10 +104,10 @@ def train(start: Path, folder: Path, seed: int, arguments: argparse.Namespace) -
     return folder / "weights.safetensors"
 
 
-def micrographs(work: Path, network: GTPick) -> list[RealMicrograph]:
+def micrographs(work: Path, config: ModelConfig) -> list[RealMicrograph]:
     """All that may be trained on or, where they are labelled, looked at."""
     folders = [folder for folder in sorted((work / "real").iterdir()) if folder.name not in JUDGED]
-    return read_folders(folders, network.config)
+    return read_folders(folders, config)
 
 
 def judge(network: GTPick, tiles: int, out: Path, library: ViewLibrary, every: Sequence[RealMicrograph]) -> None:
@@ -141,37 +148,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
     parser.add_argument("--structures", type=Path, help="as `gtpick-rt train --structures`")
-    parser.add_argument("--start", type=Path, help="weights of this script to go on from")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--start", type=Path, help="weights of this script to go on from")
+    begin.add_argument("--without", choices=STRUCTURES_OF, help="begin with nothing, for what never saw this set")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4000, help="of each training in a round")
     parser.add_argument("--trainings", type=int, default=2, help="side by side in a round")
     arguments = parser.parse_args()
-    folder = arguments.work / "start"
+    suffix = f"_without_{arguments.without}" if arguments.without else ""
+    folder = arguments.work / f"start{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     _, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
-    network, provenance = load_weights(arguments.start or SIMULATED_ALONE)
-    tiles = int(provenance[TILES]) if arguments.start else SEEN_BEFORE
-    every = micrographs(arguments.work, network)
+    every = micrographs(arguments.work, WIDE)
     means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
-    if not means[0].exists():
+    if not arguments.without and not means[0].exists():
         torch.manual_seed(0)
-        judge(network if arguments.start else widened(network, WIDER), tiles, means[0], validation, every)
+        network, provenance = load_weights(arguments.start or SIMULATED_ALONE)
+        if not arguments.start:
+            network = widened(network, WIDER)
+        judge(network, int(provenance.get(TILES, SEEN_BEFORE)), means[0], validation, every)
     with multiprocessing.get_context("spawn").Pool(arguments.trainings) as pool:
         for number, (before, after) in enumerate(itertools.pairwise(means), 1):
-            tiles += arguments.trainings * arguments.steps * BATCH
             if after.exists():
                 continue
-            runs = [(folder / f"round_{number}_{i}", tiles + i) for i in range(arguments.trainings)]
-            trained = pool.starmap(partial(train, arguments=arguments), [(before, *run) for run in runs])
+            start = before if before.exists() else None
+            count = arguments.trainings if start else 1
+            tiles = (seen(start) if start else 0) + count * arguments.steps * BATCH
+            runs = [(folder / f"round_{number}_{i}", tiles + i) for i in range(count)]
+            trained = pool.starmap(partial(train, arguments=arguments), [(start, *run) for run in runs])
             mean = mean_of([load_weights(path)[0] for path in trained], [1 / len(trained)] * len(trained))
             judge(mean, tiles, after, validation, every)
-    rounds = [json.loads(path.with_suffix(".json").read_text()) for path in means]
+    rounds = [json.loads(path.with_suffix(".json").read_text()) for path in means if path.exists()]
     if arguments.start:
         earlier = json.loads(result_path(__file__, ".json").read_text())["rounds"]
         rounds = [each for each in earlier if each[TILES] < rounds[0][TILES]] + rounds
     command = ["python", __file__, "--rounds", str(arguments.rounds), "--steps", str(arguments.steps)]
-    save(__file__, circumstances(command) | {"rounds": rounds})
-    draw(rounds, result_path(__file__, ".png"))
+    if arguments.without:
+        command += ["--without", arguments.without]
+    save(__file__, circumstances(command) | {"rounds": rounds}, f"{suffix}.json")
+    draw(rounds, result_path(__file__, f"{suffix}.png"))
+
+
+def seen(weights: Path) -> int:
+    """How many tiles the network has seen."""
+    return int(load_weights(weights)[1][TILES])
 
 
 if __name__ == "__main__":

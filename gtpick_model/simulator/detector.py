@@ -5,7 +5,8 @@ before we see it.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from gtpick_model.averaging import averaging
 
 
 def coloured_noise(shape: tuple[int, int], slope: Tensor, corner_px: Tensor, generator: torch.Generator) -> Tensor:
@@ -21,7 +22,8 @@ def coloured_noise(shape: tuple[int, int], slope: Tensor, corner_px: Tensor, gen
 
 def unit_variance(images: Tensor) -> Tensor:
     """Divide each `(h, w)` of a batch by its standard deviation."""
-    return images / images.std(dim=(1, 2), keepdim=True)
+    centred = images - images.mean(dim=(1, 2), keepdim=True)
+    return images / centred.square().mean(dim=(1, 2), keepdim=True).sqrt()
 
 
 def gradient(shape: tuple[int, int], slope: Tensor) -> Tensor:
@@ -37,9 +39,8 @@ def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
     reach = max(1, int(3 * sigma_px + 0.5))
     axis = torch.arange(-reach, reach + 1, device=image.device).float()
     kernel = torch.exp(-0.5 * (axis / sigma_px) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(image[None, None], (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
+    down, across = (averaging(kernel / kernel.sum(), length, edge_repeated=False) for length in image.shape)
+    return down @ image @ across.T
 
 
 def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tensor:

@@ -30,11 +30,11 @@ def pack(
     if len(candidates) == 0:
         return np.zeros((0, 2))
     neighbours = cKDTree(candidates).query_ball_point(candidates, separation_px, return_sorted=False)
-    taken = np.zeros(len(candidates), bool)
+    blocked = np.zeros(len(candidates), bool)
     kept: list[int] = []
     for i, near_i in enumerate(neighbours):
-        if not taken[near_i].any():
-            taken[i] = True
+        if not blocked[i]:
+            blocked[near_i] = True
             kept.append(i)
             if len(kept) == count:
                 break
