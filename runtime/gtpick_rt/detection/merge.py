@@ -34,10 +34,10 @@ def _close_pairs(picks: Picks, fraction: float) -> list[tuple[int, int]]:
     xy, diameter = picks.xy_px.astype(float), picks.diameter_px.astype(float)
     # The larger of a pair always has the other within its own diameter's reach; the exact test
     # follows.
-    near = cKDTree(xy).query_ball_point(xy, 1.001 * fraction * diameter)
-    i = np.repeat(np.arange(len(picks)), [len(found) for found in near])
-    j = np.concatenate(near).astype(int)
-    distance = np.hypot(*(xy[i] - xy[j]).T)
-    too_close = (i != j) & (distance < fraction * (diameter[i] + diameter[j]) / 2)
-    pairs = np.sort(np.column_stack([i, j])[too_close], axis=1)
-    return [(int(a), int(b)) for a, b in np.unique(pairs, axis=0)]
+    tree, reach = cKDTree(xy), 1.001 * fraction * diameter
+    crowded = np.flatnonzero(tree.query_ball_point(xy, reach, return_length=True) > 1)
+    near = tree.query_ball_point(xy[crowded], reach[crowded])
+    pairs = {(min(i, j), max(i, j)) for i, found in zip(crowded.tolist(), near, strict=True) for j in found if i != j}
+    i, j = np.array(sorted(pairs), int).reshape(-1, 2).T
+    too_close = np.hypot(*(xy[i] - xy[j]).T) < fraction * (diameter[i] + diameter[j]) / 2
+    return list(zip(i[too_close].tolist(), j[too_close].tolist(), strict=True))

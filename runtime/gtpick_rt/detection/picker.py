@@ -22,7 +22,7 @@ from gtpick_rt.types import FloatArray, Micrograph, Picks
 class RawDetections:
     """What the network said about one image, tile by tile."""
 
-    tiles: list[Tile]
+    tiles: tuple[Tile, ...]
     scores: FloatArray
     """`(tiles, queries)`"""
     boxes: FloatArray
@@ -33,7 +33,7 @@ class RawDetections:
 class Submitted:
     """Images of which the backend has the tiles."""
 
-    grids: list[list[Tile]]
+    grids: list[tuple[Tile, ...]]
     """The tiles of each."""
     pending: Any
     """What the backend's `collect` takes; None where there is no tile."""
@@ -119,11 +119,11 @@ class Picker:
         """
         return self._submit(images, [self.tiles(image) for image in images])
 
-    def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> list[Tile]:
+    def tiles(self, image: WorkingImage, grid_offset: tuple[int, int] = (0, 0)) -> tuple[Tile, ...]:
         """The tiles of an image that the network is shown."""
-        return [] if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
+        return () if image.blank else tile_grid(image.data.shape, self.spec, grid_offset)
 
-    def _submit(self, images: Sequence[WorkingImage], grids: list[list[Tile]]) -> Submitted:
+    def _submit(self, images: Sequence[WorkingImage], grids: list[tuple[Tile, ...]]) -> Submitted:
         tiles = tiles_of(
             [(image.data, tile) for image, grid in zip(images, grids, strict=True) for tile in grid], self.spec
         )

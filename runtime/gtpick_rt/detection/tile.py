@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,14 +28,19 @@ class Tile:
     """Half-open range of x in the image where this tile's detections count."""
 
 
-def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] = (0, 0)) -> list[Tile]:
+def tile_grid(shape: tuple[int, int], spec: ModelSpec, offset: tuple[int, int] = (0, 0)) -> tuple[Tile, ...]:
     """Tiles, row by row, whose cores partition an image of `(h, w)` pixels.
 
     `offset` (y, x), at least 0, starts the grid that many pixels above and left of the image.
     Picks must not depend on it.
     """
-    rows, columns = (_tile_axis(n, before, spec) for n, before in zip(shape, offset, strict=True))
-    return [Tile(y0, x0, core_y, core_x) for y0, core_y in rows for x0, core_x in columns]
+    return _grid(shape, offset, spec.tile_px, spec.margin_px)
+
+
+@lru_cache(maxsize=16)  # the micrographs of a run are mostly of one size
+def _grid(shape: tuple[int, int], offset: tuple[int, int], tile_px: int, margin_px: int) -> tuple[Tile, ...]:
+    rows, columns = (_axis(n, before, tile_px, margin_px) for n, before in zip(shape, offset, strict=True))
+    return tuple(Tile(y0, x0, core_y, core_x) for y0, core_y in rows for x0, core_x in columns)
 
 
 def tiles_of(tiles: Sequence[tuple[FloatArray, Tile]], spec: ModelSpec) -> Tiles:
@@ -69,17 +75,17 @@ def _mirrored(start: int, length: int, n: int) -> NDArray[np.intp]:
     return np.minimum(index, 2 * n - 1 - index)
 
 
-def _tile_axis(n: int, before: int, spec: ModelSpec) -> list[tuple[int, tuple[float, float]]]:
+def _axis(n: int, before: int, tile_px: int, margin_px: int) -> list[tuple[int, tuple[float, float]]]:
     """First pixel and core of each tile along an axis of `n` pixels, the first tile starting at
     `-before`.
 
     The last tile ends flush with the image and the others are spread evenly, so that neighbours
     overlap by two margins or more. Cores meet in the middle of the overlap.
     """
-    step = spec.tile_px - 2 * spec.margin_px
-    first, last = -before, max(n - spec.tile_px, -before)
+    step = tile_px - 2 * margin_px
+    first, last = -before, max(n - tile_px, -before)
     count = math.ceil((last - first) / step) + 1
     starts = np.linspace(first, last, count).round().astype(int)
-    seams = (starts[:-1] + starts[1:] + spec.tile_px) / 2 - 0.5
+    seams = (starts[:-1] + starts[1:] + tile_px) / 2 - 0.5
     bounds = [-0.5, *seams.tolist(), n - 0.5]
     return list(zip(starts.tolist(), pairwise(bounds), strict=True))

@@ -28,7 +28,7 @@ from gtpick_rt.pipeline.writing import Writing
 
 MOST_READERS = 12
 """Of one GPU, which is not faster than what so many bring."""
-_MOST_WRITERS, _CORES_PER_WRITER = 4, 4
+_MOST_WRITERS, _CORES_PER_WRITER = 8, 2
 
 
 def settings_of(
