@@ -47,7 +47,7 @@ def simulate(
     _, held_out = split_structures(structures, procedurals, side=96)
     specimen = build_library([held_out[seed % len(held_out)]], views=64, seed=seed)
     conditions = Conditions(
-        extent_px=(particle, particle), coverage=(0.3, 0.3), snr=(snr, snr), empty=0.0, prefiltered=0.0
+        extent_px=(particle, particle), coverage=(0.3, 0.3), snr=(snr, snr), empty=0.0, filtered=0, prefiltered=0.0
     )
     for path in write_micrographs(specimen, out, count, (size, size), conditions, seed):
         typer.echo(f"{path}  labels: {path.with_suffix('.star')}")

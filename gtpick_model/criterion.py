@@ -23,7 +23,7 @@ def set_loss(
     classify = sigmoid_focal if config.classification == "focal" else weighted_cross_entropy
     wrong = classify(detections.logits, positive)
     if background is not None:
-        wrong = wrong * torch.where(positive > 0, positive, _at(background, detections.boxes))
+        wrong = wrong * torch.where(positive > 0, positive, at(background, detections.boxes))
     loss = CLASS_WEIGHT * wrong.sum()
     if len(match.tile):
         offset = torch.tensor([0, *(len(t) for t in targets)], device=positive.device).cumsum(0)
@@ -45,7 +45,7 @@ def total_loss(
     return loss
 
 
-def _at(background: Tensor, boxes: Tensor) -> Tensor:
+def at(background: Tensor, boxes: Tensor) -> Tensor:
     """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border,
     at the border.
     """

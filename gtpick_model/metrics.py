@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gtpick_model.criterion import at
 from gtpick_model.network import GTPick
 from gtpick_model.tiles import Tiles
 from gtpick_rt.detection.merge import merge
@@ -25,13 +26,18 @@ FLOOR = 0.02
 def detect(network: GTPick, batches: list[Tiles]) -> list[tuple[Picks, Picks]]:
     """Run the network in evaluation mode; returns (detections, particles) of each tile, in particle
     diameters.
+
+    What is detected where it would not count as wrong, and is of no particle, is left out.
     """
     network.eval()
     pairs = []
     for tiles in batches:
         answer = network(tiles.images).layers[-1]
-        for logits, boxes, truth in zip(answer.logits.sigmoid(), answer.boxes, tiles.boxes, strict=True):
-            kept = logits > FLOOR
+        counts = torch.ones_like(answer.logits) if tiles.background is None else at(tiles.background, answer.boxes)
+        answers = zip(answer.logits.sigmoid(), answer.boxes, tiles.boxes, counts, strict=True)
+        for logits, boxes, truth, counted in answers:
+            near = (torch.cdist(boxes[:, :2], truth[:, :2]) < RADIUS * truth[:, 2]).any(1)
+            kept = (logits > FLOOR) & (near | (counted > 0.5))
             unit = float(truth[:, 2].mean()) if len(truth) else network.config.nominal_diameter_px
             found = _picks(boxes[kept] / unit, logits[kept])
             pairs.append((merge(found, DUPLICATE), _picks(truth / unit, torch.ones(len(truth)))))

@@ -71,6 +71,15 @@ def libraries(
     return build_library(train, views, seed=1), build_library(validation, views, seed=2)
 
 
+class Backgrounds(NamedTuple):
+    """Real images to lay particles on."""
+
+    images: Tensor
+    """`(n, side, side)`, of robust standard deviation 1."""
+    background: Tensor
+    """`(n, side, side)`: as in `Tiles`, for what is on them already."""
+
+
 def make_tiles(
     library: ViewLibrary,
     count: int,
@@ -79,19 +88,32 @@ def make_tiles(
     conditions: Conditions,
     seed: tuple[int, ...],
     device: torch.device | None = None,
-    backgrounds: Tensor | None = None,
+    backgrounds: Backgrounds | None = None,
 ) -> Tiles:
     """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to
     rounding.
 
-    `backgrounds`, `(n, side, side)` with a rim of `RIM_PX` around the tile, are real images for the
-    first n of them.
+    `backgrounds`, with a rim of `RIM_PX` around the tile, are those of the first n of them.
     """
     side = tile_px + 2 * RIM_PX
-    fields = simulate(library, count, (side, side), conditions, seed, device, backgrounds=backgrounds)
-    images = normalise(fields.images, config.highpass_px, config.clip)[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
+    laid_on = None if backgrounds is None else backgrounds.images
+    fields = simulate(library, count, (side, side), conditions, seed, device, backgrounds=laid_on)
+    background = torch.stack([_without(side, doubtful) for doubtful in fields.doubtful])
+    if backgrounds is not None:
+        n = len(backgrounds.images)
+        background[:n] = background[:n].minimum(backgrounds.background.to(background.device))
+    inner = (slice(None), slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
+    images = normalise(fields.images, config.highpass_px, config.clip)[inner][:, None]
     boxes = []
     for box in fields.boxes:
         moved = box - box.new_tensor([RIM_PX, RIM_PX, 0])
         boxes.append(moved[((moved[:, :2] >= -0.5) & (moved[:, :2] < tile_px - 0.5)).all(1)])
-    return Tiles(images.contiguous(), boxes)
+    return Tiles(images.contiguous(), boxes, background[inner].contiguous())
+
+
+def _without(side_px: int, boxes: Tensor) -> Tensor:
+    """A map `(side, side)` of ones, with zeros inside the circles of boxes."""
+    axis = torch.arange(side_px, device=boxes.device)
+    x, y, diameter = boxes.T[:, :, None, None]
+    inside = (axis - x) ** 2 + (axis[:, None] - y) ** 2 <= (diameter / 2) ** 2
+    return 1 - inside.any(0).float()

@@ -79,11 +79,6 @@ class Start:
             digest.update(value.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    @property
-    def calibration(self) -> tuple[float, float]:
-        """Slope and offset that make its scores probabilities."""
-        return float(self.provenance["calibration_slope"]), float(self.provenance["calibration_offset"])
-
 
 class Trainer(Learner):
     """One training run in one folder: `state.safetensors`, `curve.json`, `weights.safetensors`.
@@ -142,14 +137,10 @@ class Trainer(Learner):
         while self.step < steps:
             until = min(steps, (self.step // every + 1) * every)
             if self.real:
-                self.real.follow(self.average, self._calibration())
+                # by simulation alone: of real particles those without a label are not known
+                certain = [score_tiles(self.average, tiles) for tiles in (evaluation, faint) if tiles]
+                self.real.follow(self.average, fit_calibration(*certain))
             self.learn(self._tiles, after, until)
-
-    def _calibration(self) -> tuple[float, float]:
-        """What makes the present scores probabilities: slope and offset."""
-        if self.curve:
-            return self.curve[-1]["calibration_slope"], self.curve[-1]["calibration_offset"]
-        return self.start.calibration if self.start else (1.0, 0.0)
 
     def _tiles(self, step: int) -> Tiles:
         """The tiles of a step: the next ones are simulated while the network learns from these."""

@@ -37,7 +37,9 @@ from gtpick_rt.proof.opening import open_picker
 SHAPE, EXTENT = (768, 960), 30.0
 RIM = int(2 * EXTENT)
 """Where flags do not look: two particle diameters, as frame alignment leaves streaks there."""
-CLEAN = Conditions(extent_px=(EXTENT, EXTENT), coverage=(0.05, 0.4), snr=(0.03, 0.3), empty=0, junk=0, prefiltered=0.3)
+CLEAN = Conditions(
+    extent_px=(EXTENT, EXTENT), coverage=(0.05, 0.4), snr=(0.03, 0.3), empty=0, junk=0, filtered=0, prefiltered=0.3
+)
 CLUTTERED = replace(CLEAN, junk=1.0)
 """With aggregates, fragments and smeared borders as often as in training."""
 SCENES: dict[str, tuple[Conditions, junk.Kinds]] = {

@@ -26,7 +26,9 @@ from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.proof.opening import open_picker
 
 SIDE, EXTENT = 768, 48.0
-STANDARD = Conditions(extent_px=(EXTENT, EXTENT), coverage=(0.25, 0.25), snr=(0.05, 0.05), empty=0.0, prefiltered=0.3)
+STANDARD = Conditions(
+    extent_px=(EXTENT, EXTENT), coverage=(0.25, 0.25), snr=(0.05, 0.05), empty=0.0, filtered=0, prefiltered=0.3
+)
 SNR = (0.003, 0.006, 0.0125, 0.025, 0.05, 0.1, 0.3)
 COVERAGE = (0.03, 0.08, 0.2, 0.4, 0.8)
 PROCEDURAL = range(1000, 1120)

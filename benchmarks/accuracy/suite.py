@@ -128,6 +128,7 @@ def draw_all(library: ViewLibrary, planned: Plan) -> Fields:
         snr=(planned.snr,) * 2,
         empty=float(bool(planned.empty)),
         junk=factor,
+        filtered=0,
         prefiltered=0.0,
     )
     seed = (SEED, planned.number, *planned.seed)

@@ -168,6 +168,7 @@ def finetune(
         from gtpick_export import finetuning
         from gtpick_export.to_onnx import make_spec
         from gtpick_model.finetune import PACE
+        from gtpick_model.labelled import share_with_label
         from gtpick_model.tiles import libraries
         from gtpick_model.weights import load_weights
         from gtpick_rt.arrivals.sampling import Sample, spread
@@ -186,7 +187,7 @@ def finetune(
         known, held_out = finetuning.load(jobs, labels, starting)
         on_each = partial(tell, "picking with the network as it is, micrograph")
         seen, before = finetuning.find(starting, known, on_each), finetuning.find(starting, held_out)
-        share = 1.0 if complete else finetuning.labelled_share(seen)
+        share = 1.0 if complete else share_with_label(seen.curve)
         others = [starting.prepare(read_micrograph(job.path, job.pixel_size_A)) for job in more]
         learned = finetuning.provenance(start, known, share, len(others))
     part = "the last quarter of " if len(jobs) == 1 else ""

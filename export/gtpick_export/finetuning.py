@@ -22,7 +22,7 @@ import torch
 
 import gtpick_model
 from gtpick_model.finetune import adapt
-from gtpick_model.labelled import LabelledImage, background_map, share_with_label, without_label
+from gtpick_model.labelled import LabelledImage, background_map, without_label
 from gtpick_model.learner import Pace
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
@@ -52,10 +52,6 @@ HELD_OUT = 1 / 5
 HELD_OUT_OF_ONE = 1 / 4
 """Share of a lone micrograph, at its end, that only judges."""
 
-AT_MOST = 0.9
-"""Share of the particles that have a label, unless it is said that all have one. Scores cannot tell
-that none was passed over, and of what a network picks beside the labels of EMPIAR-10017 most are
-particles (benchmarks/accuracy/blind_rating.py)."""
 LITTLE = 0.01
 """A gain in F1 that another choice of micrographs might undo."""
 
@@ -189,11 +185,6 @@ def find(
     return Result(
         list(zip(found, [each.labels for each in micrographs], strict=True)), RADIUS * picker.spec.diameter_px
     )
-
-
-def labelled_share(seen: Result) -> float:
-    """Share of the particles that have a label, as far as scores tell."""
-    return min(AT_MOST, share_with_label(seen.curve))
 
 
 def to_learn(micrographs: Sequence[Labelled], seen: Result, spec: ModelSpec, share: float) -> list[LabelledImage]:

@@ -18,8 +18,9 @@ from gtpick_rt.detection.resample import resample
 from gtpick_rt.types import FloatArray, Picks
 
 SCALES = (0.7, LARGEST)
-PART_PX = 320
-"""Side of the part of a micrograph that is looked at: half a dozen tiles of training."""
+PART_PX = 368
+"""Side of the part of a micrograph that is looked at: half a dozen tiles of training, or the
+background of the largest."""
 MARGIN_PX = 48
 """Seen around it, where the micrograph has it: two particles, on which the background at its rim
 rests too."""

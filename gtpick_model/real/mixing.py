@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gtpick_model.config import ModelConfig
 from gtpick_model.labelled import LabelledImage, at_least_a_tile, crop, stack
@@ -15,7 +14,7 @@ from gtpick_model.network import GTPick
 from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.specimens import RealMicrograph
 from gtpick_model.real.teacher import detect_whole, unlabelled
-from gtpick_model.tiles import Tiles
+from gtpick_model.tiles import Backgrounds, Tiles
 from gtpick_rt.types import FloatArray, Picks
 
 VALIDATION = 0.2
@@ -27,9 +26,9 @@ particle."""
 LARGEST_TILE_PX = 256
 UNKNOWN_PX = 17
 """Rim of a look where nothing is known: the radius of the largest particles."""
-SURELY_EMPTY = 0.85
-"""Least certainty, all over a window, that there is no particle, for simulated ones to be laid on
-it."""
+SURELY_EMPTY, MOSTLY = 0.85, 0.6
+"""Least certainty that there is no particle, and the least part of a window where it must hold for
+simulated ones to be laid on it."""
 TRIES = 12
 
 
@@ -73,30 +72,19 @@ class RealTiles:
         chosen = rng.choice(len(self.looks), size=count, p=self.odds)
         return stack([crop(self.looks[i], tile_px, rng) for i in chosen])
 
-    def backgrounds(self, count: int, side_px: int, step: int) -> Tensor:
-        """Up to `count` windows `(n, side_px, side_px)`, normalised, on which there is surely no
-        particle.
-        """
+    def backgrounds(self, count: int, side_px: int, step: int) -> Backgrounds:
+        """Up to `count` windows of `side_px`, most of each surely without particles."""
         rng = np.random.default_rng((*self.seed, 2, step))
-        found: list[FloatArray] = []
+        found: list[tuple[FloatArray, FloatArray]] = []
         for _ in range(count * TRIES):
             if len(found) == count:
                 break
-            window = self._window(self.looks[rng.integers(len(self.looks))], side_px, rng)
+            window = _window(self.looks[rng.integers(len(self.looks))], side_px, rng)
             if window is not None:
                 found.append(window)
         if not found:
-            return torch.zeros(0, side_px, side_px)
-        return torch.from_numpy(np.stack(found))
-
-    def _window(self, look: LabelledImage, side_px: int, rng: np.random.Generator) -> FloatArray | None:
-        if min(look.data.shape) < side_px + 2 * UNKNOWN_PX:
-            return None
-        y0, x0 = (int(rng.integers(UNKNOWN_PX, n - side_px - UNKNOWN_PX + 1)) for n in look.data.shape)
-        here = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
-        centre = np.array([x0, y0]) + side_px / 2 - 0.5
-        on_it = (np.abs(look.boxes[:, :2] - centre) < (side_px + look.boxes[:, 2:]) / 2).all(axis=1)
-        return None if on_it.any() or look.background[here].min() < SURELY_EMPTY else look.data[here]
+            return Backgrounds(*torch.zeros(2, 0, side_px, side_px))
+        return Backgrounds(*(torch.from_numpy(np.stack(each)) for each in zip(*found, strict=True)))
 
     def _refresh(self, step: int) -> None:
         """Draw anew the look whose turn it is; where there are none, each as in its last turn."""
@@ -125,6 +113,19 @@ class RealTiles:
         data, centres = plain(micrograph, self.config)
         data = data[: round(_rows(micrograph) * len(data))]
         return data, centres[centres[:, 1] < len(data) - 0.5]
+
+
+def _window(look: LabelledImage, side_px: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray] | None:
+    """Pixels of a window, and how sure each is to show no particle; None if too few are."""
+    if min(look.data.shape) < side_px + 2 * UNKNOWN_PX:
+        return None
+    y0, x0 = (int(rng.integers(UNKNOWN_PX, n - side_px - UNKNOWN_PX + 1)) for n in look.data.shape)
+    here = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
+    sure = look.background[here].copy()
+    row, column = np.ogrid[y0 : y0 + side_px, x0 : x0 + side_px]
+    for x, y, diameter in look.boxes:
+        sure[(row - y) ** 2 + (column - x) ** 2 <= (diameter / 2) ** 2] = 0
+    return (look.data[here], sure) if (sure >= SURELY_EMPTY).mean() >= MOSTLY else None
 
 
 def _rows(micrograph: RealMicrograph) -> float:

@@ -43,6 +43,27 @@ def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
     return down @ image @ across.T
 
 
+def respond(rng: np.random.Generator, images: Tensor, share: float) -> Tensor:
+    """Images `(b, h, w)` of detectors and of what was done before they are seen: of a `share` power
+    falls towards the highest frequencies, as anti-aliasing leaves it, and of another one the lowest
+    are taken off.
+    """
+    if not share:
+        return images
+    shape, count = images.shape[1:], len(images)
+    ky, kx = torch.fft.fftfreq(shape[0], device=images.device), torch.fft.rfftfreq(shape[1], device=images.device)
+    k2 = ky[:, None] ** 2 + kx**2
+
+    def drawn(low: float, high: float, unchanged: float) -> Tensor:
+        values = np.where(rng.random(count) < share, np.exp(rng.uniform(np.log(low), np.log(high), count)), unchanged)
+        return torch.as_tensor(values, dtype=torch.float32, device=images.device)[:, None, None]
+
+    at_nyquist, slowest = drawn(0.12, 0.7, 1.0), drawn(0.015, 0.1, 1e-6)  # amplitude; cycles/px
+    response = at_nyquist ** (k2 / 0.25) * -torch.expm1(-k2 / slowest**2)
+    response[:, 0, 0] = 1
+    return torch.fft.irfft2(torch.fft.rfft2(images) * response, s=shape)
+
+
 def prefilter(rng: np.random.Generator, image: Tensor, extent_px: float) -> Tensor:
     """The look of micrographs that were denoised or contrast-equalised before they reached the
     picker.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gtpick_model.simulator import detector, junk
+from gtpick_model.simulator.labelling import boxes_of, is_doubtful, is_free
 from gtpick_model.simulator.noise import draw_noise
 from gtpick_model.simulator.optics import Optics, draw_optics, transfer
 from gtpick_model.simulator.packing import Points, pack
@@ -35,13 +36,16 @@ class Conditions:
     """Share of fields without particles."""
     junk: float = 1.0
     """Factor on how often there is junk."""
+    filtered: float = 0.5
+    """Share of fields whose power falls towards the highest frequencies, and of those whose lowest
+    frequencies were taken off."""
     prefiltered: float = 0.5
     """Share of fields that look denoised or contrast-equalised."""
 
 
 DIRT = 1.5
-"""Blurred over a particle, a background that deviates by this many of its own standard deviations
-is not plain ice."""
+"""Blurred over a particle, a background that deviates by this many standard deviations of its
+pixels is not plain ice."""
 EMPTY_FIELD_POWER = 0.3
 """Mean square of a particle after the optics, typical of the structures here; sets the noise of a
 field without any."""
@@ -54,6 +58,9 @@ class Fields(NamedTuple):
     """`(b, h, w)`, in arbitrary units."""
     boxes: list[Tensor]
     """For each field `(m, 3)`: centre x, y and diameter in px, of the particles to pick."""
+    doubtful: list[Tensor]
+    """For each field `(m, 3)`: particles of which nobody can say whether they are to pick, at the
+    rim of what is forbidden."""
     negatives: list[Tensor]
     """For each field `(m, 3)`: parts of aggregates, and fragments; not to pick."""
     forbidden: Tensor
@@ -129,30 +136,18 @@ def simulate(
     if backgrounds is not None:
         forbidden[: len(backgrounds)] |= _lay_on(rng, noise, backgrounds, specimens)
     images = signal + _noise_level(power, specimens) * noise
+    images = detector.respond(rng, images, conditions.filtered)
     forbidden |= _process(rng, images, specimens, conditions)
-    boxes, negatives, views = [], [], []
+    boxes, doubtful, negatives, views = [], [], [], []
     for i, s in enumerate(specimens):
-        free = _free(s.particles, forbidden[i])
-        boxes.append(_labels(s.particles, np.full(len(s.particles), s.extent_px), free, images.device))
+        free, extents = is_free(s.particles, forbidden[i]), np.full(len(s.particles), s.extent_px)
+        boxes.append(boxes_of(s.particles, extents, free, images.device))
+        doubted = is_doubtful(s.particles, s.extent_px, forbidden[i])
+        doubtful.append(boxes_of(s.particles, extents, doubted, images.device))
         views.append(torch.as_tensor(view[i][: len(s.particles)][free], device=images.device))
-        on_field = _free(s.junk, torch.zeros_like(forbidden[i]))
-        negatives.append(_labels(s.junk, s.junk_extent_px, on_field, images.device))
-    return Fields(images, boxes, negatives, forbidden, pixel_A, optics, views)
-
-
-def _free(xy: Points, forbidden: Tensor) -> NDArray[np.bool_]:
-    """Which points lie on the field and outside its forbidden region, `(n,)`."""
-    height, width = forbidden.shape
-    column, row = np.rint(xy).astype(int).reshape(-1, 2).T
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    free: NDArray[np.bool_] = ~forbidden.cpu().numpy()[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return inside & free
-
-
-def _labels(xy: Points, extent_px: Points, kept: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Boxes `(m, 3)` of the points that are kept."""
-    boxes = np.column_stack((xy.reshape(-1, 2), extent_px))[kept]
-    return torch.as_tensor(boxes, dtype=torch.float32, device=device)
+        on_field = is_free(s.junk, torch.zeros_like(forbidden[i]))
+        negatives.append(boxes_of(s.junk, s.junk_extent_px, on_field, images.device))
+    return Fields(images, boxes, doubtful, negatives, forbidden, pixel_A, optics, views)
 
 
 def _lay_out(

@@ -13,17 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from gtpick_export.finetuning import (
-    AT_MOST,
     Labelled,
     Result,
     advise,
     find,
     find_micrographs,
-    labelled_share,
     load,
     to_learn,
     tuned_spec,
 )
+from gtpick_model.labelled import AT_MOST, share_with_label
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
@@ -176,7 +175,9 @@ def test_the_labelled_share_is_found_where_scores_are_probabilities(share: float
     labelled = particle & (rng.random(4000) < share)
     size = np.full(4000, 20, np.float32)
     found = Picks(grid(4000), size, score)
-    assert labelled_share(Result([(found, found[labelled])], 8.0)) == pytest.approx(min(share, AT_MOST), abs=0.04)
+    assert share_with_label(Result([(found, found[labelled])], 8.0).curve) == pytest.approx(
+        min(share, AT_MOST), abs=0.04
+    )
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def lone() -> Conditions:
         defocus_A=(1e4, 1e4),
         empty=0,
         junk=0,
+        filtered=0,
         prefiltered=0,
     )
 

@@ -69,3 +69,15 @@ def test_a_network_that_finds_nothing_scores_0(config: ModelConfig) -> None:
     curve = score_tiles(*script(config, BOXES, [NEVER] * 3))
     assert curve.best()[0] == 0
     assert curve.average_precision == 0
+
+
+def test_what_is_detected_where_nothing_is_known_does_not_count(config: ModelConfig) -> None:
+    invented = torch.tensor([[20.0, 50.0, 18.0]])
+    network, (tiles,) = script(config, torch.cat((BOXES, invented)), [SURE] * 4)
+    background = torch.ones(1, 64, 64)
+    assert score_tiles(network, [tiles._replace(background=background)]).best()[0] == pytest.approx(6 / 7)
+    background[0, 45:56, 15:26] = 0
+    background[0, 15:26, 5:16] = 0  # about one that is to find, which counts all the same
+    found = score_tiles(network, [tiles._replace(background=background)])
+    assert found.best()[0] == 1
+    assert found.right.sum() == 3

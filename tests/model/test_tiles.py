@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.ndimage import center_of_mass
 
+from gtpick_model import tiles
 from gtpick_model.config import ModelConfig
-from gtpick_model.simulator.field import Conditions
+from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.structures import held_out
 from gtpick_model.simulator.views import ViewLibrary
-from gtpick_model.tiles import make_tiles, split_structures, training_names
+from gtpick_model.tiles import Backgrounds, make_tiles, split_structures, training_names
 
 
 def test_evaluation_structures_are_never_trained_on(split: tuple[ViewLibrary, ViewLibrary]) -> None:
@@ -89,3 +90,28 @@ def test_the_same_seed_gives_the_same_tiles(library: ViewLibrary, config: ModelC
     first, again, other = (make_tiles(library, 2, 64, config, Conditions(), seed) for seed in ((0, 1), (0, 1), (0, 2)))
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
+
+
+def test_particles_that_nobody_can_be_sure_of_are_no_background(
+    split: tuple[ViewLibrary, ViewLibrary], config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = simulate(split[0], 1, (192, 192), Conditions(junk=0, empty=0, coverage=(0.5, 0.5)), (1,))
+    doubtful = torch.tensor([[92.0, 112.0, 20.0]])
+    monkeypatch.setattr(tiles, "simulate", lambda *_, **__: fields._replace(doubtful=[doubtful]))
+    made = make_tiles(split[0], 1, 128, config, Conditions(), (1,))
+    assert made.background is not None
+    zeros = (made.background[0] == 0).nonzero().float()
+    assert zeros.mean(0).tolist() == pytest.approx([80, 60])  # row, column, without the rim
+    assert len(zeros) == pytest.approx(np.pi * 10**2, rel=0.05)
+
+
+def test_what_lies_on_a_real_background_already_counts_as_it_does_there(
+    split: tuple[ViewLibrary, ViewLibrary], config: ModelConfig
+) -> None:
+    sure = torch.rand(1, 192, 192)
+    made = make_tiles(
+        split[0], 2, 128, config, Conditions(junk=0, empty=1), (1,), None, Backgrounds(torch.randn(1, 192, 192), sure)
+    )
+    assert made.background is not None
+    assert torch.equal(made.background[0], sure[0, 32:-32, 32:-32])
+    assert (made.background[1] == 1).all()

@@ -23,7 +23,7 @@ from gtpick_rt.errors import UsageError
 
 MakeTrainer = Callable[..., Trainer]
 SCHEDULE = Schedule(steps=6, batch=4, tile_sizes_px=(64,), warm_up=2, evaluate_every=3, evaluation_tiles=16)
-EASY = Conditions(snr=(0.3, 1.0), junk=0, prefiltered=0)
+EASY = Conditions(snr=(0.3, 1.0), junk=0, filtered=0, prefiltered=0)
 
 
 class Interrupted(Exception):

@@ -144,7 +144,7 @@ def _write(
     Returns its row, and of its whole particles the centres `(m, 2)` and the views `(m,)`.
     """
     conditions = Conditions(
-        extent_px=(EXTENT_PX,) * 2, coverage=(COVERAGE,) * 2, snr=(snr,) * 2, empty=0, prefiltered=0
+        extent_px=(EXTENT_PX,) * 2, coverage=(COVERAGE,) * 2, snr=(snr,) * 2, empty=0, filtered=0, prefiltered=0
     )
     fields = simulate(library, 1, SHAPE, conditions, (SEED, number))
     write_micrograph(fields, path)

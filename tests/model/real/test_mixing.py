@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gtpick_model.config import ModelConfig
+from gtpick_model.labelled import AT_MOST, share_with_label
 from gtpick_model.network import GTPick
 from gtpick_model.real import mixing
 from gtpick_model.real.looks import draw_look, plain
@@ -18,6 +19,7 @@ from gtpick_model.real.mixing import LARGEST_TILE_PX, VALIDATION, RealTiles
 from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.real.teacher import detect_whole, unlabelled
 from gtpick_model.real.validation import score_micrographs
+from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.types import FloatArray, Picks
 
 MakeFolder = Callable[..., Path]
@@ -139,25 +141,40 @@ def test_labelled_folders_and_others_have_their_shares(micrographs: list[RealMic
     np.testing.assert_allclose(odds, [0.1875, 0.1875, 0.125, 0.125, 0.375, 0])
 
 
-def test_backgrounds_hold_nothing(micrographs: list[RealMicrograph], config: ModelConfig) -> None:
-    tiles = RealTiles(micrographs, config, (0,))
+def test_on_backgrounds_most_surely_is_no_particle_and_those_there_are_do_not_count(
+    micrographs: list[RealMicrograph], config: ModelConfig
+) -> None:
+    tiles = RealTiles(micrographs[:1], config, (0,))
     tiles.draw(1, 64, 0)
-    assert len(tiles.backgrounds(4, 1024, 0)) == 0
-    windows = tiles.backgrounds(4, 40, 0)
-    assert windows.shape[1:] == (40, 40)
-    assert len(windows) > 0
+    assert len(tiles.backgrounds(4, 1024, 0).images) == 0
+    found = tiles.backgrounds(16, 64, 0)
+    assert found.images.shape == found.background.shape
+    assert found.images.shape[1:] == (64, 64)
+    assert len(found.images) > 0
+    assert ((found.background >= mixing.SURELY_EMPTY).float().mean((1, 2)) >= mixing.MOSTLY).all()
+    left_out = found.background == 0
+    assert left_out.any()
+    assert found.images[left_out].mean() < found.images[~left_out].mean() - 0.5  # discs are dark
 
 
 def test_a_detection_without_a_label_is_background_as_far_as_it_is_surely_no_particle() -> None:
-    found = seen((30, 30, 0.9), (60, 30, 0.9), (30, 60, 0.5), (61, 61, 0.2))
+    found = seen((30, 30, 0.9), (60, 30, 0.9), (30, 60, 0.6), (61, 61, 0.2))
     labels = np.array([[31, 30], [60, 31]], np.float32)
     nobody = np.zeros((0, 2), np.float32)
-    share = 1.8 / (0.9**2 + 0.9**2 + 0.5**2 + 0.2**2)
+    share = 1.8 / (0.9**2 + 0.9**2 + 0.6**2 + 0.2**2)
     (doubts,) = unlabelled([found], [labels], 20.0)
     np.testing.assert_array_equal(doubts.xy_px, [[30, 60], [61, 61]])
-    np.testing.assert_allclose(doubts.score, [0.5 / (1 - 0.5 * share), 0.8 / (1 - 0.2 * share)], rtol=1e-6)
+    np.testing.assert_allclose(doubts.score, [0.4 / (1 - 0.6 * share), 0.8 / (1 - 0.2 * share)], rtol=1e-6)
     (nothing_known,) = unlabelled([found], [nobody], 20.0)
     assert nothing_known.score[0] == pytest.approx(0.1)
+
+
+def test_never_all_particles_are_taken_to_be_labelled() -> None:
+    found, labels = seen((30, 30, 1.0), (60, 60, 0.9)), np.array([[30, 30]], np.float32)
+    sure = Picks(found.xy_px[:1], found.diameter_px[:1], found.score[:1])
+    assert share_with_label(curve([(sure, sure)], 8.0)) == AT_MOST
+    (doubts,) = unlabelled([found], [labels], 20.0)
+    assert 0 < doubts.score[0] < 1
 
 
 def test_a_micrograph_on_which_nothing_was_marked_is_judged_as_the_others_of_its_folder() -> None:

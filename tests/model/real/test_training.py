@@ -18,12 +18,15 @@ from gtpick_model import tiles
 from gtpick_model.calibration import f1_at, fit_calibration, shared_threshold
 from gtpick_model.commands import train
 from gtpick_model.config import VARIANTS, ModelConfig
+from gtpick_model.metrics import score_tiles
 from gtpick_model.network import GTPick
+from gtpick_model.real.mixing import RealTiles
 from gtpick_model.real.specimens import RealMicrograph, read_folders
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.training import Schedule, Start, Trainer
 from gtpick_model.weights import load_weights, save_weights
+from gtpick_model.working_scale import CLEAR, FAINT
 from gtpick_rt.errors import UsageError
 from gtpick_rt.evaluate.curves import Curve
 
@@ -49,12 +52,13 @@ def trainer(
 
 
 def test_half_of_a_step_is_real(trainer: Callable[..., Trainer]) -> None:
-    drawn = trainer()._tiles(0)
+    nothing_to_doubt = Conditions(junk=0)
+    drawn = trainer(replace(SCHEDULE, on_real=0), conditions=nothing_to_doubt)._tiles(0)
     assert drawn.images.shape == (4, 1, 64, 64)
     assert len(drawn.boxes) == 4
     assert drawn.background is not None
     assert (drawn.background[2:] == 1).all()  # of simulated tiles all is known
-    quarter = trainer(replace(SCHEDULE, real=0.25))._tiles(0)
+    quarter = trainer(replace(SCHEDULE, real=0.25, on_real=0), conditions=nothing_to_doubt)._tiles(0)
     assert quarter.background is not None
     assert len(quarter.images) == 4
     assert (quarter.background[1:] == 1).all()
@@ -101,12 +105,22 @@ def test_a_run_starts_from_trained_weights(trainer: Callable[..., Trainer], conf
     run = trainer(start=start)
     for name, value in start.network.state_dict().items():
         assert torch.equal(run.network.state_dict()[name], value)
-    assert run._calibration() == (2.0, 1.0)
     run.run(lambda step: None)
     assert run._provenance()["start_sha256"] == start.sha256
     other = Start(GTPick(config).eval(), PROVENANCE)
     with pytest.raises(UsageError, match=r"other settings \(start differ\)"):
         trainer(replace(SCHEDULE, steps=6), start=other).run(lambda step: None)
+
+
+def test_what_nobody_labelled_is_doubted_by_what_scores_are_worth_on_simulation(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer()
+    simulated = [score_tiles(run.average, run._evaluation_tiles(conditions)) for conditions in (CLEAR, FAINT)]
+    asked: list[tuple[float, float]] = []
+    monkeypatch.setattr(RealTiles, "follow", lambda self, network, calibration: asked.append(calibration))
+    run.run(lambda step: None)
+    assert asked[0] == fit_calibration(*simulated)
 
 
 def test_a_run_ends_with_its_share_of_the_start(
@@ -131,7 +145,7 @@ def test_shares_beyond_their_range_are_refused(shares: dict[str, float]) -> None
 
 
 def test_particles_are_laid_on_real_backgrounds(library: ViewLibrary) -> None:
-    conditions = Conditions(snr=(1e-3, 1e-3), junk=0, prefiltered=0, empty=0)
+    conditions = Conditions(snr=(1e-3, 1e-3), junk=0, filtered=0, prefiltered=0, empty=0)
     backgrounds = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
     backgrounds[0, :20, :20] -= 6  # dirt
     plain = simulate(library, 3, (64, 64), conditions, (0,))

@@ -6,7 +6,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from gtpick_model.simulator.detector import _streaks, coloured_noise, gaussian_blur, gradient, prefilter, smear_borders
+from gtpick_model.simulator.detector import (
+    _streaks,
+    coloured_noise,
+    gaussian_blur,
+    gradient,
+    prefilter,
+    respond,
+    smear_borders,
+)
 
 SHAPE = (80, 130)
 
@@ -110,3 +118,15 @@ def test_gradients_are_planes_that_rise_along_x_and_y() -> None:
     assert planes.shape == (2, *SHAPE)
     torch.testing.assert_close(planes[0, :, -1] - planes[0, :, 0], torch.full((80,), 2.0))
     torch.testing.assert_close(planes[1, -1] - planes[1, 0], torch.full((130,), -4.0))
+
+
+def test_spectra_fall_at_their_ends_as_often_as_asked() -> None:
+    white = torch.randn(200, 96, 96, generator=seeded(0))
+    assert torch.equal(respond(np.random.default_rng(0), white, 0.0), white)
+    power = torch.fft.rfft2(respond(np.random.default_rng(0), white, 0.5)).abs().square()
+    k = torch.hypot(torch.fft.fftfreq(96)[:, None], torch.fft.rfftfreq(96))
+    low, middle, high = (power[:, (k > a) & (k < b)].mean(1) for a, b in ((0.005, 0.015), (0.22, 0.25), (0.46, 0.5)))
+    assert 0.35 < (high / middle < 0.7).float().mean() < 0.65
+    assert 0.35 < (low / middle < 0.5).float().mean() < 0.65
+    both = (high / middle < 0.7) & (low / middle < 0.5)
+    assert 0.1 < both.float().mean() < 0.4

@@ -162,6 +162,22 @@ def test_nothing_is_labelled_where_junk_forbids_it(
     assert sorted(kept.tolist()) == sorted(free[~inside].tolist())
 
 
+def test_who_reaches_out_of_what_is_forbidden_is_doubtful(
+    library: ViewLibrary, lone: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(rng: np.random.Generator, shape: tuple[int, int], *_: object) -> Junk:
+        region = torch.zeros(shape, dtype=torch.bool)
+        region[:, :70] = True
+        return Junk(torch.zeros(shape), region)
+
+    monkeypatch.setattr(junk, "KINDS", ((left, 1e9),))
+    fields = simulate(library, 6, SHAPE, replace(lone, coverage=(0.3, 0.3), junk=1e-9), SEED)
+    doubtful = torch.cat(fields.doubtful)
+    assert len(doubtful) > 0
+    assert ((doubtful[:, 0] > 69 - doubtful[:, 2] / 2 - 1) & (doubtful[:, 0] < 69.5)).all()
+    assert all((boxes[:, 0] > 69.4).all() for boxes in fields.boxes)
+
+
 def test_no_particle_of_a_usual_field_is_labelled_where_it_is_forbidden(library: ViewLibrary) -> None:
     fields = simulate(library, 16, SHAPE, Conditions(junk=3, coverage=(0.4, 0.9), empty=0), SEED)
     assert fields.forbidden.shape == fields.images.shape
@@ -226,7 +242,7 @@ def test_views_say_which_way_each_labelled_particle_is_seen() -> None:
     blank = ViewLibrary(library.names, library.extent_A, library.views.clone(), library.half_views.clone())
     blank.views[:, 1], blank.half_views[:, 1] = 0, 0
     conditions = Conditions(
-        extent_px=(20, 20), coverage=(0.15, 0.15), snr=(50, 50), empty=0, junk=0, prefiltered=0, dense=0
+        extent_px=(20, 20), coverage=(0.15, 0.15), snr=(50, 50), empty=0, junk=0, filtered=0, prefiltered=0, dense=0
     )
     fields = simulate(blank, 1, (256, 256), conditions, (4,), kinds=())
     x, y = fields.boxes[0][:, :2].round().long().T
