@@ -5,6 +5,7 @@ labels.
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +15,13 @@ from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.procedural import procedural, procedural_name
 from gtpick_model.simulator.structures import Structure, files_of, held_out, load_folder, name_of
 from gtpick_model.simulator.views import ViewLibrary, build_library
+from gtpick_rt.detection.resample import resample
 
 RIM_PX = 32
 """Simulated around a tile and cut off, so that the background at the tile's rim rests on more than
 the tile."""
+STEP_PX = 16
+"""The sides of tiles are multiples of it."""
 
 
 class Tiles(NamedTuple):
@@ -89,26 +93,44 @@ def make_tiles(
     seed: tuple[int, ...],
     device: torch.device | None = None,
     backgrounds: Backgrounds | None = None,
+    zoom: float = 1.0,
 ) -> Tiles:
     """Simulate `count` tiles of `tile_px`; the same seed gives the same tiles, on a GPU up to
     rounding.
 
-    `backgrounds`, with a rim of `RIM_PX` around the tile, are those of the first n of them.
+    `backgrounds`, with a rim of `RIM_PX` around the tile, are those of the first n of them. With a
+    `zoom` below 1 the same tiles are made smaller, as picking does with micrographs, to a multiple
+    of 16 px.
     """
     side = tile_px + 2 * RIM_PX
     laid_on = None if backgrounds is None else backgrounds.images
     fields = simulate(library, count, (side, side), conditions, seed, device, backgrounds=laid_on)
-    background = torch.stack([_without(side, doubtful) for doubtful in fields.doubtful])
+    seen, boxes, doubtful = fields.images, fields.boxes, fields.doubtful
+    if zoom != 1:
+        seen, boxes, doubtful = _smaller(seen, zoom), _moved(boxes, zoom), _moved(doubtful, zoom)
+    background = torch.stack([_without(seen.shape[1], each) for each in doubtful])
     if backgrounds is not None:
         n = len(backgrounds.images)
         background[:n] = background[:n].minimum(backgrounds.background.to(background.device))
-    inner = (slice(None), slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
-    images = normalise(fields.images, config.highpass_px, config.clip)[inner][:, None]
-    boxes = []
-    for box in fields.boxes:
-        moved = box - box.new_tensor([RIM_PX, RIM_PX, 0])
-        boxes.append(moved[((moved[:, :2] >= -0.5) & (moved[:, :2] < tile_px - 0.5)).all(1)])
-    return Tiles(images.contiguous(), boxes, background[inner].contiguous())
+    kept_px = int(tile_px * zoom) // STEP_PX * STEP_PX
+    rim = (seen.shape[1] - kept_px) // 2
+    here = slice(rim, rim + kept_px)
+    images = normalise(seen, config.highpass_px, config.clip)[:, None, here, here]
+    on_it = [box - box.new_tensor([rim, rim, 0]) for box in boxes]
+    on_it = [box[((box[:, :2] >= -0.5) & (box[:, :2] < kept_px - 0.5)).all(1)] for box in on_it]
+    return Tiles(images.contiguous(), on_it, background[:, here, here].contiguous())
+
+
+def _smaller(images: Tensor, zoom: float) -> Tensor:
+    shape = (round(images.shape[1] * zoom), round(images.shape[2] * zoom))
+    resampled = np.stack([resample(image, shape) for image in images.cpu().numpy()])
+    return torch.from_numpy(resampled).to(images.device)
+
+
+def _moved(boxes: list[Tensor], zoom: float) -> list[Tensor]:
+    """Boxes where they lie on images so many times as large."""
+    corner = torch.tensor([0.5, 0.5, 0.0])
+    return [(box + corner.to(box.device)) * zoom - corner.to(box.device) for box in boxes]
 
 
 def _without(side_px: int, boxes: Tensor) -> Tensor:

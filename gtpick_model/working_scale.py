@@ -90,12 +90,12 @@ def choose_scale(
 def _look(
     network: GTPick, micrographs: Sequence[RealMicrograph], library: ViewLibrary, tiles: int, diameter_px: float
 ) -> WorkingScale:
-    extent_px = (diameter_px / GIVEN_WITHIN, diameter_px * GIVEN_WITHIN)
-    device = next(network.parameters()).device
+    nominal_px, device = network.config.nominal_diameter_px, next(network.parameters()).device
 
     def simulated(conditions: Conditions) -> Curve:
-        conditions = replace(conditions, extent_px=extent_px)
-        return score_tiles(network, validation_tiles(library, network.config, conditions, tiles, device))
+        conditions = replace(conditions, extent_px=(nominal_px / GIVEN_WITHIN, nominal_px * GIVEN_WITHIN))
+        zoom = diameter_px / nominal_px  # of the same fields, for others would differ more by chance than by scale
+        return score_tiles(network, validation_tiles(library, network.config, conditions, tiles, device, zoom))
 
     sets = {"clear": simulated(CLEAR)}
     if micrographs:
@@ -105,9 +105,15 @@ def _look(
 
 
 def validation_tiles(
-    library: ViewLibrary, config: ModelConfig, conditions: Conditions, count: int, device: torch.device
+    library: ViewLibrary,
+    config: ModelConfig,
+    conditions: Conditions,
+    count: int,
+    device: torch.device,
+    zoom: float = 1.0,
 ) -> list[Tiles]:
     """Batches of simulated tiles, `count` in all, the same for every network."""
     return [
-        make_tiles(library, BATCH, config.tile_px, config, conditions, (1, 1, i), device) for i in range(count // BATCH)
+        make_tiles(library, BATCH, config.tile_px, config, conditions, (1, 1, i), device, zoom=zoom)
+        for i in range(count // BATCH)
     ]

@@ -115,3 +115,18 @@ def test_what_lies_on_a_real_background_already_counts_as_it_does_there(
     assert made.background is not None
     assert torch.equal(made.background[0], sure[0, 32:-32, 32:-32])
     assert (made.background[1] == 1).all()
+
+
+def test_tiles_made_smaller_show_the_same_particles(
+    split: tuple[ViewLibrary, ViewLibrary], config: ModelConfig
+) -> None:
+    conditions = Conditions(extent_px=(24, 24), coverage=(0.1, 0.1), snr=(1e3, 1e3), junk=0, empty=0, filtered=0)
+    whole, smaller = (make_tiles(split[0], 2, 128, config, conditions, (3,), zoom=zoom) for zoom in (1.0, 0.75))
+    assert smaller.images.shape == (2, 1, 96, 96)
+    assert smaller.background is not None
+    assert smaller.background.shape == (2, 96, 96)
+    for before, after in zip(whole.boxes, smaller.boxes, strict=True):
+        torch.testing.assert_close(after, (before + torch.tensor([0.5, 0.5, 0])) * 0.75 - torch.tensor([0.5, 0.5, 0]))
+    reduced = torch.nn.functional.interpolate(whole.images, size=(96, 96), mode="area")
+    for one, other in zip(reduced.flatten(1), smaller.images.flatten(1), strict=True):
+        assert torch.corrcoef(torch.stack((one, other)))[0, 1] > 0.9
