@@ -8,6 +8,7 @@ from gtpick_model.config import ModelConfig
 from gtpick_model.heads import Detections
 from gtpick_model.losses import CLASS_WEIGHT, box_loss, sigmoid_focal, weighted_cross_entropy
 from gtpick_model.network import Outputs
+from gtpick_model.tiles import at
 
 
 def set_loss(
@@ -43,12 +44,3 @@ def total_loss(
     if outputs.proposals is not None:
         loss = loss + set_loss(outputs.proposals, targets, 1, config, background)
     return loss
-
-
-def at(background: Tensor, boxes: Tensor) -> Tensor:
-    """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border,
-    at the border.
-    """
-    column, row = boxes.detach()[..., :2].round().long().clamp(0, background.shape[-1] - 1).unbind(-1)
-    tile = torch.arange(len(boxes), device=boxes.device)[:, None]
-    return background[tile, row, column]

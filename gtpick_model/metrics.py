@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gtpick_model.criterion import at
 from gtpick_model.network import GTPick
-from gtpick_model.tiles import Tiles
+from gtpick_model.tiles import Tiles, at
 from gtpick_rt.detection.merge import merge
 from gtpick_rt.evaluate.curves import Curve, curve
 from gtpick_rt.types import Picks

@@ -139,3 +139,12 @@ def _without(side_px: int, boxes: Tensor) -> Tensor:
     x, y, diameter = boxes.T[:, :, None, None]
     inside = (axis - x) ** 2 + (axis[:, None] - y) ** 2 <= (diameter / 2) ** 2
     return 1 - inside.any(0).float()
+
+
+def at(background: Tensor, boxes: Tensor) -> Tensor:
+    """Values `(B, Q)` of maps `(B, t, t)` at the centres of boxes `(B, Q, 3)`; beyond the border,
+    at the border.
+    """
+    column, row = boxes.detach()[..., :2].round().long().clamp(0, background.shape[-1] - 1).unbind(-1)
+    tile = torch.arange(len(boxes), device=boxes.device)[:, None]
+    return background[tile, row, column]
