@@ -4,12 +4,15 @@ remove?
 On ten labelled micrographs of EMPIAR-10017, whose borders are smeared, and on 18 whole micrographs
 that people have graded, which have no labels: there the picks are counted. Picks are those above
 the model's own threshold; a pick pairs with a label one to one within a third of the diameter. A
-marked negative, on film, ice or nothing, is hit by a pick within half of the diameter. Writes
+marked negative, on film, ice or nothing, is hit by a pick within half of the diameter. The masks
+leave out a disc of the diameter around each marked negative, as if somebody had painted them; on
+the graded micrographs nobody has marked a place, so there is nothing to mask. Writes
 results/exclusion.json.
 """
 
 import argparse
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.spatial import cKDTree
 
 from benchmarks.shared.common import DATA, DIAMETER_A, PIXEL_SIZE_A, circumstances, save
 from gtpick_rt import Micrograph, Picker, Picks
-from gtpick_rt.detection.contamination import find_contamination
+from gtpick_rt.detection.contamination import Mask, find_contamination
 from gtpick_rt.detection.exclusion import Exclusion, keep, margins_px
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.proof.opening import open_picker
+from gtpick_rt.reading.masks import read_mask
 
 NONE = Exclusion(margin="0 Å")
 OPTIONS = {
@@ -37,6 +41,7 @@ OPTIONS = {
     "--skip-flagged ice,carbon": Exclusion(margin="0 Å", skip_flagged="carbon edge, ice"),
     "--margin auto --avoid-contamination": Exclusion(avoid_contamination=True),
 }
+MASKED = "--mask, discs on what is marked"
 QUALITY_PIXEL_SIZE_A, QUALITY_DIAMETER_A = 8.5, 170.0
 """Neither is stated with the data: the pixel size is estimated, the diameter a usual one."""
 
@@ -50,8 +55,8 @@ class Looked:
     picker: Picker
     pixel_size_A: float
 
-    def picks(self, exclusion: Exclusion) -> Picks:
-        """Those above the model's threshold that lie where one may pick."""
+    def picks(self, exclusion: Exclusion, allowed: Mask | None = None) -> Picks:
+        """Those above the model's threshold that lie where one may pick, also by a mask."""
         spec = self.picker.spec
         kept = keep(
             self.detections,
@@ -60,6 +65,7 @@ class Looked:
             exclusion,
             margins=margins_px(exclusion.margin, self.image, self.pixel_size_A),
             contamination=find_contamination(self.image, spec),
+            allowed=allowed,
         )
         return kept.detections[kept.detections.score >= spec.threshold]
 
@@ -77,14 +83,30 @@ def points(path: Path) -> np.ndarray[Any, Any]:
     return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)[:, :2]
 
 
+def mask_around(negatives: np.ndarray[Any, Any], diameter_px: float, image: WorkingImage) -> Mask:
+    """Paint a mask that leaves out a disc of this diameter around each `(n, 2)` x and y, and read
+    it as `--mask` does.
+    """
+    painted = Image.new("L", image.shape[::-1], 255)
+    draw = ImageDraw.Draw(painted)
+    for x, y in negatives:
+        draw.circle((x, y), diameter_px / 2, fill=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.png"
+        painted.save(path)
+        return read_mask(path, image.shape, image.data.shape)
+
+
 def labelled(data: Path, picker: Picker) -> Iterator[tuple[str, Counter[str]]]:
     """Counts for each option on each labelled micrograph."""
     diameter_px = DIAMETER_A / PIXEL_SIZE_A
     for path in sorted((data / "images").glob("*.jpg")):
         looked = look(path, picker, PIXEL_SIZE_A)
         labels, negatives = (points(data / kind / f"{path.stem}.csv") for kind in ("labels", "negatives"))
-        for name, exclusion in OPTIONS.items():
-            xy = looked.picks(exclusion).xy_px
+        found = {name: looked.picks(exclusion) for name, exclusion in OPTIONS.items()}
+        found[MASKED] = looked.picks(NONE, mask_around(negatives, diameter_px, looked.image))
+        for name, picks in found.items():
+            xy = picks.xy_px
             matched = len(match(xy, labels, diameter_px / 3)) if len(xy) else 0
             hit = int((cKDTree(xy).query(negatives)[0] <= diameter_px / 2).sum()) if len(xy) else 0
             yield (
@@ -141,7 +163,7 @@ def main() -> None:
     if not (arguments.data / "images").is_dir():
         sys.exit(f"no images/*.jpg in {arguments.data}: name the folder with --data (see benchmarks/README.md)")
     picker = open_picker(DIAMETER_A, model=arguments.model)
-    counts: dict[str, Counter[str]] = {name: Counter() for name in OPTIONS}
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, each in labelled(arguments.data, picker):
         counts[name].update(each)
     other = Picker(picker.backend, picker.spec, QUALITY_DIAMETER_A)

@@ -4,10 +4,10 @@ A real `pick --watch`, `monitor` and `report` on simulated micrographs, in Chrom
 
 The micrographs are made by `gtpick-rt simulate`, with one that is cut off. Those that may decide
 on the threshold lie in the watched folder before the run begins, so that each run has the same
-picks; the others are brought one by one. When all are picked and the run waits for more, the page
-is opened in light and in dark colours and written to docs/monitor_light.png, its first screen, and
-docs/monitor_dark.png, down to the particles; then the head of the report to docs/report.png. Needs
-playwright and Debian's chromium.
+picks; the others are brought one by one. When all are picked the run is ended, so that all pictures
+show the same rates: the page is opened in light and in dark colours and written to
+docs/monitor_light.png, its first screen, and docs/monitor_dark.png, down to the particles; then the
+head of the report to docs/report.png. Needs playwright and Debian's chromium.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from PIL import Image
 
 from benchmarks.shared.common import PROGRAM, ROOT, pick_command
 from gtpick_rt.detection.survey import USUAL
+from gtpick_rt.following.status import FINISHED
 
 CHROMIUM = "/usr/bin/chromium"
 PICTURES = ("monitor_light.png", "monitor_dark.png", "report.png")
@@ -88,12 +89,22 @@ def _answers(url: str) -> bool:
     return True
 
 
+def status_at(url: str) -> dict[str, Any]:
+    """What the monitor at this address tells of the run."""
+    with urlopen(f"{url}api/status") as answer:
+        status: dict[str, Any] = json.load(answer)
+    return status
+
+
 def wait_until_done(url: str, count: int) -> None:
     """Wait until so many micrographs are picked."""
-    while True:
-        with urlopen(f"{url}api/status") as answer:
-            if json.load(answer)["done"] >= count:
-                return
+    while status_at(url)["done"] < count:
+        time.sleep(0.5)
+
+
+def wait_until_ended(url: str) -> None:
+    """Wait until the run is seen to have ended."""
+    while status_at(url)["state"] != FINISHED:
         time.sleep(0.5)
 
 
@@ -158,7 +169,7 @@ def photograph_report(folder: Path) -> bytes:
 
 
 def take(out: Path) -> dict[str, dict[str, Any]]:
-    """Bring micrographs to a run that is watched, and take the pictures when all are done.
+    """Bring micrographs to a run that is watched, and take the pictures when it has ended.
 
     Returns what they show, by their names.
     """
@@ -168,16 +179,16 @@ def take(out: Path) -> dict[str, dict[str, Any]]:
         bring(made[:SURVEYED], watched, interval_s=0)
         watch = ["--watch", "--settle=0.3", "--max-wait=4"]
         command = pick_command([Path("micrographs")], Path("picks"), None, DIAMETER_A) + watch
-        stack.enter_context(running(command, work))
         url = stack.enter_context(monitor(work))
-        bring(made[SURVEYED:], watched, INTERVAL_S)
-        wait_until_done(url, MICROGRAPHS)
+        with running(command, work):
+            bring(made[SURVEYED:], watched, INTERVAL_S)
+            wait_until_done(url, MICROGRAPHS)
+        wait_until_ended(url)
         light, dark, report = (out / name for name in PICTURES)
         save(photograph(url, "light", whole=False), light)
         save(photograph(url, "dark", whole=True), dark)
         save(photograph_report(work), report)
-        with urlopen(f"{url}api/status") as answer:
-            picks = json.load(answer)["picks"]
+        picks = status_at(url)["picks"]
     what = {"of": f"{MICROGRAPHS} simulated micrographs and one cut off", "diameter_A": DIAMETER_A, "picks": picks}
     return dict.fromkeys(PICTURES, what)
 

@@ -229,3 +229,16 @@ def test_a_batch_has_no_lag_to_show(page: Any) -> None:
     }"""
     page.evaluate(batch)
     assert not lag.is_visible()
+
+
+def test_the_average_rate_stands_beside_one_of_now_that_differs(page: Any) -> None:
+    average = page.locator("#tiles .figure", has_text="Average / h")
+    shown = """async (now) => {
+      const { Overview } = await import("/static/overview.js");
+      const status = await (await fetch("/api/status")).json();
+      new Overview().fill({ ...status, files_per_hour: now, average: { files_per_hour: 7204 } });
+    }"""
+    page.evaluate(shown, 7204)
+    assert not average.is_visible()
+    page.evaluate(shown, 600)
+    expect(average).to_contain_text("7,200")

@@ -247,7 +247,10 @@ class History:
         state = self._state(now)
         goes_on = state in (RUNNING, IDLE, STALLED)
         end = now if goes_on else self._last_event or now
-        files_per_hour, picks_per_hour = self._throughput.rates(self._begun, now, goes_on, self.entry)
+        average = self._throughput.average(self.picks / max(len(self.entries), 1))
+        files_per_hour, picks_per_hour = self._throughput.now(self._begun, now, self.entry)
+        if average is not None and not goes_on:
+            files_per_hour, picks_per_hour = average.files_per_hour, average.picks_per_hour
         lags_s = self._throughput.lags_s
         return Status(
             state=state,
@@ -258,6 +261,7 @@ class History:
             flags={flag: n for flag, n in self.flags.most_common() if n},
             files_per_hour=files_per_hour,
             picks_per_hour=picks_per_hour,
+            average=average,
             lag_p50_s=quantile(lags_s, 0.5),
             lag_p95_s=quantile(lags_s, 0.95),
             picks_per_micrograph=median_picks(self.entries),

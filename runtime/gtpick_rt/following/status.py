@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gtpick_rt.following.records import Event, amount_or_none, mapping
+from gtpick_rt.following.throughput import Pace
 from gtpick_rt.following.workers import WorkerStatus
 from gtpick_rt.output.summary import Outcome
 
@@ -45,8 +46,11 @@ class Status(Facts):
     flags: dict[str, int]
     """How many micrographs have each flag that any has, the most frequent first."""
     files_per_hour: float | None
-    """Micrographs picked or failed, over the last hour or since the run began."""
+    """Micrographs picked or failed, over the last hour or since the run began; on average when none
+    goes on."""
     picks_per_hour: float | None
+    average: Pace | None
+    """So far, over all runs; None before a micrograph is done."""
     lag_p50_s: float | None
     """Over the last 200 micrographs, as the next four."""
     lag_p95_s: float | None

@@ -3,11 +3,14 @@
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gtpick_rt.following.records import Entry, Event, stages_of
 
 HOUR_S = 3600.0
+_SHORTEST_S = 1.0
+"""The log tells whole seconds."""
 _RECENT = 200
 """Micrographs whose times count for the lag and the like."""
 
@@ -17,12 +20,29 @@ class _Recent(NamedTuple):
     entry: Entry | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast runs were, while they were at work: each from its start to its last micrograph."""
+
+    first: float
+    """When the first of them began, in seconds since 1970."""
+    last: float
+    """When they were through with a micrograph last."""
+    seconds: float
+    """In which they were at work: without the time between runs, and once where shards overlap."""
+    files: int
+    """Micrographs picked or failed meanwhile."""
+    files_per_hour: float
+    picks_per_hour: float
+
+
 class Throughput:
-    """Rates over the last hour, and times of the last 200 micrographs."""
+    """Rates over the last hour and on average, and times of the last 200 micrographs."""
 
     def __init__(self) -> None:
-        self._begun: Event | None = None  # the last run that has picked a micrograph
-        self._last = 0.0  # when it was through with one
+        self._begun: Event | None = None  # the last run that counts
+        self._runs: dict[float, float] = {}  # when each began, and was through with a micrograph last
+        self._files = self._picked = 0  # of these runs
         self._hour: deque[tuple[float, int | None]] = deque()  # when, and the id of what was picked
         self._recent: deque[_Recent] = deque(maxlen=_RECENT)
 
@@ -31,9 +51,11 @@ class Throughput:
         `begun` then.
         """
         self._recent.append(_Recent(event, entry))
-        if entry is None and begun is not self._begun:
+        if entry is None and self._files and begun is not self._begun:
             return  # what fails once more in a run that picks nothing does not tell how fast one is
-        self._begun, self._last = begun, event.time
+        since = next(iter(self._runs), event.time) if begun is None else begun.time
+        self._runs[since] = max(self._runs.get(since, since), event.time)
+        self._begun, self._files, self._picked = begun, self._files + 1, self._picked + (entry is not None)
         self._hour.append((event.time, entry.id if entry else None))
         while self._hour[0][0] < event.time - HOUR_S:
             self._hour.popleft()
@@ -42,25 +64,40 @@ class Throughput:
     def _entries(self) -> list[Entry]:
         return [each.entry for each in self._recent if each.entry is not None]
 
-    def rates(
-        self, begun: Event | None, now: float, goes_on: bool, entry_of: Callable[[int], Entry | None]
+    def now(
+        self, begun: Event | None, now: float, entry_of: Callable[[int], Entry | None]
     ) -> tuple[float | None, float | None]:
-        """Micrographs and picks per hour, over the hour that ends `now` or with the run, of which
-        the run may have seen a part.
+        """Micrographs and picks per hour of the run that has `begun` and goes on, over the hour
+        that ends `now`, of which it may have seen a part; None before it has picked any.
 
-        Of the run that has `begun` and `goes_on`, if it has picked any; else of the last one that
-        has. The picks are those there are now, by `entry_of` an id: a threshold may have been set
-        since.
+        The picks are those there are now, by `entry_of` an id: a threshold may have been set since.
         """
-        if not self._hour or (goes_on and begun is not self._begun):
+        if not self._hour or begun is not self._begun:
             return None, None
-        end = now if goes_on else self._last
-        first = self._hour[0][0] if self._begun is None else self._begun.time
-        since = max(end - HOUR_S, first)
+        since = max(now - HOUR_S, next(iter(self._runs)) if begun is None else begun.time)
         done = [number for at, number in self._hour if at >= since]
         entries = [None if number is None else entry_of(number) for number in done]
-        hours = max(end - since, 1.0) / HOUR_S  # the log tells whole seconds
+        hours = max(now - since, _SHORTEST_S) / HOUR_S
         return len(done) / hours, sum(entry.picks for entry in entries if entry) / hours
+
+    def average(self, picks_each: float) -> Pace | None:
+        """How fast the runs were, with so many picks on each micrograph; None before one."""
+        if not self._files:
+            return None
+        seconds, until = 0.0, 0.0
+        for begun, last in sorted(self._runs.items()):
+            seconds += max(last - max(begun, until), 0.0)
+            until = max(until, last)
+        seconds = max(seconds, _SHORTEST_S)
+        hours = seconds / HOUR_S
+        return Pace(
+            first=min(self._runs),
+            last=until,
+            seconds=seconds,
+            files=self._files,
+            files_per_hour=self._files / hours,
+            picks_per_hour=self._picked * picks_each / hours,
+        )
 
     @property
     def lags_s(self) -> list[float]:

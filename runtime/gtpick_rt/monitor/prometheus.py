@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from gtpick_rt.following.status import STATES, Status
 
+_RATE = "Over the last hour, or since the run began; of runs that have ended, on average"
+
 
 def exposition(status: Status) -> bytes:
     """Write the status as Prometheus reads it."""
@@ -58,8 +60,8 @@ def _gauges(status: Status) -> Iterator[Metric]:
     yield lag
     for name, text, value in (
         ("gtpick_backlog", "Micrographs known and not yet done", status.backlog),
-        ("gtpick_micrographs_per_hour", "Over the last hour, or since the run began", status.files_per_hour),
-        ("gtpick_particles_per_hour", "Over the last hour, or since the run began", status.picks_per_hour),
+        ("gtpick_micrographs_per_hour", _RATE, status.files_per_hour),
+        ("gtpick_particles_per_hour", _RATE, status.picks_per_hour),
         ("gtpick_particles_per_micrograph_median", "Picks on a micrograph, last 200", status.picks_per_micrograph),
         ("gtpick_last_done_timestamp", "When one was done last", _ago(status.last_event_age_s)),
     ):

@@ -79,7 +79,8 @@ class Bookkeeping:
         self._writing, self._blocked = DeadlineThread("gtpick-books"), threading.Event()
         self._requests = Requests(output.path, output.holds)
         self._rounds: Counter[Job] = Counter()
-        self._picked, self._stage_seconds = 0, Counter[str](head().stage_seconds)
+        self._picked = self._failed = self._picks = 0
+        self._stage_seconds = Counter[str](head().stage_seconds)
         self._began = time.perf_counter()
 
     def summary(self) -> Summary:
@@ -156,14 +157,16 @@ class Bookkeeping:
             self.when_possible(partial(self.output.fail, record))
         else:
             self.when_possible(partial(self.output.note, record))
-            self._picked += 1
         self._stage_seconds.update(seconds)
         del self._rounds[job]
         self.source.done(job)
         self._tell(record, stage_seconds=dict(seconds), **figures)
 
     def _tell(self, record: Record, **figures: object) -> None:
-        state = "failed" if isinstance(record, Failure) else "picked"
+        if isinstance(record, Failure):
+            state, self._failed = "failed", self._failed + 1
+        else:
+            state, self._picked, self._picks = "picked", self._picked + 1, self._picks + record.picks
         self.log(state=state, **vars(record), **figures)
         self.listeners.done(record)
 
@@ -216,13 +219,26 @@ class Bookkeeping:
             self.listeners.notice(f"not converted: {failure.message}")
 
     def end(self) -> None:
-        """Write the lists for the last time. Raises UsageError when that cannot be done."""
+        """Write the lists for the last time, and what the run has come to into the log. Raises
+        UsageError when that cannot be done.
+        """
         self.output.hold.end()
         try:
             self._write_lists()
+            self._on_disk(self._log_end)
         except BlockedError as error:
             raise UsageError(f"{error}: free space and run again") from error
         except UnwritableError as error:
             raise UsageError(f"{error}; the picks are whole") from error
         finally:
             self._writing.close()
+
+    def _log_end(self) -> None:
+        self.output.log(
+            state="ended",
+            picked=self._picked,
+            failed=self._failed,
+            picks=self._picks,
+            seconds=time.perf_counter() - self._began,
+            backlog=self.source.backlog,
+        )

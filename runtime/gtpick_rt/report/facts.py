@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gtpick_rt.following.records import Entry, Problem
+from gtpick_rt.following.records import Entry
 from gtpick_rt.following.status import Status
-from gtpick_rt.following.throughput import HOUR_S
+from gtpick_rt.following.throughput import Pace
 from gtpick_rt.models.files import shipped_models
 from gtpick_rt.records import averaged, duration
 from gtpick_rt.version import __version__
@@ -62,18 +62,15 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def span(entries: Sequence[Entry], failures: Sequence[Problem]) -> tuple[float, float]:
-    """When the first and the last micrograph were done or failed."""
-    times = [entry.time for entry in entries] + [problem.time for problem in failures]
-    return min(times), max(times)
-
-
-def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[Fact]:
-    """The figures at a glance, of a run that lasted so long."""
+def headline(status: Status, entries: Sequence[Entry], pace: Pace) -> list[Fact]:
+    """The figures at a glance; the rates are those of the duration beside them."""
     picks = [entry.picks for entry in entries]
     flagged = sum(bool(entry.flags) for entry in entries)
     scores = [entry.median_score for entry in entries if entry.median_score is not None]
-    when = "over the whole run" if lasted_s < HOUR_S else "over its last hour"
+    lasted = duration(pace.seconds)
+    of = "from the start to the last micrograph"
+    if pace.seconds < pace.last - pace.first:
+        of = "of all runs, without the time between them"
     middle = averaged(statistics.median(picks)) if picks else UNKNOWN
     lag = number(status.lag_p50_s, 1, " s"), f"median; 95 %: {number(status.lag_p95_s, 1, ' s')}"
     return [
@@ -86,9 +83,9 @@ def headline(status: Status, entries: Sequence[Entry], lasted_s: float) -> list[
         Fact("Threshold", number(status.threshold, 2)),
         Fact("Diameter", number(status.diameter_A, unit=" Å")),
         Fact("Pixel size", pixel_sizes(entries)),
-        Fact("Duration", duration(lasted_s), "from first to last"),
-        Fact("Micrographs / h", rate(status.files_per_hour), when),
-        Fact("Picks / h", rate(status.picks_per_hour), when),
+        Fact("Duration", lasted, of),
+        Fact("Micrographs / h", rate(pace.files_per_hour), f"{number(pace.files)} in {lasted}"),
+        Fact("Picks / h", rate(pace.picks_per_hour), "in the same time"),
         *([] if status.lag_p50_s is None else [Fact("Lag", *lag)]),  # a batch has none
     ]
 

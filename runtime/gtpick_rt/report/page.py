@@ -16,6 +16,8 @@ from gtpick_rt.following.charts import Histograms, Sampler, trends
 from gtpick_rt.following.history import History
 from gtpick_rt.following.particles import particle_groups
 from gtpick_rt.following.records import Entry
+from gtpick_rt.following.status import Status
+from gtpick_rt.following.throughput import Pace
 from gtpick_rt.output.layout import log_path, shards_folder
 from gtpick_rt.output.summary import Outcome
 from gtpick_rt.records import counted
@@ -36,7 +38,8 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
         raise UsageError(f"{out}: no output folder of pick: {log_path(out)} is not there; give the OUT of a run")
     history = History(out, clock)
     history.catch_up()
-    if not (history.entries or history.failures):
+    status = history.status()
+    if status.average is None or not (history.entries or history.failures):
         raise UsageError(f"{out}: no micrograph is done yet; make the report when some are")
     style = Markup((files("gtpick_rt.report") / "templates" / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     pages = Environment(
@@ -51,21 +54,20 @@ def make_report(out: Path, clock: Callable[[], float] = time.time) -> bytes:
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         out=out.absolute().name,
         counted=counted,
-        **_words(history, clock()),
+        **_words(history, status, status.average, clock()),
         **_figures(history),
     )
     return text.encode("utf-8", "replace")  # a file name need not be text
 
 
-def _words(history: History, now: float) -> dict[str, object]:
-    status, failures = history.status(), history.failures
-    first, last = facts.span(history.entries, failures)
+def _words(history: History, status: Status, pace: Pace, now: float) -> dict[str, object]:
+    failures = history.failures
     card = facts.model_card(history.summary)
     return {
         "status": status,
-        "headline": facts.headline(status, history.entries, last - first),
-        "first": first,
-        "last": last,
+        "headline": facts.headline(status, history.entries, pace),
+        "first": pace.first,
+        "last": pace.last,
         "failures": failures[:_MOST_FAILURES],
         "moment": facts.moment,
         "parameters": facts.parameters(history.summary),

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_lines_that_are_none_of_ours_are_passed_over(
     history = History(out)
     history.catch_up()
     assert "good at the end" in stems(history)
-    json.dumps([vars(history.status()), [each.message for each in history.failures]], allow_nan=False)
+    json.dumps([asdict(history.status()), [each.message for each in history.failures]], allow_nan=False)
 
 
 @pytest.mark.parametrize(

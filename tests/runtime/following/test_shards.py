@@ -152,6 +152,19 @@ def test_what_the_last_shard_moves_into_the_log_is_not_counted_again(shared: Any
         assert each.status().files_per_hour == before.files_per_hour
 
 
+def test_time_in_which_several_shards_were_at_work_counts_once(told: Any) -> None:
+    for shard, begun_after_s, micrographs in (("1/2", 0, 5), ("2/2", 20, 6)):
+        told.shard, told.now = shard, 1.8e9 + begun_after_s
+        told.begun()
+        for n in range(micrographs):
+            told.now += 10
+            told.picked(f"s{shard[0]}m{n}", backlog=micrographs - 1 - n)
+    average = story_of(told).status().average
+    assert (average.files, average.seconds) == (11, 80)
+    list_all(told.out)
+    assert story_of(told).status().average == average
+
+
 def test_lines_that_are_met_in_both_logs_count_once_whichever_is_read_first(shared: Any) -> None:
     history = story_of(shared)
     shared.picked("late")

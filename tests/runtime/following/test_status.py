@@ -265,7 +265,8 @@ def test_lines_that_were_not_read_as_they_came_do_not_tell_what_time_it_is(told:
     assert history.status().last_event_age_s == 3600
 
 
-def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:
+@pytest.mark.usefixtures("held")
+def test_while_a_run_goes_on_its_rates_are_of_the_last_hour_or_since_it_began(told: Any) -> None:
     told.picked("yesterday", picks=1000)
     told.now += 86400
     told.begun()
@@ -280,6 +281,47 @@ def test_rates_are_of_the_last_hour_or_since_the_run_began(told: Any) -> None:
         told.now += 60
         told.picked(f"n{n}", picks=10)
     assert story_of(told).status().picks_per_hour == pytest.approx(600, rel=0.02)
+
+
+def test_the_rates_of_what_has_ended_are_of_the_time_it_took_however_long_ago_and_in_how_many_runs(told: Any) -> None:
+    begun = told.now
+    for run, each_s in enumerate((180, 60)):
+        told.begun()
+        for n in range(40):
+            told.now += each_s
+            told.picked(f"m{run}_{n}", picks=20)
+        ended = told.now
+        told.now += 86400
+    status = story_of(told).status()
+    average = status.average
+    assert (status.state, average.first, average.last) == ("finished", begun, ended)
+    assert (average.files, average.seconds) == (80, 40 * 180 + 40 * 60)
+    assert (status.files_per_hour, status.picks_per_hour) == (average.files_per_hour, average.picks_per_hour)
+    assert average.files_per_hour == pytest.approx(80 / (9600 / 3600))
+    assert average.picks_per_hour == pytest.approx(status.picks / (9600 / 3600))
+
+
+@pytest.mark.usefixtures("held")
+def test_the_average_of_a_run_that_waits_for_more_is_what_it_will_be_at_its_end(told: Any) -> None:
+    told.begun()
+    for n in range(24):
+        told.now += 2
+        told.picked(f"m{n}")
+    average = story_of(told).status().average
+    told.now += 50
+    status = story_of(told).status()
+    assert (status.average, status.average.files_per_hour) == (average, pytest.approx(1800))
+    assert status.files_per_hour == pytest.approx(24 / (98 / 3600))
+
+
+def test_a_run_whose_micrographs_all_failed_has_rates_too(told: Any) -> None:
+    assert story_of(told).status().average is None
+    told.begun()
+    for n in range(3):
+        told.now += 10
+        told.failed(f"m{n}")
+    average = story_of(told).status().average
+    assert (average.files_per_hour, average.picks_per_hour) == (pytest.approx(360), 0)
 
 
 def test_a_rerun_that_finds_nothing_to_do_leaves_the_rates_of_the_run(told: Any) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -476,7 +477,7 @@ def test_the_log_has_a_line_for_each_micrograph(dot_picker: Picker, make_job: Ca
     gone = make_job("gone\u2028")
     gone.path.unlink()
     run([make_job("a"), gone], dot_picker, out)
-    begun, *lines = log_of(out)
+    begun, *lines, _ = log_of(out)
     assert (begun["state"], begun["settings"]["diameter_A"], begun["backend"]) == ("begun", 48.0, "scripted")
     assert [(line["state"], line["stem"]) for line in lines] == [("picked", "a"), ("failed", "gone\u2028")]
     assert [line["backlog"] for line in lines] == [1, 0]
@@ -617,6 +618,33 @@ def test_stopping_finishes_the_micrograph_in_inference_and_begins_no_other(
     assert [record.stem for record in summary.micrographs] == ["m0", "m1"]
     assert json.loads((out / "summary.json").read_text())["totals"]["micrographs"] == 2
     assert sorted(p.name for p in out.glob("m*")) == ["m0_autopick.star", "m1_autopick.star"]
+
+
+@pytest.mark.parametrize("ended_by", ["its end", "stop", "an error"])
+def test_the_log_tells_at_the_end_of_a_run_what_it_has_come_to(
+    ended_by: str, dot_picker: Picker, make_job: Callable[[str], Job], out: Path, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    def end_after_second(n: int) -> None:
+        if n == 1 and ended_by == "stop":
+            stop.set()
+        if n == 2 and ended_by == "an error":
+            raise BackendError("the end")
+
+    run([make_job("before")], dot_picker, out)
+    junk = Job(tmp_path / "junk.mrc", PurePosixPath("junk"), "junk.mrc", 1.0)
+    jobs = [junk, *(make_job(f"m{n}") for n in range(4 if ended_by == "its end" else 6))]
+    with pytest.raises(BackendError) if ended_by == "an error" else nullcontext():
+        run(jobs, acting(dot_picker, end_after_second), out, stop=stop)
+    log = log_of(out)
+    assert [entry["state"] for entry in log].count("ended") == 2
+    picked = [entry["picks"] for entry in log if entry["state"] == "picked"][1:]
+    assert len(picked) == (4 if ended_by == "its end" else 2)
+    told = log[-1]
+    assert (told["picked"], told["failed"], told["picks"]) == (len(picked), 1, sum(picked))
+    assert 0 < told["seconds"] < 600
+    assert (told["backlog"] == 0) == (ended_by == "its end")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BackendError])

@@ -100,10 +100,24 @@ def test_the_page_is_well_formed_and_tells_the_figures_of_the_run(run_of_ten: Pa
     page = Page(make_report(run_of_ten, clock=lambda: 1.8e9 + 4000))
     assert page.open == []
     text = " ".join(page.text.split())
-    for told in ("Micrographs picked 10", "Failed 1", "Flagged 1", "Picks 30", "Pixel size 2 Å", "Duration 54 s"):
+    for told in ("Micrographs picked 10", "Failed 1", "Flagged 1", "Picks 30", "Pixel size 2 Å"):
         assert told in text
     for told in ("nano 2", "Threshold 0.50", "Diameter 100 Å", "in/bad.mrc", "no image", "infer 400 ms"):
         assert told in text
+
+
+def test_the_rates_are_those_of_the_duration_beside_them(told: Any, run_of_ten: Path) -> None:
+    def text() -> str:
+        return " ".join(Page(make_report(run_of_ten, clock=lambda: told.now + 4000)).text.split())
+
+    assert "Duration 1 min 0 s from the start to the last micrograph" in text()
+    assert "Micrographs / h 660 11 in 1 min 0 s Picks / h 1,800 in the same time" in text()
+    told.now += 86400
+    told.begun()
+    told.now += 5
+    told.picked("late")
+    assert "Duration 1 min 5 s of all runs, without the time between them" in text()
+    assert "Micrographs / h 665 12 in 1 min 5 s" in text()
 
 
 def test_an_adaptation_is_told_in_a_line_and_two_charts(told: Any, run_of_ten: Path, adapted: Outcome) -> None:

@@ -47,6 +47,8 @@ const known = (value, format) => (value === null || value === undefined ? missin
 
 export const integer = (value) => known(value, (v) => whole.format(v));
 export const compact = (value) => known(value, (v) => (v < 10000 ? whole : short).format(v));
+/** So many per hour, with three figures that count, as in the report. */
+export const rate = (value) => known(value, (v) => compact(Number(v.toPrecision(3))));
 /** A mean or median of counts: "35", and below 10 with a digit, "3.4". */
 export const averaged = (value) => known(value, (v) => (v < 10 ? tenths : whole).format(v));
 /** "1 micrograph", "2,000 micrographs". */

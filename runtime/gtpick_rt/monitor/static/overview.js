@@ -1,6 +1,6 @@
 /* The run at a glance: its state, its figures, where its time goes. */
 
-import { $, averaged, compact, counted, fixed, integer, make, missing, say, seconds } from "./dom.js";
+import { $, averaged, compact, counted, fixed, integer, make, missing, rate, say, seconds } from "./dom.js";
 
 const STATES = {
   running: ["Running", "●"],
@@ -10,6 +10,7 @@ const STATES = {
   "no process": ["Not running", "■"],
   waiting: ["Waiting for a run", "○"],
 };
+const AVERAGE = "Average / h";
 
 /** Shows a Status, and counts the seconds since its last event. */
 export class Overview {
@@ -35,10 +36,11 @@ export class Overview {
   }
 
   #tiles(status) {
+    const now = rate(status.files_per_hour);
     const tiles = [
       ["Done", integer(status.done), ""], ["Waiting", integer(status.backlog), status.state === "stalled" ? "bad" : ""],
-      ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", compact(status.files_per_hour), ""],
-      ["Picks", compact(status.picks), ""], ["Picks / h", compact(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
+      ["Failed", integer(status.failed), status.failed ? "warn" : "", "#h-failures"], ["Micrographs / h", now, ""], [AVERAGE, rate(status.average?.files_per_hour), ""],
+      ["Picks", compact(status.picks), ""], ["Picks / h", rate(status.picks_per_hour), ""], ["Lag, median", seconds(status.lag_p50_s), ""], ["Lag, 95 %", seconds(status.lag_p95_s), ""],
       ["Picks, median", averaged(status.picks_per_micrograph), ""],
     ];
     if (!this.tiles) {
@@ -48,14 +50,15 @@ export class Overview {
     for (const [i, [label, value, kind]] of tiles.entries()) {
       say(this.tiles[i].querySelector(".value > *"), value);
       this.tiles[i].dataset.kind = kind;
-      this.tiles[i].hidden = label.startsWith("Lag") && value === missing; /* a batch has none */
+      const without = label === AVERAGE ? now : missing; /* a batch has no lag, and what has ended one rate */
+      this.tiles[i].hidden = (label === AVERAGE || label.startsWith("Lag")) && value === without;
     }
   }
 
   #stages(stages) {
     const longest = Math.max(1e-9, ...Object.values(stages));
     const slowest = Object.keys(stages).find((name) => stages[name] === longest);
-    say($("backend"), slowest ? `${slowest}, the slowest, allows ${compact(3600 / longest)} / h` : "");
+    say($("backend"), slowest ? `${slowest}, the slowest, allows ${rate(3600 / longest)} / h` : "");
     $("stages").replaceChildren(
       ...Object.entries(stages).flatMap(([name, spent]) => {
         const bar = make("meter", { min: 0, max: longest, value: spent });

@@ -1,12 +1,12 @@
 /* The processes that pick, where there are several. */
 
-import { $, clock, compact, integer, make, say } from "./dom.js";
+import { $, clock, integer, make, rate, say } from "./dom.js";
 
 /** Show the workers of a status; without any the panel is hidden. */
 export function showWorkers(workers) {
   $("workers-panel").hidden = workers.length === 0;
-  const rate = workers.reduce((sum, each) => sum + (each.per_hour ?? 0), 0);
-  say($("workers-note"), `${integer(workers.length)}, together ${compact(rate)} / h`);
+  const together = workers.reduce((sum, each) => sum + (each.per_hour ?? 0), 0);
+  say($("workers-note"), `${integer(workers.length)}, together ${rate(together)} / h`);
   $("workers").replaceChildren(...workers.map(rowOf));
 }
 
@@ -17,7 +17,7 @@ function rowOf({ name, backend, micrographs, per_hour, heard }) {
     {},
     make("th", { scope: "row", title: backend ? `${name}, ${backend}` : name }, name),
     cell(integer(micrographs)),
-    cell(compact(per_hour)),
+    cell(rate(per_hour)),
     cell(clock(heard)),
   );
 }
