@@ -1,12 +1,15 @@
 """The files that the watcher knows: those that it waits for, and those that it has given."""
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gtpick_rt.arrivals.jobs import Job, failure_of
 from gtpick_rt.arrivals.ready import Candidate
 from gtpick_rt.arrivals.stamp import Stamp
+from gtpick_rt.arrivals.sums import Sums
 from gtpick_rt.arrivals.watched_inputs import WatchedInput
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import fault_of_name
@@ -56,6 +59,73 @@ def unpicked(awaited: Sequence[Candidate]) -> str:
     number = f"{len(awaited)} files, first " if len(awaited) > 1 else ""
     once = " once whole" if lacking else ""
     return f"not picked yet: {number}{first}; the same command again picks what is left{once}"
+
+
+class PassedOver(NamedTuple):
+    """A file that is left alone as long as another one is there."""
+
+    origin: WatchedInput
+    path: str
+    job: Job
+
+
+class Known:
+    """The files that have come, and to which of them the outputs of each stem belong."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Awaited | Given | None] = {}
+        """By path; None is passed over."""
+        self.waiting: set[str] = set()
+        """The paths without which the run does not end."""
+        self.owners: dict[str, str] = {}
+        """The path to which each stem belongs."""
+        self.sums = Sums()
+        self._files: dict[str, str] = {}
+        self._passed_over: dict[str, list[PassedOver]] = {}  # by the path of the other one
+
+    def is_new(self, path: str) -> bool:
+        """Take a path in; whether it leads to a file that is neither known nor passed over."""
+        if path in self.seen:
+            return False
+        self.seen[path] = None
+        return not self.seen.get(self._files.setdefault(os.path.abspath(path), path))  # noqa: PTH100 - many
+
+    def pass_over(self, file: PassedOver, instead: str) -> None:
+        """Leave a file alone as long as the path `instead` is there."""
+        self.seen[file.path] = None
+        self.waiting.discard(file.path)
+        if self.owners.get(str(file.job.stem)) == file.path:
+            del self.owners[str(file.job.stem)]
+        self._passed_over.setdefault(instead, []).append(file)
+
+    def takes(self, origin: WatchedInput, path: str, job: Job, is_finished: bool) -> bool:
+        """Whether this is the only sum of its movie so far, or the best of them, and no other is
+        given yet. One that an earlier run has picked is the best.
+        """
+        taken = self.sums.taken(path)
+        if taken == path:
+            return True
+        other = self.seen.get(taken)
+        if isinstance(other, Awaited) and (self.sums.is_better(path) or is_finished):
+            self.pass_over(PassedOver(other.origin, taken, other.job), path)
+            self.sums.take(path, instead_of=taken)
+            return True
+        self.pass_over(PassedOver(origin, path, job), taken)
+        self.sums.take(taken, instead_of=path)
+        return False
+
+    def forget(self, path: str, stem: str) -> list[tuple[WatchedInput, str]]:
+        """Let go of a file that is gone; what was passed over as long as it was there has its turn
+        now.
+        """
+        del self.seen[path], self.owners[stem]
+        self.waiting.discard(path)
+        self.sums.forget(path)
+        released = self._passed_over.pop(path, [])
+        for each in released:
+            del self.seen[each.path]
+            self.sums.forget(each.path)
+        return [(each.origin, each.path) for each in released]
 
 
 class Rounds:

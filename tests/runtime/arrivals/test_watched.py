@@ -313,6 +313,22 @@ def test_a_second_file_with_the_same_outputs_is_reported_once(watch: Watch, cloc
     assert [str(arrival.path) for arrival in given if isinstance(arrival, Job)] == ["in/a.mrc"]
 
 
+def test_a_second_file_with_the_same_outputs_is_given_when_the_first_goes(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    clock.at(1, Path("in/a.mrc").unlink)
+    given = watch("in", "other").run(60)
+    assert [str(each.path) for each in given if isinstance(each, Job)] == ["other/a.mrc"]
+
+
+def test_a_file_is_given_when_the_link_to_it_that_came_first_goes(watch: Watch, clock: Any, put: Put) -> None:
+    put("other/a.mrc")
+    Path("in").mkdir()
+    Path("in/a.mrc").symlink_to(Path("other/a.mrc").absolute())
+    clock.at(1, Path("in/a.mrc").unlink)
+    (job,) = watch("in", "other").run(60)
+    assert str(job.path) == "other/a.mrc"
+
+
 def test_a_file_that_is_reached_in_two_ways_is_given_once(watch: Watch, put: Put, project: Path) -> None:
     put("in/a.mrc")
     assert watch("in", "in/*.mrc", str(project / "in"), "in/a.mrc").jobs(10) == ["a"]
