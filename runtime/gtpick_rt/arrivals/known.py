@@ -2,11 +2,13 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
-from gtpick_rt.arrivals.jobs import Job, failure_of
+from gtpick_rt.arrivals.inputs import Found
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked
 from gtpick_rt.arrivals.ready import Candidate
 from gtpick_rt.arrivals.stamp import Stamp
 from gtpick_rt.arrivals.sums import Sums
@@ -73,12 +75,16 @@ class Known:
     """The files that have come, and to which of them the outputs of each stem belong."""
 
     def __init__(self) -> None:
+        self.fresh: deque[Found] = deque()
+        """Found, but not looked at yet."""
         self.seen: dict[str, Awaited | Given | None] = {}
         """By path; None is passed over."""
         self.waiting: set[str] = set()
         """The paths without which the run does not end."""
         self.owners: dict[str, str] = {}
         """The path to which each stem belongs."""
+        self.in_hand: dict[str, str] = {}
+        """The path of each job that was given, by stem."""
         self.sums = Sums()
         self._files: dict[str, str] = {}
         self._passed_over: dict[str, list[PassedOver]] = {}  # by the path of the other one
@@ -114,18 +120,65 @@ class Known:
         self.sums.take(taken, instead_of=path)
         return False
 
-    def forget(self, path: str, stem: str) -> list[tuple[WatchedInput, str]]:
+    def gives_way(self, owner: str, job: Job) -> bool:
+        """Whether the outputs of a stem are better given to another job: the owner is never picked,
+        as a movie that came first, or it is gone from its folder and the other is there.
+        """
+        if str(job.stem) in self.in_hand or is_never_picked(job.path):
+            return False
+        known = self.seen[owner]
+        is_missed = isinstance(known, Awaited) and known.expected
+        is_replaced = not is_missed and Path(owner).parent == job.path.parent and os.path.lexists(job.path)
+        return (is_replaced and not os.path.lexists(owner)) or is_never_picked(Path(owner))
+
+    def displace(self, owner: str, path: str, job: Job) -> Failure | None:
+        """Give the outputs of a stem to another path; tell of the owner, if it is there."""
+        known = self.seen[owner]
+        told: Failure | None = None
+        if os.path.lexists(owner) and known is not None:
+            self.sums.forget(owner)
+            self.pass_over(PassedOver(known.origin, owner, known.origin.job(owner)), path)
+            told = failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
+        else:
+            self.forget(owner, str(job.stem))
+        self.owners[str(job.stem)] = path
+        return told
+
+    def forget(self, path: str, stem: str) -> None:
         """Let go of a file that is gone; what was passed over as long as it was there has its turn
         now.
         """
-        del self.seen[path], self.owners[stem]
+        del self.seen[path]
+        if self.owners.get(stem) == path:
+            del self.owners[stem]
         self.waiting.discard(path)
         self.sums.forget(path)
-        released = self._passed_over.pop(path, [])
-        for each in released:
-            del self.seen[each.path]
-            self.sums.forget(each.path)
-        return [(each.origin, each.path) for each in released]
+        self._release(path, lambda file: True)
+
+    def release_successors(self, path: str) -> None:
+        """Give their turn to those for which a file that cannot be looked at now gives way."""
+
+        def succeeds(file: PassedOver) -> bool:
+            return self.owners.get(str(file.job.stem)) == path and self.gives_way(path, file.job)
+
+        self._release(path, succeeds)
+
+    def judge_again(self, path: str) -> None:
+        """Give its turn to a path that was passed over."""
+        for instead, files in list(self._passed_over.items()):
+            if any(file.path == path for file in files):
+                self._release(instead, lambda file: file.path == path)
+
+    def _release(self, instead: str, chosen: Callable[[PassedOver], bool]) -> None:
+        files = self._passed_over.pop(instead, [])
+        released = [file for file in files if chosen(file)]
+        kept = [file for file in files if file not in released]
+        if kept:
+            self._passed_over[instead] = kept
+        for file in released:
+            del self.seen[file.path]
+            self.sums.forget(file.path)
+            self.fresh.append((file.origin, file.path))
 
 
 class Rounds:

@@ -7,15 +7,13 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Names
 from gtpick_rt.arrivals.inputs import Found, Inputs
-from gtpick_rt.arrivals.jobs import Job, clash, failure_of, is_never_picked, same_file
+from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
 from gtpick_rt.arrivals.known import Awaited, Given, Known, PassedOver, Rounds, job_of
 from gtpick_rt.arrivals.ready import State, nothing_yet
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
@@ -63,10 +61,8 @@ class Watched:
         self._timing, self._finished, self._clock, self._wait = timing, finished, clock, wait
         self._idle_s, self._until, self._told_idle = stop_after_idle_s, until, False
         self._known, self._rounds = Known(), Rounds()
-        self._fresh: deque[Found] = deque()  # found, but not looked at yet
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
-        self._in_hand: dict[str, str] = {}  # the path of each job that was given, by stem
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
         self._done, self._searched, self._recheck_due = 0, False, False
         self._next_search = self._last_event = self._last_search = clock()
@@ -90,7 +86,7 @@ class Watched:
     def backlog(self) -> int:
         """How many files are known and not done yet."""
         through = sum(at is None for _, at in list(self._returned))
-        return len(self._fresh) + len(self._known.waiting) + len(self._in_hand) - through
+        return len(self._known.fresh) + len(self._known.waiting) + len(self._known.in_hand) - through
 
     def awaited(self) -> list[Awaited]:
         """What has come or was named, and is not whole yet or has not had its turn."""
@@ -102,12 +98,13 @@ class Watched:
 
     def retry(self, stem: str) -> None:
         """Look again at a file that was given, though it has not changed; report one again that is
-        still not whole.
+        still not whole, or whose path is given since its outputs are those of another.
         """
         self._take_back()
+        self._known.judge_again(stem)
         path = self._known.owners.get(stem)
         known = None if path is None else self._known.seen.get(path)
-        if path is not None and isinstance(known, Given) and stem not in self._in_hand:
+        if path is not None and isinstance(known, Given) and stem not in self._known.in_hand:
             self._await(path, known.origin.job(path), known.origin, self._clock())
         elif path is not None and isinstance(known, Awaited):
             known.reported = False
@@ -138,8 +135,8 @@ class Watched:
             may_look = self._may_look(now)
             if may_look:
                 arrival = self._look(heapq.heappop(self._looks)[2], now)
-            if self._fresh:  # whatever is due to be looked at, and the other way round: both may be many
-                arrival = arrival or self._admit(self._fresh.popleft(), now)
+            if self._known.fresh:  # whatever is due to be looked at, and the other way round: both may be many
+                arrival = arrival or self._admit(self._known.fresh.popleft(), now)
             elif now >= self._next_search:
                 self._search(now)
             elif self._recheck_due:
@@ -151,19 +148,24 @@ class Watched:
 
     def _first_idle(self) -> Failure | None:
         """Tell once that there is nothing to do, and what is waited for."""
-        busy = not self._searched or self._fresh or self._known.waiting or self._in_hand or self._rounds.unchecked
-        if busy or self._told_idle or self._inputs.are_settling or self._inputs.have_ended:
+        if self._is_busy or self._known.waiting or self._told_idle or self._inputs.have_ended:
             return None
         self._told_idle = True
         return nothing_yet(self._inputs.texts, sum(map(bool, self._known.seen.values())), self.excluded)
 
+    @property
+    def _is_busy(self) -> bool:
+        """Whether something is to be done that is there, beside what is waited for."""
+        begun = self._known.fresh or self._known.in_hand or self._rounds.unchecked
+        return not self._searched or bool(begun) or self._inputs.are_settling
+
     def _may_look(self, now: float) -> bool:
-        held_back = self._until is not None and self._done + len(self._in_hand) >= self._until
+        held_back = self._until is not None and self._done + len(self._known.in_hand) >= self._until
         return bool(self._looks) and now >= self._looks[0][0] and not held_back
 
     def _pause_s(self) -> float:
         now = self._clock()
-        if self._fresh or self._may_look(now):
+        if self._known.fresh or self._may_look(now):
             return 0.0
         soonest = min([self._next_search] + [at for at, *_ in self._looks[:1] if at > now])
         return min(max(0.0, soonest - now), TICK_S)
@@ -171,8 +173,7 @@ class Watched:
     def _is_over(self) -> bool:
         if self._until is not None and self._done >= self._until:
             return True
-        busy = not self._searched or self._fresh or self._in_hand or self._rounds.unchecked
-        if busy or self._inputs.are_settling or any(not each.is_stuck for each in self.awaited()):
+        if self._is_busy or any(not each.is_stuck for each in self.awaited()):
             self._last_event = self._clock()
             return False
         if self._idle_s is not None and self._last_search - self._last_event >= self._idle_s:
@@ -189,7 +190,7 @@ class Watched:
     def _search(self, now: float) -> None:
         """Find new names, which is quick: nothing is looked at."""
         self._last_search = now
-        self._fresh.extend(self._inputs.search(self._known.seen, now))
+        self._known.fresh.extend(self._inputs.search(self._known.seen, now))
         took_s = self._clock() - now
         self._next_search = now + took_s + self._inputs.pause_s(took_s)
         self._searched = self._recheck_due = True
@@ -204,28 +205,27 @@ class Watched:
         job = job_of(origin, path)
         if isinstance(job, Failure):
             return job
-        owner, displaced = self._known.owners.setdefault(str(job.stem), path), None
-        if owner != path:
-            is_same = same_file(owner, path)
-            if is_same or str(job.stem) in self._in_hand or not self._gives_way(owner, job):
-                self._known.pass_over(PassedOver(origin, path, job), owner)
-                return None if is_same else failure_of(path, clash(Path(owner), job))
-            displaced = self._displace(owner, path, job)
-        self._take_in(path, job, origin, now)
-        return displaced
+        return self._claim(path, job, origin, now)
 
-    def _gives_way(self, owner: str, job: Job) -> bool:
-        """Whether the outputs of a stem are better given to another job than their owner."""
-        return is_never_picked(Path(owner)) and not is_never_picked(job.path)
-
-    def _displace(self, owner: str, path: str, job: Job) -> Failure:
-        """Give `path` the outputs of one that is never picked, as of a movie that came first."""
-        known = self._known.seen[owner]
-        self._known.sums.forget(owner)
-        if isinstance(known, Awaited | Given):
-            self._known.pass_over(PassedOver(known.origin, owner, known.origin.job(owner)), path)
-        self._known.owners[str(job.stem)] = path
-        return failure_of(owner, clash(Path(path), replace(job, path=Path(owner))))
+    def _claim(self, path: str, job: Job, origin: WatchedInput, now: float, is_whole: bool = False) -> Failure | None:
+        """Take a file in if the outputs of its stem belong to it. Those of another may have become
+        free when it is whole: it may be that one, compressed.
+        """
+        owner = self._known.owners.setdefault(str(job.stem), path)
+        told: Failure | None = None
+        if owner == path:
+            self._take_in(path, job, origin, now)
+        elif same_file(owner, path):
+            self._known.pass_over(PassedOver(origin, path, job), owner)
+        elif self._known.gives_way(owner, job):
+            told = self._known.displace(owner, path, job)
+            self._take_in(path, job, origin, now)
+        elif is_whole and str(job.stem) not in self._known.in_hand:
+            self._known.pass_over(PassedOver(origin, path, job), owner)
+            told = failure_of(path, clash(Path(owner), job))
+        else:
+            self._await(path, job, origin, now, at=now + TICK_S)
+        return told
 
     def _take_in(self, path: str, job: Job, origin: WatchedInput, now: float) -> None:
         """Wait for a file to which the outputs of its stem belong, unless another sum is taken or
@@ -254,13 +254,15 @@ class Watched:
         state = awaited.look(now, self._timing)
         if awaited.since == now:
             self._last_event = now
+        if state is State.READY and self._known.owners.get(str(awaited.job.stem)) != path:
+            return self._claim(path, awaited.job, awaited.origin, now, is_whole=True)
         if state is State.READY and (stamp := awaited.stamp) is not None:
             self._known.seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
             self._known.waiting.discard(path)
-            self._in_hand[str(awaited.job.stem)] = path
+            self._known.in_hand[str(awaited.job.stem)] = path
             return awaited.job
         if state is State.GONE:
-            self._fresh.extend(self._known.forget(path, str(awaited.job.stem)))
+            self._known.forget(path, str(awaited.job.stem))
             return None
         failure = awaited.report(now, self._timing)
         if awaited.reported:
@@ -271,7 +273,7 @@ class Watched:
     def _take_back(self) -> None:
         while self._returned:
             job, at = self._returned.popleft()
-            path = self._in_hand.pop(str(job.stem), None)
+            path = self._known.in_hand.pop(str(job.stem), None)
             given = self._known.seen.get(path) if path is not None else None
             if path is None or not isinstance(given, Given):
                 continue
@@ -284,7 +286,9 @@ class Watched:
         """Look again at some of the files that were given."""
         self._recheck_due = False
         for path, given in self._rounds.some(self._known.seen):
-            if path not in self._in_hand.values():
-                with suppress(OSError):
+            if path not in self._known.in_hand.values():
+                try:
                     if not given.is_still(stamp_of(path)):
                         self._await(path, given.origin.job(path), given.origin, now)
+                except OSError:
+                    self._known.release_successors(path)

@@ -1,6 +1,7 @@
 """What the watcher gives, when, and what it reports."""
 
 import errno
+import gzip
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -650,3 +651,95 @@ def test_a_movie_that_came_first_does_not_keep_its_sum_out(watch: Callable[..., 
     (failure,) = (each for each in given if isinstance(each, Failure))
     assert "choose with --include '*.mrc'" in failure.message
     assert [each.path for each in given if isinstance(each, Job)] == [Path("in/a.mrc")]
+
+
+def paths(given: list[Any]) -> list[str]:
+    """Of jobs; nothing else may have come."""
+    assert all(isinstance(each, Job) for each in given)
+    return [str(each.path) for each in given]
+
+
+def test_a_file_that_is_compressed_where_it_is_is_given_again_under_its_new_name_and_the_old(
+    watch: Watch, clock: Any, small: bytes, put: Put
+) -> None:
+    put("in/a.mrc")
+    watcher = watch("in")
+    assert paths(watcher.run(5)) == ["in/a.mrc"]
+    packed = gzip.compress(small)
+    for second in range(1, 8):  # the old one stays until the new one is whole
+        part = packed[: len(packed) * second // 7]
+        clock.at(5 + second, lambda part=part: clock.write(Path("in/a.mrc.gz"), part))
+    clock.at(12.5, Path("in/a.mrc").unlink)
+    assert paths(watcher.run(20)) == ["in/a.mrc.gz"]
+    put("in/a.mrc")
+    Path("in/a.mrc.gz").unlink()
+    assert paths(watcher.run(20)) == ["in/a.mrc"]
+    assert watcher.run(100) == []
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_file_is_given_that_replaces_another_which_is_awaited_or_in_hand(
+    at: float, watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc")
+    clock.at(at, lambda: Path("in/a.mrc").rename("in/a.mrcs"))
+    watcher = watch("in")
+    given = watcher.run(10, done=False)
+    if at == 4:
+        (first,) = given
+        watcher.source.done(first)
+        given = watcher.run(10)
+    assert paths(given) == ["in/a.mrcs"]
+
+
+def test_a_file_that_was_refused_is_given_when_the_other_is_gone_after_it_was_given(
+    watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc", "in/a.mrcs")
+    watcher = watch("in")
+    given = watcher.run(10)
+    assert [type(each) for each in given] == [Job, Failure]
+    Path("in/a.mrc").unlink()
+    assert paths(watcher.run(20)) == ["in/a.mrcs"]
+
+
+def test_a_file_that_was_refused_is_judged_again_when_asked_for(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    watcher = watch("in", "other")
+    (failure,) = (each for each in watcher.run(10) if isinstance(each, Failure))
+    watcher.source.retry(failure.stem)
+    assert watcher.failure(20) == failure
+    assert watcher.run(100) == []
+
+
+def test_another_file_of_the_same_outputs_does_not_replace_one_that_is_out_of_reach(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    watcher = watch("in", "other")
+    assert [str(each.path) for each in watcher.run(10) if isinstance(each, Job)] == ["in/a.mrc"]
+    Path("in").rename("unmounted")
+    Path("in").mkdir()
+    assert watcher.run(100) == []
+    Path("in").rmdir()
+    Path("unmounted").rename("in")
+    assert watcher.run(100) == []
+
+
+@pytest.mark.parametrize("first", ["in/a.tif", "in/a.mrc"])
+def test_a_movie_does_not_replace_its_sum_that_is_picked_and_cleared_away(first: str, watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch(first, "in")
+    assert Path("in/a.mrc") in [each.path for each in watcher.run(20) if isinstance(each, Job)]
+    Path("in/a.mrc").unlink()
+    assert watcher.run(100) == []
+
+
+def test_a_sum_is_given_that_comes_while_its_movie_is_in_hand(watch: Watch, put: Put) -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch("in")
+    (movie,) = watcher.run(5, done=False)
+    put("in/a.mrc")
+    assert watcher.run(10) == []
+    watcher.source.done(movie)
+    assert Path("in/a.mrc") in [each.path for each in watcher.run(20) if isinstance(each, Job)]
