@@ -26,15 +26,7 @@ class Given:
     """A file that was given, or that an earlier run has picked."""
 
     origin: WatchedInput
-    size: int
-    mtime_ns: int
-    inode: int | None
-    """None of an earlier run."""
-
-    def is_still(self, stamp: Stamp) -> bool:
-        """Whether the file is as it was."""
-        same = (self.size, self.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        return same and self.inode in (None, stamp.inode)
+    stamp: Stamp
 
 
 @dataclass(slots=True, kw_only=True)

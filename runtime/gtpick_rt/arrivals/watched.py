@@ -17,7 +17,7 @@ from gtpick_rt.arrivals.jobs import Job, clash, failure_of, same_file
 from gtpick_rt.arrivals.known import Awaited, Given, Known, PassedOver, Rounds, job_of
 from gtpick_rt.arrivals.ready import State, nothing_yet
 from gtpick_rt.arrivals.source import DEFAULT_TIMING, TICK_S, WAITING, Arrival, Timing
-from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.arrivals.sums import LeftOut
 from gtpick_rt.arrivals.watched_inputs import WatchedInput, WatchedList
 from gtpick_rt.records import Failure, PickedFrom
@@ -236,7 +236,7 @@ class Watched:
         if not named and not self._known.takes(origin, path, job, is_finished=before is not None):
             return
         if before is not None and before.is_at(job.pixel_size_A):
-            self._known.seen[path] = Given(origin, before.size, before.mtime_ns, inode=None)
+            self._known.seen[path] = Given(origin, Stamp(before.size, before.mtime_ns))
             self._rounds.unchecked.append(path)
         else:
             self._await(path, job, origin, now)
@@ -257,7 +257,7 @@ class Watched:
         if state is State.READY and self._known.owners.get(str(awaited.job.stem)) != path:
             return self._claim(path, awaited.job, awaited.origin, now, is_whole=True)
         if state is State.READY and (stamp := awaited.stamp) is not None:
-            self._known.seen[path] = Given(awaited.origin, stamp.size, stamp.mtime_ns, stamp.inode)
+            self._known.seen[path] = Given(awaited.origin, stamp)
             self._known.waiting.discard(path)
             self._known.in_hand[str(awaited.job.stem)] = path
             return awaited.job
@@ -288,7 +288,7 @@ class Watched:
         for path, given in self._rounds.some(self._known.seen):
             if path not in self._known.in_hand.values():
                 try:
-                    if not given.is_still(stamp_of(path)):
+                    if not stamp_of(path).is_still(given.stamp):
                         self._await(path, given.origin.job(path), given.origin, now)
                 except OSError:
                     self._known.release_successors(path)

@@ -146,7 +146,7 @@ class WatchedList:
             yield from self._troubles.tell([_absent(str(self._path), error)], now)
             return
         yield from self._troubles.tell([], now)
-        if stamp != self._stamp:
+        if not stamp.is_still(self._stamp):
             self._stamp, self._since, self._read, self._peeked = stamp, now, False, False
         elif not self._read and not self._peeked:
             self._peeked = True

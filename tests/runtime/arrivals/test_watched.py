@@ -4,6 +4,8 @@ import errno
 import gzip
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +16,7 @@ import tifffile
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, job_below
 from gtpick_rt.arrivals.source import Timing
-from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.records import Failure, PickedFrom
 
@@ -144,6 +146,23 @@ def test_a_file_whose_content_changes_is_given_again(watch: Watch, clock: Any, p
     os.utime(replacement, ns=(old.st_mtime_ns, old.st_mtime_ns))
     replacement.rename("in/b.mrc")
     assert watcher.jobs(6) == ["b"]
+
+
+def test_where_inodes_are_made_up_anew_each_file_and_list_is_given_once(
+    watch: Watch, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+
+    def unstable(path: Path | str) -> Stamp:
+        return replace(stamp_of(path), inode=next(numbers))
+
+    for module in ("watched", "ready", "watched_inputs"):
+        monkeypatch.setattr(f"gtpick_rt.arrivals.{module}.stamp_of", unstable)
+    put("in/a.mrc", "b.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nb.mrc\n")
+    watcher = watch("in", "mics.star")
+    assert watcher.jobs(10) == ["b", "a"]
+    assert watcher.jobs(60) == []
 
 
 def test_a_file_in_hand_is_not_given_again_before_it_is_done(watch: Watch, clock: Any, put: Put) -> None:
