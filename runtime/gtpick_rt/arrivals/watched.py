@@ -117,10 +117,13 @@ class Watched:
     def __iter__(self) -> Iterator[Arrival | None]:
         while True:
             self._take_back()
-            if self._is_over():
+            if self._until is not None and self._done >= self._until:
+                return
+            arrival = self._next()
+            if arrival is None and self._is_over():  # it asks all that is waited for, which may be many
                 yield from self._left()
                 return
-            arrival = self._next() or self._first_idle()
+            arrival = arrival or self._first_idle()
             if arrival is None:
                 self._wait(self._pause_s())
             elif isinstance(arrival, Failure) and arrival.kind == WAITING:
@@ -171,8 +174,6 @@ class Watched:
         return min(max(0.0, soonest - now), TICK_S)
 
     def _is_over(self) -> bool:
-        if self._until is not None and self._done >= self._until:
-            return True
         if self._is_busy or any(not each.is_stuck for each in self.awaited()):
             self._last_event = self._clock()
             return False
@@ -182,10 +183,9 @@ class Watched:
 
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
-        if self._until is None or self._done < self._until:
-            yield from filter(None, [each.give_up() for each in self.awaited()])
-            yield from self._inputs.left()
-            self._known.waiting.clear()
+        yield from filter(None, [each.give_up() for each in self.awaited()])
+        yield from self._inputs.left()
+        self._known.waiting.clear()
 
     def _search(self, now: float) -> None:
         """Find new names, which is quick: nothing is looked at."""
