@@ -64,6 +64,7 @@ class Watched:
         self._looks: list[tuple[float, int, str]] = []  # a heap: when to look at which path
         self._turns = count()
         self._returned: deque[tuple[Job, float | None]] = deque()  # filled by other threads
+        self._rechecks: Iterator[tuple[str, Given]] = iter(())
         self._done, self._searched, self._recheck_due = 0, False, False
         self._next_search = self._last_event = self._last_search = clock()
 
@@ -168,7 +169,7 @@ class Watched:
 
     def _pause_s(self) -> float:
         now = self._clock()
-        if self._known.fresh or self._may_look(now):
+        if self._known.fresh or self._recheck_due or self._may_look(now):
             return 0.0
         soonest = min([self._next_search] + [at for at, *_ in self._looks[:1] if at > now])
         return min(max(0.0, soonest - now), TICK_S)
@@ -193,6 +194,8 @@ class Watched:
         self._known.fresh.extend(self._inputs.search(self._known.seen, now))
         took_s = self._clock() - now
         self._next_search = now + took_s + self._inputs.pause_s(took_s)
+        if not self._recheck_due:
+            self._rechecks = self._rounds.some(self._known.seen)
         self._searched = self._recheck_due = True
 
     def _admit(self, found: Found, now: float) -> Failure | None:
@@ -283,12 +286,14 @@ class Watched:
                 self._await(path, job, given.origin, self._clock(), at)
 
     def _recheck(self, now: float) -> None:
-        """Look again at some of the files that were given."""
-        self._recheck_due = False
-        for path, given in self._rounds.some(self._known.seen):
+        """Look again at some of the files that were given, for no longer than a tick at a time."""
+        for path, given in self._rechecks:
             if path not in self._known.in_hand.values():
                 try:
                     if not stamp_of(path).is_still(given.stamp):
                         self._await(path, given.origin.job(path), given.origin, now)
                 except OSError:
                     self._known.release_successors(path)
+            if self._clock() - now >= TICK_S:
+                return
+        self._recheck_due = False

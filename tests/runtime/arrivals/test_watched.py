@@ -300,6 +300,32 @@ def test_what_takes_long_to_look_at_does_not_keep_out_what_is_new(
     assert watcher.jobs(120) == ["zz"]
 
 
+def test_a_sign_is_given_and_what_is_new_is_found_where_each_look_at_what_is_finished_takes_long(
+    watch: Watch, clock: Any, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [f"in/{number:04}.mrc" for number in range(200)]
+    put(*old)
+    looked_at = set()
+
+    def slowly(path: Path | str) -> Stamp:
+        clock.now += 0.05
+        looked_at.add(str(path))
+        return stamp_of(path)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.watched.stamp_of", slowly)
+    source = watch("in", finished=finished(*old), until=1).source
+    put("in/zz.mrc")
+    last, given = clock.now, None
+    for arrival in source:
+        assert clock.now - last <= 0.4
+        last = clock.now
+        if isinstance(arrival, Job):
+            given = (str(arrival.stem), clock.now < 5)
+        if looked_at == set(old):
+            break
+    assert given == ("zz", True)
+
+
 def test_a_file_that_is_not_whole_is_reported_again_when_asked_for(watch: Watch) -> None:
     Path("in").mkdir()
     Path("in/a.mrc").touch()
