@@ -81,7 +81,7 @@ def find_jobs(
     `finished`, or the one with dose weighting. Raises UsageError when nothing else was found.
     """
     jobs: dict[PurePosixPath, Job] = {}
-    files, searched, done = set[str](), list[Path](), set[Path]()
+    files, searched, done = set[str](), dict[PurePosixPath, Path](), set[Path]()
     found = Found()
     for text in sorted(inputs, key=lambda text: not is_list(Path(text))):
         try:
@@ -92,14 +92,14 @@ def find_jobs(
                 files.add(file)
                 other = jobs.setdefault(job.stem, job)
                 if other is job and not is_list(Path(text)):
-                    searched.append(job.path)
+                    searched[job.stem] = job.path
                     done.update([job.path] if str(job.stem) in finished else [])
                 if other is not job and not same_file(other.path, job.path):
                     kept, left = other, job
                     if is_never_picked(other.path) and not is_never_picked(job.path):
                         kept, left = job, other  # as the movie of a micrograph
                         jobs[job.stem] = job
-                        searched = [job.path if path == other.path else path for path in searched]
+                        searched.update({job.stem: job.path} if job.stem in searched else {})
                     found.unlisted.append(failure_of(str(left.path), clash(kept.path, left)))
         except UsageError as error:
             found.unlisted.append(failure_of(text, str(error)))
@@ -107,7 +107,7 @@ def find_jobs(
         raise UsageError(found.unlisted[0].message)
     if not jobs:
         raise UsageError(_nothing(inputs, recursive, found.excluded))
-    found.same = one_of_each(searched, done)
+    found.same = one_of_each(searched.values(), done)
     left_out = {each.path for each in found.same}
     found.jobs.extend(job for job in jobs.values() if str(job.path) not in left_out)
     return found

@@ -173,7 +173,7 @@ class Candidate:
                 return State.GONE
             self._flaw = _unreadable(self.job.path, error)
         else:
-            if stamp != self.stamp:
+            if not stamp.is_still(self.stamp):
                 self.stamp, self.since, self._flaw = stamp, now, None
                 self._due, self._pause_s = now + self.settle_s, 0.0
                 self._peeked = False

@@ -15,13 +15,25 @@ class Stamp:
     size: int
     """In bytes."""
     mtime_ns: int
-    inode: int
+    inode: int | None = None
+    """None, like `ctime_ns`, of an earlier run."""
+    ctime_ns: int | None = None
+
+    def is_still(self, before: "Stamp | None") -> bool:
+        """Whether the content is as it was before.
+
+        What replaces a file has both another inode and another change time. A mount of sshfs or
+        CIFS may make up inodes anew, and a new owner or mode changes the time.
+        """
+        if before is None or (self.size, self.mtime_ns) != (before.size, before.mtime_ns):
+            return False
+        return before.inode in (None, self.inode) or before.ctime_ns == self.ctime_ns
 
 
 def stamp_of(path: Path | str) -> Stamp:
     """The stamp of a file, or of that to which a link leads. Raises OSError."""
     status = os.stat(path)  # noqa: PTH116 - also of text, since there are many
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
 
 
 def stamp_if_there(path: Path | str) -> Stamp | None:

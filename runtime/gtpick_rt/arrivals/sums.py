@@ -59,8 +59,13 @@ class Sums:
     """Which sum of each movie is taken, of those that have come so far."""
 
     def __init__(self) -> None:
-        self.left_out: list[LeftOut] = []
         self._taken: dict[str, tuple[int, str]] = {}
+        self._left_out: dict[str, str] = {}  # the sum that was taken instead, by path
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """The sums that are not picked; may be asked in any thread."""
+        return [LeftOut(path, taken) for path, taken in list(self._left_out.items())]
 
     def taken(self, path: str) -> str:
         """The sum that is taken of the movie of `path`: this one, where none was before."""
@@ -76,11 +81,12 @@ class Sums:
         """Take one sum, and leave the other out."""
         movie, rank = sum_of(path)
         self._taken[movie] = (rank, path)
-        self.left_out.append(LeftOut(instead_of, path))
+        self._left_out[instead_of] = path
 
     def forget(self, path: str) -> None:
-        """Let go of a file that is gone."""
+        """Let go of a file that is gone, or is to be judged anew."""
         movie, rank = sum_of(path)
+        self._left_out.pop(path, None)
         if self._taken.get(movie) == (rank, path):
             del self._taken[movie]
 

@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -23,7 +23,7 @@ from gtpick_rt.arrivals.jobs import (
     read_list,
 )
 from gtpick_rt.arrivals.source import WAITING, Timing
-from gtpick_rt.arrivals.stamp import Stamp, stamp_of
+from gtpick_rt.arrivals.stamp import Stamp, stamp_if_there, stamp_of
 from gtpick_rt.arrivals.troubles import Troubles
 from gtpick_rt.errors import UsageError
 from gtpick_rt.reading.info import suffix_of
@@ -31,6 +31,9 @@ from gtpick_rt.records import Failure
 
 if TYPE_CHECKING:
     from gtpick_rt.formats.listed import ListedMicrograph
+
+_CHANGING_S = 10.0
+"""A list that has changed again and again for so long is read as it is."""
 
 
 class WatchedInput(Protocol):
@@ -114,7 +117,7 @@ class WatchedFolder:
 
 class WatchedList:
     """A micrographs STAR file or cryoSPARC's exposures, read again whenever it has changed and
-    settled.
+    settled, or goes on changing.
     """
 
     expects, ended = True, False
@@ -124,7 +127,8 @@ class WatchedList:
         self._jobs: dict[str, Job] = {}
         self._names: set[str] = set()
         self._stamp: Stamp | None = None
-        self._since = 0.0
+        self._since = self._unread_since = 0.0
+        self._last: list[ListedMicrograph] = []  # the last row, when it was read while it changed
         self._read = self._peeked = False
         self._flaw, self._told, self._troubles = "", set[str](), Troubles(timing)
 
@@ -146,16 +150,19 @@ class WatchedList:
             yield from self._troubles.tell([_absent(str(self._path), error)], now)
             return
         yield from self._troubles.tell([], now)
-        if stamp != self._stamp:
+        if not stamp.is_still(self._stamp):
+            self._unread_since = now if self._stamp is None or self._read else self._unread_since
             self._stamp, self._since, self._read, self._peeked = stamp, now, False, False
         elif not self._read and not self._peeked:
             self._peeked = True
             self._rows_now()
             yield from self._tell_flaw()
         if not self._read and now - self._since >= self.settle_s:
-            yield from self._rows()
+            yield from self._new_of(self._rows_now())
             self._read = not self._flaw  # a file system may have failed for a moment
             yield from self._tell_flaw()
+        elif not self._read and now - self._unread_since >= max(_CHANGING_S, self.settle_s):
+            yield from self._new_while_changing(now)
         if self._flaw and now - self._since >= self._timing.max_wait_s:
             yield from self.left()
 
@@ -179,8 +186,21 @@ class WatchedList:
             self._flaw = str(error)
             return []
 
-    def _rows(self) -> Iterator[str | Failure]:
-        for listed in self._rows_now():
+    def _new_while_changing(self, now: float) -> Iterator[str | Failure]:
+        """What it lists, if it has stayed so while it was read; a last row that was not the last
+        before may be half written.
+        """
+        rows = self._rows_now()
+        stamp = stamp_if_there(self._path)
+        if stamp is None or not stamp.is_still(self._stamp):
+            self._flaw = ""
+            return
+        is_last_whole, self._last, self._unread_since = rows[-1:] == self._last, rows[-1:], now
+        yield from self._new_of(rows if is_last_whole else rows[:-1])
+        yield from self._tell_flaw()
+
+    def _new_of(self, rows: "Sequence[ListedMicrograph]") -> Iterator[str | Failure]:
+        for listed in rows:
             if listed.name not in self._names:
                 self._names.add(listed.name)
                 try:

@@ -135,7 +135,8 @@ class Stages:
             with item.timing("read"):
                 item.stamp = stamp_if_there(job.path)
                 micrograph = open_job(job, self.settings.pixel_size_A, keep_float16=True)
-                if stamp_if_there(job.path) != item.stamp:
+                after = stamp_if_there(job.path)
+                if after is None or not after.is_still(item.stamp):
                     item.changed = True
                     raise IncompleteError(f"{job.path}: was written to while it was read, again and again")
             item.pixel_size_A = micrograph.pixel_size_A

@@ -2,12 +2,13 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 import pytest
 import tifffile
 
+from gtpick_rt.arrivals import jobs
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.errors import UsageError
@@ -330,6 +331,23 @@ def test_of_a_movie_and_its_sum_the_sum_is_kept_whichever_comes_first() -> None:
         found = find_jobs(inputs)
         assert [job.path for job in found.jobs] == [Path("in/a.tiff")]
         assert [failure.path for failure in found.unlisted] == ["in/a.tif"]
+
+
+def test_many_movies_are_replaced_by_their_sums_without_comparing_each_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:02}.mrc" for number in range(60)]
+    touch(*(f"{folder}/{name}" for folder in ("raw", "sums") for name in names))
+    really, compared = PurePath.__eq__, 0
+
+    def counting(path: PurePath, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return bool(really(path, other))
+
+    monkeypatch.setattr(jobs, "is_never_picked", lambda path: "raw" in path.parts)
+    monkeypatch.setattr(PurePath, "__eq__", counting)
+    found = find_jobs(["raw", "sums"])
+    assert compared <= 20 * len(names)
+    assert [str(job.path) for job in found.jobs] == [f"sums/{name}" for name in names]
 
 
 def test_what_is_wrong_with_one_input_or_row_refuses_no_other() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import find_jobs
 from gtpick_rt.arrivals.stamp import stamp_of
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each, told
@@ -111,3 +112,33 @@ def test_when_the_sum_that_was_taken_is_gone_another_may_come(watch: Callable[..
     clock.at(1, Path("in/a.mrc").unlink)
     clock.at(30, lambda: put("in/a_DW.mrc"))
     assert watch("in").jobs(60) == ["a_DW"]
+
+
+@pytest.mark.parametrize("name", ["in/a.mrc", "elsewhere.mrc"])
+def test_a_sum_that_was_left_out_is_given_when_the_one_that_was_taken_goes_or_takes_its_name(
+    name: str, watch: Callable[..., Any], clock: Any, put: Put
+) -> None:
+    put("in/a.mrc", "in/a_DW.mrc")
+    clock.at(1, lambda: Path("in/a_DW.mrc").rename(name))
+    watcher = watch("in")
+    assert watcher.jobs(60) == ["a"]
+    assert watcher.source.same == []
+    assert watcher.source.backlog == 0
+
+
+def test_a_sum_that_is_never_whole_keeps_the_other_out_only_as_long_as_it_is_there(
+    watch: Callable[..., Any], clock: Any, put: Put, small: bytes
+) -> None:
+    put("in/a.mrc")
+    clock.at(0.5, lambda: clock.write(Path("in/a_DW.mrc"), small[:-1]))
+    watcher = watch("in")
+    assert watcher.jobs(30) == []
+    Path("in/a_DW.mrc").unlink()
+    assert watcher.jobs(40) == ["a"]
+
+
+def test_sums_that_go_one_by_one_leave_the_last_to_be_given(watch: Callable[..., Any], clock: Any, put: Put) -> None:
+    put("in/a_noDW.mrc", "in/a.mrc", "in/a_DW.mrc")
+    clock.at(1, Path("in/a.mrc").unlink)
+    clock.at(1.5, Path("in/a_DW.mrc").unlink)
+    assert watch("in", names=Names(exclude=())).jobs(60) == ["a_noDW"]

@@ -1,6 +1,7 @@
 """What is waited for is told at once, and does not keep a run from ending that stops when idle."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.known import unpicked
 from gtpick_rt.arrivals.lookahead import Lookahead
+from gtpick_rt.arrivals.ready import Candidate
 from gtpick_rt.arrivals.source import Timing
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.records import Failure
@@ -111,6 +113,21 @@ def test_a_named_file_that_is_not_there_does_not_either(watch: Watch, clock: Any
     (failure,) = watcher.run(1000)
     assert (watcher.ended, failure.kind) == (True, "UnreadableError")
     assert clock.now < 12
+
+
+def test_many_files_that_are_missing_are_told_without_asking_all_the_others_for_each(
+    watch: Watch, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, asked = Candidate.is_stuck, Counter[float]()
+
+    def counting(candidate: Candidate) -> bool:
+        asked[clock.now] += 1
+        return bool(really.__get__(candidate))
+
+    monkeypatch.setattr(Candidate, "is_stuck", property(counting))
+    Path("mics.star").write_bytes(STAR + b"".join(b"%d.mrc\n" % number for number in range(100)))
+    assert len(watch("mics.star").run(100)) == 100
+    assert max(asked.values()) <= 200
 
 
 def test_a_file_that_grows_keeps_a_run_from_ending(watch: Watch, clock: Any, image: bytes) -> None:

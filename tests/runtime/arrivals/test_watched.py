@@ -1,8 +1,11 @@
 """What the watcher gives, when, and what it reports."""
 
 import errno
+import gzip
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +16,7 @@ import tifffile
 from gtpick_rt.arrivals.folders import Names
 from gtpick_rt.arrivals.jobs import Job, job_below
 from gtpick_rt.arrivals.source import Timing
-from gtpick_rt.arrivals.stamp import stamp_of
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.arrivals.watched import Watched
 from gtpick_rt.records import Failure, PickedFrom
 
@@ -143,6 +146,23 @@ def test_a_file_whose_content_changes_is_given_again(watch: Watch, clock: Any, p
     os.utime(replacement, ns=(old.st_mtime_ns, old.st_mtime_ns))
     replacement.rename("in/b.mrc")
     assert watcher.jobs(6) == ["b"]
+
+
+def test_where_inodes_are_made_up_anew_each_file_and_list_is_given_once(
+    watch: Watch, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+
+    def unstable(path: Path | str) -> Stamp:
+        return replace(stamp_of(path), inode=next(numbers))
+
+    for module in ("watched", "ready", "watched_inputs"):
+        monkeypatch.setattr(f"gtpick_rt.arrivals.{module}.stamp_of", unstable)
+    put("in/a.mrc", "b.mrc")
+    Path("mics.star").write_text("data_\nloop_\n_rlnMicrographName\nb.mrc\n")
+    watcher = watch("in", "mics.star")
+    assert watcher.jobs(10) == ["b", "a"]
+    assert watcher.jobs(60) == []
 
 
 def test_a_file_in_hand_is_not_given_again_before_it_is_done(watch: Watch, clock: Any, put: Put) -> None:
@@ -280,6 +300,32 @@ def test_what_takes_long_to_look_at_does_not_keep_out_what_is_new(
     assert watcher.jobs(120) == ["zz"]
 
 
+def test_a_sign_is_given_and_what_is_new_is_found_where_each_look_at_what_is_finished_takes_long(
+    watch: Watch, clock: Any, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [f"in/{number:04}.mrc" for number in range(200)]
+    put(*old)
+    looked_at = set()
+
+    def slowly(path: Path | str) -> Stamp:
+        clock.now += 0.05
+        looked_at.add(str(path))
+        return stamp_of(path)
+
+    monkeypatch.setattr("gtpick_rt.arrivals.watched.stamp_of", slowly)
+    source = watch("in", finished=finished(*old), until=1).source
+    put("in/zz.mrc")
+    last, given = clock.now, None
+    for arrival in source:
+        assert clock.now - last <= 0.4
+        last = clock.now
+        if isinstance(arrival, Job):
+            given = (str(arrival.stem), clock.now < 5)
+        if looked_at == set(old):
+            break
+    assert given == ("zz", True)
+
+
 def test_a_file_that_is_not_whole_is_reported_again_when_asked_for(watch: Watch) -> None:
     Path("in").mkdir()
     Path("in/a.mrc").touch()
@@ -311,6 +357,22 @@ def test_a_second_file_with_the_same_outputs_is_reported_once(watch: Watch, cloc
     assert "'in/a.mrc' and 'other/a.mrc' would both be written to 'a'" in failure.message
     assert failure.stem != "a"
     assert [str(arrival.path) for arrival in given if isinstance(arrival, Job)] == ["in/a.mrc"]
+
+
+def test_a_second_file_with_the_same_outputs_is_given_when_the_first_goes(watch: Watch, clock: Any, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    clock.at(1, Path("in/a.mrc").unlink)
+    given = watch("in", "other").run(60)
+    assert [str(each.path) for each in given if isinstance(each, Job)] == ["other/a.mrc"]
+
+
+def test_a_file_is_given_when_the_link_to_it_that_came_first_goes(watch: Watch, clock: Any, put: Put) -> None:
+    put("other/a.mrc")
+    Path("in").mkdir()
+    Path("in/a.mrc").symlink_to(Path("other/a.mrc").absolute())
+    clock.at(1, Path("in/a.mrc").unlink)
+    (job,) = watch("in", "other").run(60)
+    assert str(job.path) == "other/a.mrc"
 
 
 def test_a_file_that_is_reached_in_two_ways_is_given_once(watch: Watch, put: Put, project: Path) -> None:
@@ -634,3 +696,95 @@ def test_a_movie_that_came_first_does_not_keep_its_sum_out(watch: Callable[..., 
     (failure,) = (each for each in given if isinstance(each, Failure))
     assert "choose with --include '*.mrc'" in failure.message
     assert [each.path for each in given if isinstance(each, Job)] == [Path("in/a.mrc")]
+
+
+def paths(given: list[Any]) -> list[str]:
+    """Of jobs; nothing else may have come."""
+    assert all(isinstance(each, Job) for each in given)
+    return [str(each.path) for each in given]
+
+
+def test_a_file_that_is_compressed_where_it_is_is_given_again_under_its_new_name_and_the_old(
+    watch: Watch, clock: Any, small: bytes, put: Put
+) -> None:
+    put("in/a.mrc")
+    watcher = watch("in")
+    assert paths(watcher.run(5)) == ["in/a.mrc"]
+    packed = gzip.compress(small)
+    for second in range(1, 8):  # the old one stays until the new one is whole
+        part = packed[: len(packed) * second // 7]
+        clock.at(5 + second, lambda part=part: clock.write(Path("in/a.mrc.gz"), part))
+    clock.at(12.5, Path("in/a.mrc").unlink)
+    assert paths(watcher.run(20)) == ["in/a.mrc.gz"]
+    put("in/a.mrc")
+    Path("in/a.mrc.gz").unlink()
+    assert paths(watcher.run(20)) == ["in/a.mrc"]
+    assert watcher.run(100) == []
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_file_is_given_that_replaces_another_which_is_awaited_or_in_hand(
+    at: float, watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc")
+    clock.at(at, lambda: Path("in/a.mrc").rename("in/a.mrcs"))
+    watcher = watch("in")
+    given = watcher.run(10, done=False)
+    if at == 4:
+        (first,) = given
+        watcher.source.done(first)
+        given = watcher.run(10)
+    assert paths(given) == ["in/a.mrcs"]
+
+
+def test_a_file_that_was_refused_is_given_when_the_other_is_gone_after_it_was_given(
+    watch: Watch, clock: Any, put: Put
+) -> None:
+    put("in/a.mrc", "in/a.mrcs")
+    watcher = watch("in")
+    given = watcher.run(10)
+    assert [type(each) for each in given] == [Job, Failure]
+    Path("in/a.mrc").unlink()
+    assert paths(watcher.run(20)) == ["in/a.mrcs"]
+
+
+def test_a_file_that_was_refused_is_judged_again_when_asked_for(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    watcher = watch("in", "other")
+    (failure,) = (each for each in watcher.run(10) if isinstance(each, Failure))
+    watcher.source.retry(failure.stem)
+    assert watcher.failure(20) == failure
+    assert watcher.run(100) == []
+
+
+def test_another_file_of_the_same_outputs_does_not_replace_one_that_is_out_of_reach(watch: Watch, put: Put) -> None:
+    put("in/a.mrc", "other/a.mrc")
+    watcher = watch("in", "other")
+    assert [str(each.path) for each in watcher.run(10) if isinstance(each, Job)] == ["in/a.mrc"]
+    Path("in").rename("unmounted")
+    Path("in").mkdir()
+    assert watcher.run(100) == []
+    Path("in").rmdir()
+    Path("unmounted").rename("in")
+    assert watcher.run(100) == []
+
+
+@pytest.mark.parametrize("first", ["in/a.tif", "in/a.mrc"])
+def test_a_movie_does_not_replace_its_sum_that_is_picked_and_cleared_away(first: str, watch: Watch, put: Put) -> None:
+    put("in/a.mrc")
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch(first, "in")
+    assert Path("in/a.mrc") in [each.path for each in watcher.run(20) if isinstance(each, Job)]
+    Path("in/a.mrc").unlink()
+    assert watcher.run(100) == []
+
+
+def test_a_sum_is_given_that_comes_while_its_movie_is_in_hand(watch: Watch, put: Put) -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/a.tif", np.ones((3, 200, 210), np.uint8), photometric="minisblack")
+    watcher = watch("in")
+    (movie,) = watcher.run(5, done=False)
+    put("in/a.mrc")
+    assert watcher.run(10) == []
+    watcher.source.done(movie)
+    assert Path("in/a.mrc") in [each.path for each in watcher.run(20) if isinstance(each, Job)]

@@ -61,6 +61,69 @@ def test_a_star_file_that_is_half_written_is_waited_for_and_reported_in_the_end(
     assert watcher.jobs(6) == ["a", "b"]
 
 
+@pytest.fixture
+def keep_listing(clock: Any, list_in_star: Callable[..., None]) -> Callable[..., None]:
+    """A function that writes the list anew each second of 40, with names up to that second."""
+
+    def begin(names: Callable[[int], list[str]]) -> None:
+        for second in range(40):
+            clock.at(second, lambda second=second: list_in_star(*names(second)))
+
+    return begin
+
+
+def test_a_star_file_that_gains_a_row_each_second_gives_all_but_the_last(
+    watch: Watch, put: Put, keep_listing: Callable[..., None]
+) -> None:
+    names = [f"in/{number:02}.mrc" for number in range(40)]
+    put(*names, "in/zz.mrc")
+    keep_listing(lambda second: names[: second + 1])
+    watcher = watch("mics.star", "in/zz.mrc")
+    given = watcher.jobs(39)
+    assert len(given) >= 25
+    assert sorted(given + watcher.jobs(20)) == [f"in/{number:02}" for number in range(40)] + ["zz"]
+
+
+def test_a_star_file_that_is_written_again_and_again_gives_all(
+    watch: Watch, put: Put, keep_listing: Callable[..., None]
+) -> None:
+    put("a.mrc", "b.mrc")
+    keep_listing(lambda second: ["a.mrc", "b.mrc"])
+    assert watch("mics.star").jobs(39) == ["a", "b"]
+
+
+def test_half_a_name_at_the_end_of_a_star_file_that_grows_is_not_waited_for(
+    watch: Watch, put: Put, clock: Any, list_in_star: Callable[..., None], keep_listing: Callable[..., None]
+) -> None:
+    names = [f"{number:02}.mrc" for number in range(40)]
+    put(*names)
+    keep_listing(lambda second: [*names[:second], f"{second:02}"])
+    clock.at(40, lambda: list_in_star(*names))
+    watcher = watch("mics.star")
+    assert sorted(watcher.jobs(60)) == [f"{number:02}" for number in range(40)]
+    assert not any("is not there" in notice.message for notice in watcher.notices)
+
+
+def test_a_star_file_that_changes_while_it_is_read_is_not_taken_as_it_was(
+    watch: Watch, put: Put, clock: Any, keep_listing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a.mrc", "b.mrc")
+    keep_listing(lambda second: ["a.mrc", "b.mrc"])
+    really = watched_inputs.read_list
+
+    def read_and_touch(path: Path) -> Any:
+        rows = really(path)
+        clock.now += 0.01
+        clock.touch(path)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watched_inputs, "read_list", read_and_touch)
+        watcher = watch("mics.star")
+        assert watcher.jobs(30) == []
+    assert watcher.jobs(60) == ["a", "b"]
+
+
 def test_a_star_file_that_cannot_be_read_for_a_moment_is_read_again_as_it_is(
     watch: Watch, put: Put, list_in_star: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

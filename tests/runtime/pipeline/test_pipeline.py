@@ -1,6 +1,7 @@
 """A run commits every micrograph that can be picked, and accounts for the others."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from PIL import Image
 from gtpick_rt.arrivals import opening
 from gtpick_rt.arrivals.jobs import Job
 from gtpick_rt.arrivals.listed import Listed
+from gtpick_rt.arrivals.stamp import Stamp, stamp_of
 from gtpick_rt.backends.base import Answers, AtOnce, Tiles
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.detection.picker import Picker
@@ -399,6 +401,19 @@ def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(opening, "read_micrograph", changing)
     (record,) = run([job], dot_picker, out).micrographs
     assert (reads, record.mtime_ns) == (2, 1)
+
+
+def test_where_inodes_are_made_up_anew_a_micrograph_has_not_changed_while_it_was_read(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+
+    def unstable(path: Path | str) -> Stamp:
+        return replace(stamp_of(path), inode=next(numbers))
+
+    monkeypatch.setattr(bookkeeping, "CHANGED_S", 0.0)
+    monkeypatch.setattr("gtpick_rt.pipeline.stages.stamp_if_there", unstable)
+    assert [record.stem for record in run([make_job("a")], dot_picker, out).micrographs] == ["a"]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
