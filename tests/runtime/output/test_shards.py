@@ -669,3 +669,36 @@ def test_a_micrograph_that_has_changed_is_listed_as_a_shard_has_picked_it(
     records = {record["stem"]: record for record in json.loads(summary_path(out).read_text())["micrographs"]}
     assert {stem for stem, record in records.items() if record["mtime_ns"] == changed_ns} == {"m00", "m01"}
     assert pick_into().picked == 0
+
+
+def test_of_a_killed_array_of_another_number_only_the_log_outlives_what_was_picked_since(
+    folder: Path, out: Path, pick_into: PickInto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(shards, "_list_all", lambda *_: None)
+        for shard in ("1/2", "2/2"):
+            pick_into(shard)
+    changed_ns = 10**18
+    for stem in good():
+        os.utime(folder / f"{stem}.mrc", ns=(changed_ns, changed_ns))
+    for stem in BROKEN:
+        (folder / f"{stem}.mrc").unlink()
+    for shard in ("1/3", "2/3", "3/3"):
+        pick_into(shard)
+    summary = json.loads(summary_path(out).read_text())
+    assert {record["mtime_ns"] for record in summary["micrographs"]} == {changed_ns}
+    assert summary["failed"] == []
+    assert [worker["name"] for worker in summary["workers"]] == ["shard 3/3"]
+    assert Counter(line["stem"] for line in lines(out) if line["state"] == "picked") == dict.fromkeys(good(), 2)
+
+
+def test_what_only_a_killed_array_of_another_number_has_picked_or_failed_is_listed(
+    folder: Path, out: Path, pick_into: PickInto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(shards, "_list_all", lambda *_: None)
+        pick_into("1/1")
+    pick_into("1/2")
+    summary = json.loads(summary_path(out).read_text())
+    assert sorted(record["stem"] for record in summary["micrographs"]) == good()
+    assert sorted(failure["stem"] for failure in summary["failed"]) == list(BROKEN)
