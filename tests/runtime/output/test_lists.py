@@ -42,3 +42,13 @@ def test_the_current_folder_is_not_asked_for_again_for_each_micrograph(
     first = asked.index("written")
     assert first > 0
     assert asked == 2 * asked[: first + 1]
+
+
+def test_the_list_is_written_also_where_the_current_folder_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "start").mkdir()
+    monkeypatch.chdir(tmp_path / "start")
+    (tmp_path / "start").rmdir()
+    write_star_list(tmp_path / "out", [("/in/a.mrc", "a")])
+    assert listed(tmp_path / "out") == [f"{tmp_path}/out/a_autopick.star"]
