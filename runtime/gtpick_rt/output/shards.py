@@ -7,10 +7,12 @@ lists what all of them have picked.
 
 import dataclasses
 import json
+import logging
 import shutil
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,7 @@ from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
 from gtpick_rt.records import Failure
 
+_LOG = logging.getLogger("gtpick_rt")
 _LISTING_S = 600.0
 """Within which the last shard has listed what all have done."""
 _PAUSE_S = 0.5
@@ -38,15 +41,22 @@ _PAUSE_S = 0.5
 class ShardFolder(OutputFolder):
     """An output folder that other shards write to at the same time.
 
-    The first to begin decides the settings, as far as they were measured; `agree` tells. Raises
-    UsageError as OutputFolder does, and when this shard, shards of another number, or a run without
-    shards is at work there.
+    The first to begin decides the settings, as far as they were measured; `agree` tells. While a
+    run without shards is at work there it waits, which `notice` is told, for some minutes or until
+    `stop` is set. Raises UsageError as OutputFolder does, and when this shard or shards of another
+    number are at work there.
     """
 
     alone = False
 
-    def __init__(self, out: Path, shard: Shard) -> None:
-        self._shard = shard
+    def __init__(
+        self,
+        out: Path,
+        shard: Shard,
+        notice: Callable[[str], None] = _LOG.warning,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._shard, self._notice, self._stop = shard, notice, stop or threading.Event()
         self._mine, self.shares = shards_folder(out) / _name_of(shard), shard.of
         super().__init__(out)
 
@@ -67,14 +77,17 @@ class ShardFolder(OutputFolder):
         """Keep out whoever wants the folder for himself; a shard that has ended may be listing what
         is done.
         """
-        until = time.monotonic() + _LISTING_S
+        until, told = time.monotonic() + _LISTING_S, False
         while True:
             try:
                 return share_folder(lock_path(self.path))
-            except InUseError:
-                if time.monotonic() > until:
+            except InUseError as error:
+                if time.monotonic() > until or self._stop.is_set():
                     raise
-                time.sleep(_PAUSE_S)
+                if not told:
+                    self._notice(f"waiting up to {_LISTING_S / 60:.0f} min: {error}")
+                    told = True
+                self._stop.wait(_PAUSE_S)
 
     def _refuse_other_numbers(self) -> None:
         for path in names_in(shards_folder(self.path), "*.lock"):
