@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gtpick_rt.arrivals.folders import DEFAULT_NAMES, Folder, Names, Pattern, is_pattern
 from gtpick_rt.arrivals.sums import LeftOut, one_of_each
 from gtpick_rt.errors import FormatError, MicrographError, UsageError
-from gtpick_rt.files.shared import paths_below
+from gtpick_rt.files.shared import paths_below, unless_gone
 from gtpick_rt.reading.info import SUFFIXES, suffix_of
 from gtpick_rt.records import Failure, counted
 
@@ -151,9 +151,12 @@ def same_file(path: Path | str, other: Path | str) -> bool:
 
 def project_name(path: Path) -> str:
     """Name `path` relative to the current folder where it lies below it, as RELION does, else in
-    full.
+    full, as also where the current folder was removed.
     """
-    absolute, project = path.absolute(), Path.cwd()
+    project = unless_gone(Path.cwd, None)
+    if project is None:
+        return str(path)
+    absolute = path.absolute()
     return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
 
 

@@ -24,7 +24,7 @@ from gtpick_rt.cli.options import EXIT_SIGNAL, lasted
 from gtpick_rt.cli.progress import FIELDS, progress_bar, told_of
 from gtpick_rt.cli.warned import Warned
 from gtpick_rt.detection.picker import Picker
-from gtpick_rt.errors import UndecidedError
+from gtpick_rt.errors import InUseError, UndecidedError
 from gtpick_rt.output.conversion import Conversion
 from gtpick_rt.output.layout import log_path
 from gtpick_rt.output.metrics import Metrics, need_prometheus
@@ -78,7 +78,7 @@ def pick_all(request: Request, stop: Stop, metrics_port: int | None = None) -> S
         )
         try:
             summary = fulfil(request, listeners, stop.event, command=sys.argv)
-        except UndecidedError:
+        except (InUseError, UndecidedError):
             stop.leave()
             raise
     for line in (*_result(summary, request, terminal.settled), *terminal.left()):

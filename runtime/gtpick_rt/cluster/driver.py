@@ -19,8 +19,8 @@ from gtpick_rt.cluster.pool import WorkerPool, Workers
 from gtpick_rt.cluster.session import Blocked, Outcome, Session, SessionOptions, Unfit, pick_one
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError, WorkerDiedError, text_of
-from gtpick_rt.files.atomic import remove_temporaries
 from gtpick_rt.output.folder import OutputFolder
+from gtpick_rt.output.making import remove_temporaries
 from gtpick_rt.output.summary import Parameters, Settings, Summary
 from gtpick_rt.pipeline.bookkeeping import DEADLINE_S, Bookkeeping, Listeners
 from gtpick_rt.pipeline.queues import BoundedQueue, ConsumerGoneError

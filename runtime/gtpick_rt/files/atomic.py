@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from gtpick_rt.errors import UsageError
 
-_TEMPORARY = ".tmp"
+_DRAFT = re.compile(r"\.\d+-[0-9a-f]{12}\.tmp")
 _MAKING = threading.Lock()
 """Held while folders are made."""
 
@@ -48,7 +49,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 def _draft_in(folder: Path) -> Path:
     """A name that no other file in `folder` has."""
-    return folder / f".{os.getpid()}-{secrets.token_hex(6)}{_TEMPORARY}"
+    return folder / f".{os.getpid()}-{secrets.token_hex(6)}.tmp"
 
 
 def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
@@ -67,15 +68,9 @@ def _replace(path: Path, pieces: Iterable[bytes], mode: int) -> None:
         raise
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left below `folder`, which nobody
-    writes to now.
-    """
-    for here, _, files in os.walk(folder):
-        for name in files:
-            if name.startswith(".") and name.endswith(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    (Path(here) / name).unlink()
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that a killed process has left, or is being written."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def make_folder(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from gtpick_rt.errors import OUT_OF_REACH, UsageError
-from gtpick_rt.files.atomic import remove_empty, remove_temporaries, write_atomic
+from gtpick_rt.files.atomic import remove_empty, write_atomic
 from gtpick_rt.files.shared import names_in
 from gtpick_rt.output.commit import discard_picks
 from gtpick_rt.output.conversion import Conversion, read_conversion
@@ -27,7 +27,7 @@ from gtpick_rt.output.layout import (
 )
 from gtpick_rt.output.lists import Hold, write_star_list, write_summary
 from gtpick_rt.output.lock import FolderLock, lock_folder
-from gtpick_rt.output.making import make_output, refuse_foreign, remove_traces
+from gtpick_rt.output.making import make_output, refuse_foreign, remove_temporaries, remove_traces
 from gtpick_rt.output.pick_files import BlockedError, PickFiles, writing_to
 from gtpick_rt.output.runlog import append_entry, end_shards
 from gtpick_rt.output.summary import Outcome, Settings, Summary, Totals, read_summary

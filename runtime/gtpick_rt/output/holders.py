@@ -10,6 +10,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from gtpick_rt.files.shared import bytes_of
+
 _PROC = Path("/proc")
 _UNKNOWN = "-"
 _SAID = re.compile(r"process (\d{1,9}) on (.*)(?:\nborn (\S+) (\S+) (\S+)\n)?")
@@ -48,9 +50,9 @@ def lives(path: Path) -> bool | None:
 
 def holder(path: Path) -> str:
     """What tells the run that holds the folder whose lock is the file `path` from all others; ""
-    where none does.
+    where none does. Raises OSError where that cannot be told at the moment.
     """
-    return text_of(path) or _mark_of(text_of(heartbeat_of(path) / "beat"))
+    return text_there(path) or _mark_of(text_there(heartbeat_of(path) / "beat"))
 
 
 def heartbeat_of(path: Path) -> Path:
@@ -61,8 +63,13 @@ def heartbeat_of(path: Path) -> Path:
 def text_of(path: Path) -> str:
     """What a file says; "" where it cannot be read."""
     with suppress(OSError):
-        return path.read_text(errors="replace")
+        return text_there(path)
     return ""
+
+
+def text_there(path: Path) -> str:
+    """What a file says; "" where it is gone. Raises OSError."""
+    return (bytes_of(path) or b"").decode(errors="replace")
 
 
 def _mark_of(beat: str) -> str:

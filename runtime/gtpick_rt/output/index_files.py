@@ -1,13 +1,10 @@
-"""The files of the index of an output folder, and the STAR files that it is of."""
+"""The files of the index of an output folder."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from gtpick_rt.files.shared import unless_gone
-from gtpick_rt.output.layout import STAR_SUFFIX, STATE_FOLDER
 
 
 def remove_index(path: Path) -> None:
@@ -30,19 +27,3 @@ def copy_index(index: Path, copy: Path) -> None:
     """
     for old, new in zip(_files_of(index), _files_of(copy), strict=True):
         unless_gone(partial(shutil.copyfile, old, new), None)
-
-
-def stems_in(out: Path) -> Iterator[str]:
-    """The stems of all STAR files of picks in the folder, but for those in other output folders
-    below it.
-    """
-    for here, folders, files in os.walk(out):
-        below = Path(here).relative_to(out)
-        if below != Path() and STATE_FOLDER in folders:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if name != STATE_FOLDER]
-        prefix = "" if below == Path() else f"{below}/"
-        for name in files:
-            if name.endswith(STAR_SUFFIX) and not name.startswith("."):
-                yield prefix + name.removesuffix(STAR_SUFFIX)

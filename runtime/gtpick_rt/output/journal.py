@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gtpick_rt.formats.star import read_record
-from gtpick_rt.output.index_files import remove_index, stems_in
+from gtpick_rt.output.contents import stems_in
+from gtpick_rt.output.index_files import remove_index
 from gtpick_rt.output.layout import COORDS_SUFFIX, star_path
 from gtpick_rt.output.other_index import UNSOUND, failures_of
 from gtpick_rt.output.summary import Settings, Totals

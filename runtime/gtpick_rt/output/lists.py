@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from gtpick_rt.arrivals.jobs import project_name
 from gtpick_rt.files.atomic import write_atomic
 from gtpick_rt.formats.star import autopick_star
-from gtpick_rt.output.layout import list_path, star_path, summary_path
+from gtpick_rt.output.layout import STAR_SUFFIX, list_path, summary_path
 from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Summary
 
@@ -44,7 +44,9 @@ def write_star_list(out: Path, names: Iterable[tuple[str, str]]) -> None:
 
     Paths are relative to the current folder where they lie below it, as RELION wants.
     """
-    rows = ((name, project_name(star_path(out, PurePosixPath(stem)))) for name, stem in names)
+    folder = project_name(out)
+    prefix = "" if folder == "." else f"{folder}/"
+    rows = ((name, f"{prefix}{stem}{STAR_SUFFIX}") for name, stem in names)
     write_atomic(list_path(out), map(str.encode, autopick_star(rows)))
 
 

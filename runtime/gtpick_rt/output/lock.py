@@ -18,7 +18,7 @@ from typing import Protocol
 from gtpick_rt.errors import InUseError, UsageError
 from gtpick_rt.files.atomic import make_folder
 from gtpick_rt.files.shared import bytes_of, remove, status_of
-from gtpick_rt.output.holders import heartbeat_of, myself, text_of
+from gtpick_rt.output.holders import heartbeat_of, myself, text_of, text_there
 from gtpick_rt.output.layout import STATE_FOLDER
 
 BEAT_S = 5.0
@@ -201,13 +201,14 @@ class _Heartbeat:
                     self._write(count)
 
     def is_held(self) -> bool:
-        return self._mark in text_of(self._file)
+        return self._mark in text_there(self._file)
 
     def release(self) -> None:
         self._released.set()
         self._thread.join()
-        if self.is_held():
-            remove(self._folder)
+        with suppress(OSError):
+            if self.is_held():
+                remove(self._folder)
 
 
 class _Vacancy:

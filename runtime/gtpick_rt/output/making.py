@@ -1,10 +1,13 @@
-"""Make an output folder, and remove it when nothing came of the run."""
+"""Make an output folder, remove from it what killed runs have left, and remove it when nothing came
+of the run.
+"""
 
 import contextlib
 from pathlib import Path
 
 from gtpick_rt.errors import UsageError
-from gtpick_rt.files.atomic import make_folder
+from gtpick_rt.files.atomic import is_temporary, make_folder
+from gtpick_rt.output.contents import folders_in
 from gtpick_rt.output.index_files import remove_index
 from gtpick_rt.output.layout import STATE_FOLDER, index_path, lock_path, log_path
 from gtpick_rt.reading.info import fault_of_name
@@ -30,6 +33,16 @@ def remove_traces(out: Path, made: bool) -> None:
         lock_path(out).unlink(missing_ok=True)
         if made:
             log_path(out).unlink(missing_ok=True)
+
+
+def remove_temporaries(out: Path) -> None:
+    """Remove the temporary files that killed processes have left in the folder, which nobody writes
+    to now, as far as that can be done.
+    """
+    for below, _, files in folders_in(out):
+        for name in filter(is_temporary, files):
+            with contextlib.suppress(OSError):
+                (out / below / name).unlink()
 
 
 def refuse_foreign(foreign: Path | None) -> None:

@@ -3,9 +3,11 @@
 import contextlib
 import heapq
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from gtpick_rt.files.shared import names_in, remove
 
@@ -20,8 +22,21 @@ def time_stamp() -> str:
 def append_entry(log_file: Path, entry: Mapping[str, object]) -> None:
     """Append a line to the log, as far as that can be done."""
     line = json.dumps({"time": time_stamp(), **entry}) + "\n"
-    with contextlib.suppress(OSError), log_file.open("a") as file:
-        file.write(line)
+    with contextlib.suppress(OSError), _appending(log_file) as log:
+        log.write(line.encode())
+
+
+@contextlib.contextmanager
+def _appending(log_file: Path) -> Iterator[BinaryIO]:
+    """The log, open at the beginning of a line: the last one may have been torn by a crash or a
+    full disk.
+    """
+    with log_file.open("ab+") as log:
+        if log.tell():
+            log.seek(-1, os.SEEK_END)
+            if log.read() != b"\n":
+                log.write(b"\n")
+        yield log
 
 
 def end_shards(folder: Path, log_file: Path) -> None:
@@ -33,7 +48,7 @@ def end_shards(folder: Path, log_file: Path) -> None:
     logs = names_in(folder, f"*{log_file.suffix}")
     if logs:
         lines = heapq.merge(*map(_lines, logs), key=_stamp)
-        with log_file.open("ab") as log:
+        with _appending(log_file) as log:
             log.writelines(lines)
     for path in logs:  # before the rest, lest they be taken over twice
         remove(path)

@@ -7,10 +7,12 @@ lists what all of them have picked.
 
 import dataclasses
 import json
+import logging
 import shutil
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,7 @@ from gtpick_rt.output.runlog import time_stamp
 from gtpick_rt.output.summary import Settings, Summary, WorkerRecord
 from gtpick_rt.records import Failure
 
+_LOG = logging.getLogger("gtpick_rt")
 _LISTING_S = 600.0
 """Within which the last shard has listed what all have done."""
 _PAUSE_S = 0.5
@@ -38,15 +41,22 @@ _PAUSE_S = 0.5
 class ShardFolder(OutputFolder):
     """An output folder that other shards write to at the same time.
 
-    The first to begin decides the settings, as far as they were measured; `agree` tells. Raises
-    UsageError as OutputFolder does, and when this shard, shards of another number, or a run without
-    shards is at work there.
+    The first to begin decides the settings, as far as they were measured; `agree` tells. While a
+    run without shards is at work there it waits, which `notice` is told, for some minutes or until
+    `stop` is set. Raises UsageError as OutputFolder does, and when this shard or shards of another
+    number are at work there.
     """
 
     alone = False
 
-    def __init__(self, out: Path, shard: Shard) -> None:
-        self._shard = shard
+    def __init__(
+        self,
+        out: Path,
+        shard: Shard,
+        notice: Callable[[str], None] = _LOG.warning,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._shard, self._notice, self._stop = shard, notice, stop or threading.Event()
         self._mine, self.shares = shards_folder(out) / _name_of(shard), shard.of
         super().__init__(out)
 
@@ -67,14 +77,17 @@ class ShardFolder(OutputFolder):
         """Keep out whoever wants the folder for himself; a shard that has ended may be listing what
         is done.
         """
-        until = time.monotonic() + _LISTING_S
+        until, told = time.monotonic() + _LISTING_S, False
         while True:
             try:
                 return share_folder(lock_path(self.path))
-            except InUseError:
-                if time.monotonic() > until:
+            except InUseError as error:
+                if time.monotonic() > until or self._stop.is_set():
                     raise
-                time.sleep(_PAUSE_S)
+                if not told:
+                    self._notice(f"waiting up to {_LISTING_S / 60:.0f} min: {error}")
+                    told = True
+                self._stop.wait(_PAUSE_S)
 
     def _refuse_other_numbers(self) -> None:
         for path in names_in(shards_folder(self.path), "*.lock"):
@@ -139,7 +152,7 @@ class ShardFolder(OutputFolder):
             write_atomic(self._mine.with_suffix(".json"), map(str.encode, summary.to_json((), (), time_stamp())))
         if self._shard.number == 1:
             self._indexed(self._journal.reconcile)
-            joined = _joined(_summaries(self.path))
+            joined = _joined(_summaries(self.path, self._shard.of))
             super()._write_lists(dataclasses.replace(joined, totals=self.totals))
 
     def _release(self) -> None:
@@ -149,17 +162,18 @@ class ShardFolder(OutputFolder):
         with suppress(InUseError):  # another will see to it
             whole = _WholeFolder(self.path, force=settings is None)
             with whole:
-                _list_all(whole, settings)
+                _list_all(whole, settings, self._shard.of)
 
 
 class _WholeFolder(OutputFolder):
     """The folder when its shards have ended."""
 
-    def take_over(self) -> None:
-        """List what was here before as the shards have it, which may have picked it once more.
-        Raises BlockedError.
+    def take_over(self, of: int) -> None:
+        """List what was here before as the shards have it, which may have picked it once more: the
+        `of` shards that have ended now after those that have died before. Raises BlockedError.
         """
-        for index in names_in(shards_folder(self.path), "*-of-*.sqlite"):
+        earlier, present = _indices(self.path, of)
+        for index in (*earlier, *present):
             found = list(picked_of(index, _shard_of(index).holds))
             self._indexed(partial(self._journal.correct, found))
 
@@ -192,17 +206,26 @@ def _agreement(out: Path) -> Path:
     return shards_folder(out) / "settings.json"
 
 
-def _list_all(whole: _WholeFolder, settings: Settings | None) -> None:
+def _indices(out: Path, of: int) -> tuple[list[Path], list[Path]]:
+    """The indices of shards of other numbers, which have died, and of those of which there are
+    `of`.
+    """
+    paths = names_in(shards_folder(out), "*-of-*.sqlite")
+    present = [path for path in paths if _shard_of(path).of == of]
+    return [path for path in paths if path not in present], present
+
+
+def _list_all(whole: _WholeFolder, settings: Settings | None, of: int) -> None:
     """Write what one run without shards would have written at its end; of shards of which none has
     begun to pick, leave nothing.
     """
-    summaries = _summaries(whole.path)
+    summaries = _summaries(whole.path, of)
     if settings is None or not summaries:
         if whole.previous is None:
             shutil.rmtree(shards_folder(whole.path), ignore_errors=True)
         return
-    failures = {failure.stem: failure for failure in _failures(whole)}
-    whole.take_over()
+    failures = {failure.stem: failure for failure in _failures(whole, of)}
+    whole.take_over(of)
     whole.begin(settings)
     for failure in failures.values():
         whole.report(failure)
@@ -213,22 +236,26 @@ def _list_all(whole: _WholeFolder, settings: Settings | None) -> None:
         whole.write_lists(dataclasses.replace(_joined(summaries), totals=whole.totals))
 
 
-def _failures(whole: OutputFolder) -> Iterator[Failure]:
+def _failures(whole: OutputFolder, of: int) -> Iterator[Failure]:
     """What these shards could not pick, and what others could not that have ended before they
     began.
     """
-    indices = names_in(shards_folder(whole.path), "*-of-*.sqlite")
-    shards = [_shard_of(index) for index in indices]
-    for failure in failures_of(whole.index):
-        if not any(shard.holds(failure.stem) for shard in shards):
-            yield failure
-    for index in indices:
-        yield from (each for each in failures_of(index) if not star_path(whole.path, PurePosixPath(each.stem)).exists())
+    earlier, present = _indices(whole.path, of)
+    shards = [_shard_of(index) for index in present]
+    before = failures_of(whole.index) + [each for index in earlier for each in _unpicked(whole.path, index)]
+    yield from (each for each in before if not any(shard.holds(each.stem) for shard in shards))
+    for index in present:
+        yield from _unpicked(whole.path, index)
 
 
-def _summaries(out: Path) -> dict[Shard, Summary]:
-    """What each shard says of itself."""
-    read = {path: bytes_of(path) for path in names_in(shards_folder(out), "*-of-*.json")}
+def _unpicked(out: Path, index: Path) -> Iterator[Failure]:
+    """The failures of a shard of which there are no picks."""
+    return (each for each in failures_of(index) if not star_path(out, PurePosixPath(each.stem)).exists())
+
+
+def _summaries(out: Path, of: int) -> dict[Shard, Summary]:
+    """What each of `of` shards says of itself."""
+    read = {path: bytes_of(path) for path in names_in(shards_folder(out), f"*-of-{of}.json")}
     return {_shard_of(path): Summary.from_json(text.decode()) for path, text in read.items() if text is not None}
 
 

@@ -43,7 +43,7 @@ def fulfil(request: Request, listeners: Listeners, stop: threading.Event, comman
         need_training()
         weights_of(request.model)
     exclusion_of(request, None)  # what is wrong with it is told before anything takes long
-    with _output(request) as output:
+    with _output(request, listeners, stop) as output:
         if request.adapt:
             request = adapted_first(request, output, listeners, stop)
         summary, adapted = _pick(request, output, listeners, stop, command)
@@ -195,12 +195,12 @@ def _run_in_workers(cluster: ClusterSpec, request: Request, *arguments: Any, **c
         return driver.run(pool, *arguments, model=model, backend=request.backend, gpu=gpu, **common)
 
 
-def _output(request: Request) -> OutputFolder:
+def _output(request: Request, listeners: Listeners, stop: threading.Event) -> OutputFolder:
     if request.shard is None:
         return OutputFolder(request.out, request.force)
     from gtpick_rt.output.shards import ShardFolder
 
-    return ShardFolder(request.out, Shard.parse(request.shard))
+    return ShardFolder(request.out, Shard.parse(request.shard), listeners.notice, stop)
 
 
 def _open_picker(

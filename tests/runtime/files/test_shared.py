@@ -32,7 +32,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "history": (lambda out: History(out).catch_up(), ".gtpick/shards"),
     "holder of the folder": (lambda out: (holder_lives(out), holder(lock_path(out))), ".gtpick/shards"),
     "requests": (lambda out: list(Requests(out).take()), ".gtpick/retry"),
-    "summaries of shards": (shards._summaries, ".gtpick/shards"),
+    "summaries of shards": (lambda out: shards._summaries(out, 2), ".gtpick/shards"),
     "index of a shard": (lambda out: shards.copy_index(index_path(out), out.parent / "copy.sqlite"), ".gtpick"),
     "detections": (lambda out: find_detections(out, PurePosixPath("a")), ".gtpick/detections"),
     "coordinates": (find_coordinates, "deep"),

@@ -1,6 +1,8 @@
 """Only one process at a time writes to a folder, also where the file system has no locks."""
 
+import errno
 import fcntl
+import io
 import os
 import shutil
 import subprocess
@@ -12,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gtpick_rt.errors import InUseError, UsageError
+from gtpick_rt.errors import InUseError, UnwritableError, UsageError
 from gtpick_rt.output import lock
-from gtpick_rt.output.holders import heartbeat_of
+from gtpick_rt.output.holders import heartbeat_of, holder
 from gtpick_rt.output.lock import FolderLock, lock_folder, share_folder
+from gtpick_rt.output.pick_files import writing_to
 
 
 @pytest.fixture
@@ -189,6 +192,26 @@ def test_without_locks_a_holder_that_was_taken_for_dead_learns_of_it(
     assert after.is_held()
     after.release()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("who", ["holder", "worker"])
+@pytest.mark.usefixtures("file_system")
+def test_a_lock_that_cannot_be_read_for_a_moment_is_not_taken_for_lost(
+    who: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lock_folder(path)
+    own = holder(path)
+    is_held = {"holder": held.is_held, "worker": lambda: holder(path) == own}[who]
+
+    def stale(name: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(name))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(io, "open", stale)
+        with pytest.raises(UnwritableError, match="Stale file handle"), writing_to(path.parent, is_held):
+            pass
+    with writing_to(path.parent, is_held):
+        held.release()
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(path: Path) -> None:

@@ -29,10 +29,12 @@ from gtpick_rt.output import folder as output
 from gtpick_rt.output import journal, pick_files, shards
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import list_path, log_path, retry_folder, shards_folder, star_path, summary_path
+from gtpick_rt.output.lock import FolderLock
 from gtpick_rt.output.retrying import ask_again
 from gtpick_rt.output.shards import ShardFolder
 from gtpick_rt.output.summary import Settings
 from gtpick_rt.picking import fulfilling as picking
+from gtpick_rt.picking.request import Listeners, Request
 from gtpick_rt.types import FloatArray, Micrograph
 
 PLACES = np.array([[71, 39], [151, 87]], np.float32)
@@ -266,6 +268,43 @@ def test_a_shard_waits_for_a_run_that_ends_soon(out: Path, monkeypatch: pytest.M
     whole.close()
     thread.join()
     assert began.is_set()
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_shard_says_once_whom_it_waits_for_and_may_be_stopped(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_PAUSE_S", 0.01)
+    told: list[str] = []
+    stop, really = threading.Event(), shards.share_folder
+    tries = iter(range(4))
+
+    def share(path: Path) -> FolderLock:
+        if next(tries) == 3:
+            stop.set()
+        return really(path)
+
+    monkeypatch.setattr(shards, "share_folder", share)
+    request = Request(inputs=(str(folder),), out=out, shard="1/2")
+    with OutputFolder(out), pytest.raises(InUseError, match="is writing here"):
+        picking.fulfil(request, Listeners(notice=told.append), stop)
+    assert [text.partition(" on ")[0] for text in told] == [f"waiting up to 10 min: {out}: process {os.getpid()}"]
+
+
+def test_a_signal_ends_a_shard_that_waits(folder: Path, out: Path, tiny_model: Path) -> None:
+    with OutputFolder(out):
+        shard = subprocess.Popen(
+            command(folder, out, tiny_model, "--shard=1/2"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        with shard:
+            assert shard.stderr is not None
+            assert b"waiting up to 10 min" in shard.stderr.readline()
+            shard.send_signal(signal.SIGINT)
+            said = shard.stderr.read()
+    assert (shard.returncode, said.strip()) == (
+        128 + signal.SIGINT,
+        b"finishing what is in hand; once more to stop at once",
+    )
 
 
 @pytest.mark.usefixtures("file_system")
@@ -669,3 +708,36 @@ def test_a_micrograph_that_has_changed_is_listed_as_a_shard_has_picked_it(
     records = {record["stem"]: record for record in json.loads(summary_path(out).read_text())["micrographs"]}
     assert {stem for stem, record in records.items() if record["mtime_ns"] == changed_ns} == {"m00", "m01"}
     assert pick_into().picked == 0
+
+
+def test_of_a_killed_array_of_another_number_only_the_log_outlives_what_was_picked_since(
+    folder: Path, out: Path, pick_into: PickInto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(shards, "_list_all", lambda *_: None)
+        for shard in ("1/2", "2/2"):
+            pick_into(shard)
+    changed_ns = 10**18
+    for stem in good():
+        os.utime(folder / f"{stem}.mrc", ns=(changed_ns, changed_ns))
+    for stem in BROKEN:
+        (folder / f"{stem}.mrc").unlink()
+    for shard in ("1/3", "2/3", "3/3"):
+        pick_into(shard)
+    summary = json.loads(summary_path(out).read_text())
+    assert {record["mtime_ns"] for record in summary["micrographs"]} == {changed_ns}
+    assert summary["failed"] == []
+    assert [worker["name"] for worker in summary["workers"]] == ["shard 3/3"]
+    assert Counter(line["stem"] for line in lines(out) if line["state"] == "picked") == dict.fromkeys(good(), 2)
+
+
+def test_what_only_a_killed_array_of_another_number_has_picked_or_failed_is_listed(
+    folder: Path, out: Path, pick_into: PickInto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(shards, "_list_all", lambda *_: None)
+        pick_into("1/1")
+    pick_into("1/2")
+    summary = json.loads(summary_path(out).read_text())
+    assert sorted(record["stem"] for record in summary["micrographs"]) == good()
+    assert sorted(failure["stem"] for failure in summary["failed"]) == list(BROKEN)

@@ -378,10 +378,23 @@ def test_a_folder_in_which_nothing_is_done_is_not_left_behind(tmp_path: Path) ->
 
 def test_what_killed_runs_have_left_is_removed(dot_picker: Picker, make_job: Callable[[str], Job], out: Path) -> None:
     run([make_job("a")], dot_picker, out)
-    left = out / ".gtpick" / "detections" / ".123-abc.tmp"
+    left = out / ".gtpick" / "detections" / ".123-0123456789ab.tmp"
     left.touch()
     with OutputFolder(out):
         assert not left.exists()
+
+
+def test_files_of_others_and_what_a_run_into_a_folder_below_is_writing_stay(
+    dot_picker: Picker, make_job: Callable[[str], Job], out: Path
+) -> None:
+    run([make_job("a")], dot_picker, out / "below")
+    names = (".notes.tmp", "deep/.transfer.mrc.tmp", ".123-0123456789ab.tmp.mrc", "below/x/.123-0123456789ab.tmp")
+    others = [out / name for name in names]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with OutputFolder(out):
+        assert [path for path in others if not path.exists()] == []
 
 
 def test_a_micrograph_that_changes_while_it_is_read_is_read_again(
