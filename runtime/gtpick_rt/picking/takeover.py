@@ -94,6 +94,9 @@ class Adapting:
                 self.adapted = found.model is not None
                 if self.adapted:
                     return
+        if self._learning or self._learn:
+            self.close()
+            self._told(Outcome(message="the run ended before it had learned; the same command learns in the next"))
 
     def close(self) -> None:
         """End the learning, if it goes on."""

@@ -233,6 +233,20 @@ def test_a_run_that_is_stopped_while_it_learns_leaves_no_process_and_begins_once
     assert (models_of(out), times_learned(out)) == ({"learned": 13}, 2)
 
 
+def test_a_run_that_ends_before_it_has_learned_says_so_and_the_next_one_learns(
+    run: Run, learner: Ways, folder: Path
+) -> None:
+    learner("hangs")
+    out = folder.parent / "out"
+    summary, told = run(watching=replace(WATCH, until=13))
+    assert summary.totals.micrographs == 13
+    assert "before it had learned" in told[-1]
+    assert read_summary(summary_path(out)).adaptation.message in told[-1]  # type: ignore[union-attr]
+    learner("learns")
+    run(stop_when(lambda: models_of(out) == {"learned": 13}), watching=WATCH)
+    assert models_of(out) == {"learned": 13}
+
+
 def test_what_the_general_network_has_picked_is_picked_once_more(
     run: Run, learner: Ways, folder: Path, tiny_spec: ModelSpec
 ) -> None:
