@@ -21,10 +21,32 @@ PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt
 """Groups of commands, in the order in which they are listed."""
 
 
+_WHOLE = {ord("-"): "\N{NON-BREAKING HYPHEN}"}
+
+
+class _Formatter(TyperCommand.context_class.formatter_class):  # type: ignore[misc, name-defined]
+    """Fills lines without breaking at hyphens, which are parts of paths, options and names."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.translate(_WHOLE))
+
+    def write_dl(self, rows: Any, **layout: Any) -> None:
+        super().write_dl([(name, text.translate(_WHOLE)) for name, text in rows], **layout)
+
+    def getvalue(self) -> str:
+        return str(super().getvalue()).replace(_WHOLE[ord("-")], "-")
+
+
+class _Context(TyperCommand.context_class):  # type: ignore[misc, valid-type]
+    formatter_class = _Formatter
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose options are listed by group, in the order in which the groups first appear,
     those of no group last, and whose help ends in examples.
     """
+
+    context_class = _Context
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Name the arguments by what is to be typed."""
@@ -56,6 +78,8 @@ class HelpfulCommand(TyperCommand):
 
 class HelpfulGroup(TyperGroup):
     """Commands listed by group, each with the whole first sentence of its help."""
+
+    context_class = _Context
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands."""

@@ -86,6 +86,15 @@ def test_every_value_has_a_name_that_is_no_type_of_python(shown: Callable[..., s
     assert not re.findall(r"[{}]", text.splitlines()[0])
 
 
+@pytest.mark.parametrize("command", ["", *sorted(EXAMPLES)])
+def test_no_line_of_help_is_broken_at_a_hyphen(shown: Callable[..., str], command: str) -> None:
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
+        pytest.importorskip("torch", reason="the extra train is not installed")
+    text = shown(*command.split())
+    assert not [line for line in text.splitlines() if line.endswith("-")]
+    assert "\N{NON-BREAKING HYPHEN}" not in text
+
+
 def test_every_command_has_examples() -> None:
     assert set(EXAMPLES) == {*typer.main.get_command(app).commands, "relion"}  # type: ignore[attr-defined]
 
