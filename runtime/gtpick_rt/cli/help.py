@@ -1,5 +1,6 @@
 """How help is drawn: options and commands in groups, whole sentences, examples at the end."""
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -21,6 +22,7 @@ PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt
 """Groups of commands, in the order in which they are listed."""
 
 
+_WHOLE_DEFAULT = re.compile(r"(\[default: \d+)\.0(?=[\];])")
 _WHOLE = {ord("-"): "\N{NON-BREAKING HYPHEN}"}
 
 
@@ -92,12 +94,13 @@ class HelpfulGroup(TyperGroup):
 
 def record_of(param: Any, ctx: Any) -> tuple[str, str] | None:
     """Return what help says of a parameter: its name, of arguments without their Python type, and
-    the text; None for what is hidden.
+    the text, with whole numbers as such; None for what is hidden.
     """
     record: tuple[str, str] | None = param.get_help_record(ctx)
-    if record is None or param.param_type_name != "argument":
-        return record
-    return param.metavar, record[1]
+    if record is None:
+        return None
+    name, text = record
+    return param.metavar if param.param_type_name == "argument" else name, _WHOLE_DEFAULT.sub(r"\1", text)
 
 
 def _usage(argument: Any) -> str:
