@@ -99,10 +99,11 @@ def export(
     spec = make_spec(network, name or model.stem, version, provenance)
     found = release(network, spec, written, precision)
     model_there, size = onnx.load(written), written.stat().st_size / 1e6
-    opset, share = model_there.opset_import[0].version, half_share(model_there)
-    typer.echo(f"{written}: {size:.1f} MB, opset {opset}, dynamic batch, default threshold {spec.threshold:.3f}")
-    typer.echo(f"{share:.1%} of its floating-point tensors are float16")
-    typer.echo(f"parity with PyTorch on {found}")
+    opset = model_there.opset_import[0].version
+    typer.echo(f"{written}: {size:.1f} MB, opset {opset}, dynamic batch, default threshold {spec.threshold:.2f}")
+    if precision == "fp16":
+        typer.echo(f"{half_share(model_there):.0%} of its floating-point tensors are in half precision")
+    typer.echo(f"compared with PyTorch on {found}")
     if parity:
         from gtpick_export.all_backends import compare_backends
 
@@ -294,4 +295,4 @@ def _release(network: "GTPick", spec: "ModelSpec", out: Path, precision: str = "
     with progress() as tell:
         tell(f"writing {out.name}")
         parity = release(network, spec, out, precision, partial(tell, f"comparing {out.name} with the network, tile"))
-    typer.echo(f"{out}: parity with PyTorch on {parity}")
+    typer.echo(f"{out}: compared with PyTorch on {parity}")

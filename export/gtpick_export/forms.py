@@ -27,6 +27,7 @@ from gtpick_export.triton import PLAN, write_ensemble, write_repository
 from gtpick_rt.backends.base import Backend
 from gtpick_rt.backends.fake import ScriptedBackend
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import BackendError, UnlikeError, UsageError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.proof.parity import Parity, compare
@@ -89,9 +90,7 @@ def _openvino(made: Made, folder: Path) -> Backend:
     try:
         import openvino
     except ImportError as error:
-        raise BackendError(
-            "the form openvino needs OpenVINO: install the extra openvino: pip install '.[openvino]' in the clone"
-        ) from error
+        raise BackendError(f"the form openvino needs OpenVINO: {way_to_add('openvino')}") from error
     core, path, spec = openvino.Core(), folder / f"{made.spec.name}.xml", made.spec
     network = core.read_model(made.runs)
     network.set_rt_info(spec.to_json(), METADATA_KEY)

@@ -47,7 +47,8 @@ def test_a_model_with_parity_is_released(exported: Any, tmp_path: Path, monkeypa
     out = tmp_path / "model.onnx"
     text = release(exported, out, GOOD, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert f"parity with PyTorch on {GOOD}" in text
+    assert f"compared with PyTorch on {GOOD}" in text
+    assert "half precision" not in text
 
 
 def test_a_model_without_parity_is_not_released(exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +74,7 @@ def test_half_precision_goes_beside_the_model_and_never_over_it(
     text = release(exported, tmp_path / out, GOOD, monkeypatch, "--precision", "fp16")
     half = half_of(tmp_path / "model.onnx")
     assert text.startswith(f"{half}: ")
-    assert "0.0% of its floating-point tensors are float16" in text  # what the fixture writes is none
+    assert "0% of its floating-point tensors are in half precision" in text  # what the fixture writes is none
     assert (tmp_path / "model.onnx").read_bytes() == b"in float32"
 
 

@@ -79,8 +79,8 @@ def test_the_runtime_reads_the_spec_that_was_written(exported: Any) -> None:
 
 
 def test_the_command_proves_parity(exported: Any) -> None:
-    assert "opset 18, dynamic batch, default threshold 0.500" in exported.report
-    assert "parity with PyTorch on 64 tiles" in exported.report
+    assert "opset 18, dynamic batch, default threshold 0.50" in exported.report
+    assert "compared with PyTorch on 64 tiles" in exported.report
     assert "(100.00%)" in exported.report
 
 

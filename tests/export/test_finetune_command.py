@@ -178,8 +178,8 @@ def test_half_precision_comes_beside_the_model_if_it_picks_alike(
     monkeypatch.setattr(releasing, "release", release)
     result = run(micrographs[:2])
     assert released == [("mine.onnx", "fp32"), ("mine.fp16.onnx", "fp16")][: 1 + accurate]
-    assert "mine.onnx: parity with PyTorch on many tiles" in result.stdout
-    assert ("mine.fp16.onnx: parity with PyTorch on many tiles" in result.stdout) == accurate
+    assert "mine.onnx: compared with PyTorch on many tiles" in result.stdout
+    assert ("mine.fp16.onnx: compared with PyTorch on many tiles" in result.stdout) == accurate
     refusal = "GPUs cannot run this model, for it is not to be had in half precision: half of the picks are lost"
     assert (refusal in result.stderr) != accurate
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import BackendError, ModelError, text_of
 from gtpick_rt.models.files import half_of
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
@@ -21,12 +22,12 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 """What ONNX Runtime puts before each of its messages."""
 
 
-def runtime(backend: str, way_out: str = "install the extra cpu: pip install '.[cpu]' in the clone") -> Any:
+def runtime(backend: str, way_out: str = "") -> Any:
     """Import ONNX Runtime. Raises BackendError, which says how to get it for `backend`."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise BackendError(f"the {backend} backend needs ONNX Runtime: {way_out}") from error
+        raise BackendError(f"the {backend} backend needs ONNX Runtime: {way_out or way_to_add('cpu')}") from error
     return onnxruntime
 
 

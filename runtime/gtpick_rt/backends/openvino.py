@@ -10,6 +10,7 @@ import numpy as np
 from gtpick_rt.backends.base import AtOnce
 from gtpick_rt.backends.cores import usable_cores
 from gtpick_rt.backends.onnx_file import read_spec
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray
@@ -73,7 +74,5 @@ def _library() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise BackendError(
-            "the openvino backend needs OpenVINO: install the extra openvino: pip install '.[openvino]' in the clone"
-        ) from error
+        raise BackendError(f"the openvino backend needs OpenVINO: {way_to_add('openvino')}") from error
     return openvino

@@ -59,7 +59,7 @@ def install_command(backend: GpuBackend, driver: str) -> str:
     """
     extra = _extra(backend, driver)
     if backend == "tensorrt-rtx":
-        return _pip(extra if _version("onnxruntime") or _version("onnxruntime-gpu") else f"cpu,{extra}")
+        return _pip(_with_runtime(extra))
     return reinstall_command(backend, driver) if _version("onnxruntime") else _pip(extra)
 
 
@@ -67,6 +67,18 @@ def reinstall_command(backend: GpuBackend, driver: str) -> str:
     """The same where another extra, or another ONNX Runtime, is in its way."""
     extra = _extra(backend, driver)
     return _BOTH_RUNTIMES + _pip(f"cpu,{extra}" if backend == "tensorrt-rtx" else extra)
+
+
+def way_to_add(extra: str) -> str:
+    """What a message says where an extra is missing: the command that adds it to what is installed,
+    with the extra cpu where there is no ONNX Runtime yet.
+    """
+    return f"install the extra {extra}: {_pip(_with_runtime(extra))}"
+
+
+def _with_runtime(extra: str) -> str:
+    there = _version("onnxruntime") or _version("onnxruntime-gpu")
+    return extra if there or extra == "cpu" else f"cpu,{extra}"
 
 
 def _pip(extras: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gtpick_rt.backends.base import MOST_AT_ONCE, Answers, Tiles
 from gtpick_rt.backends.onnx_file import read_spec
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import BackendError, ModelError
 from gtpick_rt.models.spec import METADATA_KEY, ModelSpec
 from gtpick_rt.types import FloatArray
@@ -137,7 +138,5 @@ def _library() -> Any:
     try:
         import tritonclient.grpc as library
     except ImportError as error:
-        raise BackendError(
-            "the triton backend needs Triton's client: install the extra triton: pip install '.[triton]' in the clone"
-        ) from error
+        raise BackendError(f"the triton backend needs Triton's client: {way_to_add('triton')}") from error
     return library

@@ -10,6 +10,7 @@ import typer
 from gtpick_rt.cli.help import WITH_OUT
 from gtpick_rt.cli.options import Device
 from gtpick_rt.errors import UsageError
+from gtpick_rt.models.files import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gtpick_rt.backends.engines.libraries import LibraryName
@@ -22,7 +23,7 @@ def build(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="Name of a shipped model, or path of an ONNX file; else the default model."
+            metavar="MODEL", help=f"Name of a shipped model, or path of an ONNX file; else {DEFAULT_MODEL}."
         ),
     ] = None,
     backend: Annotated[

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import UsageError
 
 
@@ -17,9 +18,7 @@ def need_plot(plot: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "--plot needs matplotlib: install the extra plot: pip install '.[plot]' in the clone"
-        ) from error
+        raise UsageError(f"--plot needs matplotlib: {way_to_add('plot')}") from error
 
 
 def write_file(path: Path, data: bytes) -> None:

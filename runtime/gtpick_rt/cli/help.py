@@ -1,5 +1,6 @@
 """How help is drawn: options and commands in groups, whole sentences, examples at the end."""
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -21,10 +22,33 @@ PICKING, JUDGING, TRAINING, MACHINE = "Pick", "Look and judge", "Train and adapt
 """Groups of commands, in the order in which they are listed."""
 
 
+_WHOLE_DEFAULT = re.compile(r"(\[default: \d+)\.0(?=[\];])")
+_WHOLE = {ord("-"): "\N{NON-BREAKING HYPHEN}"}
+
+
+class _Formatter(TyperCommand.context_class.formatter_class):  # type: ignore[misc, name-defined]
+    """Fills lines without breaking at hyphens, which are parts of paths, options and names."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.translate(_WHOLE))
+
+    def write_dl(self, rows: Any, **layout: Any) -> None:
+        super().write_dl([(name, text.translate(_WHOLE)) for name, text in rows], **layout)
+
+    def getvalue(self) -> str:
+        return str(super().getvalue()).replace(_WHOLE[ord("-")], "-")
+
+
+class _Context(TyperCommand.context_class):  # type: ignore[misc, valid-type]
+    formatter_class = _Formatter
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose options are listed by group, in the order in which the groups first appear,
     those of no group last, and whose help ends in examples.
     """
+
+    context_class = _Context
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Name the arguments by what is to be typed."""
@@ -57,6 +81,8 @@ class HelpfulCommand(TyperCommand):
 class HelpfulGroup(TyperGroup):
     """Commands listed by group, each with the whole first sentence of its help."""
 
+    context_class = _Context
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands."""
         width = max(map(len, self.commands))
@@ -68,12 +94,13 @@ class HelpfulGroup(TyperGroup):
 
 def record_of(param: Any, ctx: Any) -> tuple[str, str] | None:
     """Return what help says of a parameter: its name, of arguments without their Python type, and
-    the text; None for what is hidden.
+    the text, with whole numbers as such; None for what is hidden.
     """
     record: tuple[str, str] | None = param.get_help_record(ctx)
-    if record is None or param.param_type_name != "argument":
-        return record
-    return param.metavar, record[1]
+    if record is None:
+        return None
+    name, text = record
+    return param.metavar if param.param_type_name == "argument" else name, _WHOLE_DEFAULT.sub(r"\1", text)
 
 
 def _usage(argument: Any) -> str:

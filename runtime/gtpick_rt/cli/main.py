@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.cli.bench import bench
 from gtpick_rt.cli.build import build
 from gtpick_rt.cli.check import check
@@ -129,7 +130,7 @@ def _load(entry: EntryPoint, *, to_run: bool) -> Any:
 
     Raises UsageError, which says what to install.
     """
-    way_out = "install the extra train: pip install '.[cpu,train]' in the clone"
+    way_out = way_to_add("train")
     try:
         for name in getattr(import_module(entry.module), "NEEDED", ()) if to_run else ():
             import_module(name)

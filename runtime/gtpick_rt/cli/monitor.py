@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.cli.options import OutputOf
 from gtpick_rt.errors import UsageError
 
@@ -32,9 +33,7 @@ def monitor(
     try:
         from gtpick_rt.monitor.serving import serve
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{error.name} is not installed: install the extra monitor: pip install '.[monitor]' in the clone"
-        ) from error
+        raise UsageError(f"{error.name} is not installed: {way_to_add('monitor')}") from error
     _say_if_empty(out)
     serve(out, host, port, token_file, typer.echo)
 

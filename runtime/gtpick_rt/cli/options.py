@@ -10,6 +10,7 @@ import typer
 from gtpick_rt.backends.visible import seeing_only
 from gtpick_rt.cli.help import INPUT, MODEL, NOT_HERE, OUTPUT, PARTICLE
 from gtpick_rt.errors import UsageError
+from gtpick_rt.models.files import DEFAULT_MODEL
 from gtpick_rt.records import duration
 
 if TYPE_CHECKING:
@@ -109,7 +110,11 @@ Diameter = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="Name of a shipped model, or path of an ONNX file."),
+    typer.Option(
+        metavar="MODEL",
+        rich_help_panel=MODEL,
+        help=f"Name of a shipped model, by default {DEFAULT_MODEL}, or path of an ONNX file.",
+    ),
 ]
 BackendName = Annotated[
     str,
@@ -157,8 +162,8 @@ Margin = Annotated[
     typer.Option(
         metavar="WIDTH",
         rich_help_panel=NOT_HERE,
-        help="No particle reaches into so many Å, or px as in 40px, along the borders; by default as wide as they are "
-        "smeared or constant. 0 is none.",
+        help="No particle reaches into so many Å, or px as in 40px, along the borders; by default as for the folder's "
+        "picks, or auto: as wide as they are smeared or constant. 0 is none.",
     ),
 ]
 Mask = Annotated[

@@ -136,8 +136,8 @@ def pick(
 ) -> None:
     """Pick the particles on micrographs and write STAR files that RELION reads.
 
-    Run again with the same settings, it continues in the same folder. INPUT - takes paths from
-    stdin, a line each.
+    Run again with the same settings, it continues in the same folder. INPUT may be -: paths
+    from stdin, a line each.
     """
     from gtpick_rt.cli.running import pick_all, stopping
     from gtpick_rt.picking.request import Request

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.cli.options import OutputOf
 from gtpick_rt.errors import UsageError
 
@@ -24,9 +25,7 @@ def report(
     try:
         from gtpick_rt.report.page import make_report
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{error.name} is not installed: install the extra monitor: pip install '.[monitor]' in the clone"
-        ) from error
+        raise UsageError(f"{error.name} is not installed: {way_to_add('monitor')}") from error
     from gtpick_rt.cli.files import write_file
 
     path = out / "report.html" if to is None else to

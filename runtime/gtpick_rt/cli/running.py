@@ -161,10 +161,11 @@ class Terminal:
             what = "failed" if isinstance(record, Failure) else counted(record.picks, "pick")
             typer.echo(f"{printable(record.path)}: {what}")
         (task,) = self._bar.tasks
-        rate = (task.completed + 1) / (time.monotonic() - self._started)
+        failed = task.fields["failed"] + isinstance(record, Failure)
+        rate = (task.completed + 1 - failed) / (time.monotonic() - self._started)
         told = {
-            "failed": task.fields["failed"] + isinstance(record, Failure),
-            "rate": f"{rate:.2f}/s",
+            "failed": failed,
+            "rate": f"{rate:.2f}/s" if rate else "",
             "picks": counted(self._picks, "pick"),
             "each": f"{averaged(self._picks / self._picked)} each" if self._picked > 1 else "",
         }

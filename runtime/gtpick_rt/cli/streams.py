@@ -37,7 +37,7 @@ class Stream(io.RawIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self.problem = descriptor, ""
-        self._pending: queue.SimpleQueue[bytes] | None = None  # which a signal handler may put something into
+        self._pending: _Pending | None = None
         self._taken = self._written = 0
 
     def writable(self) -> bool:
@@ -52,11 +52,16 @@ class Stream(io.RawIOBase):
         """Whether this is a terminal, and still there."""
         return os.isatty(self._descriptor)
 
-    def never_wait(self) -> None:
-        """From now on another thread writes, which may wait as long as it must."""
-        if self._pending is None:
-            self._pending = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(self._pending,), name="gtpick-output", daemon=True).start()
+    def place(self) -> tuple[int, int]:
+        """What tells the file, pipe or terminal apart that this leads to."""
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    def never_wait(self, pending: "_Pending") -> None:
+        """From now on the thread that works `pending` off writes, which may wait as long as it
+        must.
+        """
+        self._pending = pending
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
         """Show `data`, or drop it."""
@@ -65,7 +70,7 @@ class Stream(io.RawIOBase):
             self._show(data)
         elif self._taken - self._written + len(data) <= _HELD_BYTES:
             self._taken += len(data)
-            self._pending.put(data)
+            self._pending.put((self, data))
         else:
             self.problem = self.problem or "nobody reads it"
         return len(data)
@@ -78,11 +83,10 @@ class Stream(io.RawIOBase):
                 before, since = self._written, time.monotonic()
             time.sleep(_TICK_S)
 
-    def _work(self, pending: "queue.SimpleQueue[bytes]") -> None:
-        while True:
-            data = pending.get()
-            self._show(data)
-            self._written += len(data)
+    def write_pending(self, data: bytes) -> None:
+        """Show what waited for it."""
+        self._show(data)
+        self._written += len(data)
 
     def _show(self, data: bytes) -> None:
         try:
@@ -95,6 +99,8 @@ class Stream(io.RawIOBase):
             self.problem = self.problem or getattr(error, "strerror", None) or str(error)
 
 
+_Pending = queue.SimpleQueue[tuple[Stream, bytes]]
+"""What is to be written, in order; a signal handler may put something into it."""
 _streams: dict[str, Stream] = {}
 """By the name that they have in `sys`."""
 
@@ -136,9 +142,23 @@ def _end() -> None:
 
 
 def never_wait() -> None:
-    """Wait for no reader from now on: what is printed is worth less than the work."""
+    """Wait for no reader from now on: what is printed is worth less than the work.
+
+    A thread for each place that output goes to: where both streams go to one, their order is kept,
+    and where one is not read, the other is shown.
+    """
+    places: dict[tuple[int, int], _Pending] = {}
     for stream in _streams.values():
-        stream.never_wait()
+        pending = places.setdefault(stream.place(), queue.SimpleQueue())
+        stream.never_wait(pending)
+    for pending in places.values():
+        threading.Thread(target=_work_off, args=(pending,), name="gtpick-output", daemon=True).start()
+
+
+def _work_off(pending: _Pending) -> None:
+    while True:
+        stream, data = pending.get()
+        stream.write_pending(data)
 
 
 def problem() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import UsageError
 
 ADDRESS = "127.0.0.1"
@@ -20,9 +21,7 @@ def need_prometheus() -> Any:
     try:
         import prometheus_client
     except ImportError as error:
-        raise UsageError(
-            "--metrics needs prometheus-client: install the extra monitor: pip install '.[monitor]' in the clone"
-        ) from error
+        raise UsageError(f"--metrics needs prometheus-client: {way_to_add('monitor')}") from error
     return prometheus_client
 
 

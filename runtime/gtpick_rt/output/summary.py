@@ -11,6 +11,20 @@ from gtpick_rt.detection.exclusion import Exclusion
 from gtpick_rt.version import __version__
 
 _SHA256_LETTERS = 64
+_TOLD = {
+    "margin": "--margin",
+    "mask": "--mask",
+    "mask_sha256": "checksum of the mask",
+    "skip_flagged": "--skip-flagged",
+    "avoid_contamination": "--avoid-contamination",
+    "model": "model",
+    "model_sha256": "checksum of the model",
+    "diameter_A": "--diameter",
+    "contrast": "contrast",
+    "threshold": "--threshold",
+    "pixel_size_A": "--pixel-size",
+}
+"""What people call a setting: by the option, where one gives it."""
 _MANY = 1_000_000_000
 """Picks that no micrograph has."""
 
@@ -56,9 +70,10 @@ class Settings(Exclusion):
         return other != self and dataclasses.replace(other, threshold=self.threshold) == self
 
     def differences(self, other: "Settings") -> list[str]:
-        """What differs in `other`, in words: "threshold 0.47, now 0.5"."""
-        pairs = ((item.name, getattr(self, item.name), getattr(other, item.name)) for item in dataclasses.fields(self))
-        return [f"{name} {_shown(before)}, now {_shown(now)}" for name, before, now in pairs if before != now]
+        """What differs in `other`, in words: "--threshold 0.47, now 0.5"."""
+        before, now = dataclasses.asdict(self), dataclasses.asdict(other)
+        differing = [name for name in before if before[name] != now[name]]
+        return [f"{_TOLD[name]} {_shown(before[name])}, now {_shown(now[name])}" for name in differing]
 
     def refusal(self, out: Path, other: "Settings") -> str:
         """Why picks of `other` settings are not put beside these in the folder `out`, and the way
@@ -77,6 +92,8 @@ class Settings(Exclusion):
 
 def _shown(value: object) -> str:
     """A setting as people read it: of a checksum the beginning."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = f"{value:g}" if isinstance(value, float) else str(value or "none")
     return f"{text[:8]}..." if len(text) == _SHA256_LETTERS else text
 

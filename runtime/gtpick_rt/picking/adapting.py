@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.files.atomic import remove_empty, write_atomic
 from gtpick_rt.models.files import DEFAULT_MODEL, HALF_SUFFIX, resolve_model
@@ -41,9 +42,7 @@ def need_training() -> None:
     """Raise UsageError where an adaptation cannot run, before anything is picked."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise UsageError(
-            f"--adapt: {missing[0]} is not installed: install the extra train: pip install '.[cpu,train]' in the clone"
-        )
+        raise UsageError(f"--adapt: {missing[0]} is not installed: {way_to_add('train')}")
 
 
 def weights_of(model: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from gtpick_rt.arrivals.sampling import Sample
 from gtpick_rt.arrivals.sharding import Shard
 from gtpick_rt.arrivals.source import Source
 from gtpick_rt.backends.deadline import DeadlineThread
+from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.cluster.specs import ClusterSpec, LocalGpus, SlurmJobs
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.specimen import CONTRASTS, Survey, judge
@@ -177,9 +178,7 @@ def _need_dask(cluster: ClusterSpec) -> None:
         if isinstance(cluster, SlurmJobs):
             import_module("gtpick_rt.cluster.slurm")
     except ImportError as error:
-        raise UsageError(
-            f"several processes need Dask ({error}): install the extra cluster: pip install '.[cluster]' in the clone"
-        ) from error
+        raise UsageError(f"several processes need Dask ({error}): {way_to_add('cluster')}") from error
     except Exception as error:  # of its configuration, which it reads when it is imported
         raise UsageError(f"Dask cannot be used: {' '.join(str(error).split())}") from error
 

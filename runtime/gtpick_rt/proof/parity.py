@@ -5,6 +5,7 @@ by batches of all sizes: a single pick whose score lies at the threshold then we
 fault that only one batch size has shows.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -120,13 +121,18 @@ class Parity:
     def __str__(self) -> str:
         rows = "" if self.rows_alike else ", identical rows of a batch answered differently"
         if not (self.reference_picks or self.picks):
-            scores = f"{self.tiles} tiles: scores within {self.max_score_error:.1e}"
-            return f"{scores}, but neither picks anything, which proves nothing{rows}"
+            return f"{self.tiles} tiles: neither picks anything, which proves nothing{rows}"
+        farthest, usual = _at_most(self.drift_px, 2), _at_most(self.usual_drift_px, 2)
+        most = "" if usual == farthest else f" ({MIN_AGREEMENT:.1%} of them by at most {usual} px)"
         return (
-            f"{self.tiles} tiles: scores within {self.max_score_error:.1e}, {self.matched} of "
-            f"{max(self.reference_picks, self.picks)} picks matched ({self.agreement:.2%}), centres within "
-            f"{self.drift_px:.3f} px, {MIN_AGREEMENT:.1%} of them within {self.usual_drift_px:.3f} px{rows}"
+            f"{self.tiles} tiles: {self.matched} of {max(self.reference_picks, self.picks)} picks agree; scores differ "
+            f"by at most {_at_most(self.max_score_error, 3)}, centres by at most {farthest} px{most}{rows}"
         )
+
+
+def _at_most(value: float, digits: int) -> str:
+    """A bound in so many digits: rounded up, lest it says less than there is."""
+    return f"{math.ceil(round(value * 10**digits, 6)) / 10**digits:.{digits}f}"
 
 
 def compare(

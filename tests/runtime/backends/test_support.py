@@ -8,7 +8,14 @@ import pytest
 
 from gtpick_rt.backends import support
 from gtpick_rt.backends.engines.records import Gpu
-from gtpick_rt.backends.support import GPU_BACKENDS, GpuBackend, install_command, reinstall_command, unsupported
+from gtpick_rt.backends.support import (
+    GPU_BACKENDS,
+    GpuBackend,
+    install_command,
+    reinstall_command,
+    unsupported,
+    way_to_add,
+)
 
 tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -49,6 +56,22 @@ def test_only_three_extras_bring_onnx_runtime(extras: dict[str, list[str]]) -> N
     for name, needs in extras.items():
         has_runtime = any(re.match(r"onnxruntime\b|gtpick-rt\[.*\b(cpu|cuda1[23])\b", need) for need in needs)
         assert has_runtime == (name in BRING_ONNX_RUNTIME | {"dev"}), name
+
+
+@pytest.mark.parametrize(
+    ("there", "command"),
+    [
+        ("", "pip install '.[cpu,train]' in the clone"),
+        ("onnxruntime", "pip install '.[train]' in the clone"),
+        ("onnxruntime-gpu", "pip install '.[train]' in the clone"),
+    ],
+)
+def test_an_extra_is_added_to_what_is_there_and_never_a_second_onnx_runtime(
+    there: str, command: str, installed: dict[str, str]
+) -> None:
+    installed[there] = "1.31.0"
+    assert way_to_add("train") == f"install the extra train: {command}"
+    assert way_to_add("cpu") == "install the extra cpu: pip install '.[cpu]' in the clone"
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_command_of_a_sibling_package_without_its_dependencies_says_what_to_in
     result = CliRunner().invoke(other, ["learn", "x"])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: absent_dependency is not installed: install the extra train: pip install '.[cpu,train]' in the clone\n"
+        "error: absent_dependency is not installed: install the extra train: pip install '.[train]' in the clone\n"
     )
 
 

@@ -127,7 +127,7 @@ def test_micrographs_that_hold_no_particle_are_said_to_be_too_small(image: Float
 @pytest.mark.parametrize("without", ["torch", "safetensors"])
 def test_without_the_extra_train_its_commands_say_so_before_anything_else(arguments: str, without: str) -> None:
     done = call(*arguments.split(), without=without)
-    assert_says(done, f"{without} is not installed: install the extra train: pip install '.[cpu,train]' in the clone")
+    assert_says(done, f"{without} is not installed: install the extra train: pip install '.[train]' in the clone")
     assert not Path("out").exists()
 
 

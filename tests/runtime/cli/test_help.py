@@ -15,6 +15,7 @@ from gtpick_rt.cli import relion
 from gtpick_rt.cli.examples import EXAMPLES
 from gtpick_rt.cli.help import INPUT, JUDGING, MACHINE, MACHINES, MODEL, ON_THE_FLY, OUTPUT, PARTICLE, PICKING, TRAINING
 from gtpick_rt.cli.main import app
+from gtpick_rt.models.files import DEFAULT_MODEL
 
 COLUMNS = 80
 THERE = (".safetensors", "/")
@@ -84,6 +85,30 @@ def test_every_value_has_a_name_that_is_no_type_of_python(shown: Callable[..., s
     assert not re.findall(r"<[a-z]+[^>]*>", text)
     assert not re.findall(r"^  (?:--[\w-]+ )?(?:TEXT|INTEGER|FLOAT)\b", text, re.MULTILINE)
     assert not re.findall(r"[{}]", text.splitlines()[0])
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_whole_numbers_are_shown_as_such(shown: Callable[..., str], command: str) -> None:
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
+        pytest.importorskip("torch", reason="the extra train is not installed")
+    assert not re.findall(r"default:\s+\d+\.0[\];]", shown(command))
+
+
+def test_what_holds_without_an_option_is_named(shown: Callable[..., str]) -> None:
+    words = " ".join(shown("pick").split())
+    assert f"by default {DEFAULT_MODEL}, or path" in words
+    assert "by default as for the folder's picks, or auto: as wide as" in words
+    assert "[default: 600; x>=0]" in words
+    assert "[default: 127.0.0.1]" in " ".join(shown("monitor").split())
+
+
+@pytest.mark.parametrize("command", ["", *sorted(EXAMPLES)])
+def test_no_line_of_help_is_broken_at_a_hyphen(shown: Callable[..., str], command: str) -> None:
+    if command in ("simulate", "train", "export", "finetune", "adapt"):
+        pytest.importorskip("torch", reason="the extra train is not installed")
+    text = shown(*command.split())
+    assert not [line for line in text.splitlines() if line.endswith("-")]
+    assert "\N{NON-BREAKING HYPHEN}" not in text
 
 
 def test_every_command_has_examples() -> None:

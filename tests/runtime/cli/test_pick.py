@@ -243,7 +243,7 @@ def test_other_settings_are_refused_in_a_folder_that_holds_picks(
     assert pick(*command, "--diameter", 24)[0] == 0
     code, text = pick(*command, "--diameter", 25)
     assert code == 1
-    assert "holds picks made otherwise (diameter_A 24, now 25)" in text
+    assert "holds picks made otherwise (--diameter 24, now 25)" in text
     assert "settled" not in text
     assert pick(*command, "--diameter", 25, "--force")[0] == 0
 

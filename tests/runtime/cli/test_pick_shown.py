@@ -102,6 +102,19 @@ def test_failures_are_no_picked_micrographs(
     assert told_of(task, 40).startswith("1/3, 1 failed, 3 picks, ")
 
 
+def test_the_rate_is_of_micrographs_picked(
+    begun: Callable[[bool], Terminal], record_of: Callable[[str], MicrographRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = begun(False)
+    monkeypatch.setattr(running.time, "monotonic", lambda: terminal._started + 4)
+    (task,) = terminal._bar.tasks
+    terminal.done(Failure(stem="a", path="a.mrc", kind="FormatError", message="a.mrc: no image"))
+    assert task.fields["rate"] == ""
+    for stem in "bc":
+        terminal.done(record_of(stem))
+    assert task.fields["rate"] == "0.50/s"
+
+
 @pytest.mark.parametrize(("picks", "told"), [((34, 35), "35"), ((23, 24), "24"), ((4, 5), "4.5"), ((9, 9), "9")])
 def test_the_bar_and_the_end_tell_one_mean(
     picks: tuple[int, int],

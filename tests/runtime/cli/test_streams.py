@@ -130,6 +130,44 @@ def test_a_pipe_that_nobody_reads_does_not_stop_the_run(flag: int, project: Path
     assert len(json.loads(Path("out/summary.json").read_text())["failed"]) == FAILING + 1
 
 
+IN_TURNS = """
+import os, sys
+from gtpick_rt.cli import streams
+
+with streams.serving():
+    streams.never_wait()
+    for line in range({lines}):
+        print(line, file=(sys.stdout, sys.stderr)[line % 2], flush=True)
+"""
+
+
+def test_what_goes_to_one_terminal_by_two_streams_is_shown_in_the_order_in_which_it_was_printed() -> None:
+    master, slave = pty.openpty()
+    run = subprocess.Popen([sys.executable, "-c", IN_TURNS.format(lines=400)], stdout=slave, stderr=slave)
+    assert run.wait(60) == 0
+    shown = b""
+    while not shown.endswith(b"399\r\n"):
+        shown += os.read(master, 1 << 16)
+    assert shown.split() == [b"%d" % line for line in range(400)]
+    os.close(slave)
+    os.close(master)
+
+
+def test_a_standard_output_that_nobody_reads_hides_nothing_of_standard_error() -> None:
+    read, write = small_pipe()
+    lines = 4 * SMALL_PIPE
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURNS.format(lines=lines)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(write)
+    os.close(read)
+    assert list(map(int, done.stderr.split()[: lines // 2])) == list(range(1, lines, 2))
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_a_terminal_that_is_gone_or_held_does_not_stop_the_run(held: bool, project: Path, tiny_model: Path) -> None:
     def later() -> bool:

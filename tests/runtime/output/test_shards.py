@@ -407,10 +407,10 @@ def test_settings_that_differ_from_what_shards_have_begun_with_are_refused(
     kill_after(1, "1/2")
     before = marks(out)
     with pytest.raises(
-        UsageError, match=r"begun otherwise \(threshold 0.4, now 0.6\); give all shards the same options"
+        UsageError, match=r"begun otherwise \(--threshold 0.4, now 0.6\); give all shards the same options"
     ):
         pick_into("2/2", threshold=0.6)
-    with pytest.raises(UsageError, match=r"begun otherwise \(diameter_A 24.*, now 26.*\)"):
+    with pytest.raises(UsageError, match=r"begun otherwise \(--diameter 24.*, now 26.*\)"):
         pick_into("1/2", diameter_A=26)
     assert marks(out) == before
 
@@ -428,7 +428,7 @@ def test_settings_that_differ_from_those_of_an_earlier_run_are_refused(
 ) -> None:
     pick_into(formats=FORMATS)
     before = marks(out)
-    with pytest.raises(UsageError, match=r"begun otherwise \(threshold 0.4, now 0.6\)"):
+    with pytest.raises(UsageError, match=r"begun otherwise \(--threshold 0.4, now 0.6\)"):
         pick_into("1/2", threshold=0.6)
     assert marks(out) == before
     assert contents(out)["summary"] == reference["summary"]

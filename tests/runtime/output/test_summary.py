@@ -3,9 +3,14 @@ import importlib.metadata
 import json
 from typing import Any
 
+import pytest
+
 from gtpick_rt.output.summary import ModelRecord, Settings, Summary, Totals
 
 NOW = "2026-12-01T02:00:00+0000"
+SETTINGS = Settings(
+    model="nano 2", model_sha256="ab", diameter_A=160.0, contrast="dark", threshold=0.4, pixel_size_A=None
+)
 
 
 def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
@@ -32,15 +37,30 @@ def test_a_summary_holds_totals_every_micrograph_and_every_failure() -> None:
     assert (without["micrographs"], without["failed"]) == ([], [])
 
 
-def test_settings_tell_in_words_what_differs() -> None:
-    settings = Settings(
-        model="nano 2", model_sha256="ab", diameter_A=160.0, contrast="dark", threshold=0.4, pixel_size_A=None
-    )
-    assert settings.differences(settings) == []
-    other = dataclasses.replace(settings, threshold=0.5, pixel_size_A=1.5)
-    assert settings.differences(other) == ["threshold 0.4, now 0.5", "pixel_size_A none, now 1.5"]
-    other = dataclasses.replace(settings, model_sha256="0123456789abcdef" * 4, diameter_A=147.38251349)
-    assert settings.differences(other) == ["model_sha256 ab, now 01234567...", "diameter_A 160, now 147.383"]
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"margin": "50 Å"}, "--margin auto, now 50 Å"),
+        ({"mask": "m.png"}, "--mask none, now m.png"),
+        ({"mask_sha256": "fedcba9876543210" * 4}, "checksum of the mask none, now fedcba98..."),
+        ({"skip_flagged": "ice, low"}, "--skip-flagged none, now ice, low"),
+        ({"avoid_contamination": True}, "--avoid-contamination no, now yes"),
+        ({"model": "nano 3"}, "model nano 2, now nano 3"),
+        ({"model_sha256": "0123456789abcdef" * 4}, "checksum of the model ab, now 01234567..."),
+        ({"diameter_A": 147.38251349}, "--diameter 160, now 147.383"),
+        ({"contrast": "bright"}, "contrast dark, now bright"),
+        ({"threshold": 0.5}, "--threshold 0.4, now 0.5"),
+        ({"pixel_size_A": 1.5}, "--pixel-size none, now 1.5"),
+    ],
+)
+def test_settings_tell_by_their_options_what_differs(now: dict[str, Any], told: str) -> None:
+    assert SETTINGS.differences(dataclasses.replace(SETTINGS, **now)) == [told]
+
+
+def test_every_setting_that_differs_is_told() -> None:
+    assert SETTINGS.differences(SETTINGS) == []
+    other = Settings(**{item.name: "other" for item in dataclasses.fields(Settings)})  # type: ignore[arg-type]
+    assert len(SETTINGS.differences(other)) == len(dataclasses.fields(Settings))
 
 
 def summary_of(picked: int, **changes: Any) -> Summary:

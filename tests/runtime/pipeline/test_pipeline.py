@@ -284,7 +284,7 @@ def test_picks_of_other_settings_are_replaced_only_by_force(
     jobs = [make_job(stem) for stem in ("a", "b", "c")]
     run(jobs, dot_picker, out)
     before = (out / "a_autopick.star").read_bytes()
-    refused = rf"{out} holds picks made otherwise \(threshold 0.4, now 0.95\); choose another output folder, or --force"
+    refused = rf"{out} holds picks made otherwise \(--threshold 0.4, now 0.95\); choose another .*, or --force"
     with pytest.raises(UsageError, match=refused):
         run(jobs, dot_picker, out, 0.95)
     assert (out / "a_autopick.star").read_bytes() == before

@@ -266,8 +266,11 @@ def test_parity_holds_when_picks_centres_and_rows_are_alike(changes: dict[str, f
 
 def test_parity_says_in_one_line_how_far_apart_the_two_are() -> None:
     assert str(replace(ALIKE, tiles=128, max_score_error=0.0123, picks=1010)) == (
-        "128 tiles: scores within 1.2e-02, 1000 of 1010 picks matched (99.01%), centres within 0.200 px, 99.5% of them "
-        "within 0.040 px"
+        "128 tiles: 1000 of 1010 picks agree; scores differ by at most 0.013, centres by at most 0.20 px (99.5% of "
+        "them by at most 0.04 px)"
+    )
+    assert str(replace(ALIKE, tiles=64, max_score_error=6.3e-6, drift_px=3e-5, usual_drift_px=2e-5)) == (
+        "64 tiles: 1000 of 1000 picks agree; scores differ by at most 0.001, centres by at most 0.01 px"
     )
     assert json.loads(json.dumps(asdict(ALIKE)))["matched"] == 1000
 
