@@ -1,5 +1,6 @@
 """`gtpick-rt models`: the models that are installed, and what they say of themselves."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,8 +55,10 @@ def models(
         typer.echo(f"  particles   longest extent {low:.2f} to {high:.2f} of --diameter, at any pixel size")
         typer.echo(f"  threshold   {model['threshold']:.2f}; kept from {model['floor']:.2f} for rethreshold")
         told = {key: value for key, value in model["provenance"].items() if key not in _IN_THE_SPEC}
-        trained = "trained     " + "; ".join(f"{_spelt(key)}: {value}" for key, value in told.items())
-        typer.echo(fill(trained, _WIDTH, initial_indent="  ", subsequent_indent=" " * 14))
+        for number, (key, value) in enumerate(told.items()):
+            head = "  trained" if number == 0 else ""
+            line = f"{head:14}{_spelt(key)}: {_readable(value)}"
+            typer.echo(fill(line, _WIDTH, subsequent_indent=" " * 16))
         for file, checksum in model["sha256"].items():
             typer.echo(f"  {file}\n    sha256 {checksum}")
 
@@ -64,6 +67,13 @@ def _spelt(key: str) -> str:
     """A name in the provenance as words; that of what a network was adapted from as such."""
     own = key.removeprefix("base_")
     return _WORDS.get(own, own.replace("_", " ")) + (" (before)" if own != key else "")
+
+
+def _readable(value: str) -> str:
+    """A value as people read it: figures with two decimals, the beginning of a checksum."""
+    if re.fullmatch(r"[0-9a-f]{64}", value):
+        return value[:12]
+    return f"{float(value):.2f}" if re.fullmatch(r"\d+\.\d+", value) else value
 
 
 def _described(path: Path) -> dict[str, Any]:

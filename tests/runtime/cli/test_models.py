@@ -1,6 +1,7 @@
 """`gtpick-rt models` tells what is installed."""
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def test_how_a_model_was_trained_is_told_in_words(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["models"]).output.partition("trained")[2].partition(".onnx")[0]
     assert "tiles of 128 px: " in told
     assert not [key for key in read_spec(shipped_models()[DEFAULT_MODEL]).provenance if "_" in key and key in told]
+    assert not re.search(r"\d\.\d{3}|[0-9a-f]{13}", told)
     assert (_spelt("base_steps"), _spelt("particles_taught")) == ("steps (before)", "particles taught")
 
 
