@@ -13,7 +13,7 @@ from gtpick_rt.types import Picks
 
 def fields(boxes: torch.Tensor) -> Fields:
     nothing = torch.zeros(0)
-    return Fields(nothing, [boxes], [], nothing, nothing, Optics(*[nothing] * 8), [])
+    return Fields(nothing, [boxes], [], [], nothing, nothing, Optics(*[nothing] * 8), [])
 
 
 def thing(shape: tuple[int, int], width: int, density: float = 2) -> Junk:
