@@ -267,9 +267,10 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[Simulated]:
         conditions: Conditions,
         seed: tuple[int, ...],
         device: torch.device,
+        **zoom: float,
     ) -> Tiles:
         seen.append(Simulated(library.names, count, tile_px, seed))
-        return make_tiles(library, count, tile_px, config, conditions, seed, device)
+        return make_tiles(library, count, tile_px, config, conditions, seed, device, **zoom)
 
     for module in (training, working_scale):
         monkeypatch.setattr(module, "make_tiles", spy)

@@ -136,6 +136,12 @@ class Known:
         self.owners[str(job.stem)] = path
         return told
 
+    def named(self, failure: Failure | None, path: str) -> Failure | None:
+        """A failure of a file; by its path, where the outputs of its stem are those of another."""
+        if failure is None or self.owners.get(failure.stem) in (None, path):
+            return failure
+        return replace(failure, stem=path)
+
     def forget(self, path: str, stem: str) -> None:
         """Let go of a file that is gone; what was passed over as long as it was there has its turn
         now.

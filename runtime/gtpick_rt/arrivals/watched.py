@@ -184,7 +184,8 @@ class Watched:
 
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
-        yield from filter(None, [each.give_up() for each in self.awaited()])
+        left = [(path, each) for path in self._known.waiting if isinstance(each := self._known.seen[path], Awaited)]
+        yield from filter(None, [self._known.named(each.give_up(), path) for path, each in left])
         yield from self._inputs.left()
         self._known.waiting.clear()
 
@@ -267,7 +268,7 @@ class Watched:
         if state is State.GONE:
             self._known.forget(path, str(awaited.job.stem))
             return None
-        failure = awaited.report(now, self._timing)
+        failure = self._known.named(awaited.report(now, self._timing), path)
         if awaited.reported:
             self._known.waiting.discard(path)
         heapq.heappush(self._looks, (awaited.next_look(now, self._timing), next(self._turns), path))
