@@ -108,7 +108,7 @@ def make_tiles(
     seen, boxes, doubtful = fields.images, fields.boxes, fields.doubtful
     if zoom != 1:
         seen, boxes, doubtful = _smaller(seen, zoom), _moved(boxes, zoom), _moved(doubtful, zoom)
-    background = torch.stack([_without(seen.shape[1], each) for each in doubtful])
+    background = torch.stack([clear_of(seen.shape[1], each) for each in doubtful])
     if backgrounds is not None:
         n = len(backgrounds.images)
         background[:n] = background[:n].minimum(backgrounds.background.to(background.device))
@@ -129,11 +129,11 @@ def _smaller(images: Tensor, zoom: float) -> Tensor:
 
 def _moved(boxes: list[Tensor], zoom: float) -> list[Tensor]:
     """Boxes where they lie on images so many times as large."""
-    corner = torch.tensor([0.5, 0.5, 0.0])
-    return [(box + corner.to(box.device)) * zoom - corner.to(box.device) for box in boxes]
+    corners = [box.new_tensor([0.5, 0.5, 0.0]) for box in boxes]
+    return [(box + corner) * zoom - corner for box, corner in zip(boxes, corners, strict=True)]
 
 
-def _without(side_px: int, boxes: Tensor) -> Tensor:
+def clear_of(side_px: int, boxes: Tensor) -> Tensor:
     """A map `(side, side)` of ones, with zeros inside the circles of boxes."""
     axis = torch.arange(side_px, device=boxes.device)
     x, y, diameter = boxes.T[:, :, None, None]

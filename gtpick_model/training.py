@@ -32,6 +32,7 @@ from gtpick_model.simulator.views import ViewLibrary
 from gtpick_model.tiles import RIM_PX, Tiles, make_tiles
 from gtpick_model.weights import mean_of, save_weights
 from gtpick_model.working_scale import BATCH, CLEAR, FAINT, WorkingScale, choose_scale, validation_tiles
+from gtpick_rt.evaluate.curves import Curve
 from gtpick_rt.files.atomic import write_atomic
 
 
@@ -107,6 +108,7 @@ class Trainer(Learner):
         super().__init__(network.to(device), schedule)
         self.curve: list[dict[str, float]] = []
         self.working: WorkingScale | None = None
+        self._simulated: list[Curve] | None = None  # what is found on simulated tiles, since the last evaluation
         self.micrographs, self.start = list(real), start
         self.real = RealTiles(self.micrographs, config, (schedule.seed, 5)) if real else None
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,10 +139,16 @@ class Trainer(Learner):
         while self.step < steps:
             until = min(steps, (self.step // every + 1) * every)
             if self.real:
-                # by simulation alone: of real particles those without a label are not known
-                certain = [score_tiles(self.average, tiles) for tiles in (evaluation, faint) if tiles]
-                self.real.follow(self.average, fit_calibration(*certain))
+                self.real.follow(self.average, self._calibration(evaluation, faint))
             self.learn(self._tiles, after, until)
+
+    def _calibration(self, evaluation: list[Tiles], faint: list[Tiles] | None) -> tuple[float, float]:
+        """What makes the present scores probabilities, by simulation alone: of real particles those
+        without a label are not known.
+        """
+        if self._simulated is None:
+            self._simulated = [score_tiles(self.average, tiles) for tiles in (evaluation, faint) if tiles]
+        return fit_calibration(*self._simulated)
 
     def _tiles(self, step: int) -> Tiles:
         """The tiles of a step: the next ones are simulated while the network learns from these."""
@@ -170,8 +178,10 @@ class Trainer(Learner):
         scored = score_tiles(network, tiles)
         f1, threshold = scored.best()
         others = {f"real/{name}": scored for name, scored in score_micrographs(network, self.micrographs).items()}
+        self._simulated = [scored]
         if faint:
             others["faint"] = score_tiles(network, faint)
+            self._simulated.append(others["faint"])
             threshold = shared_threshold(scored, *others.values())
         slope, offset = fit_calibration(scored, *others.values())
         self.curve.append(

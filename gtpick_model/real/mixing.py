@@ -14,7 +14,7 @@ from gtpick_model.network import GTPick
 from gtpick_model.real.looks import draw_look, plain
 from gtpick_model.real.specimens import RealMicrograph
 from gtpick_model.real.teacher import detect_whole, unlabelled
-from gtpick_model.tiles import Backgrounds, Tiles
+from gtpick_model.tiles import Backgrounds, Tiles, clear_of
 from gtpick_rt.types import FloatArray, Picks
 
 VALIDATION = 0.2
@@ -121,10 +121,8 @@ def _window(look: LabelledImage, side_px: int, rng: np.random.Generator) -> tupl
         return None
     y0, x0 = (int(rng.integers(UNKNOWN_PX, n - side_px - UNKNOWN_PX + 1)) for n in look.data.shape)
     here = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
-    sure = look.background[here].copy()
-    row, column = np.ogrid[y0 : y0 + side_px, x0 : x0 + side_px]
-    for x, y, diameter in look.boxes:
-        sure[(row - y) ** 2 + (column - x) ** 2 <= (diameter / 2) ** 2] = 0
+    boxes = torch.from_numpy(look.boxes - np.array([x0, y0, 0], np.float32))
+    sure = look.background[here] * clear_of(side_px, boxes).numpy()
     return (look.data[here], sure) if (sure >= SURELY_EMPTY).mean() >= MOSTLY else None
 
 

@@ -88,6 +88,10 @@ class Known:
         self.seen[path] = None
         return not self.seen.get(self._files.setdefault(os.path.abspath(path), path))  # noqa: PTH100 - many
 
+    def awaited(self) -> dict[str, Awaited]:
+        """What is not whole yet or has not had its turn, by path."""
+        return {path: each for path in self.waiting if isinstance(each := self.seen[path], Awaited)}
+
     def pass_over(self, file: PassedOver, instead: str) -> None:
         """Leave a file alone as long as the path `instead` is there."""
         self.seen[file.path] = None

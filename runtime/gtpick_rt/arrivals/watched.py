@@ -91,7 +91,7 @@ class Watched:
 
     def awaited(self) -> list[Awaited]:
         """What has come or was named, and is not whole yet or has not had its turn."""
-        return [each for path in self._known.waiting if isinstance(each := self._known.seen[path], Awaited)]
+        return list(self._known.awaited().values())
 
     def again(self, job: Job, after_s: float) -> None:
         """Give a job back, to have it once more when its file is whole, not before `after_s`."""
@@ -184,7 +184,7 @@ class Watched:
 
     def _left(self) -> Iterator[Failure]:
         """What is still not whole at the end of an idle time."""
-        left = [(path, each) for path in self._known.waiting if isinstance(each := self._known.seen[path], Awaited)]
+        left = self._known.awaited().items()
         yield from filter(None, [self._known.named(each.give_up(), path) for path, each in left])
         yield from self._inputs.left()
         self._known.waiting.clear()

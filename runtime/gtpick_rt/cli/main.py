@@ -130,15 +130,14 @@ def _load(entry: EntryPoint, *, to_run: bool) -> Any:
 
     Raises UsageError, which says what to install.
     """
-    way_out = way_to_add("train")
     try:
         for name in getattr(import_module(entry.module), "NEEDED", ()) if to_run else ():
             import_module(name)
         return entry.load()
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed: {way_out}") from error
+        raise UsageError(f"{error.name} is not installed: {way_to_add('train')}") from error
     except (ImportError, OSError) as error:  # its own libraries are missing, or of another version
-        raise UsageError(f"what this command needs cannot be loaded ({error}): {way_out}") from error
+        raise UsageError(f"what this command needs cannot be loaded ({error}): {way_to_add('train')}") from error
 
 
 for _group, _commands in LISTED.items():

@@ -141,18 +141,22 @@ def _end() -> None:
         stream.drain()
 
 
+_places: dict[tuple[int, int], _Pending] = {}
+"""What waits for each place that output goes to."""
+
+
 def never_wait() -> None:
     """Wait for no reader from now on: what is printed is worth less than the work.
 
     A thread for each place that output goes to: where both streams go to one, their order is kept,
     and where one is not read, the other is shown.
     """
-    places: dict[tuple[int, int], _Pending] = {}
     for stream in _streams.values():
-        pending = places.setdefault(stream.place(), queue.SimpleQueue())
-        stream.never_wait(pending)
-    for pending in places.values():
-        threading.Thread(target=_work_off, args=(pending,), name="gtpick-output", daemon=True).start()
+        place = stream.place()
+        if place not in _places:
+            _places[place] = queue.SimpleQueue()
+            threading.Thread(target=_work_off, args=(_places[place],), name="gtpick-output", daemon=True).start()
+        stream.never_wait(_places[place])
 
 
 def _work_off(pending: _Pending) -> None:
