@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from benchmarks.shared.common import ROOT, SIMULATED_ALONE, circumstances, result_path, save
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
@@ -56,6 +56,8 @@ from gtpick_rt.types import Picks
 
 SIMULATED = "simulated_alone"
 """The network from which the others start."""
+WITHOUT_RIBOSOMES = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-start-without-10028.safetensors"
+"""That from which the one starts that must not know EMPIAR-10028."""
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
 NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")
@@ -71,12 +73,12 @@ class Plan(NamedTuple):
 
     micrographs: list[RealMicrograph]
     library: tuple[ViewLibrary, ViewLibrary]
-    start: Start | None
+    start: Start
 
 
 def plan(name: str, arguments: argparse.Namespace) -> Plan:
-    """Choose the data of a network; the weights of simulation alone are its start, unless they know
-    what it must not.
+    """Choose the data of a network; weights of simulation alone that do not know what it must not
+    are its start.
     """
     real = arguments.work / "real"
     left_out = name.removeprefix("without_")
@@ -85,9 +87,9 @@ def plan(name: str, arguments: argparse.Namespace) -> Plan:
     if name in HALVES:
         micrographs = [each for each, number in numbered(micrographs) if number % 2 == HALVES[name]]
     without = STRUCTURES_OF.get(left_out, frozenset())
-    start = None if without or arguments.scratch else Start(*load_weights(arguments.start or SIMULATED_ALONE))
+    start = WITHOUT_RIBOSOMES if without else SIMULATED_ALONE
     train_library, validation_library = kept_libraries(arguments.structures, PROCEDURALS, print)
-    return Plan(micrographs, (train_library.without(without), validation_library), start)
+    return Plan(micrographs, (train_library.without(without), validation_library), Start(*load_weights(start)))
 
 
 def numbered(micrographs: Sequence[RealMicrograph]) -> list[tuple[RealMicrograph, int]]:
@@ -113,7 +115,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     )
     out = arguments.work / "train" / (arguments.run or name)
     trainer = Trainer(
-        chosen.start.network.config if chosen.start else NANO,
+        chosen.start.network.config,
         schedule,
         chosen.library,
         out,
@@ -230,8 +232,6 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--scratch", action="store_true", help="start from nothing")
-    parser.add_argument("--start", type=Path, help="weights from which `all` goes on")
     parser.add_argument("--run", help="name of the run's folder, unless the network's")
     arguments = parser.parse_args()
     if arguments.what == "score":
@@ -240,8 +240,6 @@ def main() -> None:
     for name in arguments.networks:
         if name not in NETWORKS:
             parser.error(f"no network {name!r}; choose of {', '.join(NETWORKS)}")
-        if arguments.start and name != "all":
-            parser.error(f"--start: these weights may know what {name} must not; only all takes them")
         (train if arguments.what == "train" else calibrate)(name, arguments)
 
 

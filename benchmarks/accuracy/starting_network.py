@@ -3,7 +3,7 @@
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
     python benchmarks/accuracy/starting_network.py --work WORK --structures STRUCTURES --rounds 3
 
-It begins with the weights of simulation alone, whose stem is made wider in such a way that their
+It begins with the weights of version 2, whose stem is made wider in such a way that their
 answers stay. In each round several trainings begin with the same weights, each with tiles of its
 own and in a process of its own, and the next round begins with the mean of their weights: so all
 cores are used, and what one of them has learned by chance is evened out.
@@ -16,7 +16,7 @@ has seen nothing (whole particles, at the best threshold, one-to-one within a th
 diameter). Can be stopped, and goes on when called again; `--start` goes on from weights
 that were kept, whose tiles are counted.
 
-The weights of simulation alone know ribosomes, which EMPIAR-10028 shows: `--without empiar10028`
+Version 2 knows ribosomes, which EMPIAR-10028 shows: `--without empiar10028`
 begins with nothing and leaves their structures out. Its first round is of one training, for what
 different random weights become has no mean.
 """
@@ -38,7 +38,7 @@ from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS, STRUCTURES_OF
 from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from benchmarks.shared.common import ROOT, circumstances, result_path, save
 from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.network import GTPick
 from gtpick_model.projections import kept_libraries
@@ -52,8 +52,10 @@ BATCH = 16
 WIDE = replace(NANO, stem=WIDER)
 TILES = "tiles"
 """Where weights tell how many tiles of 128 px they have seen."""
+FIRST = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-2.safetensors"
+"""Version 2, which was trained on simulated tiles alone."""
 SEEN_BEFORE = 3500 * 32
-"""By the weights of simulation alone."""
+"""Tiles that version 2 has seen."""
 
 
 def widened(network: GTPick, stem: tuple[int, int]) -> GTPick:
@@ -163,7 +165,7 @@ def main() -> None:
     means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
     if not arguments.without and not means[0].exists():
         torch.manual_seed(0)
-        network, provenance = load_weights(arguments.start or SIMULATED_ALONE)
+        network, provenance = load_weights(arguments.start or FIRST)
         if not arguments.start:
             network = widened(network, WIDER)
         judge(network, int(provenance.get(TILES, SEEN_BEFORE)), means[0], validation, every)

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("gtpick-rt"))
 """The public command of this Python's environment."""
 DATA = ROOT.parent / "shared" / "data" / "empiar10017"
-SIMULATED_ALONE = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-2.safetensors"
-"""Weights that were trained on simulated tiles alone, and shipped as version 2: what real data is
-worth is measured against them, on specimens that they never saw."""
+SIMULATED_ALONE = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-start.safetensors"
+"""Weights that know simulated particles alone (benchmarks/accuracy/starting_network.py): what real
+labels are worth is measured against them, on specimens that they never saw."""
 PIXEL_SIZE_A = 1.77
 DIAMETER_A = 191.0
 
