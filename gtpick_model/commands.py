@@ -92,6 +92,8 @@ def train(
     each labelled real micrograph the last fifth is never trained on: together with simulated tiles
     it chooses how large particles are shown, threshold and calibration.
     """
+    import json
+
     import torch
     from rich.progress import Progress
 
@@ -131,5 +133,5 @@ def train(
                 progress.console.print(trainer.describe())
 
         trainer.run(on_step)
-    draw_curve(out)
+    draw_curve(json.loads((out / "curve.json").read_text()), out / "curve.png")
     typer.echo(f"weights: {out / 'weights.safetensors'}\n{trainer.describe()}")

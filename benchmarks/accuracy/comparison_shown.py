@@ -36,7 +36,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"matching: {RULE}")
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """F1 against SNR for each size; and default against best threshold for each specimen."""
     import matplotlib as mpl
 

@@ -34,6 +34,7 @@ from benchmarks.shared.common import (
     result_path,
     save,
 )
+from benchmarks.shared.plots import plot
 from gtpick_rt import Micrograph, Picker, read_micrograph
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.detection.survey import survey
@@ -233,7 +234,7 @@ def main() -> None:
         result["klh"] = survey_klh(arguments.klh, picker)
     show(result)
     save(__file__, {**circumstances(sys.argv), **result})
-    draw(result, result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 if __name__ == "__main__":

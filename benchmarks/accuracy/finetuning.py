@@ -34,6 +34,7 @@ from benchmarks.shared.common import (
     result_path,
     save,
 )
+from benchmarks.shared.plots import plot
 from gtpick_rt.evaluate.loading import load
 from gtpick_rt.evaluate.report import report
 from gtpick_rt.files.atomic import write_atomic
@@ -99,7 +100,7 @@ def finetune(case: Case, micrographs: list[Path], scored: list[Path], data: Path
     return model, time.monotonic() - started
 
 
-def draw(before: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """F1 on the scored micrographs against the number of micrographs learned from."""
     import matplotlib as mpl
 
@@ -114,9 +115,9 @@ def draw(before: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None
         (False, 1.0, SCORED, {"color": "#009E73", "marker": "o"}, "and these five, unlabelled"),
     ):
         kind = (complete, share, unlabelled)
-        these = [row for row in rows if (row["complete"], row["label_share"], row["unlabelled"]) == kind]
+        these = [row for row in result["finetuned"] if (row["complete"], row["label_share"], row["unlabelled"]) == kind]
         points = [(row["micrographs"], row["f1"]) for row in these]
-        start = [(0, before["f1"])] if share == 1 else []
+        start = [(0, result["before"]["f1"])] if share == 1 else []
         panel.plot(*zip(*start, *points, strict=True), label=label, **look)
     panel.set(xlabel="micrographs learned from", ylabel=f"F1 on {SCORED} other micrographs", xticks=(0, 1, 2, 5))
     panel.grid(alpha=0.3)
@@ -147,7 +148,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     result = {"matching": LENGTHS.rule, "scored": [path.stem for path in scored], "before": before, "finetuned": rows}
     save(__file__, {**circumstances(sys.argv), **result})
-    draw(before, rows, result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 if __name__ == "__main__":

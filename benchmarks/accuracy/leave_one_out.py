@@ -34,6 +34,7 @@ import torch
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import ROOT, SIMULATED_ALONE, circumstances, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import NANO
 from gtpick_model.curves import draw_curve
@@ -130,7 +131,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
 
     print(f"{name}: {len(chosen.micrographs)} real micrographs, {len(chosen.library[0].names)} structures", flush=True)
     trainer.run(on_step)
-    draw_curve(out)
+    plot(out / "curve.json", draw_curve)
 
 
 def calibrate(name: str, arguments: argparse.Namespace) -> None:

@@ -11,11 +11,13 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.shared.common import circumstances, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_model.simulator.field import Conditions, simulate
 from gtpick_model.simulator.procedural import procedural
 from gtpick_model.simulator.structures import Structure, held_out, load_folder
@@ -58,7 +60,7 @@ def measure(library: ViewLibrary, indices: list[int], conditions: Conditions, lo
     return {"micrographs": len(pairs), "precision": result.precision, "recall": result.recall, "f1": result.f1}
 
 
-def draw(result: dict[str, list[dict[str, float | str]]], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Three panels: F1, precision and recall against each condition."""
     import matplotlib as mpl
 
@@ -71,7 +73,7 @@ def draw(result: dict[str, list[dict[str, float | str]]], path: Path) -> None:
         "diameter": "diameter (Å)",
         "coverage": "particles × diameter² / area",
     }
-    for panel, (axis, points) in zip(panels, result.items(), strict=True):
+    for panel, (axis, points) in zip(panels, result["points"].items(), strict=True):
         labels = [str(point["at"]) for point in points]
         for name, colour, marker in (("f1", "#000000", "o"), ("precision", "#0072B2", "^"), ("recall", "#D55E00", "v")):
             panel.plot(labels, [point[name] for point in points], color=colour, marker=marker, label=name)
@@ -116,7 +118,7 @@ def main() -> None:
     }
     other = f"_{Path(arguments.model).stem}" if arguments.model else ""
     save(__file__, {**circumstances(sys.argv), **result}, f"{other}.json")
-    draw(points, result_path(__file__, f"{other}.png"))
+    plot(result_path(__file__, f"{other}.json"), draw)
 
 
 if __name__ == "__main__":

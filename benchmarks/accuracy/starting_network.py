@@ -26,7 +26,7 @@ import itertools
 import json
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from benchmarks.accuracy.leave_one_out import PROCEDURALS, STRUCTURES_OF
 from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import ROOT, circumstances, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.network import GTPick
 from gtpick_model.projections import kept_libraries
@@ -125,13 +126,14 @@ def judge(network: GTPick, tiles: int, out: Path, library: ViewLibrary, every: S
     print(time.strftime("%H:%M:%S"), out.name, figures, flush=True)
 
 
-def draw(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Plot best F1 on each set against the tiles that were seen."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
+    rounds = result["rounds"]
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for name in ("clear", "faint", *SPECIMENS):
         style = "--" if name in SPECIMENS else "-"
@@ -188,7 +190,7 @@ def main() -> None:
     if arguments.without:
         command += ["--without", arguments.without]
     save(__file__, circumstances(command) | {"rounds": rounds}, f"{suffix}.json")
-    draw(rounds, result_path(__file__, f"{suffix}.png"))
+    plot(result_path(__file__, f"{suffix}.json"), draw)
 
 
 def seen(weights: Path) -> int:

@@ -30,10 +30,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.accuracy import topaz
-from benchmarks.accuracy.comparison_shown import RULE, plot, show
+from benchmarks.accuracy.comparison_shown import RULE, draw, show
 from benchmarks.accuracy.suite import SNR, SPECIMENS
 from benchmarks.accuracy.suite_files import Entry, Suite, by, load_suite
 from benchmarks.shared.common import circumstances, pick_command, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_rt.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from gtpick_rt.detection.picker import whole
 from gtpick_rt.evaluate.curves import Curve, curve
@@ -198,7 +199,7 @@ def main() -> None:
         "rule": RULE,
     }
     save(__file__, circumstances(sys.argv) | about | result)
-    plot(result, result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.accuracy.empiar10017 import DIAMETER_PX, RADIUS_PX, RULE
 from benchmarks.shared.common import DATA, DIAMETER_A, circumstances, convert, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.weights import load_weights
 from gtpick_rt.evaluate.figures import evaluate
@@ -51,7 +52,7 @@ def follow(run: Path, micrographs: list[Path], labels: list[Picks]) -> dict[str,
     return {"variant": record["config"]["name"], "points": points}
 
 
-def draw(runs: list[dict[str, Any]], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Draw both figures of every run, and so the gap between them."""
     import matplotlib as mpl
 
@@ -59,7 +60,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for run, colour in zip(runs, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
+    for run, colour in zip(result["runs"], ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         tiles = [point["tiles_128px"] for point in run["points"]]
         for key, style, what in (("simulated_best_f1", "-", "simulated"), ("f1", "--", "real, zero-shot")):
             values = [point[key] for point in run["points"]]
@@ -82,7 +83,7 @@ def main() -> None:
         labels = [read_coordinates(arguments.data / "labels" / f"{m.stem}.csv", DIAMETER_PX) for m in micrographs]
         runs = [follow(run, micrographs, labels) for run in arguments.runs]
     save(__file__, circumstances(sys.argv) | {"rule": RULE, "runs": runs})
-    draw(runs, result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 if __name__ == "__main__":

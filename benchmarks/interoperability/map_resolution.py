@@ -38,6 +38,7 @@ from benchmarks.interoperability.resolution.specimens import (
     write_project,
 )
 from benchmarks.shared.common import circumstances, result_path, save
+from benchmarks.shared.plots import plot
 from gtpick_rt.evaluate.figures import evaluate
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.types import Picks
@@ -132,13 +133,14 @@ def recall_by_sector(project: Project, found: dict[str, Picks]) -> NDArray[np.fl
     return np.bincount(sector, hit, minlength=SECTORS) / np.maximum(every, 1)
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Both correlations of every picker's maps, and recall over the sphere, a row a specimen."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    results = result["specimens"]
     figure = plt.figure(figsize=(13, 3.8 * len(results)), layout="constrained")
     for row, (name, each) in enumerate(results.items()):
         for column, (key, level, title) in enumerate(
@@ -196,7 +198,7 @@ def main() -> None:
                 flush=True,
             )
             save(__file__, made | {"specimens": results})
-    plot(results, result_path(__file__, ".png"))
+    plot(path, draw)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ trained on. Writes results/relion_classes.json and docs/class_averages.png.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -198,8 +199,28 @@ def measure(folder: Path, out: Path, micrographs: int, classes: int, iterations:
     }
 
 
+def take(
+    structures: Path, work: Path | None = None, micrographs: int = 20, classes: int = 8, iterations: int = 25
+) -> dict[str, Any]:
+    """Measure, print, save and draw; returns what the picture shows.
+
+    Ends the program where RELION is not installed.
+    """
+    if shutil.which("relion_refine") is None:
+        sys.exit("relion_refine is not on the PATH: install RELION (Debian's package relion)")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        result = measure(structures, work or Path(temporary) / "project", micrographs, classes, iterations)
+    print("\n particles in class   most alike projection   of another structure")
+    for row in result["classes"]:
+        print(f"{row['particles']:19} {row['correlation']:23.3f} {row['with_other']:22.3f}")
+    print(f"{result['picked']} picked, {result['extracted']} extracted")
+    save(__file__, circumstances(["python", __file__]) | result)
+    return {"of": f"simulated {STRUCTURE}", "diameter_A": result["diameter_A"], "picks": result["picked"]}
+
+
 def main() -> None:
-    """Measure, print and save."""
+    """Measure as asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--structures", type=Path, default=ROOT.parent / "shared" / "data" / "structures")
     parser.add_argument("--work", type=Path, help="new folder for the project of RELION, which is kept")
@@ -207,15 +228,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=25)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary) / "project"
-        result = measure(arguments.structures, work, arguments.micrographs, arguments.classes, arguments.iterations)
-    print("\n particles in class   most alike projection   of another structure")
-    for row in result["classes"]:
-        print(f"{row['particles']:19} {row['correlation']:23.3f} {row['with_other']:22.3f}")
-    print(f"{result['picked']} picked, {result['extracted']} extracted")
-    save(__file__, circumstances(sys.argv) | result)
+    take(arguments.structures, arguments.work, arguments.micrographs, arguments.classes, arguments.iterations)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Every picture of README and docs that shows what the program does, from one command.
+"""Every picture of README and docs, from one command.
 
     make pictures DATA=DIR
 
 DIR holds `empiar10028/images/*.png`: micrographs of EMPIAR-10028, 1024 x 1024, 5.36 Å per pixel,
 and `empiar10059/` as benchmarks/accuracy/prepare_real.py reads it: to these the network of
-simulation alone, which has never seen them, adapts itself, in about five minutes on two cores.
-Without DIR the pictures of them stay as they are. The sample is picked, a run of simulated
-micrographs is watched by the monitor and told by the report in Chromium, and `flip_y.py` is run.
+simulation alone, which has never seen them, adapts itself, in about five minutes on two cores; and
+`structures/`, of which one is simulated, picked and classified by RELION, in another ten. Without
+DIR the pictures of them stay as they are. The sample is picked, a run of simulated micrographs is
+watched by the monitor and told by the report in Chromium, `flip_y.py` is run, and every plot is
+drawn from the figures that the benchmarks keep.
 What the pictures show stands in docs/pictures.json; tests compare it with what the present model
 gives.
 """
@@ -26,7 +28,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy.prepare_real import prepare
-from benchmarks.interoperability import flip_y
+from benchmarks.interoperability import flip_y, relion_classes
+from benchmarks.pictures.plots import draw_all
 from benchmarks.shared.common import PROGRAM, ROOT, SIMULATED_ALONE, pick_command
 from benchmarks.speed import monitor_screenshots
 from gtpick_model.real.specimens import read_specimen
@@ -122,7 +125,9 @@ def main() -> None:
     if arguments.data is not None:
         note({"ribosomes.jpg": take_ribosomes(arguments.data)})
         note({"adapted.jpg": take_adapted(arguments.data)})
+        note({relion_classes.PICTURE.name: relion_classes.take(arguments.data / "structures")})
     note(monitor_screenshots.take(DOCS))
+    draw_all()
     note({"flip_y.png": {"of": "simulated balls", "picks": flip_y.take()}})
 
 

@@ -43,6 +43,7 @@ from benchmarks.shared.common import (
     result_path,
     save,
 )
+from benchmarks.shared.plots import plot
 
 COUNTS = (1, 3)
 ROUNDS = 3
@@ -143,13 +144,14 @@ def versions(venv: Path) -> dict[str, str]:
     return dict(zip(names, done.stdout.split(), strict=True))
 
 
-def draw(figures: dict[str, dict[str, Any]], device: str, path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Bars of seconds for each further micrograph, by the clock and of the processor."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    figures = result["figures"]
     figure, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
     at = np.arange(len(figures))
     looks = {"further_seconds": ("by the clock", "#0072B2"), "further_cpu_seconds": ("of the processor", "#E69F00")}
@@ -160,7 +162,7 @@ def draw(figures: dict[str, dict[str, Any]], device: str, path: Path) -> None:
         errors = [middle - least, most - middle]
         bars = axes.barh(at + shift, middle, 0.38, xerr=errors, color=colour, label=label, capsize=2)
         axes.bar_label(bars, [f"{value:.2g} s" if value < 10 else f"{value:.0f} s" for value in middle], padding=4)
-    axes.set(xscale="log", xlabel=f"seconds for each further micrograph of 4096 x 4096 px, {device}")
+    axes.set(xscale="log", xlabel=f"seconds for each further micrograph of 4096 x 4096 px, {result['device']}")
     axes.set_yticks(at, list(figures))
     axes.invert_yaxis()
     axes.margins(x=0.15)
@@ -195,7 +197,7 @@ def main() -> None:
     for name, times in result["times_our_seconds"].items():
         print(f"{name:35} {times:6.1f} times our seconds, {result['times_our_cpu_seconds'][name]:6.1f} of CPU")
     save(__file__, result)
-    draw(figures, result["device"], result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 def shown(command: list[str]) -> str:

@@ -21,6 +21,7 @@ import mrcfile
 import numpy as np
 
 from benchmarks.shared.common import circumstances, measure, pick_command, result_path, save
+from benchmarks.shared.plots import plot
 from benchmarks.speed.scaling_lines import draw, lines
 from gtpick_rt.output.layout import summary_path
 
@@ -211,7 +212,7 @@ def main() -> None:
         }
     result = circumstances(sys.argv) | {"lines": lines(sweeps)} | sweeps
     save(__file__, result)
-    draw(result, result_path(__file__, ".png"))
+    plot(result_path(__file__, ".json"), draw)
 
 
 if __name__ == "__main__":
