@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import gtpick_rt
+from gtpick_rt.backends.cores import processor_name
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.models.files import resolve_model
 
@@ -105,7 +106,7 @@ def circumstances(command: list[str]) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") + ("+changes" if changed else ""),
         "command": " ".join(map(_shown, command)),
-        "device": f"{_cpu_name()}, {cores} cores",
+        "device": f"{processor_name()}, {cores} cores",
         "versions": versions | {name: version(name) for name in packages},
     }
 
@@ -143,13 +144,6 @@ def _is_installed(package: str) -> bool:
         return bool(version(package))
     except PackageNotFoundError:
         return False
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _git(*arguments: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def processor() -> str:
         lines = _CPU_INFO.read_text().splitlines()
         return "\n".join(dict.fromkeys(line for line in lines if line.startswith(("model name", "flags"))))
     return ""
+
+
+def processor_name() -> str:
+    """The processor's model, or its architecture where the system does not tell the model."""
+    names = [line.partition(":")[2].strip() for line in processor().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def computes_bfloat16() -> bool:

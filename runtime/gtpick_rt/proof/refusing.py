@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from gtpick_rt.backends.cores import processor
+from gtpick_rt.backends.cores import processor_name
 from gtpick_rt.backends.cuda import driver_version
 from gtpick_rt.backends.engines.cache import default_folder
 from gtpick_rt.backends.support import versions_of
@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
         "machine": platform.platform(),
-        "processor": processor().partition("\n")[0],
+        "processor": processor_name(),
         "driver": driver_version(),
         "python": platform.python_version(),
         "packages": versions_of(*_PACKAGES),

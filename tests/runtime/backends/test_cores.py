@@ -1,5 +1,6 @@
 """What there is to compute on."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,10 @@ def test_bfloat16_is_seen_in_the_flags(
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: One\nflags\t\t: {flags}\ncpu MHz\t\t: 1.0\n")
     monkeypatch.setattr(cores, "_CPU_INFO", tmp_path / "cpuinfo")
     assert cores.computes_bfloat16() is found
+
+
+def test_the_processor_has_the_name_that_the_system_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert cores.processor_name() == platform.machine()
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: One 7\nprocessor\t: 1\nmodel name\t: One 7\n")
+    assert cores.processor_name() == "One 7"
