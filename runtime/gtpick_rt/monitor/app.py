@@ -181,7 +181,8 @@ class _Monitor:
     async def _list_failures(self, request: Request) -> Response:
         failures = self._history.failures
         self._asked.intersection_update(failures)  # what was picked since, or failed once more, may be asked for again
-        return _json(to_json([problem_row(each, each in self._asked) for each in failures]))
+        rows = [problem_row(each, each in self._asked) for each in failures[-_MOST_ROWS:]]
+        return _json(to_json({"failures": rows, "total": len(failures)}))
 
     async def _retry(self, request: Request) -> Response:
         problem = self._history.failure(_id(request))

@@ -10,7 +10,7 @@ from gtpick_rt.arrivals.source import DEFAULT_TIMING, Timing
 from gtpick_rt.cluster.specs import ClusterSpec
 from gtpick_rt.output.summary import Summary
 from gtpick_rt.picking.fulfilling import fulfil
-from gtpick_rt.picking.request import Listeners, Request, Watching, ignore
+from gtpick_rt.picking.request import ADAPT_MINUTES, Listeners, Request, Watching, ignore
 from gtpick_rt.records import Record
 
 
@@ -39,7 +39,7 @@ def pick(
     overlays: bool = False,
     force: bool = False,
     adapt: bool = False,
-    adapt_minutes: float = 5.0,
+    adapt_minutes: float = ADAPT_MINUTES,
     cluster: ClusterSpec | None = None,
     shard: str | None = None,
     stop: threading.Event | None = None,

@@ -32,6 +32,10 @@ class Watching:
     """End after so many micrographs."""
 
 
+ADAPT_MINUTES = 5.0
+"""To adapt the network in, unless a request says otherwise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What to pick, with what and where to; see `pick`.
@@ -64,7 +68,7 @@ class Request:
     force: bool = False
     adapt: bool = False
     """Whether the network adapts itself to the micrographs."""
-    adapt_minutes: float = 5.0
+    adapt_minutes: float = ADAPT_MINUTES
     """To learn in."""
     cluster: ClusterSpec | None = None
     """Where the workers are that pick; None picks in this process."""
@@ -75,6 +79,8 @@ class Request:
         Conversion(formats=self.formats)  # refuses formats that are not known
         if self.shard is not None and (self.force or self.cluster is not None):
             raise UsageError("--shard goes without --force and without workers; to pick anew choose another --out")
+        if not self.adapt and self.adapt_minutes != ADAPT_MINUTES:
+            raise UsageError("--adapt-minutes goes with --adapt")
         if self.adapt and self.shard is not None:
             raise UsageError(
                 "--adapt goes without --shard, since all shards need the same model: make it once with "

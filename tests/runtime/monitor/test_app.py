@@ -168,22 +168,30 @@ def test_charts_follow_the_run_but_are_not_worked_out_for_each_viewer(
 def test_a_failure_is_listed_and_can_be_asked_for_again(
     client: TestClient, run: Any, until: Callable[..., None]
 ) -> None:
-    (failure,) = client.get("/api/failures").json()
+    (failure,) = client.get("/api/failures").json()["failures"]
     assert (failure["id"], failure["name"], failure["kind"]) == (2, "in/bad.mrc", "FormatError")
     assert (failure["message"], failure["retry_asked"]) == ("in/bad.mrc: no image", False)
     assert client.post("/api/failures/2/retry", headers=POST).status_code == 202
     (request,) = retry_folder(run.out).iterdir()
     assert (request.name, request.read_text()) == (hashlib.sha256(b"bad").hexdigest(), "bad")
-    assert client.get("/api/failures").json()[0]["retry_asked"] is True
+    assert client.get("/api/failures").json()["failures"][0]["retry_asked"] is True
     run.now += 5
     run.failed("bad")
-    until(lambda: client.get("/api/failures").json()[0]["retry_asked"] is False)
+    until(lambda: client.get("/api/failures").json()["failures"][0]["retry_asked"] is False)
 
 
 @pytest.mark.parametrize("number", ["0", "99", "x", "-1", "9" * 5000])
 def test_only_a_failure_can_be_asked_for_again(client: TestClient, run: Any, number: str) -> None:
     assert client.post(f"/api/failures/{number}/retry", headers=POST).status_code == 404
     assert not retry_folder(run.out).exists()
+
+
+def test_of_many_failures_the_last_are_listed_and_all_are_counted(told: Any, ask: Callable[..., TestClient]) -> None:
+    for number in range(201):
+        told.failed(f"bad{number}")
+    answer = ask(told.out, known=201).get("/api/failures").json()
+    assert [each["id"] for each in answer["failures"]] == list(range(1, 201))
+    assert answer["total"] == 201
 
 
 def test_a_request_that_cannot_be_written_is_told(
@@ -195,7 +203,7 @@ def test_a_request_that_cannot_be_written_is_told(
     assert client.post("/api/failures/1/retry", headers=POST).status_code == 409
     retry_folder(told.out).write_text("in the way")
     assert client.post("/api/failures/0/retry", headers=POST).status_code == 409
-    assert client.get("/api/failures").json()[0]["retry_asked"] is False
+    assert client.get("/api/failures").json()["failures"][0]["retry_asked"] is False
 
 
 def test_prometheus_can_read_the_figures(client: TestClient) -> None:
@@ -250,7 +258,7 @@ def test_hostile_names_stay_text(told: Any, ask: Callable[..., TestClient], dete
         assert answer.content.isascii()
         assert not re.search(rb"[\x00-\x1f]", answer.content)
     assert client.get("/api/micrographs").json()["micrographs"][0]["name"] == name
-    assert client.get("/api/failures").json()[0]["message"] == name
+    assert client.get("/api/failures").json()["failures"][0]["message"] == name
     assert client.get("/metrics").text.count("\n") == clean_count(ask, told)
     assert name not in client.get("/metrics").text
 
@@ -327,7 +335,7 @@ def test_an_empty_folder_or_none_at_all_is_shown_as_such_and_filled_later(
     assert client.get("/api/micrographs").json() == {"micrographs": [], "total": 0}
     assert client.get("/api/trends").json()["micrographs"] == 0
     assert client.get("/api/histograms").json()["micrographs"] == 0
-    assert client.get("/api/failures").json() == []
+    assert client.get("/api/failures").json() == {"failures": [], "total": 0}
     assert client.get("/metrics").status_code == 200
     assert out.exists() == (made == "empty")
     told.picked("a")

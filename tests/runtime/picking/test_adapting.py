@@ -360,6 +360,11 @@ def test_what_was_not_learned_to_an_end_leaves_nothing(learner: Ways, tmp_path: 
     assert not adapted_folder(tmp_path / "out").exists()
 
 
+def test_time_to_adapt_in_goes_with_adapting() -> None:
+    with pytest.raises(UsageError, match="--adapt-minutes goes with --adapt"):
+        Request(inputs=("in",), out=Path("out"), adapt_minutes=2)
+
+
 @pytest.mark.parametrize(
     ("inputs", "options", "command"),
     [

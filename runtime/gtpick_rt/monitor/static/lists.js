@@ -66,9 +66,9 @@ function rowOf(row) {
 
 /** Show what failed, each with its reason and a button that asks for another try. */
 export async function loadFailures() {
-  const failures = await api.failures();
-  $("failures-none").hidden = failures.length > 0;
-  say($("failures-none"), "None.");
+  const { failures, total } = await api.failures();
+  $("failures-note").hidden = total > 0 && failures.length === total;
+  say($("failures-note"), total ? `The last ${integer(failures.length)} of ${integer(total)}; summary.json names all.` : "None.");
   const focused = document.activeElement?.dataset?.retry;
   $("failures").replaceChildren(...failures.map(failureOf));
   if (focused) $("failures").querySelector(`[data-retry="${CSS.escape(focused)}"]`)?.focus();
