@@ -41,10 +41,8 @@ class ModelConfig:
         return max(16, round(self.queries * (tile_px / self.tile_px) ** 2))
 
 
-NANO = ModelConfig(name="nano", stem=(16, 32), blocks=(1, 2, 2), width=(64, 96), dim=96)
-SMALL = replace(
-    NANO, name="small", stem=(24, 48), blocks=(1, 3, 3), width=(96, 144), dim=128, feed_forward=384, decoder_layers=3
-)
+NANO = ModelConfig(name="nano", stem=(24, 48), blocks=(1, 2, 2), width=(64, 96), dim=96)
+SMALL = replace(NANO, name="small", blocks=(1, 3, 3), width=(96, 144), dim=128, feed_forward=384, decoder_layers=3)
 BASE = replace(
     NANO,
     name="base",

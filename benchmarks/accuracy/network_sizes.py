@@ -1,4 +1,4 @@
-"""What a larger network, a wider stem or another working scale is worth, and what it costs.
+"""What a larger network, another stem or another working scale is worth, and what it costs.
 
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
     python benchmarks/accuracy/network_sizes.py --work WORK --structures STRUCTURES --steps 2000
@@ -37,7 +37,8 @@ from gtpick_model.simulator.field import Conditions
 from gtpick_model.training import Schedule, Trainer
 from gtpick_model.weights import load_weights
 
-WIDER = (24, 48)
+NARROWER = replace(NANO, stem=(16, 32))
+"""As up to version 5."""
 
 
 def at_scale(config: ModelConfig, zoom: float) -> ModelConfig:
@@ -48,10 +49,10 @@ def at_scale(config: ModelConfig, zoom: float) -> ModelConfig:
 
 NETWORKS = {
     "nano": NANO,
-    "nano, wider stem": replace(NANO, stem=WIDER),
+    "nano, narrower stem": NARROWER,
     "nano, finer scale": at_scale(NANO, 4 / 3),
     "nano, coarser scale": at_scale(NANO, 2 / 3),
-    "nano, wider stem, coarser scale": at_scale(replace(NANO, stem=WIDER), 2 / 3),
+    "nano, narrower stem, coarser scale": at_scale(NARROWER, 2 / 3),
     "small": SMALL,
     "small, coarser scale": at_scale(SMALL, 2 / 3),
 }

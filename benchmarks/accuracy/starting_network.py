@@ -36,7 +36,6 @@ import torch
 
 from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS, STRUCTURES_OF
-from benchmarks.accuracy.network_sizes import WIDER
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
 from benchmarks.shared.common import ROOT, circumstances, result_path, save
 from benchmarks.shared.plots import plot
@@ -50,7 +49,6 @@ from gtpick_model.weights import load_weights, mean_of, save_weights
 from gtpick_model.working_scale import choose_scale
 
 BATCH = 16
-WIDE = replace(NANO, stem=WIDER)
 TILES = "tiles"
 """Where weights tell how many tiles of 128 px they have seen."""
 FIRST = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-2.safetensors"
@@ -87,7 +85,7 @@ def train(start: Path | None, folder: Path, seed: int, arguments: argparse.Names
         seed=seed,
     )
     begun = Start(*load_weights(start)) if start else None
-    config = begun.network.config if begun else WIDE
+    config = begun.network.config if begun else NANO
     library, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
     trainer = Trainer(
         config,
@@ -163,13 +161,13 @@ def main() -> None:
     folder = arguments.work / f"start{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     _, validation = kept_libraries(arguments.structures, PROCEDURALS, print)
-    every = micrographs(arguments.work, WIDE)
+    every = micrographs(arguments.work, NANO)
     means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
     if not arguments.without and not means[0].exists():
         torch.manual_seed(0)
         network, provenance = load_weights(arguments.start or FIRST)
         if not arguments.start:
-            network = widened(network, WIDER)
+            network = widened(network, NANO.stem)
         judge(network, int(provenance.get(TILES, SEEN_BEFORE)), means[0], validation, every)
     with multiprocessing.get_context("spawn").Pool(arguments.trainings) as pool:
         for number, (before, after) in enumerate(itertools.pairwise(means), 1):

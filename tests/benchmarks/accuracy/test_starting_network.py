@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.accuracy.network_sizes import WIDER
+from benchmarks.accuracy.network_sizes import NARROWER
 from benchmarks.accuracy.start_share import chosen
 from benchmarks.accuracy.starting_network import widened
 from gtpick_model.config import NANO
@@ -11,13 +11,13 @@ from gtpick_model.network import GTPick
 
 def test_a_wider_stem_leaves_the_answers() -> None:
     torch.manual_seed(0)
-    network = GTPick(NANO)
+    network = GTPick(NARROWER)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
     tiles = torch.randn(1, 1, 64, 64)
-    wide = widened(network.eval(), WIDER)
-    assert wide.config.stem == WIDER
+    wide = widened(network.eval(), NANO.stem)
+    assert wide.config.stem == NANO.stem
     with torch.no_grad():
         before, after = network(tiles).layers[-1], wide(tiles).layers[-1]
     torch.testing.assert_close(after.logits, before.logits)
@@ -26,11 +26,11 @@ def test_a_wider_stem_leaves_the_answers() -> None:
 
 def test_what_is_new_learns() -> None:
     torch.manual_seed(0)
-    wide = widened(GTPick(NANO), WIDER)
+    wide = widened(GTPick(NARROWER), NANO.stem)
     wide.train()(torch.randn(1, 1, 64, 64)).layers[-1].logits.sum().backward()
     first_of_next = wide.backbone.to_8[0][0].weight.grad
     assert first_of_next is not None
-    assert first_of_next[:, NANO.stem[1] :].abs().sum() > 0
+    assert first_of_next[:, NARROWER.stem[1] :].abs().sum() > 0
 
 
 def test_a_share_is_chosen_by_other_specimens_alone() -> None:
