@@ -80,6 +80,11 @@ class Start:
             digest.update(value.cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def steps(self) -> str:
+        """For which it was trained; of what was fine-tuned or adapted, those of what it is of."""
+        return next((n for name, n in self.provenance.items() if name.replace("base_", "") == "steps"), "unknown")
+
 
 class Trainer(Learner):
     """One training run in one folder: `state.safetensors`, `curve.json`, `weights.safetensors`.
@@ -260,7 +265,7 @@ class Trainer(Learner):
             learned["real"] = ", ".join(sorted({each.folder for each in self.micrographs}))
             learned["real_micrographs"] = str(len(self.micrographs))
         if self.start:
-            learned |= {"start_sha256": self.start.sha256, "start_steps": self.start.provenance["steps"]}
+            learned |= {"start_sha256": self.start.sha256, "start_steps": self.start.steps}
             if self.step >= self.schedule.steps:
                 learned["start_share"] = f"{self.schedule.start_share:g}"
         return learned

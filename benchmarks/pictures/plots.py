@@ -33,6 +33,7 @@ PLOTS: dict[Path, Draw] = {
     ACCURACY / "topaz_comparison.json": comparison_shown.draw,
     ACCURACY / "training_nano.json": draw_curve,
     ACCURACY / "training_nano_4.json": draw_curve,
+    ACCURACY / "training_nano_6.json": draw_curve,
     ACCURACY / "training_nano_further.json": draw_curve,
     ACCURACY / "training_progress.json": training_progress.draw,
     ACCURACY / "training_small.json": draw_curve,

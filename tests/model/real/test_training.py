@@ -112,6 +112,16 @@ def test_a_run_starts_from_trained_weights(trainer: Callable[..., Trainer], conf
         trainer(replace(SCHEDULE, steps=6), start=other).run(lambda step: None)
 
 
+@pytest.mark.parametrize(
+    ("provenance", "steps"), [({"steps": "7"}, "7"), ({"base_base_steps": "8"}, "8"), ({"base_tiles": "9"}, "unknown")]
+)
+def test_a_run_starts_from_weights_that_were_fine_tuned(
+    provenance: dict[str, str], steps: str, trainer: Callable[..., Trainer], config: ModelConfig, tmp_path: Path
+) -> None:
+    trainer(start=Start(GTPick(config).eval(), provenance)).run(lambda step: None)
+    assert load_weights(tmp_path / "run" / "weights.safetensors")[1]["start_steps"] == steps
+
+
 def test_what_nobody_labelled_is_doubted_by_what_scores_are_worth_on_simulation(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
