@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SETS
-from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
+from benchmarks.shared.common import VERSION_2, circumstances, result_path, save
 from gtpick_export.adapting import Adapted, adapt_to
 from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
@@ -88,14 +88,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", help="folders of WORK/real; all by default")
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data, as for leave_one_out.py")
-    parser.add_argument("--weights", type=Path, default=SIMULATED_ALONE)
+    parser.add_argument("--weights", type=Path, default=VERSION_2)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
     parser.add_argument("--seed", type=int, default=0, help="of the tiles to learn from")
     arguments = parser.parse_args()
     weights: Path = arguments.weights
     name_of = weights.parent.name if weights.stem == "weights" else weights.stem
-    other = "" if weights == SIMULATED_ALONE else f"_{name_of}"
+    other = "" if weights == VERSION_2 else f"_{name_of}"
     seeded = f"_seed_{arguments.seed}" if arguments.seed else ""
     suffix = f"{other}{'_halves' * arguments.half}{seeded}.json"
     path = result_path(__file__, suffix)

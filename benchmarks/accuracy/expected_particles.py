@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.shared.common import SIMULATED_ALONE, circumstances, save
+from benchmarks.shared.common import VERSION_2, circumstances, save
 from gtpick_export.adapting import DENSE, FAINTLY
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.real.teacher import RADIUS, detect_whole
@@ -65,7 +65,7 @@ def data_sets(weights: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Simulate, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=SIMULATED_ALONE)
+    parser.add_argument("--weights", type=Path, default=VERSION_2)
     parser.add_argument("--sets", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-save", action="store_true")

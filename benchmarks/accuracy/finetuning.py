@@ -27,7 +27,7 @@ from benchmarks.shared.common import (
     DATA,
     DIAMETER_A,
     PROGRAM,
-    SIMULATED_ALONE,
+    VERSION_2,
     circumstances,
     convert,
     pick_command,
@@ -92,7 +92,7 @@ def finetune(case: Case, micrographs: list[Path], scored: list[Path], data: Path
         marked = read_coordinates(data / "labels" / f"{path.stem}.csv", DIAMETER_PX)
         kept = marked[rng.random(len(marked)) < case.share]
         write_atomic(labels / f"{path.stem}.star", picks_to_star(kept).encode())
-    command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(SIMULATED_ALONE)]
+    command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(VERSION_2)]
     command += ["--labels", str(labels), "--diameter", f"{DIAMETER_A:g}", "--out", str(model)]
     command += [word for path in scored if case.unlabelled for word in ("--unlabelled", str(path))]
     started = time.monotonic()
@@ -136,7 +136,7 @@ def main() -> None:
         micrographs = convert(arguments.data, work / "micrographs")
         scored = micrographs[-SCORED:]
         start = work / "start.onnx"
-        subprocess.run([PROGRAM, "export", str(SIMULATED_ALONE), str(start)], check=True)
+        subprocess.run([PROGRAM, "export", str(VERSION_2), str(start)], check=True)
         before = measure(start, scored, arguments.data, work / "picks_before")
         rows = []
         for case in CASES:

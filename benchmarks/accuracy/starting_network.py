@@ -37,7 +37,7 @@ import torch
 from benchmarks.accuracy.labelled_sets import best_of, curves_of
 from benchmarks.accuracy.leave_one_out import PROCEDURALS, STRUCTURES_OF
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import ROOT, circumstances, result_path, save
+from benchmarks.shared.common import VERSION_2, circumstances, result_path, save
 from benchmarks.shared.plots import plot
 from gtpick_model.config import NANO, ModelConfig
 from gtpick_model.network import GTPick
@@ -51,8 +51,6 @@ from gtpick_model.working_scale import choose_scale
 BATCH = 16
 TILES = "tiles"
 """Where weights tell how many tiles of 128 px they have seen."""
-FIRST = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-2.safetensors"
-"""Version 2, which was trained on simulated tiles alone."""
 SEEN_BEFORE = 3500 * 32
 """Tiles that version 2 has seen."""
 
@@ -165,7 +163,7 @@ def main() -> None:
     means = [folder / f"round_{number}.safetensors" for number in range(arguments.rounds + 1)]
     if not arguments.without and not means[0].exists():
         torch.manual_seed(0)
-        network, provenance = load_weights(arguments.start or FIRST)
+        network, provenance = load_weights(arguments.start or VERSION_2)
         if not arguments.start:
             network = widened(network, NANO.stem)
         judge(network, int(provenance.get(TILES, SEEN_BEFORE)), means[0], validation, every)

@@ -25,9 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("gtpick-rt"))
 """The public command of this Python's environment."""
 DATA = ROOT.parent / "shared" / "data" / "empiar10017"
-SIMULATED_ALONE = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-start.safetensors"
-"""Weights that know simulated particles alone (benchmarks/accuracy/starting_network.py): what real
-labels are worth is measured against them, on specimens that they never saw."""
+VERSION_2, SIMULATED_ALONE = (
+    ROOT / "benchmarks" / "accuracy" / f"gtpick-nano-{name}.safetensors" for name in ("2", "start")
+)
+"""Weights that know simulated particles alone, and so no specimen of the labelled sets: those that
+shipped as version 2; and those with which the trainings of version 6 began
+(benchmarks/accuracy/starting_network.py), to which real ice was shown too."""
 PIXEL_SIZE_A = 1.77
 DIAMETER_A = 191.0
 
