@@ -210,7 +210,8 @@ def score_all(work: Path, names: Sequence[str]) -> None:
         made = circumstances(["python", __file__, "score"])
         row = {"date": made["date"], "commit": made["commit"], "steps": int(load_weights(weights)[1]["steps"])}
         for folder in sorted((work / "real").iterdir()):
-            seen = name != SIMULATED and folder.name not in (name.removeprefix("without_"), *JUDGED)
+            unseen = SPECIMENS if name == SIMULATED else (name.removeprefix("without_"),)
+            seen = folder.name not in (*unseen, *JUDGED)
             judged = read_set(folder).but_every_other(HALVES.get(name))
             row[folder.name] = {"in training": seen, **score(weights, judged)}
             if name in HALVES:  # the other networks are scored on all micrographs, as simulation alone is
