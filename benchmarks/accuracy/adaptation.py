@@ -8,8 +8,9 @@ which never saw any of them, or from others (--weights), such as a network of le
 never saw the set (`without_<specimen>/weights.safetensors`, whose result is named after its
 folder). Labels judge: one-to-one within a third of the diameter, all labels, of the very
 micrographs that were adapted to; with --half, the network adapts to every other micrograph and is
-judged on the others. `threshold_auto` is at the threshold that `gtpick-rt pick` finds without
-adapting. With --seed other tiles are drawn, and the result is named after it.
+judged on the others. `default` is at the network's own threshold, `threshold_auto` at the one that
+`gtpick-rt pick` finds with it, before or after. With --seed other tiles are drawn, and the result
+is named after it.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from gtpick_export.adapting import Adapted, adapt_to
 from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.metrics import RADIUS
+from gtpick_model.network import GTPick
 from gtpick_model.weights import load_weights
 from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.detection.picker import Picker
@@ -35,6 +37,7 @@ from gtpick_rt.detection.survey import survey
 from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.evaluate.curves import curve
 from gtpick_rt.evaluate.figures import evaluate
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import Picks
 
 
@@ -57,17 +60,22 @@ def figures(picker: Picker, judged: RealSet, thresholds: dict[str, float]) -> di
     return result | {"best_f1": round(best, 4), "best_threshold": round(at, 4), "ap": round(drawn.average_precision, 4)}
 
 
+def found_by(network: GTPick, spec: ModelSpec, judged: RealSet) -> dict[str, Any]:
+    """Figures of a network at its own threshold, and at the one that `gtpick-rt pick` finds."""
+    diameter_A, backend = judged.specimen.diameter_A, to_backend(network)
+    seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
+    picker = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
+    return figures(picker, judged, {"default": spec.threshold, "threshold_auto": picker.threshold})
+
+
 def adapted_to(
     weights: Path, shown: RealSet, judged: RealSet, minutes: float = math.inf, seed: int = 0
 ) -> dict[str, Any]:
     """Figures before and after; why there is no after where it is refused."""
     network, provenance = load_weights(weights)
-    spec = make_spec(network, weights.stem, "1", provenance)
-    diameter_A, backend = judged.specimen.diameter_A, to_backend(network)
-    seen = survey(backend, spec, spread(judged.micrographs), diameter_A)
-    before = Picker(backend, spec, diameter_A, judged.specimen.contrast, survey=seen)
-    thresholds = {"default": spec.threshold, "threshold_auto": before.threshold}
-    result: dict[str, Any] = {"micrographs": len(shown.micrographs), "before": figures(before, judged, thresholds)}
+    before = make_spec(network, weights.stem, "1", provenance)
+    result: dict[str, Any] = {"micrographs": len(shown.micrographs), "before": found_by(network, before, judged)}
+    diameter_A = judged.specimen.diameter_A
     started, cpu = time.monotonic(), time.process_time()
     try:
         adapted: Adapted = adapt_to(shown.micrographs, weights, diameter_A, lambda *_: None, 60 * minutes, seed)
@@ -79,8 +87,7 @@ def adapted_to(
         "seconds": round(time.monotonic() - started, 1),
         "processor_seconds": round(time.process_time() - cpu, 1),
     }
-    after = Picker(to_backend(adapted.network), adapted.spec, diameter_A, judged.specimen.contrast)
-    return result | {"after": figures(after, judged, {"default": adapted.spec.threshold})}
+    return result | {"after": found_by(adapted.network, adapted.spec, judged)}
 
 
 def main() -> None:
