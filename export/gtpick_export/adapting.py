@@ -23,6 +23,7 @@ from gtpick_model.network import GTPick
 from gtpick_model.selftraining import CLEAR, FAINT, PACE, Round, cut, self_train
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
+from gtpick_rt.detection.decode import calibrate
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.survey import survey
@@ -49,9 +50,10 @@ and F1, promised by a network of simulation alone, below which dense ones are fa
 one that was shown real micrographs do not tell faint specimens from clear ones that it does not
 know, and teaching more of clear ones spoils them. Chosen on EMPIAR-10059;
 benchmarks/accuracy/expected_particles.py tells how many particles there are for each expected."""
-THRESHOLD = 0.7
-"""Of the adapted network: what it has taught itself is well apart, so that all from 0.3 to 0.9 give
-about the same picks."""
+RAW_THRESHOLD = 0.43
+"""Of the adapted network, before calibration: 0.7 by the calibration of version 2, of which it was
+chosen. By flatter ones, as of networks that were shown labelled micrographs, 0.7 is a raw score of
+0.53 to 0.69, which faint particles do not reach."""
 PROCEDURALS = 24
 """Particles between which those of the micrographs are put."""
 
@@ -145,7 +147,8 @@ def adapt_to(
         "date": time.strftime("%Y-%m-%d"),
     }
     provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
-    described = replace(spec, threshold=THRESHOLD, provenance=provenance)
+    (threshold,) = calibrate(np.array([RAW_THRESHOLD], np.float32), spec).tolist()
+    described = replace(spec, threshold=threshold, provenance=provenance)
     after = detect(Picker(to_backend(adapted), spec, found.diameter_A, found.contrast), images)
     return _checked(
         Adapted(adapted, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from scipy.special import expit, logit
 from typer.testing import CliRunner, Result
 
 from gtpick_export import adapting
@@ -74,7 +75,9 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     picker = open_picker(DIAMETER_A, model=str(tmp_path / "mine.onnx"))
     picker.pick(read_micrograph(micrographs[0]))
     provenance = picker.spec.provenance
-    assert (picker.spec.name, picker.spec.threshold) == ("mine", adapting.THRESHOLD)
+    slope, offset = picker.spec.calibration
+    raw = expit((logit(picker.spec.threshold) - offset) / slope)
+    assert (picker.spec.name, raw) == ("mine", pytest.approx(adapting.RAW_THRESHOLD))
     assert hashlib.sha256(exported.weights.read_bytes()).hexdigest() in provenance["adapted_from"]
     assert provenance["base_steps"] == "0"
     assert set(provenance["micrographs"].split(", ")) == {"m0.mrc", "m1.mrc", "m2.mrc"}
