@@ -143,7 +143,7 @@ def test_each_program_is_judged_by_the_threshold_that_it_is_granted(tmp_path: Pa
     empties = len([entry for entry in written.entries if entry.empty])
     assert result["false_picks_per_empty_micrograph"] == 2 / empties
     comparison_shown.show(result)
-    comparison_shown.plot(result, tmp_path / "plot.png")
+    comparison_shown.draw(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
     topaz_kept = {(c["size"], c["snr"]): {"topaz_f1": c["topaz_f1"]} for c in result["cells"]}
     again = topaz_comparison.measure(written, given, {}, topaz_kept)
