@@ -3,7 +3,7 @@
     python benchmarks/interoperability/relion_classes.py --structures DIR
 
 The 20S proteasome is simulated as the specimens of the suite are, junk included, each micrograph
-with its own optics. The public command picks at the model's default threshold, `relion_preprocess`
+with its own optics. The public command picks at the threshold that it finds, `relion_preprocess`
 extracts from its STAR files, and `relion_refine` classifies: nothing is selected or moved in
 between. The true CTF parameters stand for their estimation; CTFs are ignored until their first
 peak, RELION's option for classes that run empty, as some do here without it. Each average is
@@ -209,13 +209,14 @@ def take(
     if shutil.which("relion_refine") is None:
         sys.exit("relion_refine is not on the PATH: install RELION (Debian's package relion)")
     torch.set_num_threads(1)
+    made = circumstances(["python", __file__])  # before the picture is drawn, which is a file of the project
     with tempfile.TemporaryDirectory() as temporary:
         result = measure(structures, work or Path(temporary) / "project", micrographs, classes, iterations)
     print("\n particles in class   most alike projection   of another structure")
     for row in result["classes"]:
         print(f"{row['particles']:19} {row['correlation']:23.3f} {row['with_other']:22.3f}")
     print(f"{result['picked']} picked, {result['extracted']} extracted")
-    save(__file__, circumstances(["python", __file__]) | result)
+    save(__file__, made | result)
     return {"of": f"simulated {STRUCTURE}", "diameter_A": result["diameter_A"], "picks": result["picked"]}
 
 
