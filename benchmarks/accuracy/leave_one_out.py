@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SPECIMENS
-from benchmarks.shared.common import ROOT, SIMULATED_ALONE, circumstances, result_path, save
+from benchmarks.shared.common import SIMULATED_ALONE, WITHOUT_RIBOSOMES, circumstances, result_path, save
 from benchmarks.shared.plots import plot
 from gtpick_export.to_onnx import export_onnx, make_spec
 from gtpick_model.config import NANO
@@ -57,8 +57,6 @@ from gtpick_rt.types import Picks
 
 SIMULATED = "simulated_alone"
 """The network from which the others start."""
-WITHOUT_RIBOSOMES = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-start-without-10028.safetensors"
-"""That from which the one starts that must not know EMPIAR-10028."""
 HALVES = {"half_a": 0, "half_b": 1}
 """Which micrographs of each set a half is trained on: those with even or with odd numbers."""
 NETWORKS = (*(f"without_{name}" for name in SPECIMENS), *HALVES, "all")

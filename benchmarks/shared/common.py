@@ -25,12 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("gtpick-rt"))
 """The public command of this Python's environment."""
 DATA = ROOT.parent / "shared" / "data" / "empiar10017"
-VERSION_2, SIMULATED_ALONE = (
-    ROOT / "benchmarks" / "accuracy" / f"gtpick-nano-{name}.safetensors" for name in ("2", "start")
-)
-"""Weights that know simulated particles alone, and so no specimen of the labelled sets: those that
-shipped as version 2; and those with which the trainings of version 6 began
-(benchmarks/accuracy/starting_network.py), to which real ice was shown too."""
+VERSION_2 = ROOT / "benchmarks" / "accuracy" / "gtpick-nano-2.safetensors"
+"""Weights that were trained on simulated tiles alone, and shipped as version 2."""
+SIMULATED_ALONE = VERSION_2.with_name("gtpick-nano-start.safetensors")
+"""Those with which the trainings of version 6 began (benchmarks/accuracy/starting_network.py): they
+know simulated particles alone, and real ice."""
+WITHOUT_RIBOSOMES = VERSION_2.with_name("gtpick-nano-start-without-10028.safetensors")
+"""Those of the training that must not know EMPIAR-10028."""
 PIXEL_SIZE_A = 1.77
 DIAMETER_A = 191.0
 
