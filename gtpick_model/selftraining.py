@@ -60,6 +60,15 @@ class Cut(NamedTuple):
     """Score from which it counts neither way."""
 
 
+class SelfTrained(NamedTuple):
+    """A network that has taught itself, and how."""
+
+    network: GTPick
+    cuts: list[Cut]
+    """Of each round."""
+    steps: int
+
+
 def cut(found: Sequence[Picks], taught: Round) -> Cut:
     """Turn ranks into scores, for the detections on all micrographs of a data set."""
     score = np.sort(np.concatenate([picks.score for picks in found]).astype(float))[::-1]
@@ -115,9 +124,8 @@ def self_train(
     rounds: Sequence[Round],
     seconds: float = float("inf"),
     pace: Pace = PACE,
-) -> tuple[GTPick, list[Cut]]:
-    """Adapt a copy of `network` to micrographs of one specimen; returns it, and what each round
-    taught.
+) -> SelfTrained:
+    """Adapt a copy of `network` to micrographs of one specimen.
 
     Args:
         network: the network to begin with.
@@ -140,7 +148,8 @@ def self_train(
             began = time.monotonic()
             adapt(network, lessons, library, lambda _: None, replace(now, steps=_PROBE), SIMULATED)
             each_s = (time.monotonic() - began) / _PROBE
-            now = replace(now, steps=min(pace.steps, max(FEWEST_STEPS, int((end - began) / left / each_s))))
+            steps = min(pace.steps, max(FEWEST_STEPS, int((end - began) / left / each_s)))
+            now = replace(now, steps=steps, warm_up=pace.warm_up * steps // pace.steps)
         before, total = done, done + left * now.steps
 
         def told(step: int, before: int = before, total: int = total) -> None:
@@ -149,4 +158,4 @@ def self_train(
         network = adapt(network, lessons, library, told, now, SIMULATED)
         done += now.steps
         cuts.append(at)
-    return network, cuts
+    return SelfTrained(network, cuts, done)

@@ -9,7 +9,7 @@ After: it must still find what it was sure of.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.detection.threshold import expect
-from gtpick_rt.errors import UnadaptedError
+from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.summary import Change
@@ -121,6 +121,11 @@ def adapt_to(
     the particles are, UsageError.
     """
     network, trained = load_weights(start)
+    if _tells("adapted_from", trained):
+        raise UsageError(
+            f"{start}: this network has adapted itself, and its scores are no probabilities any more; adapt the one "
+            "that it was made of, which its provenance names"
+        )
     spec = make_spec(network, start.stem, "1", trained)
     backend = to_backend(network)
     found = survey(backend, spec, micrographs, diameter_A)
@@ -131,27 +136,27 @@ def adapt_to(
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
     data = [each.data for each in images]
-    faint = not _knows_real(spec) and promised < FAINTLY and _coverage(before, data, spec) > DENSE
+    faint = not _tells("real", spec.provenance) and promised < FAINTLY and _coverage(before, data, spec) > DENSE
     rounds = FAINT if faint else CLEAR
     pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
-    adapted, cuts = self_train(
-        network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace
-    )
+    learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace)
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
         "diameter_A": f"{found.diameter_A:g}",
         "particles_taught": " ".join(
-            f"{each.particles * rank.sure:.0f}" for each, rank in zip(cuts, rounds, strict=True)
+            f"{each.particles * rank.sure:.0f}" for each, rank in zip(learning.cuts, rounds, strict=True)
         ),
+        "adapting_steps": str(learning.steps),
+        "adapting_seed": str(seed),
         "date": time.strftime("%Y-%m-%d"),
     }
     provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
     (threshold,) = calibrate(np.array([RAW_THRESHOLD], np.float32), spec).tolist()
     described = replace(spec, threshold=threshold, provenance=provenance)
-    after = detect(Picker(to_backend(adapted), spec, found.diameter_A, found.contrast), images)
+    after = detect(Picker(to_backend(learning.network), spec, found.diameter_A, found.contrast), images)
     return _checked(
-        Adapted(adapted, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)
+        Adapted(learning.network, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)
     )
 
 
@@ -174,7 +179,7 @@ def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:
             f"about {counted(round(expected.particles), 'particle')} can be expected on "
             f"{counted(len(found), 'micrograph')}, and {ENOUGH} are needed to learn from; name more micrographs"
         )
-    needed = PROMISED if _knows_real(spec) else PROMISED_OF_SIMULATION
+    needed = PROMISED if _tells("real", spec.provenance) else PROMISED_OF_SIMULATION
     if expected.f1 < needed:
         raise UnadaptedError(
             f"the scores on these micrographs promise an F1 of {expected.f1:.2f}, and {needed:g} is needed: what is "
@@ -183,9 +188,11 @@ def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:
     return expected.f1
 
 
-def _knows_real(spec: ModelSpec) -> bool:
-    """Whether real micrographs were in training, of the network or of one that it was made of."""
-    return any(name.replace("base_", "") == "real" for name in spec.provenance)
+def _tells(what: str, provenance: Mapping[str, str]) -> bool:
+    """Whether the provenance tells this of the network, or of one that it was made of; what is
+    `real` are the real micrographs in training.
+    """
+    return any(name.replace("base_", "") == what for name in provenance)
 
 
 def _checked(adapted: Adapted) -> Adapted:

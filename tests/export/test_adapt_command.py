@@ -22,9 +22,9 @@ from gtpick_export.to_onnx import make_spec
 from gtpick_model import tiles
 from gtpick_model.selftraining import Round
 from gtpick_model.tiles import libraries
-from gtpick_model.weights import load_weights
+from gtpick_model.weights import load_weights, save_weights
 from gtpick_rt import read_micrograph
-from gtpick_rt.errors import UnadaptedError
+from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.proof.opening import open_picker
 from gtpick_rt.types import Picks
 
@@ -80,6 +80,7 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     assert (picker.spec.name, raw) == ("mine", pytest.approx(adapting.RAW_THRESHOLD))
     assert hashlib.sha256(exported.weights.read_bytes()).hexdigest() in provenance["adapted_from"]
     assert provenance["base_steps"] == "0"
+    assert (provenance["adapting_steps"], provenance["adapting_seed"]) == ("4", "0")
     assert set(provenance["micrographs"].split(", ")) == {"m0.mrc", "m1.mrc", "m2.mrc"}
     told = result.stdout.splitlines()
     assert told[0] == "learned from 3 micrographs, particles of 48 Å"
@@ -90,6 +91,17 @@ def test_the_model_can_pick_and_tells_what_it_was_made_from(
     for each in changes:
         assert [score is None for score in each["median_score"]] == [count == 0 for count in each["picks"]]
     assert {"adapting, step 1 of 4", "adapting, step 4 of 4"} <= set(result.stderr.splitlines())
+
+
+@pytest.mark.parametrize("key", ["adapted_from", "base_adapted_from"])
+def test_a_network_that_has_adapted_itself_does_not_so_again(
+    key: str, exported: Any, micrographs: list[Path], tmp_path: Path
+) -> None:
+    network, provenance = load_weights(exported.weights)
+    adapted = tmp_path / "adapted.safetensors"
+    save_weights(adapted, network, provenance | {key: "small.safetensors sha256 0"})
+    with pytest.raises(UsageError, match=r"adapted\.safetensors: this network has adapted itself"):
+        adapting.adapt_to(map(read_micrograph, micrographs), adapted, DIAMETER_A, lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +162,7 @@ def test_faint_and_dense_particles_are_taught_more_of(
         monkeypatch.setattr(adapting, "FAINTLY", faintly)
         run(micrographs)
     assert taught == [adapting.FAINT, adapting.CLEAR, adapting.CLEAR]
-    monkeypatch.setattr(adapting, "_knows_real", lambda spec: True)
+    monkeypatch.setattr(adapting, "_tells", lambda what, provenance: what == "real")
     monkeypatch.setattr(adapting, "PROMISED", 0.0)
     monkeypatch.setattr(adapting, "FAINTLY", 1.1)
     monkeypatch.setattr(adapting, "DENSE", 0.0)

@@ -63,7 +63,7 @@ def test_a_network_moves_towards_what_it_is_sure_of(
     monkeypatch.setattr(selftraining, "detect_whole", lambda *_: seen)
     steps: list[tuple[int, int]] = []
     pace = Pace(steps=12, batch=4, learning_rate=3e-3, warm_up=2, ema=0.5)
-    adapted, cuts = self_train(
+    adapted, cuts, steps_done = self_train(
         network,
         [image],
         (1.0, 0.0),
@@ -73,7 +73,7 @@ def test_a_network_moves_towards_what_it_is_sure_of(
         rounds=(Round(0.9, 1.0), Round(0.9, 1.0)),
         pace=pace,
     )
-    assert len(cuts) == 2
+    assert (len(cuts), steps_done) == (2, 24)
     assert steps == [(n, 24) for n in range(1, 25)]
     before, after = (_score(each, image, centres) for each in (network, adapted))
     assert after > before

@@ -35,7 +35,6 @@ def test_faint_particles_get_a_lower_threshold_than_clear_ones() -> None:
     rng = np.random.default_rng(1)
     clear, faint = expect(rng.beta(0.6, 0.2, 5000), OWN), expect(rng.beta(1.2, 1.2, 5000), OWN)
     assert faint.threshold < clear.threshold - 0.05
-    assert clear.holds
     assert faint.holds
 
 
