@@ -3,14 +3,14 @@
     python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
     python benchmarks/accuracy/adaptation.py --work WORK
 
-Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights of simulation alone,
-which never saw any of them, or from others (--weights), such as a network of leave_one_out.py that
-never saw the set (`without_<specimen>/weights.safetensors`, whose result is named after its
-folder). Labels judge: one-to-one within a third of the diameter, all labels, of the very
+Each set of micrographs is adapted to as `gtpick-rt adapt` does, from weights that were shown none
+of the labelled ones, or from others (--weights), such as a network of leave_one_out.py that never
+saw the set (`without_<specimen>/weights.safetensors`, whose result is named after its folder).
+Labels judge: one-to-one within a third of the diameter, all labels, of the very
 micrographs that were adapted to; with --half, the network adapts to every other micrograph and is
 judged on the others. `default` is at the network's own threshold, `threshold_auto` at the one that
-`gtpick-rt pick` finds with it, before or after. With --seed other tiles are drawn, and the result
-is named after it.
+`gtpick-rt pick` finds with it, before or after. With --seed other tiles are drawn; the set is named
+after it then.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
 from benchmarks.accuracy.prepare_real import JUDGED, SETS
-from benchmarks.shared.common import VERSION_2, circumstances, result_path, save
+from benchmarks.shared.common import SIMULATED_ALONE, circumstances, result_path, save
 from gtpick_export.adapting import Adapted, adapt_to
 from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
@@ -95,16 +95,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", help="folders of WORK/real; all by default")
     parser.add_argument("--work", type=Path, required=True, help="folder of prepared data, as for leave_one_out.py")
-    parser.add_argument("--weights", type=Path, default=VERSION_2)
+    parser.add_argument("--weights", type=Path, default=SIMULATED_ALONE)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--half", action="store_true", help="adapt to every other micrograph, judge on the others")
     parser.add_argument("--seed", type=int, default=0, help="of the tiles to learn from")
     arguments = parser.parse_args()
     weights: Path = arguments.weights
     name_of = weights.parent.name if weights.stem == "weights" else weights.stem
-    other = "" if weights == VERSION_2 else f"_{name_of}"
-    seeded = f"_seed_{arguments.seed}" if arguments.seed else ""
-    suffix = f"{other}{'_halves' * arguments.half}{seeded}.json"
+    other = "" if weights == SIMULATED_ALONE else f"_{name_of}"
+    suffix = f"{other}{'_halves' * arguments.half}.json"
+    seeded = f" seed {arguments.seed}" if arguments.seed else ""
     path = result_path(__file__, suffix)
     for name in arguments.sets or (*SETS, *JUDGED):
         both = read_set(arguments.work / "real" / name)
@@ -116,7 +116,7 @@ def main() -> None:
         rows = json.loads(path.read_text())["sets"] if path.exists() else {}  # several may run beside each other
         save(
             __file__,
-            made | {"weights": name_of, "peak_MB": round(peak_MB), "sets": rows | {name: row}},
+            made | {"weights": name_of, "peak_MB": round(peak_MB), "sets": rows | {name + seeded: row}},
             suffix,
         )
 

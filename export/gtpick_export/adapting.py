@@ -20,7 +20,7 @@ from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick
-from gtpick_model.selftraining import CLEAR, FAINT, PACE, Round, cut, self_train
+from gtpick_model.selftraining import PACE, ROUNDS, cut, self_train
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
 from gtpick_rt.detection.decode import calibrate
@@ -33,7 +33,7 @@ from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.summary import Change
 from gtpick_rt.records import counted
-from gtpick_rt.types import FloatArray, Micrograph, Picks
+from gtpick_rt.types import Micrograph, Picks
 
 MOST = 12
 """Micrographs to learn from."""
@@ -44,12 +44,6 @@ ENOUGH = 100
 """Particles to be expected, so that there is something to learn from."""
 KEPT = 0.9
 """Least share of what the network was sure of that it must find again."""
-DENSE, FAINTLY = 0.2, 0.85
-"""Expected particles times the square of their diameter, over the area, from which they are dense;
-and F1, promised by a network of simulation alone, below which dense ones are faint. The scores of
-one that was shown real micrographs do not tell faint specimens from clear ones that it does not
-know, and teaching more of clear ones spoils them. Chosen on EMPIAR-10059;
-benchmarks/accuracy/expected_particles.py tells how many particles there are for each expected."""
 RAW_THRESHOLD = 0.43
 """Of the adapted network, before calibration: 0.7 by the calibration of version 2, of which it was
 chosen. By flatter ones, as of networks that were shown labelled micrographs, 0.7 is a raw score of
@@ -69,8 +63,6 @@ class Adapted:
     """Of the micrographs it has learned from."""
     promised: float
     """F1, by the scores before."""
-    rounds: Sequence[Round]
-    """What was taught."""
     threshold_before: float
     """That `pick` would have found for these micrographs."""
     before: list[Picks]
@@ -80,7 +72,7 @@ class Adapted:
     @property
     def kept(self) -> float:
         """Share of what the network was sure of before that it picks now."""
-        sure = cut(self.before, self.rounds[0]).sure
+        sure = cut(self.before, ROUNDS[0]).sure
         radius_px = RADIUS * self.spec.diameter_px
         found = wanted = 0
         for before, after in zip(self.before, self.after, strict=True):
@@ -136,16 +128,14 @@ def adapt_to(
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
     data = [each.data for each in images]
-    faint = not _tells("real", spec.provenance) and promised < FAINTLY and _coverage(before, data, spec) > DENSE
-    rounds = FAINT if faint else CLEAR
-    pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
-    learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace)
+    pace = replace(PACE, seed=len(ROUNDS) * seed)  # each round takes a seed of its own
+    learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, ROUNDS, seconds, pace)
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
         "diameter_A": f"{found.diameter_A:g}",
         "particles_taught": " ".join(
-            f"{each.particles * rank.sure:.0f}" for each, rank in zip(learning.cuts, rounds, strict=True)
+            f"{each.particles * rank.sure:.0f}" for each, rank in zip(learning.cuts, ROUNDS, strict=True)
         ),
         "adapting_steps": str(learning.steps),
         "adapting_seed": str(seed),
@@ -156,19 +146,13 @@ def adapt_to(
     described = replace(spec, threshold=threshold, provenance=provenance)
     after = detect(Picker(to_backend(learning.network), spec, found.diameter_A, found.contrast), images)
     return _checked(
-        Adapted(learning.network, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)
+        Adapted(learning.network, described, found.diameter_A, names, promised, picker.threshold, before, after)
     )
 
 
 def detect(picker: Picker, images: Sequence[WorkingImage]) -> list[Picks]:
     """All detections on each image, in working pixels."""
     return [image.to_working(picker.assemble(image, picker.infer(image))) for image in images]
-
-
-def _coverage(found: Sequence[Picks], images: Sequence[FloatArray], spec: ModelSpec) -> float:
-    """Expected particles, times the square of their diameter, over the area of the images."""
-    particles = sum(float(each.score.sum()) for each in found)
-    return particles * spec.diameter_px**2 / sum(image.size for image in images)
 
 
 def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:

@@ -40,8 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapting, "libraries", lambda *_, **__: small)
     monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
     monkeypatch.setattr(adapting, "PACE", replace(adapting.PACE, steps=2, batch=4))
-    monkeypatch.setattr(adapting, "CLEAR", (Round(0.6, 1.6),) * 2)
-    monkeypatch.setattr(adapting, "FAINT", (Round(0.8, 2.5),) * 2)
+    monkeypatch.setattr(adapting, "ROUNDS", (Round(0.8, 2.5),) * 2)
     for name in ("PROMISED_OF_SIMULATION", "ENOUGH", "KEPT"):
         monkeypatch.setattr(adapting, name, 0.0)
 
@@ -145,26 +144,3 @@ def test_the_scores_of_a_network_that_was_shown_real_micrographs_need_not_promis
         assert adapting._promised(unsure, shown) == pytest.approx(0.62, abs=0.01)
     with pytest.raises(UnadaptedError, match=r"promise an F1 of 0\.62, and 0\.7 is needed"):
         adapting._promised(unsure, spec)
-
-
-def test_faint_and_dense_particles_are_taught_more_of(
-    run: Run, micrographs: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taught: list[Any] = []
-
-    def note(*arguments: Any) -> Any:
-        taught.append(arguments[6])
-        raise UnadaptedError("seen enough")
-
-    monkeypatch.setattr(adapting, "self_train", note)
-    for dense, faintly in ((0.0, 1.1), (1e9, 1.1), (0.0, 0.0)):
-        monkeypatch.setattr(adapting, "DENSE", dense)
-        monkeypatch.setattr(adapting, "FAINTLY", faintly)
-        run(micrographs)
-    assert taught == [adapting.FAINT, adapting.CLEAR, adapting.CLEAR]
-    monkeypatch.setattr(adapting, "_tells", lambda what, provenance: what == "real")
-    monkeypatch.setattr(adapting, "PROMISED", 0.0)
-    monkeypatch.setattr(adapting, "FAINTLY", 1.1)
-    monkeypatch.setattr(adapting, "DENSE", 0.0)
-    run(micrographs)
-    assert taught[3:] == [adapting.CLEAR]
