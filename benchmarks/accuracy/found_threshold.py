@@ -82,11 +82,12 @@ def gained(rows: list[dict[str, float]]) -> list[dict[str, Any]]:
     result = []
     for low, high in itertools.pairwise(STEPS):
         some = [row for row in credible if low <= row["promised_f1"] - row["promised_f1_at_own"] < high]
-        gains = [row["f1"] - row["f1_at_own"] for row in some]
-        lost = [row["best_f1"] - row["f1_at_own"] for row in some]
-        figures = {"mean": np.mean(gains), "least": min(gains), "most": max(gains), "own_loses": np.mean(lost)}
-        shown = {name: round(float(value), 4) for name, value in figures.items()} if some else {}
-        result.append({"promised_from": low, "promised_below": high, "sets": len(some), **shown})
+        if some:
+            gains = [row["f1"] - row["f1_at_own"] for row in some]
+            lost = [row["best_f1"] - row["f1_at_own"] for row in some]
+            figures = {"mean": np.mean(gains), "least": min(gains), "most": max(gains), "own_loses": np.mean(lost)}
+            shown = {name: round(float(value), 4) for name, value in figures.items()}
+            result.append({"promised_from": low, "promised_below": high, "sets": len(some)} | shown)
     return result
 
 
