@@ -18,6 +18,7 @@ from gtpick_rt.arrivals.sampling import spread
 from gtpick_rt.arrivals.source import Arrival, Source
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.picker import Picker
+from gtpick_rt.errors import UsageError
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder, star_path
 from gtpick_rt.output.summary import Outcome
@@ -108,11 +109,15 @@ class Adapting:
 def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, stop: threading.Event) -> Request:
     """Let the network adapt itself before anything is picked, where the micrographs are there and
     no earlier run has done so, or by force; the request that picks with what came of it.
+
+    Raises UsageError where an earlier run has adapted another network than the one that is named.
     """
     kept = adapted_folder(request.out)
     for left in [kept] if request.force else filter(Path.is_dir, kept.glob("*")):  # these by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     output.adaptation = outcome_in(request.out)
+    if output.adaptation is not None and output.adaptation.model is not None:
+        _check_start(request, kept / output.adaptation.model)
     if output.adaptation is None and request.watching is None:
         there = find_jobs(request.inputs, request.recursive, request.names).jobs
         jobs = list(islice(spread(there), MICROGRAPHS))
@@ -125,6 +130,18 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
             with closing(learning):
                 _tell(learning.wait(stop), output, listeners)
     return with_adapted(request, output)
+
+
+def _check_start(request: Request, adapted: Path) -> None:
+    named = weights_of(request.model)
+    if named is None:
+        return
+    made_of = read_spec(adapted).provenance.get("adapted_from", "other weights")
+    if hashlib.sha256(named.read_bytes()).hexdigest() not in made_of:
+        raise UsageError(
+            f"{request.out}: its network was adapted from {made_of}, and --model {request.model} is another: go on "
+            "without --model; or with --force, which adapts this one and picks all anew; or choose another --out"
+        )
 
 
 def _learn(

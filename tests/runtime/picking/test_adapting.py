@@ -3,6 +3,7 @@ not learned changes nothing.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -84,7 +85,8 @@ Ways = Callable[[str], None]
 def learner(tiny_model: Path, tiny_spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ways:
     """A function that says what becomes of learning."""
     model = onnx.load(tiny_model)
-    spec = replace(tiny_spec, name="learned", provenance={"diameter_A": "26.5"})
+    made_of = f"tiny.safetensors sha256 {hashlib.sha256(b'').hexdigest()}"
+    spec = replace(tiny_spec, name="learned", provenance={"diameter_A": "26.5", "adapted_from": made_of})
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, tmp_path / "learned.onnx")
     program = tmp_path / "learner.py"
@@ -404,6 +406,20 @@ def test_the_learner_is_told_of_the_pixel_size_and_starts_from_the_weights_besid
     run(stop, watching=watching, pixel_size_A=0.75)
     assert option(out, "--pixel-size") == "0.75"
     assert option(out, "--weights") == str(tiny_model.with_suffix(".safetensors"))
+
+
+def test_another_model_than_the_one_that_was_adapted_is_refused(
+    run: Run, learner: Ways, folder: Path, tiny_model: Path
+) -> None:
+    run()
+    other = folder.parent / "other.onnx"
+    shutil.copy(tiny_model, other)
+    other.with_suffix(".safetensors").write_bytes(b"other weights")
+    with pytest.raises(UsageError, match=r"adapted from tiny\.safetensors .* and --model .*other\.onnx is another"):
+        run(model=str(other))
+    for options in ({}, {"model": None}):
+        assert models_of(folder.parent / "out") == {"learned": 13}
+        run(**options)
 
 
 @pytest.mark.parametrize("name", ["tiny.onnx", "tiny.fp16.onnx", "of.v2.onnx"])
