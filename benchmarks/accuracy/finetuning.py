@@ -1,8 +1,8 @@
 """What fine-tuning on a few real micrographs is worth: EMPIAR-10017, ten micrographs with labels.
 
-`gtpick-rt finetune` learns from the first n by name, n = 1, 2, 5; the models pick the last five at
-their own default threshold, and a pick pairs with a label one to one within a third of the
-diameter. Nothing was tuned on these five. Each n runs as it is and with --complete; besides, 2
+`gtpick-rt finetune` learns from the first n by name, n = 1, 2, 5, beginning with weights that were
+shown no labelled micrograph; the models pick the last five at their own default threshold, and a
+pick pairs with a label one to one within a third of the diameter. Nothing was tuned on these five. Each n runs as it is and with --complete; besides, 2
 micrographs with a random 30% of their labels, and 1 and 5 micrographs with the last five beside
 them, without their labels (--unlabelled). The labels are what survived 2-D classification: the
 precision of the surest half of the picks estimates how complete they are. Writes
@@ -27,7 +27,7 @@ from benchmarks.shared.common import (
     DATA,
     DIAMETER_A,
     PROGRAM,
-    VERSION_2,
+    SIMULATED_ALONE,
     circumstances,
     convert,
     pick_command,
@@ -92,7 +92,7 @@ def finetune(case: Case, micrographs: list[Path], scored: list[Path], data: Path
         marked = read_coordinates(data / "labels" / f"{path.stem}.csv", DIAMETER_PX)
         kept = marked[rng.random(len(marked)) < case.share]
         write_atomic(labels / f"{path.stem}.star", picks_to_star(kept).encode())
-    command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(VERSION_2)]
+    command = [PROGRAM, "finetune", *map(str, micrographs), "--weights", str(SIMULATED_ALONE)]
     command += ["--labels", str(labels), "--diameter", f"{DIAMETER_A:g}", "--out", str(model)]
     command += [word for path in scored if case.unlabelled for word in ("--unlabelled", str(path))]
     started = time.monotonic()
@@ -136,7 +136,7 @@ def main() -> None:
         micrographs = convert(arguments.data, work / "micrographs")
         scored = micrographs[-SCORED:]
         start = work / "start.onnx"
-        subprocess.run([PROGRAM, "export", str(VERSION_2), str(start)], check=True)
+        subprocess.run([PROGRAM, "export", str(SIMULATED_ALONE), str(start)], check=True)
         before = measure(start, scored, arguments.data, work / "picks_before")
         rows = []
         for case in CASES:

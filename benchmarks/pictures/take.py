@@ -30,7 +30,7 @@ from PIL import Image
 from benchmarks.accuracy.prepare_real import prepare
 from benchmarks.interoperability import flip_y, relion_classes
 from benchmarks.pictures.plots import draw_all
-from benchmarks.shared.common import PROGRAM, ROOT, VERSION_2, pick_command
+from benchmarks.shared.common import PROGRAM, ROOT, SIMULATED_ALONE, pick_command
 from benchmarks.speed import monitor_screenshots
 from gtpick_model.real.specimens import read_specimen
 from gtpick_rt.models.files import resolve_model
@@ -41,7 +41,7 @@ SIDE_PX = 720
 SAMPLE, SAMPLE_FIRST, SAMPLE_DIAMETER_A = "sample", "sim_0000", 214.0
 RIBOSOMES, RIBOSOMES_PIXEL_SIZE_A, RIBOSOMES_DIAMETER_A = "061_10028", 5.36, 300.0
 ADAPTED_TO, LONGEST_MIN, GAP_PX = "empiar10059", 60, 16
-OF_OTHERS = {"adapted.jpg": VERSION_2}
+OF_OTHERS = {"adapted.jpg": SIMULATED_ALONE}
 """Pictures of another model than the one that ships."""
 
 
@@ -85,15 +85,15 @@ def take_ribosomes(data: Path) -> dict[str, Any]:
 
 
 def take_adapted(data: Path) -> dict[str, Any]:
-    """A micrograph of EMPIAR-10059 as the network of simulation alone picks it, and right of that
+    """A micrograph of EMPIAR-10059 as the network without labels picks it, and right of that
     as it does when it has adapted itself.
     """
     with tempfile.TemporaryDirectory() as folder:
         specimen = prepare(data, Path(folder), ADAPTED_TO)
         diameter_A = read_specimen(specimen).diameter_A
         micrographs, before, after = sorted(specimen.glob("*.mrc")), specimen / "before.onnx", specimen / "after.onnx"
-        learn = [f"--diameter={diameter_A:g}", f"--weights={VERSION_2}", f"--minutes={LONGEST_MIN}"]
-        for command in (["export", VERSION_2, before], ["adapt", *micrographs, *learn, f"--out={after}"]):
+        learn = [f"--diameter={diameter_A:g}", f"--weights={SIMULATED_ALONE}", f"--minutes={LONGEST_MIN}"]
+        for command in (["export", SIMULATED_ALONE, before], ["adapt", *micrographs, *learn, f"--out={after}"]):
             subprocess.run([PROGRAM, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
         first = micrographs[0]
         (left, few), (right, many) = (picked(first, first.stem, diameter_A, model) for model in (before, after))
