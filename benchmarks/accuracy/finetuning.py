@@ -2,11 +2,11 @@
 
 `gtpick-rt finetune` learns from the first n by name, n = 1, 2, 5, beginning with weights that were
 shown no labelled micrograph; the models pick the last five at their own default threshold, and a
-pick pairs with a label one to one within a third of the diameter. Nothing was tuned on these five. Each n runs as it is and with --complete; besides, 2
-micrographs with a random 30% of their labels, and 1 and 5 micrographs with the last five beside
-them, without their labels (--unlabelled). The labels are what survived 2-D classification: the
-precision of the surest half of the picks estimates how complete they are. Writes
-results/finetuning.json and .png.
+pick pairs with a label one to one within a third of the diameter. Nothing was tuned on these five.
+Each n runs as it is and with --complete; besides, 2 micrographs with a random 30% of their labels,
+and 1 and 5 micrographs with the last five beside them, without their labels (--unlabelled). The
+labels are what survived 2-D classification: the precision of the surest half of the picks estimates
+how complete they are. Writes results/finetuning.json and .png.
 """
 
 import argparse

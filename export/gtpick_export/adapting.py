@@ -142,12 +142,16 @@ def adapt_to(
         "date": time.strftime("%Y-%m-%d"),
     }
     provenance = learned | {f"base_{key}": value for key, value in spec.provenance.items()}
-    (threshold,) = calibrate(np.array([RAW_THRESHOLD], np.float32), spec).tolist()
-    described = replace(spec, threshold=threshold, provenance=provenance)
+    described = replace(spec, threshold=own_threshold(spec), provenance=provenance)
     after = detect(Picker(to_backend(learning.network), spec, found.diameter_A, found.contrast), images)
     return _checked(
         Adapted(learning.network, described, found.diameter_A, names, promised, picker.threshold, before, after)
     )
+
+
+def own_threshold(start: ModelSpec) -> float:
+    """That of a network that was adapted from the one of this spec."""
+    return float(calibrate(np.array([RAW_THRESHOLD], np.float32), start)[0])
 
 
 def detect(picker: Picker, images: Sequence[WorkingImage]) -> list[Picks]:

@@ -1,0 +1,101 @@
+"""What each part of adapting without labels is worth, on specimens that the network has never seen.
+
+    python benchmarks/accuracy/prepare_real.py WORK/real --data DATA
+    python benchmarks/accuracy/leave_one_out.py train without_empiar10017 ... --work WORK ...
+    python benchmarks/accuracy/adaptation_ablation.py --work WORK
+
+Each labelled set is adapted to by the network of leave_one_out.py that left it out, as `gtpick-rt
+adapt` does and with one thing otherwise; labels judge, on the same micrographs, one-to-one within a
+third of the diameter. F1 is at the adapted network's own threshold, and best F1 beside it. Rows
+that are there are not measured again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.accuracy.adaptation import figures
+from benchmarks.accuracy.labelled_sets import RealSet, read_set
+from benchmarks.accuracy.prepare_real import SPECIMENS
+from benchmarks.shared.common import circumstances, result_path, save
+from gtpick_export.adapting import MOST, PROCEDURALS, own_threshold
+from gtpick_export.finetuning import to_backend
+from gtpick_export.to_onnx import make_spec
+from gtpick_model.network import GTPick
+from gtpick_model.selftraining import ROUNDS, Round, self_train
+from gtpick_model.tiles import libraries
+from gtpick_model.weights import load_weights, mean_of
+from gtpick_rt.detection.picker import Picker
+
+
+class Way(NamedTuple):
+    """One way of adapting."""
+
+    rounds: Sequence[Round] = ROUNDS
+    share_of_start: float = 0.0
+    """Of the weights with which it began, in those that pick."""
+
+
+WAYS = {
+    "as adapt does": Way(),
+    "one round": Way(ROUNDS[:1]),
+    "fewer are taught: 0.6 of the number expected": Way([Round(0.6, each.doubtful) for each in ROUNDS]),
+    "what is doubted never narrows: to 1.6 of that number": Way([Round(0.8, 1.6)] * len(ROUNDS)),
+    "both": Way([Round(0.6, 1.6)] * len(ROUNDS)),
+    "nothing is doubted": Way([Round(0.8, 0.8)] * len(ROUNDS)),
+    "half of the start stays": Way(share_of_start=0.5),
+}
+
+
+def adapted(weights: Path, shown: RealSet, way: Way) -> GTPick:
+    """The network that one way makes."""
+    network, provenance = load_weights(weights)
+    spec = make_spec(network, weights.stem, "1", provenance)
+    picker = Picker(to_backend(network), spec, shown.specimen.diameter_A, shown.specimen.contrast)
+    images = [picker.prepare(each).data for each in shown.micrographs[:MOST]]
+    library, _ = libraries(None, PROCEDURALS, views=24)
+    learning = self_train(network, images, spec.calibration, spec.diameter_px, library, lambda *_: None, way.rounds)
+    share = way.share_of_start
+    return mean_of([network, learning.network], [share, 1 - share]) if share else learning.network
+
+
+def judged(network: GTPick, weights: Path, shown: RealSet, threshold: float | None = None) -> dict[str, Any]:
+    """F1 of a network, at its threshold of `spec` or another, and at the best."""
+    spec = make_spec(network, weights.stem, "1", load_weights(weights)[1])
+    picker = Picker(to_backend(network), spec, shown.specimen.diameter_A, shown.specimen.contrast)
+    found = figures(picker, shown, {"own": spec.threshold if threshold is None else threshold})
+    return {"f1": found["own"]["f1"], "best_f1": found["best_f1"], "ap": found["ap"]}
+
+
+def main() -> None:
+    """Adapt in every way, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", default=sorted(SPECIMENS), help="folders of WORK/real; all by default")
+    parser.add_argument("--work", type=Path, required=True, help="folder of prepared data and of runs")
+    arguments = parser.parse_args()
+    path = result_path(__file__, ".json")
+    for name in arguments.sets:
+        weights = arguments.work / "train" / f"without_{name}" / "weights.safetensors"
+        network, provenance = load_weights(weights)
+        threshold = own_threshold(make_spec(network, weights.stem, "1", provenance))
+        shown = read_set(arguments.work / "real" / name)
+        for way, how in {"before": None, **WAYS}.items():
+            rows: dict[str, Any] = json.loads(path.read_text())["ways"] if path.exists() else {}
+            if name in rows.get(way, {}):
+                continue
+            row = (
+                judged(network, weights, shown)
+                if how is None
+                else judged(adapted(weights, shown, how), weights, shown, threshold)
+            )
+            print(name, way, row, flush=True)
+            rows = json.loads(path.read_text())["ways"] if path.exists() else {}  # several may run beside each other
+            rows.setdefault(way, {})[name] = row
+            save(__file__, circumstances(["python", *sys.argv]) | {"ways": rows})
+
+
+if __name__ == "__main__":
+    main()
