@@ -13,9 +13,14 @@ that are there are not measured again.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from scipy.spatial import cKDTree
 
 from benchmarks.accuracy.adaptation import figures
 from benchmarks.accuracy.labelled_sets import RealSet, read_set
@@ -24,11 +29,15 @@ from benchmarks.shared.common import circumstances, result_path, save
 from gtpick_export.adapting import MOST, PROCEDURALS, own_threshold
 from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
+from gtpick_model import selftraining
+from gtpick_model.labelled import LabelledImage, background_map
 from gtpick_model.network import GTPick
-from gtpick_model.selftraining import ROUNDS, Round, self_train
+from gtpick_model.real.teacher import detect_whole
+from gtpick_model.selftraining import ROUNDS, Cut, Round
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights, mean_of
 from gtpick_rt.detection.picker import Picker
+from gtpick_rt.types import FloatArray, Picks
 
 
 class Way(NamedTuple):
@@ -37,15 +46,57 @@ class Way(NamedTuple):
     rounds: Sequence[Round] = ROUNDS
     share_of_start: float = 0.0
     """Of the weights with which it began, in those that pick."""
+    replaced: dict[str, Callable[..., Any]] = {}  # noqa: RUF012 - never changed
+    """Functions of `selftraining` that are others."""
 
 
+def agreed(network: GTPick, image: FloatArray, calibration: tuple[float, float]) -> Picks:
+    """Detections on an image, flipped along none, either and both of its axes: their mean scores,
+    where one that is missing counts as 0.
+    """
+    height, width = image.shape
+    looks = []
+    for down, across in FLIPS:
+        found = detect_whole(network, np.ascontiguousarray(image[::down, ::across]), calibration)
+        x, y = found.xy_px.T
+        looks.append(np.column_stack((x if across > 0 else width - 1 - x, y if down > 0 else height - 1 - y)))
+        looks[-1] = np.column_stack((looks[-1], found.diameter_px, found.score)).astype(np.float32)
+    rows = np.concatenate(looks)
+    rows = rows[np.argsort(-rows[:, 3], kind="stable")]
+    near = SAME * float(np.median(rows[:, 2])) if len(rows) else 1.0
+    trees = [cKDTree(look[:, :2]) if len(look) else None for look in looks]
+    taken = [np.zeros(len(look), bool) for look in looks]
+    kept = []
+    for row in rows:
+        mine = [(which, tree.query(row[:2], distance_upper_bound=near)) for which, tree in enumerate(trees) if tree]
+        free = [(which, at) for which, (_, at) in mine if at < len(looks[which]) and not taken[which][at]]
+        if free:
+            for which, at in free:
+                taken[which][at] = True
+            each = np.stack([looks[which][at] for which, at in free])
+            kept.append([*each[:, :3].mean(0), each[:, 3].sum() / len(FLIPS)])
+    all_kept = np.array(kept, np.float32).reshape(-1, 4)
+    return Picks(all_kept[:, :2], all_kept[:, 2], all_kept[:, 3])
+
+
+def softly(image: FloatArray, found: Picks, at: Cut, extent_px: float, diameter_px: float) -> LabelledImage:
+    """As `selftraining.lay`, but a doubtful detection is background as far as its score says."""
+    sure = found[found.score >= at.sure]
+    doubtful = found[(found.score < at.sure) & (found.score >= at.doubtful)]
+    boxes = np.column_stack((sure.xy_px, np.full(len(sure), extent_px, np.float32)))
+    return LabelledImage(image, boxes, background_map(image.shape, diameter_px, doubtful.xy_px, 1 - doubtful.score))
+
+
+FLIPS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+SAME = 0.25
+"""Detections are of the same particle within this part of its diameter."""
 WAYS = {
     "as adapt does": Way(),
     "one round": Way(ROUNDS[:1]),
-    "fewer are taught: 0.6 of the number expected": Way([Round(0.6, each.doubtful) for each in ROUNDS]),
-    "what is doubted never narrows: to 1.6 of that number": Way([Round(0.8, 1.6)] * len(ROUNDS)),
-    "both": Way([Round(0.6, 1.6)] * len(ROUNDS)),
+    "0.6 of the number expected is taught, and to 1.6 of it doubted": Way([Round(0.6, 1.6)] * len(ROUNDS)),
     "nothing is doubted": Way([Round(0.8, 0.8)] * len(ROUNDS)),
+    "doubts weigh by their scores": Way(replaced={"lay": softly}),
+    "the teacher's scores are means over four flips": Way(replaced={"detect_whole": agreed}),
     "half of the start stays": Way(share_of_start=0.5),
 }
 
@@ -57,7 +108,10 @@ def adapted(weights: Path, shown: RealSet, way: Way) -> GTPick:
     picker = Picker(to_backend(network), spec, shown.specimen.diameter_A, shown.specimen.contrast)
     images = [picker.prepare(each).data for each in shown.micrographs[:MOST]]
     library, _ = libraries(None, PROCEDURALS, views=24)
-    learning = self_train(network, images, spec.calibration, spec.diameter_px, library, lambda *_: None, way.rounds)
+    with patch.multiple(selftraining, **way.replaced) if way.replaced else nullcontext():
+        learning = selftraining.self_train(
+            network, images, spec.calibration, spec.diameter_px, library, lambda *_: None, way.rounds
+        )
     share = way.share_of_start
     return mean_of([network, learning.network], [share, 1 - share]) if share else learning.network
 
