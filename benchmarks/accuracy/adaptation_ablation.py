@@ -94,7 +94,6 @@ WAYS = {
     "as adapt does": Way(),
     "one round": Way(ROUNDS[:1]),
     "0.6 of the number expected is taught, and to 1.6 of it doubted": Way([Round(0.6, 1.6)] * len(ROUNDS)),
-    "nothing is doubted": Way([Round(0.8, 0.8)] * len(ROUNDS)),
     "doubts weigh by their scores": Way(replaced={"lay": softly}),
     "the teacher's scores are means over four flips": Way(replaced={"detect_whole": agreed}),
     "half of the start stays": Way(share_of_start=0.5),

@@ -20,7 +20,7 @@ from gtpick_export.finetuning import to_backend
 from gtpick_export.to_onnx import make_spec
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick
-from gtpick_model.selftraining import PACE, ROUNDS, cut, self_train
+from gtpick_model.selftraining import CAUTIOUS, PACE, ROUNDS, Round, cut, self_train
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights
 from gtpick_rt.detection.decode import calibrate
@@ -63,6 +63,8 @@ class Adapted:
     """Of the micrographs it has learned from."""
     promised: float
     """F1, by the scores before."""
+    rounds: Sequence[Round]
+    """What was taught."""
     threshold_before: float
     """That `pick` would have found for these micrographs."""
     before: list[Picks]
@@ -72,7 +74,7 @@ class Adapted:
     @property
     def kept(self) -> float:
         """Share of what the network was sure of before that it picks now."""
-        sure = cut(self.before, ROUNDS[0]).sure
+        sure = cut(self.before, self.rounds[0]).sure
         radius_px = RADIUS * self.spec.diameter_px
         found = wanted = 0
         for before, after in zip(self.before, self.after, strict=True):
@@ -128,14 +130,15 @@ def adapt_to(
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
     data = [each.data for each in images]
-    pace = replace(PACE, seed=len(ROUNDS) * seed)  # each round takes a seed of its own
-    learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, ROUNDS, seconds, pace)
+    rounds = ROUNDS if _tells("real", spec.provenance) else CAUTIOUS
+    pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
+    learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace)
     learned = {
         "adapted_from": f"{start.name} sha256 {hashlib.sha256(start.read_bytes()).hexdigest()}",
         "micrographs": ", ".join(names),
         "diameter_A": f"{found.diameter_A:g}",
         "particles_taught": " ".join(
-            f"{each.particles * rank.sure:.0f}" for each, rank in zip(learning.cuts, ROUNDS, strict=True)
+            f"{each.particles * rank.sure:.0f}" for each, rank in zip(learning.cuts, rounds, strict=True)
         ),
         "adapting_steps": str(learning.steps),
         "adapting_seed": str(seed),
@@ -145,7 +148,7 @@ def adapt_to(
     described = replace(spec, threshold=own_threshold(spec), provenance=provenance)
     after = detect(Picker(to_backend(learning.network), spec, found.diameter_A, found.contrast), images)
     return _checked(
-        Adapted(learning.network, described, found.diameter_A, names, promised, picker.threshold, before, after)
+        Adapted(learning.network, described, found.diameter_A, names, promised, rounds, picker.threshold, before, after)
     )
 
 

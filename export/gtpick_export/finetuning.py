@@ -26,7 +26,7 @@ from gtpick_model.labelled import LabelledImage, background_map, without_label
 from gtpick_model.learner import Pace
 from gtpick_model.metrics import RADIUS
 from gtpick_model.network import GTPick, Inference
-from gtpick_model.selftraining import Round, teach
+from gtpick_model.selftraining import CAUTIOUS, teach
 from gtpick_model.simulator.views import ViewLibrary
 from gtpick_rt.arrivals.jobs import Job, find_jobs
 from gtpick_rt.backends.base import Backend
@@ -51,8 +51,7 @@ HELD_OUT = 1 / 5
 """Share of the micrographs that only judge, at least one."""
 HELD_OUT_OF_ONE = 1 / 4
 """Share of a lone micrograph, at its end, that only judges."""
-SURE = Round(0.6, 1.6)
-"""What is taught of micrographs without labels."""
+
 LITTLE = 0.01
 """A gain in F1 that another choice of micrographs might undo."""
 
@@ -234,7 +233,7 @@ def learn(
     tuned = adapt(network, labelled, library, lambda step: on_step(step, steps), pace)
     if not unlabelled:
         return tuned
-    seen, _ = teach(tuned, [each.data for each in unlabelled], spec.calibration, SURE, spec.diameter_px)
+    seen, _ = teach(tuned, [each.data for each in unlabelled], spec.calibration, CAUTIOUS[0], spec.diameter_px)
     again = replace(pace, seed=pace.seed + 1)
     return adapt(tuned, [*labelled, *seen], library, lambda step: on_step(pace.steps + step, steps), again)
 

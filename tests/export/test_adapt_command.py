@@ -41,6 +41,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "libraries", lambda *_, **__: small)
     monkeypatch.setattr(adapting, "PACE", replace(adapting.PACE, steps=2, batch=4))
     monkeypatch.setattr(adapting, "ROUNDS", (Round(0.8, 2.5),) * 2)
+    monkeypatch.setattr(adapting, "CAUTIOUS", (Round(0.6, 1.6),) * 2)
     for name in ("PROMISED_OF_SIMULATION", "ENOUGH", "KEPT"):
         monkeypatch.setattr(adapting, name, 0.0)
 
@@ -144,3 +145,23 @@ def test_the_scores_of_a_network_that_was_shown_real_micrographs_need_not_promis
         assert adapting._promised(unsure, shown) == pytest.approx(0.62, abs=0.01)
     with pytest.raises(UnadaptedError, match=r"promise an F1 of 0\.62, and 0\.7 is needed"):
         adapting._promised(unsure, spec)
+
+
+def test_a_network_of_simulation_alone_is_taught_less(
+    exported: Any, micrographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "PROMISED", 0.0)
+    taught: list[Any] = []
+
+    def note(*arguments: Any) -> Any:
+        taught.append(arguments[6])
+        raise UnadaptedError("seen enough")
+
+    monkeypatch.setattr(adapting, "self_train", note)
+    network, provenance = load_weights(exported.weights)
+    for shown in ({}, {"real": "ice"}, {"base_real": "ice"}):
+        weights = tmp_path / "shown.safetensors"
+        save_weights(weights, network, provenance | shown)
+        with pytest.raises(UnadaptedError, match="seen enough"):
+            adapting.adapt_to([*map(read_micrograph, micrographs)], weights, DIAMETER_A, lambda *_: None)
+    assert taught == [adapting.CAUTIOUS, adapting.ROUNDS, adapting.ROUNDS]
