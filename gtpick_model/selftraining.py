@@ -44,7 +44,7 @@ class Round(NamedTuple):
 
 ROUNDS = (Round(0.8, 2.5), Round(0.8, 1.6), Round(0.8, 1.3))
 """For a network that was shown real micrographs. Chosen on EMPIAR-10059, where its scores add up to
-0.74 times as many particles as have a label: less of that number would teach the clearest alone."""
+0.6 times the labels: less of that number would teach the clearest alone."""
 CAUTIOUS = (Round(0.6, 1.6), Round(0.6, 1.6), Round(0.6, 1.6))
 """For one of simulation alone, whose scores add up to as much as 1.4 times the labels: as many as
 with `ROUNDS` would teach it what is none."""
