@@ -46,8 +46,8 @@ ROUNDS = (Round(0.8, 2.5), Round(0.8, 1.6), Round(0.8, 1.3))
 """For a network that was shown real micrographs. Chosen on EMPIAR-10059, where its scores add up to
 0.6 times the labels: less of that number would teach the clearest alone."""
 CAUTIOUS = (Round(0.6, 1.6), Round(0.6, 1.6), Round(0.6, 1.6))
-"""For one of simulation alone, whose scores add up to as much as 1.4 times the labels: as many as
-with `ROUNDS` would teach it what is none."""
+"""For one that was shown none: on EMPIAR-10017 and 10028 its scores add up to 1.4 times the labels,
+and `ROUNDS` would teach it what is none. `finetune --unlabelled` uses the first, for any."""
 
 
 class Cut(NamedTuple):

@@ -9,7 +9,7 @@ After: it must still find what it was sure of.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,18 +28,19 @@ from gtpick_rt.detection.picker import Picker
 from gtpick_rt.detection.preprocess import WorkingImage
 from gtpick_rt.detection.survey import survey
 from gtpick_rt.detection.threshold import expect
-from gtpick_rt.errors import UnadaptedError, UsageError
+from gtpick_rt.errors import UnadaptedError
 from gtpick_rt.evaluate.matching import match
 from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.summary import Change
+from gtpick_rt.picking.adapting import check_start
 from gtpick_rt.records import counted
 from gtpick_rt.types import Micrograph, Picks
 
 MOST = 12
 """Micrographs to learn from."""
 PROMISED, PROMISED_OF_SIMULATION = 0.5, 0.7
-"""Least F1 that the scores must promise before anything is learned; the second where the network
-was shown no real micrographs, and so is surer of ice."""
+"""Least F1 that the scores must promise before anything is learned; the second where the provenance
+names no real micrographs, so that the network is surer of ice."""
 ENOUGH = 100
 """Particles to be expected, so that there is something to learn from."""
 KEPT = 0.9
@@ -112,15 +113,11 @@ def adapt_to(
     `on_step` is told of the steps done, and of how many there will be, which take about `seconds`
     at most; another `seed` draws other tiles. Raises UnadaptedError when the micrographs can teach
     nothing or what was learned is not to be trusted, UndecidedError when they do not show how large
-    the particles are, UsageError.
+    the particles are, UsageError where the network has adapted itself already.
     """
     network, trained = load_weights(start)
-    if _tells("adapted_from", trained):
-        raise UsageError(
-            f"{start}: this network has adapted itself, and its scores are no probabilities any more; adapt the one "
-            "that it was made of, which its provenance names"
-        )
     spec = make_spec(network, start.stem, "1", trained)
+    check_start(start, spec)
     backend = to_backend(network)
     found = survey(backend, spec, micrographs, diameter_A)
     picker = Picker(backend, spec, found.diameter_A, found.contrast, survey=found)
@@ -130,7 +127,7 @@ def adapt_to(
     promised = _promised(before, spec)
     library, _ = libraries(None, PROCEDURALS, views=24)
     data = [each.data for each in images]
-    rounds = ROUNDS if _tells("real", spec.provenance) else CAUTIOUS
+    rounds = ROUNDS if spec.told("real") else CAUTIOUS
     pace = replace(PACE, seed=len(rounds) * seed)  # each round takes a seed of its own
     learning = self_train(network, data, spec.calibration, spec.diameter_px, library, on_step, rounds, seconds, pace)
     learned = {
@@ -170,20 +167,13 @@ def _promised(found: Sequence[Picks], spec: ModelSpec) -> float:
             f"about {counted(round(expected.particles), 'particle')} can be expected on "
             f"{counted(len(found), 'micrograph')}, and {ENOUGH} are needed to learn from; name more micrographs"
         )
-    needed = PROMISED if _tells("real", spec.provenance) else PROMISED_OF_SIMULATION
+    needed = PROMISED if spec.told("real") else PROMISED_OF_SIMULATION
     if expected.f1 < needed:
         raise UnadaptedError(
             f"the scores on these micrographs promise an F1 of {expected.f1:.2f}, and {needed:g} is needed: what is "
             "seen there may be no particles; name better micrographs, or mark particles and use gtpick-rt finetune"
         )
     return expected.f1
-
-
-def _tells(what: str, provenance: Mapping[str, str]) -> bool:
-    """Whether the provenance tells this of the network, or of one that it was made of; what is
-    `real` are the real micrographs in training.
-    """
-    return any(name.replace("base_", "") == what for name in provenance)
 
 
 def _checked(adapted: Adapted) -> Adapted:

@@ -100,7 +100,7 @@ def test_a_network_that_has_adapted_itself_does_not_so_again(
     network, provenance = load_weights(exported.weights)
     adapted = tmp_path / "adapted.safetensors"
     save_weights(adapted, network, provenance | {key: "small.safetensors sha256 0"})
-    with pytest.raises(UsageError, match=r"adapted\.safetensors: this network has adapted itself"):
+    with pytest.raises(UsageError, match=r"adapted\.safetensors: this network has adapted itself already"):
         adapting.adapt_to(map(read_micrograph, micrographs), adapted, DIAMETER_A, lambda *_: None)
 
 

@@ -35,8 +35,8 @@ def models(
     """List the installed models, or those given: particles they find, threshold, how they were
     trained, checksum.
 
-    Where --threshold is not given, `pick` finds the one that suits the micrographs; the model's own
-    holds where the first ones do not show it.
+    Where --threshold is not given, `pick` uses the model's own, unless the first micrographs
+    promise much more at another.
     """
     import json
     from textwrap import fill

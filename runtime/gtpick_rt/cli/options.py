@@ -153,8 +153,8 @@ Threshold = Annotated[
         max=1,
         metavar="SCORE",
         rich_help_panel=PARTICLE,
-        help="Score from which a detection is a pick; by default as for the folder's picks, or what suits the first "
-        "micrographs best.",
+        help="Score from which a detection is a pick; by default as for the folder's picks, or the model's own, "
+        "unless the first micrographs promise much more at another.",
     ),
 ]
 Margin = Annotated[

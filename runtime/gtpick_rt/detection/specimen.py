@@ -29,7 +29,7 @@ class Survey:
     field_A: float = math.inf
     """The short side of the largest micrograph that was looked at."""
     threshold: float | None = None
-    """Score from which on picks suit these micrographs best; None where they do not show it."""
+    """Score from which on picks suit these micrographs; None is the model's own."""
 
 
 ODD = 1.6

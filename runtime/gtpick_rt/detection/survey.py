@@ -1,5 +1,5 @@
 """What a few micrographs tell of the specimen before picking begins: how large its particles are,
-how they show, and which threshold suits them.
+how they show, and whether they need another threshold than the model's own.
 
 The network measures every particle that it finds, but well only near the size at which it was
 trained. So it looks at micrographs at a series of scales, which bring every diameter in question
@@ -81,7 +81,8 @@ class _Agreement(NamedTuple):
 def survey(
     backend: Backend, spec: ModelSpec, micrographs: Iterable[Micrograph], diameter_A: float | None = None
 ) -> Survey:
-    """Find the contrast of the particles, the threshold and, unless it is given, their diameter.
+    """Find the contrast of the particles, their diameter unless it is given, and a threshold where
+    another than the model's own promises much more.
 
     No more of `micrographs` are drawn than are needed; they may differ in size and pixel size.
     Raises UndecidedError when they do not show the diameter. Where it is given and they do not show
@@ -164,7 +165,11 @@ def _agrees(measured_A: float | None, given_A: float) -> bool:
 
 
 def _threshold(votes: Sequence[_Votes], spec: ModelSpec) -> float | None:
-    """The threshold that suits these micrographs, where it is not the model's own."""
+    """A threshold that promises much more than the model's own; None where none does, or where the
+    model has adapted itself, for its scores promise nothing.
+    """
+    if spec.told("adapted_from"):
+        return None
     expected = expect(np.concatenate([np.zeros(0), *(each.score for each in votes)]), spec.threshold)
     return round(expected.threshold, 4) if expected.holds else None
 

@@ -76,6 +76,10 @@ class ModelSpec:
         if not 0 <= self.floor <= self.threshold <= 1:
             raise ModelError(f"{self.name}: need 0 <= floor <= threshold <= 1, got {self.floor}, {self.threshold}")
 
+    def told(self, what: str) -> str | None:
+        """What the provenance tells under this name, of the model or of one that it was made of."""
+        return next((value for name, value in self.provenance.items() if name.replace("base_", "") == what), None)
+
     def to_json(self) -> str:
         """The spec as JSON, for ONNX metadata or a sidecar file."""
         return json.dumps({"format": ".".join(map(str, FORMAT)), **dataclasses.asdict(self)}, indent=1)

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import IO
 
 from gtpick_rt.arrivals.jobs import Job
+from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.backends.support import way_to_add
 from gtpick_rt.errors import UnadaptedError, UsageError
 from gtpick_rt.files.atomic import remove_empty, write_atomic
 from gtpick_rt.models.files import DEFAULT_MODEL, HALF_SUFFIX, resolve_model
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.output.layout import adapted_folder
 from gtpick_rt.output.summary import Outcome
 
@@ -46,10 +48,10 @@ def need_training() -> None:
 
 
 def weights_of(model: str | None) -> Path | None:
-    """The weights to learn from; None are those of the model that ships.
+    """The weights to learn from, as `finetune` writes them; None are those of the model that ships.
 
     Raises ModelError where there is no such model, and UsageError where its weights are not beside
-    it, as `finetune` and `adapt` write them: an ONNX file cannot learn.
+    it, for an ONNX file cannot learn, or `check_start` refuses it.
     """
     if model is None or model == DEFAULT_MODEL:
         return None
@@ -61,7 +63,20 @@ def weights_of(model: str | None) -> Path | None:
             "adapt first, with gtpick-rt adapt MICROGRAPHS --weights WEIGHTS --out adapted.onnx, and then pick with "
             "--model adapted.onnx in place of --adapt"
         )
+    check_start(path, read_spec(path))
     return weights
+
+
+def check_start(path: Path, spec: ModelSpec) -> None:
+    """Raise UsageError where the network of this file has adapted itself already, or was made of
+    one that has: its scores are no probabilities any more.
+    """
+    made_of = spec.told("adapted_from")
+    if made_of is not None:
+        raise UsageError(
+            f"{path}: this network has adapted itself already, and its scores no longer tell what may be taught: adapt "
+            f"the one that it was made of ({made_of})"
+        )
 
 
 def outcome_in(out: Path) -> Outcome | None:

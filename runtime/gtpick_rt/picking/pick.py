@@ -58,8 +58,8 @@ def pick(
         model: name of a shipped model, or path of an ONNX file; None is the default model.
         backend: what runs the network: auto, cpu, openvino, cuda, tensorrt, tensorrt-rtx, or a
             server of Triton: triton:HOST:PORT.
-        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the one
-            that suits the first micrographs best, or the model's where they do not show it.
+        threshold: lowest score of a pick, 0 to 1; None is that of the picks in `out`, else the
+            model's own, unless the first micrographs promise much more at another.
         margin: along the borders, in Å, or as text in pixels, "40px": no particle reaches into it.
             "auto" is what is smeared or constant. None is that of the picks in `out`, else "auto".
         mask: MRC or PNG, white where picks may lie, or a folder with one named as each micrograph.

@@ -19,6 +19,7 @@ from gtpick_rt.arrivals.source import Arrival, Source
 from gtpick_rt.backends.onnx_file import read_spec
 from gtpick_rt.detection.picker import Picker
 from gtpick_rt.errors import UsageError
+from gtpick_rt.models.files import DEFAULT_MODEL
 from gtpick_rt.output.folder import OutputFolder
 from gtpick_rt.output.layout import adapted_folder, star_path
 from gtpick_rt.output.summary import Outcome
@@ -117,7 +118,7 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
         shutil.rmtree(left, ignore_errors=True)
     output.adaptation = outcome_in(request.out)
     if output.adaptation is not None and output.adaptation.model is not None:
-        _check_start(request, kept / output.adaptation.model)
+        _same_start(request, kept / output.adaptation.model)
     if output.adaptation is None and request.watching is None:
         there = find_jobs(request.inputs, request.recursive, request.names).jobs
         jobs = list(islice(spread(there), MICROGRAPHS))
@@ -132,12 +133,13 @@ def adapted_first(request: Request, output: OutputFolder, listeners: Listeners, 
     return with_adapted(request, output)
 
 
-def _check_start(request: Request, adapted: Path) -> None:
-    named = weights_of(request.model)
-    if named is None:
+def _same_start(request: Request, adapted: Path) -> None:
+    if request.model is None:
         return
-    made_of = read_spec(adapted).provenance.get("adapted_from", "other weights")
-    if hashlib.sha256(named.read_bytes()).hexdigest() not in made_of:
+    weights = weights_of(request.model)
+    named = f"{DEFAULT_MODEL}.safetensors " if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
+    made_of = read_spec(adapted).told("adapted_from") or "other weights"
+    if named not in made_of:
         raise UsageError(
             f"{request.out}: its network was adapted from {made_of}, and --model {request.model} is another: go on "
             "without --model; or with --force, which adapts this one and picks all anew; or choose another --out"

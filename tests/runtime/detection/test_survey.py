@@ -232,6 +232,8 @@ def test_the_threshold_that_suits_the_micrographs_is_found(spec: ModelSpec, disc
         assert found.threshold < spec.threshold
         picker = Picker(ScriptedBackend(doubting), spec, found.diameter_A, found.contrast, survey=found)
         assert picker.threshold == found.threshold
+    adapted = replace(spec, provenance={"base_adapted_from": "small.safetensors"})
+    assert survey(ScriptedBackend(doubting), adapted, [large, large], 150.0).threshold is None
 
 
 def test_where_nothing_shows_the_model_s_own_threshold_holds(

@@ -417,14 +417,17 @@ def test_another_model_than_the_one_that_was_adapted_is_refused(
     other.with_suffix(".safetensors").write_bytes(b"other weights")
     with pytest.raises(UsageError, match=r"adapted from tiny\.safetensors .* and --model .*other\.onnx is another"):
         run(model=str(other))
+    with pytest.raises(UsageError, match=r"--model gtpick-nano is another"):
+        run(model="gtpick-nano")
     for options in ({}, {"model": None}):
         assert models_of(folder.parent / "out") == {"learned": 13}
         run(**options)
 
 
 @pytest.mark.parametrize("name", ["tiny.onnx", "tiny.fp16.onnx", "of.v2.onnx"])
-def test_weights_lie_beside_a_model_whatever_its_name(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).touch()
+def test_weights_lie_beside_a_model_whatever_its_name(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    if name != tiny_model.name:
+        shutil.copy(tiny_model, tmp_path / name)
     weights = tmp_path / f"{name.removesuffix('.onnx').removesuffix('.fp16')}.safetensors"
     with pytest.raises(UsageError, match=re.escape(f"and {weights} is missing: put them there; or adapt first")):
         adapting.weights_of(str(tmp_path / name))
@@ -439,6 +442,15 @@ def test_a_model_without_its_weights_is_refused_before_anything_is_picked(
     shutil.copy(tiny_model, folder.parent / "alone.onnx")
     with pytest.raises(UsageError, match=r"gtpick-rt adapt MICROGRAPHS --weights WEIGHTS --out adapted.onnx"):
         run(model=str(folder.parent / "alone.onnx"))
+    assert not (folder.parent / "out").exists()
+
+
+def test_a_model_that_has_adapted_itself_is_refused_before_anything_is_picked(
+    run: Run, learner: Ways, folder: Path
+) -> None:
+    (folder.parent / "learned.safetensors").touch()
+    with pytest.raises(UsageError, match=r"learned\.onnx: this network has adapted itself already"):
+        run(model=str(folder.parent / "learned.onnx"))
     assert not (folder.parent / "out").exists()
 
 
