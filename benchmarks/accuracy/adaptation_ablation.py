@@ -6,8 +6,8 @@
 
 Each labelled set is adapted to by the network of leave_one_out.py that left it out, as `gtpick-rt
 adapt` does and with one thing otherwise; labels judge, on the same micrographs, one-to-one within a
-third of the diameter. F1 is at the adapted network's own threshold, and best F1 beside it. Rows
-that are there are not measured again.
+third of the diameter. F1 is at the adapted network's own threshold, and best F1 beside it. One
+round takes a third of the steps. Rows that are there are not measured again.
 """
 
 import argparse
@@ -59,21 +59,27 @@ def agreed(network: GTPick, image: FloatArray, calibration: tuple[float, float])
     for down, across in FLIPS:
         found = detect_whole(network, np.ascontiguousarray(image[::down, ::across]), calibration)
         x, y = found.xy_px.T
-        looks.append(np.column_stack((x if across > 0 else width - 1 - x, y if down > 0 else height - 1 - y)))
-        looks[-1] = np.column_stack((looks[-1], found.diameter_px, found.score)).astype(np.float32)
-    rows = np.concatenate(looks)
-    rows = rows[np.argsort(-rows[:, 3], kind="stable")]
-    near = SAME * float(np.median(rows[:, 2])) if len(rows) else 1.0
+        place = (x if across > 0 else width - 1 - x, y if down > 0 else height - 1 - y)
+        looks.append(np.column_stack((*place, found.diameter_px, found.score)).astype(np.float32))
     trees = [cKDTree(look[:, :2]) if len(look) else None for look in looks]
     taken = [np.zeros(len(look), bool) for look in looks]
+    order = sorted(
+        ((which, at) for which, look in enumerate(looks) for at in range(len(look))),
+        key=lambda one: -looks[one[0]][one[1], 3],
+    )
     kept = []
-    for row in rows:
-        mine = [(which, tree.query(row[:2], distance_upper_bound=near)) for which, tree in enumerate(trees) if tree]
-        free = [(which, at) for which, (_, at) in mine if at < len(looks[which]) and not taken[which][at]]
-        if free:
-            for which, at in free:
-                taken[which][at] = True
-            each = np.stack([looks[which][at] for which, at in free])
+    for which, at in order:
+        if not taken[which][at]:
+            x, y, size_px, _ = looks[which][at]
+            mine = [
+                (other, tree.query((x, y), distance_upper_bound=SAME * size_px)[1])
+                for other, tree in enumerate(trees)
+                if tree
+            ]
+            free = [(other, one) for other, one in mine if one < len(looks[other]) and not taken[other][one]]
+            for other, one in free:
+                taken[other][one] = True
+            each = np.stack([looks[other][one] for other, one in free])
             kept.append([*each[:, :3].mean(0), each[:, 3].sum() / len(FLIPS)])
     all_kept = np.array(kept, np.float32).reshape(-1, 4)
     return Picks(all_kept[:, :2], all_kept[:, 2], all_kept[:, 3])
