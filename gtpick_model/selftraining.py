@@ -44,10 +44,10 @@ class Round(NamedTuple):
 
 ROUNDS = (Round(0.8, 2.5), Round(0.8, 1.6), Round(0.8, 1.3))
 """For a network that was shown real micrographs. Chosen on EMPIAR-10059, where its scores add up to
-0.6 times the labels: less of that number would teach the clearest alone."""
+fewer particles than have a label: less of that number would teach the clearest alone."""
 CAUTIOUS = (Round(0.6, 1.6), Round(0.6, 1.6), Round(0.6, 1.6))
-"""For one that was shown none: on EMPIAR-10017 and 10028 its scores add up to 1.4 times the labels,
-and `ROUNDS` would teach it what is none. `finetune --unlabelled` uses the first, for any."""
+"""For one that was shown none: its scores add up to far more particles than have a label, and
+`ROUNDS` would teach it what is none. `finetune --unlabelled` uses the first, for any."""
 
 
 class Cut(NamedTuple):

@@ -37,6 +37,7 @@ from gtpick_model.selftraining import ROUNDS, Cut, Round
 from gtpick_model.tiles import libraries
 from gtpick_model.weights import load_weights, mean_of
 from gtpick_rt.detection.picker import Picker
+from gtpick_rt.models.spec import ModelSpec
 from gtpick_rt.types import FloatArray, Picks
 
 
@@ -106,10 +107,8 @@ WAYS = {
 }
 
 
-def adapted(weights: Path, shown: RealSet, way: Way) -> GTPick:
+def adapted(network: GTPick, spec: ModelSpec, shown: RealSet, way: Way) -> GTPick:
     """The network that one way makes."""
-    network, provenance = load_weights(weights)
-    spec = make_spec(network, weights.stem, "1", provenance)
     picker = Picker(to_backend(network), spec, shown.specimen.diameter_A, shown.specimen.contrast)
     images = [picker.prepare(each).data for each in shown.micrographs[:MOST]]
     library, _ = libraries(None, PROCEDURALS, views=24)
@@ -121,11 +120,10 @@ def adapted(weights: Path, shown: RealSet, way: Way) -> GTPick:
     return mean_of([network, learning.network], [share, 1 - share]) if share else learning.network
 
 
-def judged(network: GTPick, weights: Path, shown: RealSet, threshold: float | None = None) -> dict[str, Any]:
-    """F1 of a network, at its threshold of `spec` or another, and at the best."""
-    spec = make_spec(network, weights.stem, "1", load_weights(weights)[1])
+def judged(network: GTPick, spec: ModelSpec, shown: RealSet, threshold: float) -> dict[str, Any]:
+    """F1 of a network at a threshold, and at the best."""
     picker = Picker(to_backend(network), spec, shown.specimen.diameter_A, shown.specimen.contrast)
-    found = figures(picker, shown, {"own": spec.threshold if threshold is None else threshold})
+    found = figures(picker, shown, {"own": threshold})
     return {"f1": found["own"]["f1"], "best_f1": found["best_f1"], "ap": found["ap"]}
 
 
@@ -139,17 +137,16 @@ def main() -> None:
     for name in arguments.sets:
         weights = arguments.work / "train" / f"without_{name}" / "weights.safetensors"
         network, provenance = load_weights(weights)
-        threshold = own_threshold(make_spec(network, weights.stem, "1", provenance))
+        spec = make_spec(network, weights.stem, "1", provenance)
         shown = read_set(arguments.work / "real" / name)
         for way, how in {"before": None, **WAYS}.items():
             rows: dict[str, Any] = json.loads(path.read_text())["ways"] if path.exists() else {}
             if name in rows.get(way, {}):
                 continue
-            row = (
-                judged(network, weights, shown)
-                if how is None
-                else judged(adapted(weights, shown, how), weights, shown, threshold)
-            )
+            if how is None:
+                row = judged(network, spec, shown, spec.threshold)
+            else:
+                row = judged(adapted(network, spec, shown, how), spec, shown, own_threshold(spec))
             print(name, way, row, flush=True)
             rows = json.loads(path.read_text())["ways"] if path.exists() else {}  # several may run beside each other
             rows.setdefault(way, {})[name] = row
